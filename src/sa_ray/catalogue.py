@@ -1,0 +1,86 @@
+"""The variants of Stable Audio 3: names, aliases, caps, and what a replica of each needs."""
+
+from types import MappingProxyType
+from typing import Final, get_args
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from sa_ray.contracts import VariantName
+
+VARIANTS: Final[tuple[VariantName, ...]] = get_args(VariantName)
+
+
+class VariantSpec(BaseModel):
+    """What the service needs to know of one variant, whichever engine renders it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_duration: float = Field(gt=0, description="Longest clip the model makes, seconds.")
+    gpu: float = Field(gt=0, description="GPUs (or fraction of one) for a replica.")
+    cpu: float = Field(ge=0, description="CPUs for a replica.")
+    max_replicas: int = Field(ge=1, description="Upper autoscaling bound.")
+    max_batch_rows: int = Field(ge=1, description="Most requests in one batch.")
+    max_batch_seconds: float = Field(
+        gt=0, description="Most audio in one batch: rows times the longest row, seconds."
+    )
+    grace_seconds: float = Field(
+        gt=0, description="How long a stopping replica may finish its work, seconds."
+    )
+
+    @property
+    def max_ongoing_requests(self) -> int:
+        """Two batches: one in the engine, the next forming while it runs."""
+        return 2 * self.max_batch_rows
+
+
+CATALOGUE: Final = MappingProxyType[VariantName, VariantSpec](
+    {
+        "small-sfx": VariantSpec(
+            max_duration=120, gpu=0.25, cpu=0.5, max_replicas=4,
+            max_batch_rows=8, max_batch_seconds=480, grace_seconds=60,
+        ),
+        "small-music": VariantSpec(
+            max_duration=120, gpu=0.25, cpu=0.5, max_replicas=4,
+            max_batch_rows=8, max_batch_seconds=480, grace_seconds=60,
+        ),
+        "medium": VariantSpec(
+            max_duration=380, gpu=1.0, cpu=0.5, max_replicas=2,
+            max_batch_rows=4, max_batch_seconds=760, grace_seconds=180,
+        ),
+    }
+)  # fmt: skip
+
+
+class VariantOverride(BaseModel):
+    """What an operator may change of a variant, under ``variants:`` in ``serve_config.yaml``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    gpu: float | None = Field(default=None, gt=0)
+    cpu: float | None = Field(default=None, ge=0)
+    max_replicas: int | None = Field(default=None, ge=1)
+    max_batch_rows: int | None = Field(default=None, ge=1)
+    max_batch_seconds: float | None = Field(default=None, gt=0)
+    grace_seconds: float | None = Field(default=None, gt=0)
+
+    def applied_to(self, spec: VariantSpec) -> VariantSpec:
+        return spec.model_copy(update=self.model_dump(exclude_none=True))
+
+
+def repo_id(variant: VariantName) -> str:
+    """The Hugging Face repository that holds the variant's gated weights."""
+    return f"stabilityai/stable-audio-3-{variant}"
+
+
+def aliases(variant: VariantName) -> tuple[str, ...]:
+    return f"stable-audio-3-{variant}", repo_id(variant)
+
+
+_BY_ALIAS: Final[dict[str, VariantName]] = {
+    alias: variant for variant in VARIANTS for alias in (variant, *aliases(variant))
+}
+
+
+def find_variant(name: str) -> VariantName | None:
+    """Resolve a variant name or alias, whatever its case; None if there is no such model."""
+    return _BY_ALIAS.get(name.strip().lower())

@@ -1,0 +1,288 @@
+"""What crosses a boundary: HTTP bodies, messages between deployments, the stored job."""
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+VariantName = Literal["small-sfx", "small-music", "medium"]
+AudioFormat = Literal["wav", "flac", "mp3", "ogg"]
+JobStatus = Literal["queued", "running", "succeeded", "failed", "cancelled"]
+StorageBackend = Literal["local", "s3"]
+EngineName = Literal["procedural", "stable-audio-3"]
+
+FINAL_STATUSES: frozenset[JobStatus] = frozenset({"succeeded", "failed", "cancelled"})
+
+SAMPLE_RATE = 44_100
+"""Hz; every variant of Stable Audio 3 produces this rate (its ``model_config.json``)."""
+
+MAX_PROMPT_CHARS = 10_000
+"""Longest prompt accepted, in characters; the limit of Stability's hosted API."""
+
+MAX_SEED = 2**32 - 1
+RANDOM_SEED = -1
+
+MEDIA_TYPES: dict[AudioFormat, str] = {
+    "wav": "audio/wav",
+    "flac": "audio/flac",
+    "mp3": "audio/mpeg",
+    "ogg": "audio/ogg",
+}
+
+JOB_ID_PATTERN = r"^[0-9a-f]{32}$"
+
+_Text = Annotated[str, StringConstraints(strip_whitespace=True, max_length=MAX_PROMPT_CHARS)]
+_Prompt = Annotated[_Text, StringConstraints(min_length=1)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class GenerationRequest(_Strict):
+    """One clip to generate. The same body serves the synchronous endpoints and ``POST /jobs``."""
+
+    model: str | None = Field(
+        default=None,
+        description="Variant name or Hugging Face repo id, case-insensitive. "
+        "Default: `STABLE_AUDIO_DEFAULT_MODEL`.",
+        examples=["small-sfx"],
+    )
+    prompt: _Prompt = Field(description="What to hear.", examples=["rain on a tin roof"])
+    negative_prompt: _Text | None = Field(default=None, description="What to keep out.")
+    duration: float = Field(
+        default=7.0,
+        gt=0,
+        description="Seconds of audio. Capped by the variant and by `STABLE_AUDIO_MAX_DURATION`.",
+    )
+    steps: int = Field(
+        default=8, ge=1, description="Sampling steps, at most `STABLE_AUDIO_MAX_STEPS`."
+    )
+    cfg_scale: float = Field(
+        default=1.0, ge=0, le=20, description="Classifier-free guidance scale."
+    )
+    seed: int = Field(
+        default=RANDOM_SEED,
+        ge=RANDOM_SEED,
+        le=MAX_SEED,
+        description="The same seed and request give the same audio. -1 draws one; the one used "
+        "is returned.",
+    )
+    format: AudioFormat = Field(
+        default="wav",
+        description="`wav` (16-bit PCM), `flac`, `mp3` or `ogg` (Opus, at 48 kHz).",
+    )
+    chunked_decode: bool | None = Field(
+        default=None, description="Overrides how the model decodes long clips; null: its default."
+    )
+
+
+class ResolvedRequest(_Record):
+    """A request with every choice made: what an engine needs, and all it may depend on."""
+
+    model: VariantName
+    prompt: str
+    negative_prompt: str | None = None
+    duration: float
+    steps: int
+    cfg_scale: float
+    seed: int
+    format: AudioFormat = "wav"
+    chunked_decode: bool | None = None
+
+
+class AudioInfo(_Record):
+    """What is known of a finished clip besides its bytes."""
+
+    engine: EngineName
+    sample_rate: int
+    channels: int
+    duration: float
+    """Seconds, exactly ``samples / sample_rate``."""
+    format: AudioFormat
+    generation_seconds: float
+    """Seconds the engine worked on the batch that held this clip."""
+
+
+class StoredObject(_Record):
+    """An object that the store has confirmed."""
+
+    backend: StorageBackend
+    key: str
+    size: int
+    """Bytes."""
+    sha256: str
+    """Lower-case hex digest of the content."""
+
+
+class JobResult(_Record):
+    audio: AudioInfo
+    object: StoredObject
+    upload_seconds: float
+
+
+class JobError(_Record):
+    code: str
+    message: str
+
+
+class Lease(_Record):
+    """A worker's right to work on a job until ``expires_at``.
+
+    ``token`` is the fencing token: it grows with every lease of the job, so a report that
+    carries an older one is refused.
+    """
+
+    token: int
+    worker: str
+    expires_at: float
+    """Unix seconds."""
+
+
+class Job(_Record):
+    """The stored job. Times are Unix seconds (UTC). Only ``jobs.lifecycle`` makes new versions."""
+
+    id: str = Field(pattern=JOB_ID_PATTERN)
+    request: ResolvedRequest
+    status: JobStatus = "queued"
+    created_at: float
+    started_at: float | None = None
+    """When the last attempt was leased; null while queued for the first time."""
+    completed_at: float | None = None
+    not_before: float
+    """A queued job is not leased before this time (backoff after an infrastructure fault)."""
+    attempts: int = 0
+    """Leases taken so far, not counting those handed back unused."""
+    token: int = 0
+    """The last fencing token given out for this job."""
+    lease: Lease | None = None
+    cancel_requested: bool = False
+    progress: float = 0.0
+    """Fraction in [0, 1] of the current attempt."""
+    result: JobResult | None = None
+    error: JobError | None = None
+    version: int = 0
+    """Grows with every stored change; the compare-and-set key of the store."""
+
+
+class JobAccepted(BaseModel):
+    """The answer to ``POST /jobs``."""
+
+    id: str
+    status: JobStatus
+    status_url: str
+
+
+class JobTimings(BaseModel):
+    queued_seconds: float | None = None
+    generation_seconds: float | None = None
+    upload_seconds: float | None = None
+    total_seconds: float | None = None
+
+
+class JobView(BaseModel):
+    """A job as a client sees it."""
+
+    id: str
+    status: JobStatus
+    status_url: str
+    model: VariantName
+    prompt: str
+    negative_prompt: str | None
+    duration: float
+    steps: int
+    cfg_scale: float
+    seed: int
+    format: AudioFormat
+    created_at: datetime
+    started_at: datetime | None
+    completed_at: datetime | None
+    queue_position: int | None = Field(
+        description="While queued: 1 is next for its variant. Otherwise null."
+    )
+    progress: float = Field(ge=0, le=100, description="Percent of the generation done.")
+    attempts: int
+    cancel_requested: bool
+    engine: EngineName | None
+    sample_rate: int | None
+    audio_duration: float | None = Field(description="Exact seconds of the finished audio.")
+    size_bytes: int | None
+    sha256: str | None
+    download_url: str | None
+    storage_backend: StorageBackend
+    storage_key: str | None
+    error: str | None
+    error_code: str | None
+    timings: JobTimings
+
+
+class JobPage(BaseModel):
+    jobs: list[JobView]
+    next_cursor: str | None = Field(
+        description="Pass as `cursor` for the next page; null: no more."
+    )
+
+
+class ModelView(BaseModel):
+    id: VariantName
+    aliases: list[str]
+    max_duration_seconds: float
+    state: str
+    message: str | None
+
+
+class ModelList(BaseModel):
+    default: VariantName
+    models: list[ModelView]
+
+
+class VariantHealth(BaseModel):
+    state: Literal["ready", "idle", "starting", "unavailable"]
+    """idle: no replica now, one starts at the first request."""
+    replicas: int
+    message: str | None = None
+
+
+class ComponentHealth(BaseModel):
+    ok: bool
+    message: str | None = None
+
+
+class Health(BaseModel):
+    """``status``: ``ok``, ``starting``, or ``degraded`` (serves, but needs an operator)."""
+
+    status: Literal["ok", "degraded", "starting"]
+    version: str
+    engine: EngineName
+    model: VariantName
+    device: str
+    loaded: bool
+    storage_backend: StorageBackend
+    available_models: list[VariantName]
+    loaded_models: list[VariantName]
+    preload_models: list[VariantName]
+    model_duration_limits_seconds: dict[VariantName, float]
+    max_duration_seconds: float
+    max_steps: int
+    variants: dict[VariantName, VariantHealth]
+    storage: ComponentHealth
+    jobs: ComponentHealth
+    queued_jobs: int | None
+    running_jobs: int | None
+
+
+class ErrorBody(BaseModel):
+    code: str
+    message: str
+    param: str | None = None
+    request_id: str
+
+
+class ErrorResponse(BaseModel):
+    """The one shape of every error."""
+
+    error: ErrorBody

@@ -1,0 +1,37 @@
+"""Choosing the engine: the setting, what is installed, and a clear word when they disagree."""
+
+from importlib.util import find_spec
+from typing import Literal
+
+from sa_ray.contracts import EngineName, VariantName
+from sa_ray.engines.port import Engine
+from sa_ray.engines.procedural import ProceduralEngine
+from sa_ray.errors import ConfigurationError
+
+INSTALL_HINT = (
+    "install the extra with `uv sync --extra stable-audio` and set HF_TOKEN, "
+    "or set STABLE_AUDIO_ENGINE=procedural"
+)
+
+
+def resolve_engine_name(setting: Literal["auto"] | EngineName) -> EngineName:
+    """Return the engine that ``STABLE_AUDIO_ENGINE`` means in this Python environment.
+
+    Raises ``ConfigurationError`` if ``stable-audio-3`` is asked for by name and not installed.
+    """
+    installed = find_spec("stable_audio_3") is not None
+    if setting == "auto":
+        return "stable-audio-3" if installed else "procedural"
+    if setting == "stable-audio-3" and not installed:
+        raise ConfigurationError(
+            f"STABLE_AUDIO_ENGINE=stable-audio-3, but the stable-audio-3 package is not "
+            f"installed: {INSTALL_HINT}."
+        )
+    return setting
+
+
+def load_engine(name: EngineName, variant: VariantName) -> Engine:
+    """Load ``variant`` into memory with the engine ``name``; slow for a real model."""
+    if name == "procedural":
+        return ProceduralEngine(variant)
+    raise ConfigurationError(f"The engine {name!r} cannot be loaded here: {INSTALL_HINT}.")

@@ -1,0 +1,65 @@
+"""The engine port: what a variant replica asks of whatever makes the sound."""
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from sa_ray.contracts import EngineName, ResolvedRequest
+from sa_ray.errors import GenerationError
+
+OnStep = Callable[[int, float], None]
+"""``on_step(row, fraction)``: row ``row`` of the batch is ``fraction`` in (0, 1] done."""
+
+IsCancelled = Callable[[int], bool]
+"""``is_cancelled(row)``: nobody waits for this row any more; drop it before the next step."""
+
+
+@dataclass(frozen=True, slots=True)
+class Generated:
+    """``samples``: float32 ``[channels, samples]`` in [-1, 1], exactly
+    ``round(duration * sample_rate)`` samples long."""
+
+    samples: npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """The row was dropped between steps because ``is_cancelled`` said so."""
+
+
+BatchOutcome = Generated | Cancelled | GenerationError
+
+
+class Engine(Protocol):
+    """One loaded model variant. Not thread-safe: the replica calls it from one thread only."""
+
+    @property
+    def name(self) -> EngineName: ...
+
+    @property
+    def device(self) -> str:
+        """``cpu``, ``cuda`` or ``mps``."""
+        ...
+
+    @property
+    def sample_rate(self) -> int:
+        """Hz of the audio returned."""
+        ...
+
+    def batch_key(self, request: ResolvedRequest) -> Hashable:
+        """Requests with equal keys may share a batch."""
+        ...
+
+    def generate(
+        self, batch: Sequence[ResolvedRequest], on_step: OnStep, is_cancelled: IsCancelled
+    ) -> list[BatchOutcome]:
+        """Generate every request of ``batch`` (all of one batch key), one outcome each, in order.
+
+        A row's audio is a function of its own request alone: batch mates do not change it.
+        A failure of one row is that row's ``GenerationError``; an exception raised from here
+        means that the whole batch failed.
+        """
+        ...

@@ -1,0 +1,156 @@
+"""The error tree: a stable code, an HTTP status, and a message that a user can act on.
+
+Every failure that reaches a caller is one of these, whichever layer raised it. The ingress
+turns any of them into ``{"error": {"code", "message", "param", "request_id"}}``.
+"""
+
+from typing import Any, ClassVar
+
+
+class SaRayError(Exception):
+    """Base of everything this project raises on purpose.
+
+    ``message`` is shown to the caller: it names the field, the limit and the fix. ``param`` is
+    the request field at fault, if one is. ``retry_after_s`` becomes the ``Retry-After`` header.
+    """
+
+    code: ClassVar[str] = "internal_error"
+    status: ClassVar[int] = 500
+
+    def __init__(
+        self, message: str, *, param: str | None = None, retry_after_s: int | None = None
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.retry_after_s = retry_after_s
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Exception's own __reduce__ drops keyword arguments, and these cross Ray processes.
+        state = {"param": self.param, "retry_after_s": self.retry_after_s}
+        return type(self), (self.message,), state
+
+
+class ConfigurationError(SaRayError):
+    """A setting is unknown, malformed or contradicts another; raised before anything starts."""
+
+    code = "configuration_error"
+
+
+class MalformedRequestError(SaRayError):
+    code = "malformed_request"
+    status = 400
+
+
+class UnauthorizedError(SaRayError):
+    code = "unauthorized"
+    status = 401
+
+
+class NotFoundError(SaRayError):
+    code = "not_found"
+    status = 404
+
+
+class JobNotFoundError(NotFoundError):
+    code = "job_not_found"
+
+
+class MethodNotAllowedError(SaRayError):
+    code = "method_not_allowed"
+    status = 405
+
+
+class ConflictError(SaRayError):
+    code = "conflict"
+    status = 409
+
+
+class JobNotReadyError(ConflictError):
+    """The job has no audio: it has not finished yet, or it ended without a result."""
+
+    code = "job_not_ready"
+
+
+class IdempotencyConflictError(ConflictError):
+    """The same idempotency key came with another request."""
+
+    code = "idempotency_conflict"
+
+
+class JobGoneError(SaRayError):
+    """The job succeeded, but its stored audio is no longer there."""
+
+    code = "audio_gone"
+    status = 410
+
+
+class PayloadTooLargeError(SaRayError):
+    code = "payload_too_large"
+    status = 413
+
+
+class UnsupportedMediaTypeError(SaRayError):
+    code = "unsupported_media_type"
+    status = 415
+
+
+class InvalidRequestError(SaRayError):
+    code = "invalid_request"
+    status = 422
+
+
+class OverloadedError(SaRayError):
+    """Try again later: every slot for this kind of work is taken."""
+
+    code = "overloaded"
+    status = 429
+
+
+class QueueFullError(OverloadedError):
+    code = "queue_full"
+
+
+class UnavailableError(SaRayError):
+    """The variant cannot serve at all (for example its weights failed to load)."""
+
+    code = "unavailable"
+    status = 503
+
+
+class StorageError(SaRayError):
+    """The object store refused, or could not be reached.
+
+    ``transient`` says whether trying again can help (an outage) or not (a wrong secret).
+    """
+
+    code = "storage_unavailable"
+    status = 503
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        param: str | None = None,
+        retry_after_s: int | None = None,
+        transient: bool = True,
+    ) -> None:
+        super().__init__(message, param=param, retry_after_s=retry_after_s)
+        self.transient = transient
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        cls, args, state = super().__reduce__()
+        return cls, args, state | {"transient": self.transient}
+
+
+class GenerationError(SaRayError):
+    """The engine failed on this request; the same request would fail again."""
+
+    code = "generation_failed"
+
+
+class StaleLeaseError(SaRayError):
+    """A worker reported on a job whose lease it no longer holds; the report is refused."""
+
+    code = "stale_lease"
+    status = 409

@@ -1,0 +1,51 @@
+"""The object store port: where finished audio is kept."""
+
+from collections.abc import Iterator
+from typing import Protocol
+
+from sa_ray.contracts import StorageBackend, StoredObject
+
+
+class ObjectStore(Protocol):
+    """Keys are ``/``-separated relative paths. Methods block; call them from a thread.
+
+    Every method raises ``StorageError`` when the store refuses (``transient=False``: wrong
+    credentials, no such bucket, read-only) or cannot be reached (``transient=True``).
+    """
+
+    @property
+    def backend(self) -> StorageBackend: ...
+
+    def check(self) -> None:
+        """Prove that objects can be written, read and deleted now; raise ``StorageError`` if not.
+
+        The message says what to mend: the folder and its permission, the bucket, the setting.
+        """
+        ...
+
+    def put(self, key: str, data: bytes, *, content_type: str, filename: str) -> StoredObject:
+        """Store ``data`` under ``key``, replacing what was there, and return what the store
+        confirmed. A reader never sees half an object. ``filename`` is what a browser saves as.
+        """
+        ...
+
+    def size(self, key: str) -> int | None:
+        """Size in bytes of the object, or None if there is none."""
+        ...
+
+    def read(self, key: str, *, start: int = 0, length: int | None = None) -> Iterator[bytes]:
+        """Yield the bytes ``[start, start + length)`` in chunks of at most 1 MiB."""
+        ...
+
+    def delete(self, key: str) -> None:
+        """Remove the object; no error if it is already gone."""
+        ...
+
+    def keys(self, prefix: str = "") -> Iterator[str]:
+        """Yield every key that starts with ``prefix``."""
+        ...
+
+    def url(self, key: str) -> str | None:
+        """A URL that a client can GET without credentials of ours, minted now; None if the
+        store has no HTTP address of its own (a local folder without a public base URL)."""
+        ...
