@@ -1,0 +1,66 @@
+"""The engine itself: batches, steps, progress and cancellation."""
+
+import logging
+from collections.abc import Hashable, Sequence
+
+from sa_ray.contracts import SAMPLE_RATE, EngineName, ResolvedRequest, VariantName
+from sa_ray.engines.port import BatchOutcome, Cancelled, Generated, IsCancelled, OnStep
+from sa_ray.engines.procedural.rendering import Rendering
+from sa_ray.errors import GenerationError
+
+_log = logging.getLogger(__name__)
+
+
+class ProceduralEngine:
+    """Renders prompt-shaped stereo sound on the CPU; implements ``Engine``.
+
+    Audio is a function of (model, prompt, negative prompt, duration, seed, steps); ``cfg_scale``
+    and ``chunked_decode`` have no meaning here and are ignored. No model is loaded.
+    """
+
+    def __init__(self, variant: VariantName) -> None:
+        self._variant = variant
+
+    @property
+    def name(self) -> EngineName:
+        return "procedural"
+
+    @property
+    def device(self) -> str:
+        return "cpu"
+
+    @property
+    def sample_rate(self) -> int:
+        return SAMPLE_RATE
+
+    def batch_key(self, request: ResolvedRequest) -> Hashable:
+        """The step count: rows advance together, so they must end together."""
+        return request.steps
+
+    def generate(
+        self, batch: Sequence[ResolvedRequest], on_step: OnStep, is_cancelled: IsCancelled
+    ) -> list[BatchOutcome]:
+        """Advance every row by one step in turn, until all are done, dropped or failed."""
+        outcomes: dict[int, BatchOutcome] = {}
+        renderings: dict[int, Rendering] = {}
+        for step in range(max((request.steps for request in batch), default=0)):
+            for row, request in enumerate(batch):
+                if row in outcomes:
+                    continue
+                if is_cancelled(row):
+                    outcomes[row] = Cancelled()
+                    renderings.pop(row, None)
+                    continue
+                try:
+                    if step == 0:
+                        renderings[row] = Rendering(request, self._variant)
+                    fraction = renderings[row].step()
+                    if fraction >= 1:
+                        outcomes[row] = Generated(renderings.pop(row).finished())
+                except Exception as error:  # noqa: BLE001 - must not cost the batch mates
+                    _log.exception("The procedural engine failed on a row.")
+                    outcomes[row] = GenerationError(f"The clip could not be rendered: {error}")
+                    renderings.pop(row, None)
+                else:
+                    on_step(row, fraction)
+        return [outcomes[row] for row in range(len(batch))]
