@@ -29,7 +29,8 @@ class JobStore(Protocol):
         ...
 
     def insert(self, job: Job, *, max_queued: int) -> None:
-        """Store a new queued job. Raise ``QueueFullError`` if ``max_queued`` already wait."""
+        """Store a new queued job. Raise ``QueueFullError`` if ``max_queued`` already wait,
+        ``ConflictError`` if the id is taken."""
         ...
 
     def get(self, job_id: str) -> Job | None: ...
@@ -50,9 +51,9 @@ class JobStore(Protocol):
         Two claimers never get the same job."""
         ...
 
-    def renew(self, leases: Sequence[tuple[str, int]], *, expires_at: float) -> set[str]:
+    def renew(self, leases: Sequence[tuple[str, int]], *, expires_at: float) -> list[Job]:
         """Move the expiry of each running job in ``leases`` (id, token) that still has that
-        token; return the ids renewed. Does not change ``version``."""
+        token; return the jobs renewed, in any order. Does not change ``version``."""
         ...
 
     def expired(self, *, now: float, limit: int) -> list[Job]:

@@ -1,0 +1,258 @@
+"""The coordinator: every job operation, durable first, plus what need not survive a restart.
+
+A plain asyncio class; one instance runs per store, inside the detached actor. The store is the
+truth. In memory live only the progress of running attempts and who waits for what, so it may be
+killed at any time, and its successor on the same store carries on.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Literal, ParamSpec, TypeVar
+
+from sa_ray.contracts import (
+    FINAL_STATUSES,
+    Job,
+    JobError,
+    JobResult,
+    JobStatus,
+    ResolvedRequest,
+    VariantName,
+)
+from sa_ray.errors import ConflictError, JobNotFoundError, StorageError
+from sa_ray.jobs import lifecycle
+from sa_ray.jobs.ledger import Announce, JobLedger, JobSnapshot, Transition
+from sa_ray.jobs.port import Cursor, JobStore, QueueCounts
+from sa_ray.jobs.progress import LiveProgress
+from sa_ray.jobs.wakeups import Wakeups, wait_for
+
+logger = logging.getLogger(__name__)
+
+STORE_THREADS = 8
+REAP_BATCH = 256
+MIN_WAIT_S = 0.001
+"""Between two looks at a job that is almost due: event loop and clock need not agree exactly."""
+
+LeaseVerdict = Literal["held", "cancel", "lost"]
+"""``held``: work on. ``cancel``: held, but a client asked to cancel; stop and acknowledge.
+``lost``: the job is no longer yours; stop, and store nothing."""
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseReport:
+    """A worker's sign of life for one job. ``progress``: fraction in [0, 1] of this attempt."""
+
+    job_id: str
+    token: int
+    progress: float
+
+
+class JobCoordinator:
+    """Submits, hands out and ends jobs. Every method may raise ``StorageError``; those that take
+    a job id raise ``JobNotFoundError``, and reports ``StaleLeaseError`` (see ``lifecycle``).
+
+    ``clock`` gives Unix seconds and is called from several threads; ``max_queued`` bounds the
+    queued jobs of all variants together; ``lease_ttl`` is in seconds. Call it from one event
+    loop.
+    """
+
+    def __init__(
+        self,
+        store: JobStore,
+        *,
+        clock: Callable[[], float],
+        max_queued: int,
+        lease_ttl: float = 30.0,
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._max_queued = max_queued
+        self._lease_ttl = lease_ttl
+        self._ledger = JobLedger(store, clock=clock, lease_ttl=lease_ttl)
+        self._threads = ThreadPoolExecutor(STORE_THREADS, thread_name_prefix="job-store")
+        self._progress = LiveProgress()
+        self._work = Wakeups[VariantName]()
+        self._ends = Wakeups[str]()
+
+    # For clients
+
+    async def submit(self, job_id: str, request: ResolvedRequest) -> JobSnapshot:
+        """Queue a job; durable when this returns. Raises ``QueueFullError``.
+
+        The caller draws the id, so that repeating a call whose answer was lost adds nothing.
+        """
+        job = lifecycle.new_job(job_id, request, self._clock())
+        return await self._in_thread(self._ledger.insert, job, self._max_queued, self._announcer())
+
+    async def get(self, job_id: str) -> JobSnapshot:
+        snapshot = await self._in_thread(self._ledger.snapshot, job_id)
+        return replace(snapshot, job=self._progress.overlaid(snapshot.job))
+
+    async def wait(self, job_id: str, timeout_s: float) -> JobSnapshot:
+        """The job as it is once it has ended, or after ``timeout_s`` seconds."""
+        with self._ends.listen(job_id) as ended:
+            snapshot = await self.get(job_id)
+            if snapshot.job.status in FINAL_STATUSES:
+                return snapshot
+            await wait_for(ended, timeout_s)
+        return await self.get(job_id)
+
+    async def page(
+        self,
+        limit: int,
+        after: Cursor | None = None,
+        status: JobStatus | None = None,
+        variant: VariantName | None = None,
+    ) -> list[JobSnapshot]:
+        """Jobs newest first, strictly older than ``after``, without queue positions."""
+        jobs = await self._in_thread(
+            self._store.page, limit=limit, after=after, status=status, variant=variant
+        )
+        return [JobSnapshot(self._progress.overlaid(job), None) for job in jobs]
+
+    async def cancel(self, job_id: str) -> Job:
+        """Cancel a queued job, or ask the worker of a running one to stop; asking again is fine.
+        Raises ``ConflictError`` if the job has ended."""
+        return await self._apply(job_id, lifecycle.cancel)
+
+    async def forget(self, job_id: str) -> None:
+        """Delete the record of an ended job. Raises ``ConflictError`` if it has not ended."""
+        await self._in_thread(self._ledger.delete, job_id)
+
+    # For workers
+
+    async def lease(
+        self, variant: VariantName, worker: str, limit: int, wait_s: float
+    ) -> list[Job]:
+        """Lease up to ``limit`` due jobs, oldest first. While none is due, wait for one up to
+        ``wait_s`` seconds; empty if none came."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + wait_s
+        with self._work.listen(variant) as arrived:
+            while True:
+                arrived.clear()
+                jobs = await self._in_thread(self._ledger.claim, variant, worker, limit)
+                remaining = deadline - loop.time()
+                if jobs or remaining <= 0:
+                    return jobs
+                due = await self._in_thread(self._store.next_due, variant)
+                if due is not None:
+                    remaining = min(remaining, max(due - self._clock(), MIN_WAIT_S))
+                await wait_for(arrived, remaining)
+
+    async def renew(self, worker: str, reports: Sequence[LeaseReport]) -> list[LeaseVerdict]:
+        """Extend the leases to ``lease_ttl`` from now, in one transaction, and take in the
+        progress; one verdict each, in order."""
+        for report in reports:
+            self._progress.note(report.job_id, report.token, report.progress)
+        renewed = await self._in_thread(
+            self._store.renew,
+            [(report.job_id, report.token) for report in reports],
+            expires_at=self._clock() + self._lease_ttl,
+        )
+        verdicts: dict[tuple[str, int], LeaseVerdict] = {
+            (job.id, job.token): "cancel" if job.cancel_requested else "held" for job in renewed
+        }
+        for report in reports:
+            if (report.job_id, report.token) not in verdicts:
+                self._progress.drop(report.job_id, report.token)
+                logger.info("%s lost lease %d of job %s", worker, report.token, report.job_id)
+        return [verdicts.get((report.job_id, report.token), "lost") for report in reports]
+
+    async def succeed(self, job_id: str, token: int, result: JobResult) -> Job:
+        """The object is stored. If the job comes back ``cancelled``, delete the object."""
+        return await self._apply(
+            job_id, lambda job, now: lifecycle.succeed(job, token, result, now)
+        )
+
+    async def fail(self, job_id: str, token: int, error: JobError) -> Job:
+        """The request is at fault: no more attempts."""
+        return await self._apply(job_id, lambda job, now: lifecycle.fail(job, token, error, now))
+
+    async def retry(self, job_id: str, token: int, reason: JobError) -> Job:
+        """The infrastructure is at fault: another attempt after a backoff, if any is left."""
+        return await self._apply(job_id, lambda job, now: lifecycle.retry(job, token, reason, now))
+
+    async def release(self, job_id: str, token: int) -> Job:
+        """Hand the job back unused; it is due again at once and the attempt does not count."""
+        return await self._apply(job_id, lambda job, now: lifecycle.release(job, token, now))
+
+    async def acknowledge_cancel(self, job_id: str, token: int) -> Job:
+        """The worker has stopped, as the verdict ``cancel`` asked."""
+        return await self._apply(
+            job_id, lambda job, now: lifecycle.acknowledge_cancel(job, token, now)
+        )
+
+    # For operators
+
+    async def counts(self) -> QueueCounts:
+        return await self._in_thread(self._store.counts)
+
+    async def check(self) -> None:
+        """Raise ``StorageError`` if the store cannot be written now."""
+        await self._in_thread(self._store.check)
+
+    async def run_reaper(self, interval_s: float = 1.0) -> None:
+        """Every ``interval_s`` seconds, take back the jobs whose lease has run out. Never ends.
+
+        After a start, and after an outage of the store, it holds off for half a lease: workers
+        that lived through it could not renew, and get their chance first.
+        """
+        hold_off_until = self._clock() + self._lease_ttl / 2
+        while True:
+            now = self._clock()
+            try:
+                overdue = await self._in_thread(self._store.expired, now=now, limit=REAP_BATCH)
+                if now >= hold_off_until:
+                    await self._expire(overdue)
+            except StorageError as error:
+                hold_off_until = self._clock() + self._lease_ttl / 2
+                logger.warning("Cannot take back expired leases now: %s", error.message)
+            await asyncio.sleep(interval_s)
+
+    async def close(self) -> None:
+        """Finish the store calls under way and close the store."""
+        await asyncio.to_thread(self._threads.shutdown)
+        self._store.close()
+
+    async def _expire(self, overdue: Iterable[Job]) -> None:
+        for stale in overdue:
+            try:
+                job = await self._apply(stale.id, lifecycle.expire)
+            except (ConflictError, JobNotFoundError):
+                continue  # it was renewed or ended meanwhile
+            logger.warning(
+                "Lease %d of job %s ran out in attempt %d: the job is %s",
+                stale.token,
+                stale.id,
+                stale.attempts,
+                job.status,
+            )
+
+    def _announcer(self) -> Announce:
+        # The thread that made a change durable announces it, so that waiters hear of it even if
+        # the coroutine that asked for the change was cancelled.
+        loop = asyncio.get_running_loop()
+        return lambda job: loop.call_soon_threadsafe(self._announce, job)
+
+    def _announce(self, job: Job) -> None:
+        if job.status == "running":
+            return
+        self._progress.drop(job.id, job.token)
+        if job.status == "queued":
+            self._work.notify(job.request.model)
+        else:
+            self._ends.notify(job.id)
+
+    async def _apply(self, job_id: str, transition: Transition) -> Job:
+        return await self._in_thread(self._ledger.apply, job_id, transition, self._announcer())
+
+    async def _in_thread(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, partial(function, *args, **kwargs))

@@ -1,0 +1,171 @@
+"""What may happen to a job: a pure state machine, ``Job`` -> ``Job``, with the time passed in.
+
+::
+
+    queued ── lease ──▶ running ── succeed ──▶ succeeded   (cancelled, if that was asked for)
+      │ ▲                │ │ │ └── fail ─────▶ failed
+      │ └── retry, expire, release            (retry and expire: failed after MAX_ATTEMPTS)
+      └─ cancel ─▶ cancelled ◀── cancel, then acknowledge_cancel, retry, expire or release
+
+Every change returns a new job whose ``version`` is one higher. A report that repeats what was
+already applied (its acknowledgement was lost) returns the very same object: nothing to store.
+``ConflictError`` means that the job's state forbids the change, ``StaleLeaseError`` that the
+reporting worker no longer holds the lease.
+"""
+
+from typing import Any
+
+from sa_ray.contracts import (
+    FINAL_STATUSES,
+    Job,
+    JobError,
+    JobResult,
+    JobStatus,
+    Lease,
+    ResolvedRequest,
+)
+from sa_ray.errors import ConflictError, StaleLeaseError
+
+MAX_ATTEMPTS = 3
+"""Leases a job may take; the fault that ends the last one fails the job."""
+
+MAX_BACKOFF_S = 60.0
+
+
+def new_job(job_id: str, request: ResolvedRequest, now: float) -> Job:
+    """A queued job at version 0. ``job_id``: 32 lower-case hex digits."""
+    return Job(id=job_id, request=request, created_at=now, not_before=now)
+
+
+def lease(job: Job, worker: str, now: float, ttl: float) -> Job:
+    """Give the queued ``job`` to ``worker`` for ``ttl`` seconds under a new fencing token."""
+    if job.status != "queued":
+        raise ConflictError(f"Job {job.id} is {job.status}; only a queued job can be leased.")
+    if now < job.not_before:
+        raise ConflictError(f"Job {job.id} must not be leased before {job.not_before}.")
+    token = job.token + 1
+    return _changed(
+        job,
+        status="running",
+        started_at=now,
+        attempts=job.attempts + 1,
+        token=token,
+        lease=Lease(token=token, worker=worker, expires_at=now + ttl),
+        progress=0.0,
+    )
+
+
+def succeed(job: Job, token: int, result: JobResult, now: float) -> Job:
+    """The worker stored the audio. A job whose cancellation was asked for ends as ``cancelled``
+    without a result instead: the caller must then delete the object."""
+    if _is_repeat(job, token, "succeeded", "cancelled"):
+        return job
+    _require_lease(job, token)
+    if job.cancel_requested:
+        return _finished(job, "cancelled", now)
+    return _finished(job, "succeeded", now, result=result, progress=1.0)
+
+
+def fail(job: Job, token: int, error: JobError, now: float) -> Job:
+    """The job itself is at fault: it fails for good, whatever attempts are left."""
+    if _is_repeat(job, token, "failed"):
+        return job
+    _require_lease(job, token)
+    return _finished(job, "failed", now, error=error)
+
+
+def retry(job: Job, token: int, reason: JobError, now: float) -> Job:
+    """The infrastructure is at fault: queue the job again after a backoff of
+    ``2 ** attempts`` seconds (60 at most), or fail it if this was its last attempt."""
+    if _is_repeat(job, token, "queued", "failed", "cancelled"):
+        return job
+    _require_lease(job, token)
+    return _after_fault(job, reason, now)
+
+
+def release(job: Job, token: int, now: float) -> Job:
+    """The worker hands the lease back unused (it is stopping): the attempt does not count."""
+    if _is_repeat(job, token, "queued", "cancelled"):
+        return job
+    _require_lease(job, token)
+    if job.cancel_requested:
+        return _finished(job, "cancelled", now)
+    attempts = job.attempts - 1
+    started_at = job.started_at if attempts else None
+    return _requeued(job, not_before=now, attempts=attempts, started_at=started_at)
+
+
+def expire(job: Job, now: float) -> Job:
+    """The worker let its lease run out: treated as an infrastructure fault."""
+    if job.lease is None or job.lease.expires_at > now:
+        raise ConflictError(f"Job {job.id} has no lease that ran out.")
+    reason = JobError(
+        code="lease_expired",
+        message=f"The worker {job.lease.worker} stopped renewing its lease.",
+    )
+    return _after_fault(job, reason, now)
+
+
+def cancel(job: Job, now: float) -> Job:
+    """A client wants no result: a queued job is cancelled at once, a running one as soon as its
+    worker hears of it. Asking again changes nothing until the job has ended."""
+    if job.status in FINAL_STATUSES:
+        raise ConflictError(f"Job {job.id} has already {_ENDED[job.status]}.")
+    if job.status == "queued":
+        return _finished(job, "cancelled", now)
+    return job if job.cancel_requested else _changed(job, cancel_requested=True)
+
+
+def acknowledge_cancel(job: Job, token: int, now: float) -> Job:
+    """The worker stopped because it heard of the cancellation."""
+    if _is_repeat(job, token, "cancelled"):
+        return job
+    _require_lease(job, token)
+    if not job.cancel_requested:
+        raise ConflictError(f"Nobody asked to cancel job {job.id}.")
+    return _finished(job, "cancelled", now)
+
+
+_ENDED: dict[JobStatus, str] = {
+    "succeeded": "succeeded",
+    "failed": "failed",
+    "cancelled": "been cancelled",
+}
+
+
+def _require_lease(job: Job, token: int) -> None:
+    if job.lease is None or job.lease.token != token:
+        raise StaleLeaseError(
+            f"Lease {token} of job {job.id} is over; the job is {job.status} "
+            f"and its last lease is {job.token}."
+        )
+
+
+def _is_repeat(job: Job, token: int, *applied: JobStatus) -> bool:
+    """Whether the job left ``token``'s lease for one of the states that the report leads to."""
+    return job.token == token and job.lease is None and job.status in applied
+
+
+def _after_fault(job: Job, reason: JobError, now: float) -> Job:
+    if job.cancel_requested:
+        return _finished(job, "cancelled", now)
+    if job.attempts >= MAX_ATTEMPTS:
+        error = JobError(
+            code="attempts_exhausted",
+            message=f"Gave up after {job.attempts} attempts. The last one: {reason.message}",
+        )
+        return _finished(job, "failed", now, error=error)
+    return _requeued(job, not_before=now + min(2.0**job.attempts, MAX_BACKOFF_S))
+
+
+def _requeued(job: Job, **changes: Any) -> Job:
+    # created_at stays, so the job takes its old place in the queue.
+    return _changed(job, status="queued", lease=None, progress=0.0, **changes)
+
+
+def _finished(job: Job, status: JobStatus, now: float, **changes: Any) -> Job:
+    return _changed(job, status=status, completed_at=now, lease=None, **changes)
+
+
+def _changed(job: Job, **changes: Any) -> Job:
+    return job.model_copy(update={**changes, "version": job.version + 1})

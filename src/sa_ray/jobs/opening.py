@@ -1,0 +1,24 @@
+"""Choosing the job store by the scheme of its URL."""
+
+from sa_ray.errors import ConfigurationError
+from sa_ray.jobs.port import JobStore
+from sa_ray.jobs.sql import SqlJobStore
+
+
+def open_job_store(url: str) -> JobStore:
+    """Open the store that ``STABLE_AUDIO_JOBS_URL`` names, creating or migrating it as needed.
+
+    ``sqlite:///path`` is relative to the working directory, ``sqlite:////path`` absolute;
+    ``postgresql://user@host/database`` needs psycopg 3. Raises ``ConfigurationError`` for any
+    other URL, ``StorageError`` if the store cannot be opened.
+    """
+    scheme, separator, _ = url.partition("://")
+    if separator and scheme.partition("+")[0] in ("sqlite", "postgresql"):
+        return SqlJobStore(url)
+    # Without a scheme the text may be anything, a password included: it is not repeated.
+    fault = f"starts with {scheme}://" if separator else "has no scheme"
+    raise ConfigurationError(
+        f"STABLE_AUDIO_JOBS_URL {fault}; write sqlite:///path or "
+        "postgresql://user:password@host/database.",
+        param="STABLE_AUDIO_JOBS_URL",
+    )

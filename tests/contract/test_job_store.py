@@ -1,0 +1,468 @@
+"""What every ``JobStore`` promises. Another store joins by adding its URL to ``store_url``."""
+
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from sa_ray.contracts import (
+    AudioInfo,
+    Job,
+    JobError,
+    JobResult,
+    ResolvedRequest,
+    StoredObject,
+    VariantName,
+)
+from sa_ray.errors import ConflictError, QueueFullError
+from sa_ray.jobs import Cursor, JobStore, lifecycle, open_job_store
+
+TTL = 30.0
+FAULT = JobError(code="worker_died", message="The node was lost.")
+RESULT = JobResult(
+    audio=AudioInfo(
+        engine="procedural",
+        sample_rate=44_100,
+        channels=2,
+        duration=1.0,
+        format="wav",
+        generation_seconds=0.123456789,
+    ),
+    object=StoredObject(backend="local", key="a.wav", size=4, sha256="0" * 64),
+    upload_seconds=0.1,
+)
+
+
+@pytest.fixture(params=["sqlite"])
+def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    urls = {"sqlite": f"sqlite:///{tmp_path}/new/jobs.db"}
+    return urls[request.param]
+
+
+@pytest.fixture
+def job_store(store_url: str) -> Iterator[JobStore]:
+    store = open_job_store(store_url)
+    yield store
+    store.close()
+
+
+def job(
+    number: int,
+    *,
+    variant: VariantName = "small-sfx",
+    created_at: float | None = None,
+    prompt: str = "rain",
+) -> Job:
+    request = ResolvedRequest(
+        model=variant, prompt=prompt, duration=1.0, steps=8, cfg_scale=1.0, seed=7
+    )
+    now = 1000.0 + number if created_at is None else created_at
+    return lifecycle.new_job(f"{number:032x}", request, now)
+
+
+def insert(store: JobStore, *jobs: Job) -> None:
+    for each in jobs:
+        store.insert(each, max_queued=10_000)
+
+
+def claim(
+    store: JobStore,
+    *,
+    limit: int = 100,
+    now: float = 2000.0,
+    variant: VariantName = "small-sfx",
+    worker: str = "w1",
+) -> list[Job]:
+    def take(queued: Job) -> Job:
+        return lifecycle.lease(queued, worker, now, TTL)
+
+    return store.claim(variant, now=now, limit=limit, take=take)
+
+
+def ids(jobs: list[Job]) -> list[str]:
+    return [each.id for each in jobs]
+
+
+def expiry(stored: Job | None) -> float:
+    assert stored is not None
+    assert stored.lease is not None
+    return stored.lease.expires_at
+
+
+@pytest.mark.parametrize(
+    "prompt", ["rain", "дождь 雨 🌧", "'; DROP TABLE jobs; --\x00\n", "x" * 10_000]
+)
+def test_a_job_reads_back_as_it_was_stored(job_store: JobStore, prompt: str) -> None:
+    stored = job(1, prompt=prompt, created_at=1_700_000_000.123456789)
+    insert(job_store, stored)
+    assert job_store.get(stored.id) == stored
+    assert job_store.get("f" * 32) is None
+
+
+def test_an_id_is_taken_once(job_store: JobStore) -> None:
+    insert(job_store, job(1))
+    [held] = claim(job_store)
+    with pytest.raises(ConflictError):
+        insert(job_store, job(1))
+    assert job_store.get(held.id) == held
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        lambda held: lifecycle.succeed(held, 1, RESULT, 2001.0),
+        lambda held: lifecycle.fail(held, 1, FAULT, 2001.0),
+        lambda held: lifecycle.retry(held, 1, FAULT, 2001.0),
+        lambda held: lifecycle.release(held, 1, 2001.0),
+        lambda held: lifecycle.cancel(held, 2001.0),
+    ],
+    ids=["succeed", "fail", "retry", "release", "cancel"],
+)
+def test_transitions_outlive_the_store_object(
+    job_store: JobStore, store_url: str, end: Callable[[Job], Job]
+) -> None:
+    insert(job_store, job(1))
+    [held] = claim(job_store)
+    ended = end(held)
+    assert job_store.replace(ended)
+    job_store.close()
+
+    reopened = open_job_store(store_url)
+    assert reopened.get(held.id) == ended
+    reopened.close()
+
+
+def test_a_change_based_on_an_old_version_is_refused(job_store: JobStore) -> None:
+    insert(job_store, job(1))
+    [held] = claim(job_store)
+    assert job_store.replace(lifecycle.cancel(held, 2001.0))
+    assert not job_store.replace(lifecycle.succeed(held, 1, RESULT, 2002.0))
+    assert not job_store.replace(lifecycle.cancel(job(2), 2001.0))
+    stored = job_store.get(held.id)
+    assert stored is not None
+    assert (stored.status, stored.version, stored.cancel_requested) == ("running", 2, True)
+
+
+def test_of_racing_changes_exactly_one_is_stored(job_store: JobStore) -> None:
+    insert(job_store, job(1))
+    [held] = claim(job_store)
+    start = threading.Barrier(8)
+
+    def race(number: int) -> bool:
+        start.wait()
+        error = JobError(code="test", message=str(number))
+        return job_store.replace(lifecycle.fail(held, 1, error, 2001.0))
+
+    with ThreadPoolExecutor(8) as threads:
+        stored = list(threads.map(race, range(8)))
+    assert stored.count(True) == 1
+    final = job_store.get(held.id)
+    assert final is not None
+    assert final.error == JobError(code="test", message=str(stored.index(True)))
+
+
+def test_only_the_current_version_of_a_job_can_be_deleted(job_store: JobStore) -> None:
+    first = job(1)
+    insert(job_store, first)
+    cancelled = lifecycle.cancel(first, 1002.0)
+    assert job_store.replace(cancelled)
+    assert not job_store.delete(first)
+    assert job_store.delete(cancelled)
+    assert job_store.get(first.id) is None
+    assert not job_store.delete(cancelled)
+
+
+def test_a_full_queue_refuses_and_names_the_setting(job_store: JobStore) -> None:
+    job_store.insert(job(1), max_queued=2)
+    job_store.insert(job(2, variant="medium"), max_queued=2)
+    with pytest.raises(QueueFullError, match=r"2 jobs.*STABLE_AUDIO_MAX_QUEUED_JOBS") as refused:
+        job_store.insert(job(3), max_queued=2)
+    assert refused.value.retry_after_s is not None
+    assert job_store.get(job(3).id) is None
+
+
+def test_only_waiting_jobs_count_towards_the_queue_limit(job_store: JobStore) -> None:
+    job_store.insert(job(1), max_queued=1)
+    claim(job_store)
+    job_store.insert(job(2), max_queued=1)
+    assert ids(claim(job_store)) == [job(2).id]
+
+
+def test_concurrent_inserts_cannot_exceed_the_queue_limit(job_store: JobStore) -> None:
+    start = threading.Barrier(8)
+
+    def submit(number: int) -> bool:
+        start.wait()
+        try:
+            job_store.insert(job(number), max_queued=5)
+        except QueueFullError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as threads:
+        accepted = list(threads.map(submit, range(8)))
+    assert accepted.count(True) == 5
+    assert len(job_store.page(limit=10)) == 5
+
+
+def test_claims_take_the_oldest_jobs_of_the_variant_first(job_store: JobStore) -> None:
+    insert(job_store, job(5), job(3), job(4), job(1, variant="medium"))
+    # Of one age: by id.
+    insert(job_store, job(9, created_at=1001.0), job(8, created_at=1001.0))
+    assert ids(claim(job_store, limit=2)) == ids([job(8), job(9)])
+    assert ids(claim(job_store, limit=10)) == ids([job(3), job(4), job(5)])
+    assert claim(job_store) == []
+
+
+def test_a_claimed_job_is_stored_as_taken(job_store: JobStore) -> None:
+    insert(job_store, job(1))
+    [held] = claim(job_store)
+    assert (held.status, held.token) == ("running", 1)
+    assert job_store.get(held.id) == held
+
+
+def test_a_job_in_backoff_is_claimed_in_its_old_place_once_due(job_store: JobStore) -> None:
+    insert(job_store, job(1), job(2))
+    [held] = claim(job_store, limit=1)
+    waiting = lifecycle.retry(held, 1, FAULT, 2000.0)
+    assert job_store.replace(waiting)
+    insert(job_store, job(3))
+    assert ids(claim(job_store, limit=1)) == [job(2).id]
+    assert ids(claim(job_store, now=waiting.not_before)) == ids([job(1), job(3)])
+
+
+def test_a_claim_that_fails_takes_nothing(job_store: JobStore) -> None:
+    insert(job_store, job(1), job(2))
+
+    def take(queued: Job) -> Job:
+        if queued.id == job(2).id:
+            raise RuntimeError("boom")
+        return lifecycle.lease(queued, "w1", 2000.0, TTL)
+
+    with pytest.raises(RuntimeError):
+        job_store.claim("small-sfx", now=2000.0, limit=10, take=take)
+    assert job_store.get(job(1).id) == job(1)
+    assert ids(claim(job_store)) == ids([job(1), job(2)])
+
+
+def test_concurrent_threads_never_claim_the_same_job(job_store: JobStore) -> None:
+    insert(job_store, *(job(number) for number in range(40)))
+    start = threading.Barrier(4)
+
+    def work(number: int) -> list[str]:
+        start.wait()
+        taken: list[str] = []
+        while some := claim(job_store, limit=3, worker=f"w{number}"):
+            taken += ids(some)
+        return taken
+
+    with ThreadPoolExecutor(4) as threads:
+        claimed = [job_id for taken in threads.map(work, range(4)) for job_id in taken]
+    assert sorted(claimed) == ids([job(number) for number in range(40)])
+
+
+CLAIMER = """
+import sys
+from sa_ray.jobs import lifecycle, open_job_store
+
+store = open_job_store(sys.argv[1])
+print("ready", flush=True)
+sys.stdin.readline()
+take = lambda job: lifecycle.lease(job, sys.argv[2], 2000.0, 30.0)
+while jobs := store.claim("small-sfx", now=2000.0, limit=2, take=take):
+    for job in jobs:
+        print(job.id)
+"""
+
+
+def test_concurrent_processes_never_claim_the_same_job(job_store: JobStore, store_url: str) -> None:
+    insert(job_store, *(job(number) for number in range(60)))
+    workers = [start_process(CLAIMER, store_url, name) for name in ("w1", "w2")]
+    for worker in workers:
+        assert read_line(worker) == "ready"
+    for worker in workers:
+        assert worker.stdin is not None
+        worker.stdin.write("go\n")
+        worker.stdin.flush()
+    claimed = [line for worker in workers for line in worker.communicate(timeout=60)[0].split()]
+    assert [worker.returncode for worker in workers] == [0, 0]
+    assert sorted(claimed) == ids([job(number) for number in range(60)])
+
+
+WRITER = """
+import itertools, sys
+from sa_ray.contracts import ResolvedRequest
+from sa_ray.jobs import lifecycle, open_job_store
+
+store = open_job_store(sys.argv[1])
+request = ResolvedRequest(
+    model="small-sfx", prompt="rain", duration=1.0, steps=8, cfg_scale=1.0, seed=7
+)
+for number in itertools.count():
+    job = lifecycle.new_job(f"{number:032x}", request, 1000.0 + number)
+    store.insert(job, max_queued=10**9)
+    print("inserted", job.id, flush=True)
+    take = lambda job: lifecycle.lease(job, "w1", 1e6, 30.0)
+    [job] = store.claim("small-sfx", now=1e6, limit=1, take=take)
+    print("claimed", job.id, flush=True)
+"""
+
+
+def test_what_a_killed_writer_was_told_is_stored_stays_stored(store_url: str) -> None:
+    writer = start_process(WRITER, store_url)
+    told = [read_line(writer) for _ in range(51)]
+    writer.send_signal(signal.SIGKILL)
+    told += writer.communicate(timeout=60)[0].splitlines()
+
+    store = open_job_store(store_url)
+    stored = {each.id: each for each in store.page(limit=100_000)}
+    inserted = {line.split()[1] for line in told if line.startswith("inserted ")}
+    claimed = {line.split()[1] for line in told if line.startswith("claimed ")}
+    assert len(inserted) > 20
+    assert inserted <= stored.keys()
+    assert all(stored[job_id].status == "running" for job_id in claimed)
+    insert(store, job(10**6))
+    store.close()
+
+
+def test_expired_lists_leases_that_ran_out_oldest_first(job_store: JobStore) -> None:
+    insert(job_store, *(job(number) for number in range(4)))
+    for number, now in enumerate([2000.0, 2002.0, 2001.0]):
+        assert ids(claim(job_store, limit=1, now=now)) == [job(number).id]
+    assert job_store.expired(now=2000.0 + TTL - 0.001, limit=10) == []
+    assert ids(job_store.expired(now=2000.0 + TTL, limit=10)) == [job(0).id]
+    assert ids(job_store.expired(now=3000.0, limit=10)) == ids([job(0), job(2), job(1)])
+    assert ids(job_store.expired(now=3000.0, limit=2)) == ids([job(0), job(2)])
+
+
+def test_an_ended_job_does_not_expire(job_store: JobStore) -> None:
+    insert(job_store, job(1))
+    [held] = claim(job_store)
+    assert job_store.replace(lifecycle.succeed(held, 1, RESULT, 2001.0))
+    assert job_store.expired(now=9999.0, limit=10) == []
+
+
+def test_renew_moves_the_expiry_of_leases_still_held_and_of_no_others(
+    job_store: JobStore,
+) -> None:
+    insert(job_store, *(job(number) for number in range(4)))
+    held, other_token, ended = claim(job_store, limit=3)
+    assert job_store.replace(lifecycle.succeed(ended, 1, RESULT, 2001.0))
+    renewed = job_store.renew(
+        [(held.id, 1), (other_token.id, 2), (ended.id, 1), (job(3).id, 0), ("f" * 32, 1)],
+        expires_at=5000.0,
+    )
+    assert ids(renewed) == [held.id]
+    assert expiry(renewed[0]) == 5000.0
+    stored = job_store.get(held.id)
+    assert stored is not None
+    assert (expiry(stored), stored.version) == (5000.0, held.version)
+    assert job_store.get(other_token.id) == other_token
+    assert ids(job_store.expired(now=4999.0, limit=10)) == [other_token.id]
+
+
+def test_many_leases_are_renewed_at_once(job_store: JobStore) -> None:
+    insert(job_store, *(job(number) for number in range(200)))
+    leases = [(held.id, held.token) for held in claim(job_store, limit=200)]
+    assert sorted(ids(job_store.renew(leases, expires_at=5000.0))) == [lease[0] for lease in leases]
+    assert job_store.renew([], expires_at=6000.0) == []
+    assert job_store.expired(now=4999.0, limit=10) == []
+
+
+def test_a_change_based_on_a_read_before_a_renewal_keeps_the_renewed_expiry(
+    job_store: JobStore,
+) -> None:
+    insert(job_store, job(1))
+    [held] = claim(job_store)
+    job_store.renew([(held.id, 1)], expires_at=5000.0)
+    assert job_store.replace(lifecycle.cancel(held, 2001.0))
+    assert expiry(job_store.get(held.id)) == 5000.0
+
+
+def test_a_new_lease_does_not_inherit_the_expiry_of_the_old_one(job_store: JobStore) -> None:
+    insert(job_store, job(1))
+    [held] = claim(job_store)
+    job_store.renew([(held.id, 1)], expires_at=5000.0)
+    assert job_store.replace(lifecycle.release(held, 1, 2001.0))
+    claim(job_store, now=2002.0)
+    assert expiry(job_store.get(held.id)) == 2002.0 + TTL
+
+
+def test_position_counts_the_waiting_jobs_of_the_variant_up_to_this_one(
+    job_store: JobStore,
+) -> None:
+    insert(job_store, job(0), job(1, variant="medium"), job(2), job(3))
+    assert [job_store.position(job(number)) for number in (0, 2, 3)] == [1, 2, 3]
+    claim(job_store, limit=1)
+    assert [job_store.position(job(number)) for number in (2, 3)] == [1, 2]
+
+
+def test_pages_are_stable_while_jobs_arrive(job_store: JobStore) -> None:
+    # Pairs of one age, so that pages must also end well between equals.
+    insert(job_store, *(job(number, created_at=1000.0 + number // 2) for number in range(7)))
+    seen: list[str] = []
+    after = None
+    arriving = 100
+    while page := job_store.page(limit=3, after=after):
+        seen += ids(page)
+        after = Cursor(page[-1].created_at, page[-1].id)
+        insert(job_store, job(arriving))
+        arriving += 1
+    assert seen == ids([job(number) for number in reversed(range(7))])
+
+
+def test_pages_can_be_filtered(job_store: JobStore) -> None:
+    insert(job_store, job(0), job(1, variant="medium"), job(2), job(3, variant="medium"))
+    claim(job_store, limit=1)
+    claim(job_store, limit=1, variant="medium")
+    assert ids(job_store.page(limit=10, status="running")) == ids([job(1), job(0)])
+    assert ids(job_store.page(limit=10, variant="medium")) == ids([job(3), job(1)])
+    assert ids(job_store.page(limit=10, status="queued", variant="medium")) == [job(3).id]
+    assert job_store.page(limit=10, status="failed") == []
+    older = Cursor(job(3).created_at, job(3).id)
+    assert ids(job_store.page(limit=10, variant="medium", after=older)) == [job(1).id]
+
+
+def test_counts_tell_the_jobs_of_each_variant_and_status(job_store: JobStore) -> None:
+    insert(job_store, job(0), job(1), job(2), job(3, variant="medium"))
+    claim(job_store, limit=1)
+    counts = job_store.counts()
+    assert counts["small-sfx"]["running"] == 1
+    assert counts["small-sfx"]["queued"] == 2
+    assert counts["medium"]["queued"] == 1
+    assert counts["small-music"] == dict.fromkeys(counts["medium"], 0)
+
+
+def test_next_due_is_the_earliest_time_a_waiting_job_may_start(job_store: JobStore) -> None:
+    assert job_store.next_due("small-sfx") is None
+    insert(job_store, job(1), job(2), job(3, variant="medium"))
+    for held in claim(job_store):
+        started = lifecycle.retry(held, 1, FAULT, 3000.0 + held.created_at)
+        assert job_store.replace(started)
+    assert job_store.next_due("small-sfx") == 3000.0 + job(1).created_at + 2.0
+    assert job_store.next_due("medium") == job(3).not_before
+
+
+def test_check_passes_and_changes_nothing(job_store: JobStore) -> None:
+    insert(job_store, job(1))
+    job_store.check()
+    assert job_store.page(limit=10) == [job(1)]
+
+
+def start_process(script: str, *args: str) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-c", script, *args],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def read_line(process: "subprocess.Popen[str]") -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().strip()

@@ -1,0 +1,535 @@
+"""The job coordinator over a real SQLite file, with a clock that the test moves."""
+
+import asyncio
+import contextlib
+import itertools
+import sqlite3
+import threading
+import uuid
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from sa_ray.contracts import (
+    AudioInfo,
+    Job,
+    JobError,
+    JobResult,
+    ResolvedRequest,
+    StoredObject,
+    VariantName,
+)
+from sa_ray.errors import (
+    ConflictError,
+    JobNotFoundError,
+    QueueFullError,
+    StaleLeaseError,
+    StorageError,
+)
+from sa_ray.jobs import Cursor, JobCoordinator, LeaseReport, lifecycle, open_job_store
+
+TTL = 30.0
+LONG = 60.0
+"""Seconds; longer than any test may take, so that only a wake-up can end the wait."""
+FAULT = JobError(code="worker_died", message="The node was lost.")
+RESULT = JobResult(
+    audio=AudioInfo(
+        engine="procedural",
+        sample_rate=44_100,
+        channels=2,
+        duration=1.0,
+        format="wav",
+        generation_seconds=0.5,
+    ),
+    object=StoredObject(backend="local", key="a.wav", size=4, sha256="0" * 64),
+    upload_seconds=0.1,
+)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.on_look: Callable[[], object] = lambda: None
+
+    def __call__(self) -> float:
+        self.on_look()
+        # Every look is a little later, as with a real clock.
+        self.now += 0.001
+        return self.now
+
+    async def looked_at(self, times: int) -> None:
+        loop, seen, counter = asyncio.get_running_loop(), asyncio.Event(), itertools.count(1)
+        self.on_look = lambda: next(counter) >= times and loop.call_soon_threadsafe(seen.set)
+        await seen.wait()
+        self.on_look = lambda: None
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Path:
+    return tmp_path / "jobs.db"
+
+
+Start = Callable[[], JobCoordinator]
+
+
+@pytest.fixture
+async def start(clock: Clock, database: Path) -> AsyncIterator[Start]:
+    """Starts coordinators on the same file; the earlier ones are left as a kill leaves them."""
+    started = []
+
+    def start() -> JobCoordinator:
+        store = open_job_store(f"sqlite:///{database}?timeout=0.01")
+        started.append(JobCoordinator(store, clock=clock, max_queued=5, lease_ttl=TTL))
+        return started[-1]
+
+    yield start
+    for coordinator in started:
+        await coordinator.close()
+
+
+@pytest.fixture
+def coordinator(start: Start) -> JobCoordinator:
+    return start()
+
+
+def request(variant: VariantName = "small-sfx") -> ResolvedRequest:
+    return ResolvedRequest(
+        model=variant, prompt="rain", duration=1.0, steps=8, cfg_scale=1.0, seed=7
+    )
+
+
+def new_id() -> str:
+    return uuid.uuid4().hex
+
+
+async def submit(coordinator: JobCoordinator) -> str:
+    return (await coordinator.submit(new_id(), request())).job.id
+
+
+async def lease(coordinator: JobCoordinator, limit: int = 1, wait_s: float = 0.0) -> list[Job]:
+    return await coordinator.lease("small-sfx", "w1", limit, wait_s)
+
+
+async def lease_one(coordinator: JobCoordinator) -> Job:
+    await submit(coordinator)
+    [job] = await lease(coordinator)
+    return job
+
+
+async def until_waiting() -> None:
+    """Let the tasks just started get as far as they can: they then wait in a thread or for an
+    event. Which of the two is left open on purpose; both must work."""
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+async def test_submitted_jobs_queue_in_order(coordinator: JobCoordinator) -> None:
+    first = await coordinator.submit(new_id(), request())
+    await coordinator.submit(new_id(), request("medium"))
+    second = await coordinator.submit(new_id(), request())
+    assert [first.queue_position, second.queue_position] == [1, 2]
+    assert (await coordinator.get(second.job.id)).queue_position == 2
+    assert [job.id for job in await lease(coordinator, limit=5)] == [first.job.id, second.job.id]
+    assert (await coordinator.get(second.job.id)).queue_position is None
+
+
+async def test_a_full_queue_refuses(coordinator: JobCoordinator) -> None:
+    for _ in range(5):
+        await submit(coordinator)
+    with pytest.raises(QueueFullError):
+        await submit(coordinator)
+    await lease(coordinator)
+    await submit(coordinator)
+
+
+async def test_a_repeated_submit_adds_nothing_even_to_a_full_queue(
+    coordinator: JobCoordinator,
+) -> None:
+    job_ids = [await submit(coordinator) for _ in range(5)]
+    again = await coordinator.submit(job_ids[1], request())
+    assert again == await coordinator.get(job_ids[1])
+    assert again.queue_position == 2
+    [first] = await lease(coordinator)
+    assert (await coordinator.submit(first.id, request())).job == first
+    assert len(await coordinator.page(10)) == 5
+
+
+async def test_an_unknown_job_is_not_found(coordinator: JobCoordinator) -> None:
+    unknown = "f" * 32
+    for call in (
+        coordinator.get(unknown),
+        coordinator.wait(unknown, LONG),
+        coordinator.cancel(unknown),
+        coordinator.forget(unknown),
+        coordinator.succeed(unknown, 1, RESULT),
+    ):
+        with pytest.raises(JobNotFoundError):
+            await call
+
+
+async def test_a_job_runs_to_success(coordinator: JobCoordinator) -> None:
+    job = await lease_one(coordinator)
+    assert (job.status, job.attempts) == ("running", 1)
+    await coordinator.succeed(job.id, job.token, RESULT)
+    snapshot = await coordinator.get(job.id)
+    assert (snapshot.job.status, snapshot.job.result) == ("succeeded", RESULT)
+    counts = await coordinator.counts()
+    assert (counts["small-sfx"]["succeeded"], counts["small-sfx"]["running"]) == (1, 0)
+
+
+async def test_lease_without_work_returns_empty_after_its_wait(
+    coordinator: JobCoordinator,
+) -> None:
+    await coordinator.submit(new_id(), request("medium"))
+    assert await lease(coordinator, wait_s=0.01) == []
+
+
+async def test_a_submit_wakes_the_lease_that_waits_for_its_variant(
+    coordinator: JobCoordinator,
+) -> None:
+    small = asyncio.create_task(lease(coordinator, wait_s=LONG))
+    medium = asyncio.create_task(coordinator.lease("medium", "w2", 1, LONG))
+    await until_waiting()
+    submitted = await submit(coordinator)
+    assert [job.id for job in await small] == [submitted]
+    assert not medium.done()
+    medium.cancel()
+
+
+async def test_waiting_leases_share_what_arrives(coordinator: JobCoordinator) -> None:
+    waiting = [asyncio.create_task(lease(coordinator, wait_s=LONG)) for _ in range(3)]
+    await until_waiting()
+    submitted = {await submit(coordinator) for _ in range(3)}
+    assert {job.id for jobs in await asyncio.gather(*waiting) for job in jobs} == submitted
+
+
+async def test_a_release_wakes_a_waiting_lease_and_costs_no_attempt(
+    coordinator: JobCoordinator,
+) -> None:
+    job = await lease_one(coordinator)
+    waiting = asyncio.create_task(lease(coordinator, wait_s=LONG))
+    await until_waiting()
+    await coordinator.release(job.id, job.token)
+    [again] = await waiting
+    assert (again.id, again.attempts, again.token) == (job.id, 1, 2)
+
+
+async def test_a_waiting_lease_takes_a_job_when_its_backoff_is_over(
+    coordinator: JobCoordinator, clock: Clock
+) -> None:
+    job = await lease_one(coordinator)
+    waiting_again = await coordinator.retry(job.id, job.token, FAULT)
+    assert await lease(coordinator) == []
+    clock.now = waiting_again.not_before - 0.01
+    [again] = await lease(coordinator, wait_s=LONG)
+    assert (again.id, again.attempts) == (job.id, 2)
+    assert clock.now >= waiting_again.not_before
+
+
+async def test_wait_returns_when_the_job_ends(coordinator: JobCoordinator) -> None:
+    job = await lease_one(coordinator)
+    waiting = [asyncio.create_task(coordinator.wait(job.id, LONG)) for _ in range(20)]
+    await until_waiting()
+    await coordinator.succeed(job.id, job.token, RESULT)
+    assert {snapshot.job.status for snapshot in await asyncio.gather(*waiting)} == {"succeeded"}
+    assert (await coordinator.wait(job.id, LONG)).job.status == "succeeded"
+
+
+async def test_wait_returns_when_a_queued_job_is_cancelled(coordinator: JobCoordinator) -> None:
+    job_id = await submit(coordinator)
+    waiting = asyncio.create_task(coordinator.wait(job_id, LONG))
+    await until_waiting()
+    await coordinator.cancel(job_id)
+    assert (await waiting).job.status == "cancelled"
+
+
+async def test_wait_returns_the_unfinished_job_when_the_time_is_up(
+    coordinator: JobCoordinator,
+) -> None:
+    job = await lease_one(coordinator)
+    assert (await coordinator.wait(job.id, 0.01)).job.status == "running"
+
+
+async def test_waiters_hear_of_an_end_whose_reporter_went_away(
+    coordinator: JobCoordinator, clock: Clock
+) -> None:
+    job = await lease_one(coordinator)
+    waiting = asyncio.create_task(coordinator.wait(job.id, LONG))
+    in_thread, proceed = asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+    clock.on_look = lambda: loop.call_soon_threadsafe(in_thread.set) and proceed.wait(LONG)
+    reporter = asyncio.create_task(coordinator.fail(job.id, job.token, FAULT))
+    await in_thread.wait()
+    reporter.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reporter
+    proceed.set()
+    assert (await waiting).job.status == "failed"
+
+
+async def test_a_cancelled_queued_job_is_never_leased(coordinator: JobCoordinator) -> None:
+    job_id = await submit(coordinator)
+    assert (await coordinator.cancel(job_id)).status == "cancelled"
+    assert await lease(coordinator) == []
+    with pytest.raises(ConflictError):
+        await coordinator.cancel(job_id)
+
+
+async def test_the_worker_of_a_cancelled_job_is_told_and_acknowledges(
+    coordinator: JobCoordinator,
+) -> None:
+    job = await lease_one(coordinator)
+    asked = await coordinator.cancel(job.id)
+    assert (asked.status, asked.cancel_requested) == ("running", True)
+    assert (await coordinator.cancel(job.id)).version == asked.version
+    report = LeaseReport(job.id, job.token, 0.5)
+    assert await coordinator.renew("w1", [report]) == ["cancel"]
+    assert (await coordinator.acknowledge_cancel(job.id, job.token)).status == "cancelled"
+    assert await coordinator.renew("w1", [report]) == ["lost"]
+
+
+@pytest.mark.parametrize("_round", range(5))
+async def test_success_and_cancel_racing_have_one_outcome(
+    coordinator: JobCoordinator, _round: int
+) -> None:
+    job = await lease_one(coordinator)
+    ended, cancelled = await asyncio.gather(
+        coordinator.succeed(job.id, job.token, RESULT),
+        coordinator.cancel(job.id),
+        return_exceptions=True,
+    )
+    assert isinstance(ended, Job)
+    assert (await coordinator.get(job.id)).job == ended
+    if ended.status == "succeeded":
+        assert isinstance(cancelled, ConflictError)
+    else:
+        assert (ended.status, ended.result) == ("cancelled", None)
+        assert isinstance(cancelled, Job)
+
+
+async def test_many_racing_reports_of_one_lease_have_one_outcome(
+    coordinator: JobCoordinator,
+) -> None:
+    job = await lease_one(coordinator)
+    errors = [JobError(code="test", message=str(number)) for number in range(10)]
+    ended = await asyncio.gather(*(coordinator.fail(job.id, job.token, error) for error in errors))
+    final = (await coordinator.get(job.id)).job
+    assert final.version == job.version + 1
+    assert ended == [final] * 10
+
+
+async def test_forget_removes_ended_jobs_only(coordinator: JobCoordinator) -> None:
+    job = await lease_one(coordinator)
+    with pytest.raises(ConflictError):
+        await coordinator.forget(job.id)
+    await coordinator.succeed(job.id, job.token, RESULT)
+    await coordinator.forget(job.id)
+    with pytest.raises(JobNotFoundError):
+        await coordinator.get(job.id)
+    with pytest.raises(JobNotFoundError):
+        await coordinator.forget(job.id)
+
+
+async def test_renewals_are_judged_in_order(coordinator: JobCoordinator) -> None:
+    held = await lease_one(coordinator)
+    cancelled = await lease_one(coordinator)
+    await coordinator.cancel(cancelled.id)
+    queued = await submit(coordinator)
+    reports = [
+        LeaseReport("f" * 32, 1, 0.1),
+        LeaseReport(cancelled.id, 1, 0.1),
+        LeaseReport(queued, 1, 0.1),
+        LeaseReport(held.id, 2, 0.1),
+        LeaseReport(held.id, 1, 0.1),
+    ]
+    assert await coordinator.renew("w1", reports) == ["lost", "cancel", "lost", "lost", "held"]
+
+
+async def test_progress_shows_in_reads_and_never_goes_back_within_an_attempt(
+    coordinator: JobCoordinator,
+) -> None:
+    job = await lease_one(coordinator)
+
+    async def progress_after(token: int, reported: float) -> float:
+        await coordinator.renew("w1", [LeaseReport(job.id, token, reported)])
+        [listed] = await coordinator.page(10)
+        shown = (await coordinator.get(job.id)).job.progress
+        assert listed.job.progress == shown
+        return shown
+
+    assert [await progress_after(1, value) for value in (0.5, 0.25, 7.0)] == [0.5, 0.5, 1.0]
+    await coordinator.release(job.id, 1)
+    assert (await coordinator.get(job.id)).job.progress == 0.0
+    await lease(coordinator)
+    assert await progress_after(2, 0.1) == 0.1
+    # The first worker is slow to hear that it lost the job.
+    assert await progress_after(1, 0.9) == 0.1
+
+
+async def test_a_report_under_an_old_lease_is_refused(
+    coordinator: JobCoordinator,
+) -> None:
+    job = await lease_one(coordinator)
+    await coordinator.release(job.id, 1)
+    [again] = await lease(coordinator)
+    for report in (
+        coordinator.succeed(job.id, 1, RESULT),
+        coordinator.fail(job.id, 1, FAULT),
+        coordinator.retry(job.id, 1, FAULT),
+        coordinator.release(job.id, 1),
+        coordinator.acknowledge_cancel(job.id, 1),
+    ):
+        with pytest.raises(StaleLeaseError):
+            await report
+    assert (await coordinator.get(job.id)).job == again
+
+
+async def test_repeated_reports_return_what_the_first_one_did(
+    coordinator: JobCoordinator,
+) -> None:
+    succeeded, failed, retried, released = [await lease_one(coordinator) for _ in range(4)]
+    for _ in range(2):
+        assert (await coordinator.succeed(succeeded.id, 1, RESULT)).version == 2
+        assert (await coordinator.fail(failed.id, 1, FAULT)).version == 2
+        assert (await coordinator.retry(retried.id, 1, FAULT)).version == 2
+        assert (await coordinator.release(released.id, 1)).version == 2
+
+
+async def test_faults_of_the_infrastructure_end_the_job_after_the_last_attempt(
+    coordinator: JobCoordinator, clock: Clock
+) -> None:
+    job_id = await submit(coordinator)
+    for attempt in range(1, lifecycle.MAX_ATTEMPTS + 1):
+        [job] = await lease(coordinator)
+        assert job.attempts == attempt
+        ended = await coordinator.retry(job_id, job.token, FAULT)
+        clock.now += 100.0
+    assert ended.status == "failed"
+    assert await lease(coordinator) == []
+
+
+@contextlib.asynccontextmanager
+async def reaping(coordinator: JobCoordinator) -> AsyncIterator[None]:
+    reaper = asyncio.create_task(coordinator.run_reaper(interval_s=0.001))
+    await until_waiting()
+    try:
+        yield
+        assert not reaper.done()
+    finally:
+        reaper.cancel()
+
+
+async def until_reaped(coordinator: JobCoordinator, job_id: str) -> Job:
+    while (job := (await coordinator.get(job_id)).job).status == "running":
+        pass
+    return job
+
+
+async def test_the_reaper_gives_silent_workers_jobs_to_others_and_then_gives_up(
+    coordinator: JobCoordinator, clock: Clock
+) -> None:
+    job_id = await submit(coordinator)
+    waiting = asyncio.create_task(coordinator.wait(job_id, LONG))
+    async with reaping(coordinator):
+        for attempt in range(1, lifecycle.MAX_ATTEMPTS + 1):
+            [job] = await lease(coordinator)
+            assert (job.id, job.attempts) == (job_id, attempt)
+            clock.now += TTL
+            reaped = await until_reaped(coordinator, job_id)
+            clock.now = max(clock.now, reaped.not_before)
+        ended = (await waiting).job
+    assert ended.status == "failed"
+    assert ended.error is not None
+    assert ended.error.code == "attempts_exhausted"
+
+
+async def test_the_reaper_spares_renewed_leases(coordinator: JobCoordinator, clock: Clock) -> None:
+    kept, silent = await lease_one(coordinator), await lease_one(coordinator)
+    async with reaping(coordinator):
+        clock.now += TTL - 1.0
+        assert await coordinator.renew("w1", [LeaseReport(kept.id, 1, 0.5)]) == ["held"]
+        clock.now += 2.0
+        assert (await until_reaped(coordinator, silent.id)).status == "queued"
+    assert (await coordinator.get(kept.id)).job.status == "running"
+
+
+async def test_after_a_restart_the_reaper_lets_workers_renew_first(
+    start: Start, clock: Clock
+) -> None:
+    first = start()
+    alive, dead = [await lease_one(first) for _ in range(2)]
+    clock.now += 10 * TTL
+    successor = start()
+    async with reaping(successor):
+        await clock.looked_at(5)  # by the reaper: nothing else runs now
+        assert await successor.renew("w1", [LeaseReport(alive.id, 1, 0.5)]) == ["held"]
+        clock.now += TTL / 2
+        assert (await until_reaped(successor, dead.id)).status == "queued"
+    assert (await successor.get(alive.id)).job.status == "running"
+
+
+async def test_the_reaper_outlives_an_outage_of_the_store(
+    coordinator: JobCoordinator, clock: Clock, database: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    job = await lease_one(coordinator)
+    other = sqlite3.connect(database, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    async with reaping(coordinator):
+        clock.now += TTL
+        await clock.looked_at(10)
+        assert "locked" in caplog.text
+        other.execute("ROLLBACK")
+        clock.now += TTL
+        assert (await until_reaped(coordinator, job.id)).status == "queued"
+    other.close()
+
+
+async def test_errors_of_the_store_reach_the_caller(
+    coordinator: JobCoordinator, database: Path
+) -> None:
+    job = await lease_one(coordinator)
+    await coordinator.check()
+    other = sqlite3.connect(database, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    for call in (
+        coordinator.submit(new_id(), request()),
+        lease(coordinator),
+        coordinator.renew("w1", [LeaseReport(job.id, 1, 0.5)]),
+        coordinator.succeed(job.id, 1, RESULT),
+        coordinator.check(),
+    ):
+        with pytest.raises(StorageError):
+            await call
+    other.execute("ROLLBACK")
+    other.close()
+    assert (await coordinator.succeed(job.id, 1, RESULT)).status == "succeeded"
+
+
+async def test_a_successor_on_the_same_store_carries_on(start: Start) -> None:
+    first = start()
+    running = await lease_one(first)
+    cancelling = await lease_one(first)
+    await first.cancel(cancelling.id)
+    queued = await submit(first)
+
+    successor = start()
+    reports = [LeaseReport(running.id, 1, 0.5), LeaseReport(cancelling.id, 1, 0.5)]
+    assert await successor.renew("w1", reports) == ["held", "cancel"]
+    assert (await successor.succeed(running.id, 1, RESULT)).status == "succeeded"
+    assert (await successor.acknowledge_cancel(cancelling.id, 1)).status == "cancelled"
+    assert [job.id for job in await lease(successor, limit=5)] == [queued]
+
+
+async def test_pages_go_from_the_newest_to_the_oldest(coordinator: JobCoordinator) -> None:
+    submitted = [await submit(coordinator) for _ in range(3)]
+    newest = await coordinator.page(2)
+    last = newest[-1].job
+    oldest = await coordinator.page(2, after=Cursor(last.created_at, last.id))
+    assert [each.job.id for each in [*newest, *oldest]] == submitted[::-1]
+    assert await coordinator.page(2, status="running", variant="small-sfx") == []

@@ -1,0 +1,278 @@
+"""The life cycle of a job as a pure state machine."""
+
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sa_ray.contracts import (
+    FINAL_STATUSES,
+    AudioInfo,
+    Job,
+    JobError,
+    JobResult,
+    ResolvedRequest,
+    StoredObject,
+)
+from sa_ray.errors import ConflictError, StaleLeaseError
+from sa_ray.jobs import lifecycle
+
+TTL = 30.0
+FAULT = JobError(code="worker_died", message="The node was lost.")
+RESULT = JobResult(
+    audio=AudioInfo(
+        engine="procedural",
+        sample_rate=44_100,
+        channels=2,
+        duration=1.0,
+        format="wav",
+        generation_seconds=0.5,
+    ),
+    object=StoredObject(backend="local", key="a.wav", size=4, sha256="0" * 64),
+    upload_seconds=0.1,
+)
+
+
+def queued() -> Job:
+    request = ResolvedRequest(
+        model="small-sfx", prompt="rain", duration=1.0, steps=8, cfg_scale=1.0, seed=7
+    )
+    return lifecycle.new_job("a" * 32, request, now=100.0)
+
+
+def running(*, attempts: int = 1) -> Job:
+    job = lifecycle.lease(queued(), "w1", 101.0, TTL)
+    while job.attempts < attempts:
+        waiting = lifecycle.retry(job, job.token, FAULT, 102.0)
+        job = lifecycle.lease(waiting, "w1", waiting.not_before, TTL)
+    return job
+
+
+def cancelling() -> Job:
+    return lifecycle.cancel(running(), 102.0)
+
+
+def test_a_new_job_is_due_at_once() -> None:
+    job = queued()
+    assert (job.status, job.created_at, job.not_before) == ("queued", 100.0, 100.0)
+    assert (job.version, job.token, job.attempts) == (0, 0, 0)
+
+
+def test_lease_starts_an_attempt_under_a_new_token() -> None:
+    job = running()
+    assert (job.status, job.attempts, job.token, job.version) == ("running", 1, 1, 1)
+    assert job.lease is not None
+    assert (job.lease.worker, job.lease.token, job.lease.expires_at) == ("w1", 1, 131.0)
+    assert job.started_at == 101.0
+
+
+def test_lease_refuses_what_is_not_due_or_not_queued() -> None:
+    waiting = lifecycle.retry(running(), 1, FAULT, 102.0)
+    with pytest.raises(ConflictError):
+        lifecycle.lease(waiting, "w1", waiting.not_before - 0.001, TTL)
+    with pytest.raises(ConflictError):
+        lifecycle.lease(running(), "w2", 110.0, TTL)
+
+
+def test_success_ends_the_job_with_its_result() -> None:
+    job = lifecycle.succeed(running(), 1, RESULT, 105.0)
+    assert (job.status, job.result, job.progress) == ("succeeded", RESULT, 1.0)
+    assert (job.completed_at, job.lease, job.version) == (105.0, None, 2)
+
+
+def test_success_after_a_cancel_request_ends_cancelled_without_a_result() -> None:
+    job = lifecycle.succeed(cancelling(), 1, RESULT, 105.0)
+    assert (job.status, job.result, job.completed_at) == ("cancelled", None, 105.0)
+
+
+def test_failure_of_the_request_is_final_whatever_attempts_are_left() -> None:
+    job = lifecycle.fail(running(), 1, FAULT, 105.0)
+    assert (job.status, job.error, job.completed_at, job.lease) == ("failed", FAULT, 105.0, None)
+
+
+@pytest.mark.parametrize(("attempts", "backoff"), [(1, 2.0), (2, 4.0)])
+def test_retry_queues_again_with_a_growing_backoff(attempts: int, backoff: float) -> None:
+    job = lifecycle.retry(running(attempts=attempts), attempts, FAULT, 200.0)
+    assert (job.status, job.not_before, job.lease) == ("queued", 200.0 + backoff, None)
+    assert (job.created_at, job.attempts, job.completed_at) == (100.0, attempts, None)
+
+
+def test_the_last_attempt_fails_with_a_reason_that_names_the_fault() -> None:
+    last = running(attempts=lifecycle.MAX_ATTEMPTS)
+    job = lifecycle.retry(last, last.token, FAULT, 200.0)
+    assert job.status == "failed"
+    assert job.error is not None
+    assert job.error.code == "attempts_exhausted"
+    assert "3 attempts" in job.error.message
+    assert FAULT.message in job.error.message
+
+
+def test_release_gives_the_attempt_back_and_is_due_at_once() -> None:
+    first = lifecycle.release(running(), 1, 110.0)
+    assert (first.status, first.attempts, first.not_before) == ("queued", 0, 110.0)
+    assert first.started_at is None
+    second = running(attempts=2)
+    assert lifecycle.release(second, 2, 110.0).attempts == 1
+
+
+def test_a_lease_expires_when_its_time_is_up_and_not_before() -> None:
+    job = running()
+    with pytest.raises(ConflictError):
+        lifecycle.expire(job, 130.999)
+    assert lifecycle.expire(job, 131.0).status == "queued"
+    with pytest.raises(ConflictError):
+        lifecycle.expire(queued(), 131.0)
+
+
+def test_the_last_lease_that_expires_fails_the_job_and_names_the_worker() -> None:
+    job = lifecycle.expire(running(attempts=lifecycle.MAX_ATTEMPTS), 1000.0)
+    assert job.status == "failed"
+    assert job.error is not None
+    assert "w1" in job.error.message
+
+
+def test_cancelling_a_queued_job_ends_it_at_once() -> None:
+    job = lifecycle.cancel(queued(), 102.0)
+    assert (job.status, job.completed_at, job.version) == ("cancelled", 102.0, 1)
+
+
+def test_cancelling_a_running_job_asks_its_worker_once() -> None:
+    job = cancelling()
+    assert (job.status, job.cancel_requested, job.version) == ("running", True, 2)
+    assert lifecycle.cancel(job, 103.0) is job
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        lambda job: lifecycle.acknowledge_cancel(job, 1, 105.0),
+        lambda job: lifecycle.retry(job, 1, FAULT, 105.0),
+        lambda job: lifecycle.release(job, 1, 105.0),
+        lambda job: lifecycle.expire(job, 1000.0),
+    ],
+)
+def test_a_job_whose_cancel_was_requested_never_returns_to_the_queue(
+    end: Callable[[Job], Job],
+) -> None:
+    job = end(cancelling())
+    assert (job.status, job.lease) == ("cancelled", None)
+    assert job.completed_at is not None
+
+
+def test_nobody_may_acknowledge_a_cancel_that_was_not_requested() -> None:
+    with pytest.raises(ConflictError):
+        lifecycle.acknowledge_cancel(running(), 1, 105.0)
+
+
+@pytest.mark.parametrize(
+    "job",
+    [
+        lifecycle.cancel(queued(), 102.0),
+        lifecycle.succeed(running(), 1, RESULT, 105.0),
+        lifecycle.fail(running(), 1, FAULT, 105.0),
+    ],
+    ids=lambda job: job.status,
+)
+def test_an_ended_job_cannot_be_cancelled(job: Job) -> None:
+    with pytest.raises(ConflictError):
+        lifecycle.cancel(job, 106.0)
+
+
+REPORTS: dict[str, Callable[[Job, int], Job]] = {
+    "succeed": lambda job, token: lifecycle.succeed(job, token, RESULT, 120.0),
+    "fail": lambda job, token: lifecycle.fail(job, token, FAULT, 120.0),
+    "retry": lambda job, token: lifecycle.retry(job, token, FAULT, 120.0),
+    "release": lambda job, token: lifecycle.release(job, token, 120.0),
+    "acknowledge_cancel": lambda job, token: lifecycle.acknowledge_cancel(job, token, 120.0),
+}
+
+
+@pytest.mark.parametrize("report", REPORTS.values(), ids=REPORTS)
+@pytest.mark.parametrize("token", [1, 3])
+def test_a_report_under_another_token_is_refused(
+    report: Callable[[Job, int], Job], token: int
+) -> None:
+    with pytest.raises(StaleLeaseError):
+        report(running(attempts=2), token)
+
+
+@pytest.mark.parametrize("report", REPORTS.values(), ids=REPORTS)
+def test_a_repeated_report_changes_nothing(report: Callable[[Job, int], Job]) -> None:
+    start = cancelling() if report is REPORTS["acknowledge_cancel"] else running()
+    once = report(start, 1)
+    assert report(once, 1) is once
+
+
+@pytest.mark.parametrize("report", REPORTS.values(), ids=REPORTS)
+def test_a_report_under_an_old_token_is_no_repeat_of_what_ended_the_newest_lease(
+    report: Callable[[Job, int], Job],
+) -> None:
+    second = running(attempts=2)
+    if report is REPORTS["acknowledge_cancel"]:
+        second = lifecycle.cancel(second, 119.0)
+    ended = report(second, 2)
+    with pytest.raises(StaleLeaseError):
+        report(ended, 1)
+
+
+def test_a_report_that_contradicts_the_outcome_is_refused() -> None:
+    failed = lifecycle.fail(running(), 1, FAULT, 105.0)
+    with pytest.raises(StaleLeaseError):
+        lifecycle.succeed(failed, 1, RESULT, 106.0)
+    succeeded = lifecycle.succeed(running(), 1, RESULT, 105.0)
+    for report in ("fail", "retry", "release", "acknowledge_cancel"):
+        with pytest.raises(StaleLeaseError):
+            REPORTS[report](succeeded, 1)
+
+
+EVENTS: dict[str, Callable[[Job, int, float], Job]] = {
+    "lease": lambda job, _token, now: lifecycle.lease(job, "w1", now, TTL),
+    "succeed": lambda job, token, now: lifecycle.succeed(job, token, RESULT, now),
+    "fail": lambda job, token, now: lifecycle.fail(job, token, FAULT, now),
+    "retry": lambda job, token, now: lifecycle.retry(job, token, FAULT, now),
+    "release": lambda job, token, now: lifecycle.release(job, token, now),
+    "expire": lambda job, _token, now: lifecycle.expire(job, now),
+    "cancel": lambda job, _token, now: lifecycle.cancel(job, now),
+    "acknowledge_cancel": lambda job, token, now: lifecycle.acknowledge_cancel(job, token, now),
+}
+
+_event = st.tuples(
+    # Leases are drawn often, or most sequences would never leave the queue.
+    st.sampled_from([*EVENTS, "lease", "lease", "lease"]),
+    st.integers(0, 1),
+    st.sampled_from([0.0, 1.0, 5.0, TTL]),
+)
+
+
+@given(st.lists(_event, max_size=40))
+def test_no_sequence_of_events_breaks_the_rules(events: list[tuple[str, int, float]]) -> None:
+    job, now = queued(), 100.0
+    for name, tokens_behind, elapsed in events:
+        now += elapsed
+        try:
+            after = EVENTS[name](job, job.token - tokens_behind, now)
+        except (ConflictError, StaleLeaseError):
+            continue
+        check_step(job, after)
+        job = after
+
+
+def check_step(before: Job, after: Job) -> None:
+    if after is before:
+        return
+    assert before.status not in FINAL_STATUSES
+    assert after.version == before.version + 1
+    assert before.token <= after.token <= before.token + 1
+    assert 0 <= after.attempts <= lifecycle.MAX_ATTEMPTS
+    assert (after.id, after.request, after.created_at) == (
+        before.id,
+        before.request,
+        before.created_at,
+    )
+    assert (after.lease is not None) == (after.status == "running")
+    assert (after.completed_at is not None) == (after.status in FINAL_STATUSES)
+    assert (after.result is not None) == (after.status == "succeeded")
+    assert (after.error is not None) == (after.status == "failed")
+    assert not (after.status == "queued" and after.cancel_requested)
+    assert after == Job.model_validate_json(after.model_dump_json())
