@@ -1,6 +1,7 @@
 """Object stores. ``open_object_store`` picks one; nothing else does."""
 
+from sa_ray.storage.keys import object_key
 from sa_ray.storage.opening import open_object_store
 from sa_ray.storage.port import ObjectStore
 
-__all__ = ["ObjectStore", "open_object_store"]
+__all__ = ["ObjectStore", "object_key", "open_object_store"]

@@ -1,0 +1,185 @@
+"""Objects as files in a local folder: the embedded default."""
+
+import errno
+import hashlib
+import os
+import stat
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final
+from uuid import uuid4
+
+from sa_ray.config import environment_names
+from sa_ray.contracts import StorageBackend, StoredObject
+from sa_ray.errors import StorageError
+from sa_ray.storage.keys import RESERVED, public_url, require_sound
+
+CHUNK_BYTES: Final = 1 << 20
+
+ABANDONED_AFTER_S: Final = 3600.0
+"""A half-written file untouched for this long has no writer any more: writing takes seconds."""
+
+_VARIABLE: Final = environment_names("output_dir")[0]
+
+_LASTING: Final = frozenset(
+    {
+        errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST,
+        errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL, errno.EXDEV,
+    }
+)  # fmt: skip
+"""Errors that stay until somebody mends the folder; the others (a full disk, a mount that went
+away) may pass by themselves."""
+
+
+class LocalObjectStore:
+    """Objects are files under ``folder``, at their key. A key may not be the folder of another.
+
+    Files are written aside, flushed to disk and renamed, so that a reader, or a machine that lost
+    its power, sees the old object or the new one. Keys that would leave the folder, by ``..`` or
+    through a symbolic link, raise ``StorageError`` (``transient=False``).
+    """
+
+    def __init__(self, folder: Path, *, public_base_url: str | None = None) -> None:
+        self._folder = folder.absolute()
+        self._public_base_url = public_base_url
+        self._partial = self._folder / f"{RESERVED}partial"
+
+    @property
+    def backend(self) -> StorageBackend:
+        return "local"
+
+    def check(self) -> None:
+        probe = self._folder / f"{RESERVED}check"
+        content = uuid4().bytes
+        with self._explained("used"):
+            self._remove_abandoned()
+            self._write(probe, content)
+            # Another process on the same folder may check at this moment and remove the file.
+            with suppress(FileNotFoundError):
+                probe.read_bytes()
+                probe.unlink()
+
+    def put(self, key: str, data: bytes, *, content_type: str, filename: str) -> StoredObject:
+        """``content_type`` and ``filename`` are not kept: a file has no place for them."""
+        path = self._path(key)
+        with self._explained("written to"):
+            self._write(path, data)
+            size = path.stat().st_size
+        return StoredObject(
+            backend=self.backend, key=key, size=size, sha256=hashlib.sha256(data).hexdigest()
+        )
+
+    def size(self, key: str) -> int | None:
+        path = self._path(key)
+        with self._explained("read"):
+            try:
+                info = path.stat()
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+            return info.st_size if stat.S_ISREG(info.st_mode) else None
+
+    def read(self, key: str, *, start: int = 0, length: int | None = None) -> Iterator[bytes]:
+        path = self._path(key)
+        with self._explained("read"):
+            try:
+                file = path.open("rb")
+            except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+                raise StorageError(f"There is no object {key}.", transient=False) from None
+            with file:
+                left = os.fstat(file.fileno()).st_size if length is None else length
+                file.seek(start)
+                while chunk := file.read(min(CHUNK_BYTES, left)):
+                    left -= len(chunk)
+                    yield chunk
+
+    def delete(self, key: str) -> None:
+        path = self._path(key)
+        with self._explained("written to"), suppress(FileNotFoundError, NotADirectoryError):
+            path.unlink()
+            _flush_folder(path.parent)
+
+    def keys(self, prefix: str = "") -> Iterator[str]:
+        with self._explained("read"):
+            if not self._folder.exists():
+                return
+            for folder, subfolders, names in os.walk(self._folder, onerror=_raise):
+                subfolders[:] = [name for name in subfolders if not name.startswith(RESERVED)]
+                for name in names:
+                    key = (Path(folder) / name).relative_to(self._folder).as_posix()
+                    if key.startswith(prefix) and not name.startswith(RESERVED):
+                        yield key
+
+    def url(self, key: str) -> str | None:
+        require_sound(key)
+        return public_url(self._public_base_url, key) if self._public_base_url else None
+
+    def _path(self, key: str) -> Path:
+        require_sound(key)
+        path = self._folder / key
+        with self._explained("used"):
+            inside = Path(os.path.realpath(path)).is_relative_to(os.path.realpath(self._folder))
+        if not inside:
+            raise StorageError(f"{key!r} leads out of {self._folder}.", transient=False)
+        return path
+
+    def _write(self, path: Path, data: bytes) -> None:
+        _make_folder(path.parent)
+        _make_folder(self._partial)
+        partial = self._partial / uuid4().hex
+        try:
+            with partial.open("xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(path)
+        except BaseException:
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)
+            raise
+        _flush_folder(path.parent)
+
+    def _remove_abandoned(self) -> None:
+        if not self._partial.is_dir():
+            return
+        for path in self._partial.iterdir():
+            with suppress(FileNotFoundError):
+                if time.time() - path.stat().st_mtime > ABANDONED_AFTER_S:
+                    path.unlink()
+
+    @contextmanager
+    def _explained(self, use: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            reason = error.strerror or str(error)
+            advice = (
+                "Free some space on its disk."
+                if error.errno in (errno.ENOSPC, errno.EDQUOT)
+                else f"Make it a folder that this process can write to, or set {_VARIABLE}."
+            )
+            raise StorageError(
+                f"The output folder {self._folder} cannot be {use}: {reason}. {advice}",
+                transient=error.errno not in _LASTING,
+            ) from error
+
+
+def _make_folder(folder: Path) -> None:
+    if not folder.is_dir():
+        _make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        _flush_folder(folder.parent)
+
+
+def _flush_folder(folder: Path) -> None:
+    """Make a rename, creation or removal in ``folder`` survive a loss of power."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _raise(error: OSError) -> None:
+    raise error

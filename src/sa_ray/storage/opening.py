@@ -1,0 +1,17 @@
+"""Which object store the settings ask for."""
+
+from sa_ray.config import Settings
+from sa_ray.storage.local import LocalObjectStore
+from sa_ray.storage.port import ObjectStore
+from sa_ray.storage.s3 import S3ObjectStore
+
+
+def open_object_store(settings: Settings) -> ObjectStore:
+    """The bucket if one is configured, otherwise the local folder.
+
+    Touches neither: ``check`` says whether the store works, and the first ``put`` makes the
+    folder. Methods of the result may be called from several threads at once.
+    """
+    if settings.storage_backend == "s3":
+        return S3ObjectStore(settings)
+    return LocalObjectStore(settings.output_dir, public_base_url=settings.storage_public_base_url)

@@ -1,0 +1,118 @@
+"""What went wrong with a bucket, and what to do about it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    CredentialRetrievalError,
+    HTTPClientError,
+    IncompleteReadError,
+    NoCredentialsError,
+    ParamValidationError,
+    PartialCredentialsError,
+    ResponseStreamingError,
+)
+from botocore.exceptions import (
+    ConnectionError as BotocoreConnectionError,
+)
+
+from sa_ray.config import environment_names
+from sa_ray.errors import StorageError
+
+_CREDENTIALS_REFUSED: Final = frozenset(
+    {
+        "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken",
+        "InvalidToken", "Unauthorized", "InvalidSecurity", "AccountProblem", "401", "403",
+    }
+)  # fmt: skip
+
+_MAY_PASS: Final = frozenset(
+    {
+        "BadDigest", "IncompleteBody", "OperationAborted", "RequestTimeout", "SlowDown",
+        "Throttling", "TooManyRequests", "XAmzContentSHA256Mismatch",
+    }
+)  # fmt: skip
+"""4xx answers that trying again can cure. (Amazon S3, API Reference, "Error responses".)"""
+
+_UNREACHABLE: Final = (
+    BotocoreConnectionError,
+    HTTPClientError,
+    IncompleteReadError,
+    ResponseStreamingError,
+)
+
+_CHECK_SETTINGS: Final = "Check the STABLE_AUDIO_STORAGE_ settings."
+
+_TOO_MANY_REQUESTS: Final = 429
+_FIRST_SERVER_FAULT: Final = 500
+
+
+def variables(*fields: str) -> str:
+    """The environment variables behind settings: alternatives by ``/``, settings by ``and``."""
+    return " and ".join("/".join(environment_names(field)) for field in fields)
+
+
+def code_of(error: ClientError) -> str:
+    """The S3 error code; for an answer without a body (to HEAD) the HTTP status."""
+    return error.response.get("Error", {}).get("Code", "unknown")
+
+
+@contextmanager
+def explained(where: str) -> Iterator[None]:
+    """Turn what botocore raises into a ``StorageError`` that begins with ``where``, names the
+    variables to set and holds no secret."""
+    try:
+        yield
+    except ClientError as error:
+        raise _answered(where, error) from error
+    except (NoCredentialsError, PartialCredentialsError) as error:
+        raise _refused(where, "no credentials were found", _set_credentials()) from error
+    except CredentialRetrievalError as error:
+        raise StorageError(f"{where}: the credentials could not be fetched. {error}") from error
+    except _UNREACHABLE as error:
+        raise StorageError(
+            f"{where} cannot be reached ({type(error).__name__}). If this lasts, check "
+            f"{variables('storage_endpoint_url')} and the network."
+        ) from error
+    except ParamValidationError as error:
+        raise _refused(where, "its name is malformed", _set_bucket()) from error
+    except BotoCoreError as error:
+        # Its text may hold the endpoint URL, and that a password.
+        reason = f"the settings do not fit ({type(error).__name__})"
+        raise _refused(where, reason, _CHECK_SETTINGS) from error
+
+
+def _answered(where: str, error: ClientError) -> StorageError:
+    code = code_of(error)
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    if status == _TOO_MANY_REQUESTS or status >= _FIRST_SERVER_FAULT or code in _MAY_PASS:
+        return StorageError(f"{where} cannot serve now ({code}).")
+    if code in _CREDENTIALS_REFUSED:
+        reason = f"the credentials were refused ({code})"
+        rights = "They need the right to read, write, delete and list objects."
+        return _refused(where, reason, f"{_set_credentials()} {rights}")
+    match code:
+        case "NoSuchBucket" | "InvalidBucketName" | "404":
+            advice = _set_bucket()
+        case "AuthorizationHeaderMalformed" | "PermanentRedirect" | "301":
+            advice = f"Set {variables('storage_region', 'storage_endpoint_url')}."
+        case "RequestTimeTooSkewed":
+            advice = "Set the clock of this machine."
+        case _:
+            advice = _CHECK_SETTINGS
+    return _refused(where, f"the store refused ({code})", advice)
+
+
+def _refused(where: str, reason: str, advice: str) -> StorageError:
+    return StorageError(f"{where}: {reason}. {advice}", transient=False)
+
+
+def _set_bucket() -> str:
+    return f"Set {variables('storage_bucket')} to a bucket that exists."
+
+
+def _set_credentials() -> str:
+    return f"Set {variables('storage_access_key_id', 'storage_secret_access_key')}."
