@@ -132,7 +132,7 @@ class Settings(BaseSettings):
         description="Jobs that may wait; one more is answered 429 with `Retry-After`.",
     )
     max_queued_requests: int = Field(
-        32,
+        64,
         ge=0,
         validation_alias=AliasChoices("STABLE_AUDIO_MAX_QUEUED_REQUESTS"),
         description="Synchronous requests that may wait for a variant, per ingress replica; one "

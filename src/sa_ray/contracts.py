@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 VariantName = Literal["small-sfx", "small-music", "medium"]
 AudioFormat = Literal["wav", "flac", "mp3", "ogg"]
@@ -31,7 +31,21 @@ MEDIA_TYPES: dict[AudioFormat, str] = {
 
 JOB_ID_PATTERN = r"^[0-9a-f]{32}$"
 
-_Text = Annotated[str, StringConstraints(strip_whitespace=True, max_length=MAX_PROMPT_CHARS)]
+MIN_DURATION = 0.01
+"""Shortest clip, seconds: below it there is nothing to hear."""
+
+
+def _without_nul(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("must not contain a NUL character; leave it out")
+    return text
+
+
+_Text = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, max_length=MAX_PROMPT_CHARS),
+    AfterValidator(_without_nul),
+]
 _Prompt = Annotated[_Text, StringConstraints(min_length=1)]
 
 
@@ -56,7 +70,7 @@ class GenerationRequest(_Strict):
     negative_prompt: _Text | None = Field(default=None, description="What to keep out.")
     duration: float = Field(
         default=7.0,
-        gt=0,
+        ge=MIN_DURATION,
         description="Seconds of audio. Capped by the variant and by `STABLE_AUDIO_MAX_DURATION`.",
     )
     steps: int = Field(

@@ -1,0 +1,86 @@
+"""The composition root: settings in, Serve application out."""
+
+from typing import Any
+
+import ray
+from ray import serve
+from ray.serve import Application
+
+from sa_ray.catalogue import VARIANTS
+from sa_ray.config import Settings, load_settings
+from sa_ray.contracts import VariantName
+from sa_ray.engines import resolve_engine_name
+from sa_ray.serving.actors import provision
+from sa_ray.serving.dispatcher import Dispatcher
+from sa_ray.serving.ingress import Ingress
+from sa_ray.serving.variant import Variant
+
+SMALL_CPUS = 0.05
+"""For the ingress and the dispatcher, which mostly wait; keeps them off a head without CPUs."""
+
+INGRESS_ONGOING = 1000
+"""Most HTTP requests that an ingress replica handles at once; almost all of them wait."""
+
+
+def build(args: dict[str, Any]) -> Application:
+    """Build the application; the ``import_path`` of ``serve_config.yaml``.
+
+    ``args`` are settings by field name, over the environment. Raises ``ConfigurationError`` for
+    an unknown key, a malformed value, a contradiction, or an engine that is not installed,
+    before anything is scheduled.
+    """
+    settings = resolve_paths(load_settings(args))
+    resolve_engine_name(settings.engine)
+    provision(settings)
+    variants = {name: variant(name, settings) for name in VARIANTS}
+    dispatcher = serve.deployment(
+        name="dispatcher",
+        num_replicas=1,
+        ray_actor_options={"num_cpus": SMALL_CPUS},
+    )(Dispatcher).bind(settings, variants)
+    return serve.deployment(
+        name="ingress",
+        num_replicas=settings.ingress_replicas,
+        max_ongoing_requests=INGRESS_ONGOING,
+        ray_actor_options={"num_cpus": SMALL_CPUS},
+    )(Ingress).bind(settings, variants, dispatcher)
+
+
+def variant(name: VariantName, settings: Settings) -> Application:
+    """One model variant's deployment, with the catalogue's resources and autoscaling bounds."""
+    spec = settings.spec(name)
+    resources = {"num_cpus": spec.cpu}
+    if wants_gpu(settings):
+        resources["num_gpus"] = spec.gpu
+    return serve.deployment(
+        name=name,
+        max_ongoing_requests=spec.max_ongoing_requests,
+        max_queued_requests=settings.max_queued_requests,
+        graceful_shutdown_timeout_s=spec.grace_seconds,
+        ray_actor_options=resources,
+        autoscaling_config={
+            "min_replicas": 1 if name in settings.preloaded else 0,
+            "max_replicas": spec.max_replicas,
+            "target_ongoing_requests": spec.max_batch_rows,
+            "look_back_period_s": 15,
+            "upscale_delay_s": 15,
+            "downscale_delay_s": 300,
+        },
+    )(Variant).bind(name, settings)
+
+
+def wants_gpu(settings: Settings) -> bool:
+    """Whether replicas ask for GPUs: always for ``cuda``, for ``auto`` where there are any."""
+    if settings.device == "auto":
+        resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+        return resources.get("GPU", 0) > 0
+    return settings.device == "cuda"
+
+
+def resolve_paths(settings: Settings) -> Settings:
+    """Make relative paths absolute here and now: replicas may run in other directories."""
+    update: dict[str, Any] = {"output_dir": settings.output_dir.expanduser().absolute()}
+    scheme, separator, path = settings.jobs_url.partition(":///")
+    if separator and scheme == "sqlite" and not path.startswith("/"):
+        update["jobs_url"] = f"sqlite:///{settings.output_dir.cwd() / path}"
+    return settings.model_copy(update=update)

@@ -1,0 +1,1 @@
+"""Everything that knows Ray: the deployments, the actors, and the HTTP ingress."""

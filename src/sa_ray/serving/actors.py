@@ -1,0 +1,155 @@
+"""The named actors: how they are made, found again, replaced, and called through a restart."""
+
+import asyncio
+import contextlib
+import hashlib
+import logging
+import time
+from collections.abc import AsyncGenerator
+from typing import Any
+
+import ray
+from ray.actor import ActorHandle
+from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
+
+from sa_ray import __version__
+from sa_ray.config import Settings
+from sa_ray.errors import UnavailableError
+from sa_ray.serving.faults import translate
+from sa_ray.serving.job_actor import JobActor
+from sa_ray.serving.uploader import Uploader
+
+logger = logging.getLogger(__name__)
+
+NAMESPACE = "sa_ray"
+PROTOCOL = 1
+"""Grows when a method of an actor changes its meaning; part of the actors' names."""
+
+JOBS = f"jobs-v{PROTOCOL}"
+UPLOADER = f"uploader-v{PROTOCOL}"
+
+ACTOR_CPUS = 0.05
+"""A small share, so that the actors land on nodes that have CPUs to give: never on a bare head."""
+
+MAX_CONCURRENT_CALLS = 10_000
+"""Calls that mostly wait (long polls, leases); each costs a coroutine, not a thread."""
+
+PATIENCE_S = 30.0
+"""How long a call waits for a restarting actor. A lost node takes about 17 s to be noticed."""
+
+RETRY_PERIOD_S = 0.25
+REPLACE_TIMEOUT_S = 15.0
+
+
+def fingerprint(settings: Settings) -> str:
+    """Names the code and the settings that an actor runs with."""
+    secrets = {
+        name: value.get_secret_value() if hasattr(value, "get_secret_value") else value
+        for name, value in settings
+    }
+    digest = hashlib.sha256(repr(sorted(secrets.items())).encode()).hexdigest()
+    return f"{__version__}-{digest[:16]}"
+
+
+def _create(name: str, settings: Settings) -> ActorHandle[Any]:
+    options: dict[str, Any] = {
+        "name": name,
+        "namespace": NAMESPACE,
+        "lifetime": "detached",
+        "get_if_exists": True,
+        "max_restarts": -1,
+        "max_concurrency": MAX_CONCURRENT_CALLS,
+        "num_cpus": ACTOR_CPUS,
+    }
+    mark = fingerprint(settings)
+    actor: Any
+    if name == JOBS:
+        actor = ray.remote(JobActor).options(**options)
+        return actor.remote(settings.jobs_url, settings.max_queued_jobs, mark)  # type: ignore[no-any-return]
+    actor = ray.remote(Uploader).options(**options)
+    return actor.remote(settings, mark)  # type: ignore[no-any-return]
+
+
+def provision(settings: Settings) -> None:
+    """Make the actors for ``settings``; replace those that run other code or other settings.
+
+    Called once per deploy, before any replica of it starts. Replacing is safe at any moment: the
+    jobs' state is durable, and callers wait for the new actor.
+    """
+    wanted = fingerprint(settings)
+    for name in (JOBS, UPLOADER):
+        try:
+            actor: Any = ray.get_actor(name, namespace=NAMESPACE)
+        except ValueError:
+            _create(name, settings)
+            continue
+        current: str | None = None
+        with contextlib.suppress(RayActorError, GetTimeoutError):
+            current = ray.get(actor.fingerprint.remote(), timeout=REPLACE_TIMEOUT_S)
+        if current != wanted:
+            logger.info("replacing actor %s", name)
+            ray.kill(actor, no_restart=True)
+            _wait_until_gone(name)
+            _create(name, settings)
+
+
+def _wait_until_gone(name: str) -> None:
+    deadline = time.monotonic() + REPLACE_TIMEOUT_S
+    while time.monotonic() < deadline:
+        try:
+            ray.get_actor(name, namespace=NAMESPACE)
+        except ValueError:
+            return
+        time.sleep(RETRY_PERIOD_S)
+
+
+class ActorClient:
+    """Calls a named actor, waiting out its restarts; raises errors of our own tree.
+
+    Only for methods that may run twice: a call whose answer was lost is made again.
+    """
+
+    def __init__(self, name: str, settings: Settings) -> None:
+        self._name = name
+        self._settings = settings
+        self._actor: ActorHandle[Any] | None = None
+
+    def handle(self) -> ActorHandle[Any]:
+        """The actor; made if it does not exist, found by name if it does."""
+        if self._actor is None:
+            self._actor = _create(self._name, self._settings)
+        return self._actor
+
+    async def call(self, method: str, *args: Any) -> Any:
+        """Return what ``method`` returns; raise what it raises.
+
+        Raises ``UnavailableError`` if the actor did not come back within ``PATIENCE_S``.
+        """
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                return await getattr(self.handle(), method).remote(*args)
+            except RayTaskError as error:
+                raise translate(error) from error
+            except RayActorError as error:
+                logger.warning("actor %s did not answer %s: %s", self._name, method, error)
+                self._actor = None
+                if time.monotonic() > deadline:
+                    raise UnavailableError(
+                        f"The {self._name} actor is restarting.", retry_after_s=5
+                    ) from error
+            await asyncio.sleep(RETRY_PERIOD_S)
+
+    async def stream(self, method: str, *args: Any) -> AsyncGenerator[Any, None]:
+        """Yield what a generator method yields. Not repeated: part of it may be used already."""
+        streaming = getattr(self.handle(), method).options(num_returns="streaming")
+        async for reference in streaming.remote(*args):
+            yield await reference
+
+
+def jobs_client(settings: Settings) -> ActorClient:
+    return ActorClient(JOBS, settings)
+
+
+def uploader_client(settings: Settings) -> ActorClient:
+    return ActorClient(UPLOADER, settings)

@@ -1,0 +1,129 @@
+"""The batcher: requests that may share an engine call do, and the engine runs once at a time."""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Hashable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from sa_ray.contracts import ResolvedRequest
+from sa_ray.engines import BatchOutcome, Cancelled, Engine, Generated
+
+OnProgress = Callable[[float], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """``samples``: float32 ``[channels, samples]``; ``seconds``: how long its batch took."""
+
+    samples: npt.NDArray[np.float32]
+    seconds: float
+
+
+@dataclass(slots=True, eq=False)
+class _Row:
+    request: ResolvedRequest
+    key: Hashable
+    on_progress: OnProgress
+    done: asyncio.Future[Rendered]
+    cancelled: bool = field(default=False)
+
+
+class Batcher:
+    """Groups waiting requests by the engine's batch key, oldest first, within two bounds.
+
+    ``max_rows`` requests, and ``max_seconds`` of padded audio (rows times the longest row, which
+    is what a batch costs in memory). A request over ``max_seconds`` by itself runs alone.
+
+    The engine runs in one thread of its own, so never twice at once, even when a caller has gone
+    and Serve has already given its slot to the next request.
+    """
+
+    def __init__(self, engine: Engine, *, max_rows: int, max_seconds: float) -> None:
+        self._engine = engine
+        self._max_rows = max_rows
+        self._max_seconds = max_seconds
+        self._waiting: deque[_Row] = deque()
+        self._worker: asyncio.Task[None] | None = None
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine")
+
+    async def render(self, request: ResolvedRequest, on_progress: OnProgress) -> Rendered:
+        """Generate one request, in whatever batch it fits.
+
+        ``on_progress`` is called on this event loop. Cancelling the caller drops the row: at once
+        while it waits, before the next step once it runs. Raises what the engine said of the row.
+        """
+        loop = asyncio.get_running_loop()
+        row = _Row(request, self._engine.batch_key(request), on_progress, loop.create_future())
+        self._waiting.append(row)
+        if self._worker is None or self._worker.done():
+            self._worker = loop.create_task(self._work())
+        try:
+            return await row.done
+        finally:
+            row.cancelled = True
+
+    async def _work(self) -> None:
+        while batch := self._next_batch():
+            await self._run(batch)
+
+    def _next_batch(self) -> list[_Row]:
+        batch: list[_Row] = []
+        passed_over: deque[_Row] = deque()
+        longest = 0.0
+        while self._waiting and len(batch) < self._max_rows:
+            row = self._waiting.popleft()
+            if row.cancelled:
+                continue
+            longest_with = max(longest, row.request.duration)
+            fits = row.key == batch[0].key if batch else True
+            if fits and (not batch or longest_with * (len(batch) + 1) <= self._max_seconds):
+                batch.append(row)
+                longest = longest_with
+            else:
+                passed_over.append(row)
+        self._waiting.extendleft(reversed(passed_over))
+        return batch
+
+    async def _run(self, batch: list[_Row]) -> None:
+        loop = asyncio.get_running_loop()
+
+        def on_step(index: int, fraction: float) -> None:
+            loop.call_soon_threadsafe(_report, batch[index], fraction)
+
+        def generate() -> list[BatchOutcome]:
+            return self._engine.generate(
+                [row.request for row in batch], on_step, lambda index: batch[index].cancelled
+            )
+
+        started = time.monotonic()
+        try:
+            outcomes = await loop.run_in_executor(self._thread, generate)
+        except Exception as error:  # noqa: BLE001 - whatever it was, the callers must hear of it
+            for row in batch:
+                if not row.done.done():
+                    row.done.set_exception(error)
+            return
+        seconds = time.monotonic() - started
+        for row, outcome in zip(batch, outcomes, strict=True):
+            if not row.done.done():
+                _settle(row.done, outcome, seconds)
+
+
+def _report(row: _Row, fraction: float) -> None:
+    if not row.cancelled:
+        row.on_progress(fraction)
+
+
+def _settle(done: asyncio.Future[Rendered], outcome: BatchOutcome, seconds: float) -> None:
+    match outcome:
+        case Generated(samples):
+            done.set_result(Rendered(samples, seconds))
+        case Cancelled():
+            done.cancel()
+        case error:
+            done.set_exception(error)

@@ -1,0 +1,208 @@
+"""The dispatcher deployment: leases queued jobs, has variants generate them, reports the end."""
+
+import asyncio
+import logging
+import time
+import uuid
+from dataclasses import dataclass
+from typing import Any, cast
+
+from ray import ObjectRef
+from ray.serve.handle import DeploymentHandle, DeploymentResponseGenerator
+
+from sa_ray.config import Settings
+from sa_ray.contracts import AudioInfo, Job, JobError, JobResult, VariantName
+from sa_ray.errors import (
+    OverloadedError,
+    SaRayError,
+    StaleLeaseError,
+    StorageError,
+    UnavailableError,
+)
+from sa_ray.jobs import LeaseReport, LeaseVerdict
+from sa_ray.serving.actors import jobs_client, uploader_client
+from sa_ray.serving.faults import InfrastructureError, translate
+from sa_ray.serving.messages import Progress
+from sa_ray.telemetry import configure_logging, log_context
+
+logger = logging.getLogger(__name__)
+
+RENEW_PERIOD_S = 1.0
+"""How often leases are renewed: progress is this fresh, and a cancel takes this long to arrive."""
+
+LEASE_WAIT_S = 20.0
+MAX_PENDING_UPLOADS = 64
+"""Clips waiting for the object store; at this many no more jobs are started."""
+
+HAND_BACK_S = 5.0
+"""How long a stopping dispatcher waits for its jobs to be handed back."""
+
+
+@dataclass(slots=True, eq=False)
+class _Held:
+    """A job this dispatcher holds the lease of."""
+
+    job: Job
+    progress: float = 0.0
+    uploading: bool = False
+    verdict: LeaseVerdict = "held"
+    task: asyncio.Task[None] | None = None
+
+
+class Dispatcher:
+    """Holds no state that matters: what it leased expires if it dies, and is leased again."""
+
+    async def __init__(  # type: ignore[misc] # Serve awaits it
+        self, settings: Settings, variants: dict[VariantName, DeploymentHandle[Any]]
+    ) -> None:
+        configure_logging()
+        self._worker = f"dispatcher-{uuid.uuid4().hex[:12]}"
+        self._jobs = jobs_client(settings)
+        self._uploader = uploader_client(settings)
+        self._variants = {
+            name: handle.options(stream=True, _by_reference=True)
+            for name, handle in variants.items()
+        }
+        self._capacity = {name: capacity(settings, name) for name in variants}
+        self._held: dict[str, _Held] = {}
+        self._changed = asyncio.Condition()
+        loops = [self._lease_forever(name) for name in self._variants]
+        self._loops = [asyncio.create_task(loop) for loop in (*loops, self._renew_forever())]
+
+    def check_health(self) -> None:
+        for loop in self._loops:
+            if loop.done():
+                raise RuntimeError("a dispatcher loop has ended") from loop.exception()
+
+    async def __del__(self) -> None:
+        for loop in self._loops:
+            loop.cancel()
+        tasks = [held.task for held in self._held.values() if held.task]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=HAND_BACK_S)
+
+    async def _lease_forever(self, variant: VariantName) -> None:
+        while True:
+            async with self._changed:
+                await self._changed.wait_for(lambda: self._room(variant) > 0)
+            try:
+                jobs = await self._jobs.call(
+                    "lease", variant, self._worker, self._room(variant), LEASE_WAIT_S
+                )
+            except Exception as error:  # noqa: BLE001 - the store may be away; jobs wait in it
+                logger.warning("leasing for %s failed: %s", variant, translate(error))
+                await asyncio.sleep(RENEW_PERIOD_S)
+                continue
+            for job in jobs:
+                held = _Held(job)
+                self._held[job.id] = held
+                held.task = asyncio.create_task(self._work(held))
+
+    def _room(self, variant: VariantName) -> int:
+        generating = uploading = 0
+        for held in self._held.values():
+            uploading += held.uploading
+            generating += not held.uploading and held.job.request.model == variant
+        return 0 if uploading >= MAX_PENDING_UPLOADS else self._capacity[variant] - generating
+
+    async def _renew_forever(self) -> None:
+        while True:
+            await asyncio.sleep(RENEW_PERIOD_S)
+            held = list(self._held.values())
+            if not held:
+                continue
+            reports = [LeaseReport(h.job.id, h.job.token, h.progress) for h in held]
+            try:
+                verdicts = await self._jobs.call("renew", self._worker, reports)
+            except Exception as error:  # noqa: BLE001 - the next round tries again
+                logger.warning("renewing leases failed: %s", translate(error))
+                continue
+            for one, verdict in zip(held, verdicts, strict=True):
+                if verdict != "held" and one.verdict == "held" and one.task:
+                    one.verdict = verdict
+                    one.task.cancel()
+
+    async def _work(self, held: _Held) -> None:
+        job = held.job
+        with log_context(job_id=job.id):
+            try:
+                await self._generate_and_upload(held)
+            except asyncio.CancelledError:
+                await self._let_go(held)
+            except Exception as error:  # noqa: BLE001 - every way to fail ends in a report
+                await self._report(held, translate(error))
+            finally:
+                self._held.pop(job.id, None)
+                await self._notify()
+
+    async def _generate_and_upload(self, held: _Held) -> None:
+        job = held.job
+        info, audio = await self._generate(held)
+        held.progress, held.uploading = 1.0, True
+        await self._notify()
+        started = time.monotonic()
+        stored = await self._uploader.call("upload", job.id, job.request.format, [audio])
+        result = JobResult(audio=info, object=stored, upload_seconds=time.monotonic() - started)
+        ended = await self._jobs.call("succeed", job.id, job.token, result)
+        if ended.status == "cancelled":
+            await self._uploader.call("delete", stored.key)
+
+    async def _generate(self, held: _Held) -> tuple[AudioInfo, "ObjectRef[bytes]"]:
+        request = held.job.request
+        response = cast(
+            DeploymentResponseGenerator[Any], self._variants[request.model].stream.remote(request)
+        )
+        try:
+            # The references, not the values: the audio goes to the uploader without passing here.
+            references = await response._to_object_ref_gen()  # noqa: SLF001
+            while isinstance(message := await (await anext(references)), Progress):
+                held.progress = message.fraction
+            return message.info, await anext(references)
+        except asyncio.CancelledError:
+            response.cancel()  # type: ignore[no-untyped-call]
+            raise
+
+    async def _let_go(self, held: _Held) -> None:
+        """End the work without a result: cancelled, stopping, or the lease is someone else's."""
+        job = held.job
+        try:
+            if held.verdict == "cancel":
+                if held.uploading:
+                    await self._uploader.call("discard", job.id, job.request.format)
+                await self._jobs.call("acknowledge_cancel", job.id, job.token)
+            elif held.verdict == "held":
+                await self._jobs.call("release", job.id, job.token)
+        except Exception as error:  # noqa: BLE001 - the lease runs out and the job is taken again
+            logger.warning("could not hand the job back: %s", translate(error))
+
+    async def _report(self, held: _Held, error: SaRayError) -> None:
+        job = held.job
+        reason = JobError(code=error.code, message=error.message)
+        logger.warning("attempt %d failed: %s", job.attempts, error.message)
+        try:
+            match error:
+                case StaleLeaseError():
+                    pass
+                case OverloadedError():
+                    await asyncio.sleep(RENEW_PERIOD_S)
+                    await self._jobs.call("release", job.id, job.token)
+                case InfrastructureError() | UnavailableError():
+                    await self._jobs.call("retry", job.id, job.token, reason)
+                case StorageError(transient=True):
+                    await self._jobs.call("retry", job.id, job.token, reason)
+                case _:
+                    await self._jobs.call("fail", job.id, job.token, reason)
+        except Exception as failure:  # noqa: BLE001 - the lease runs out and the job is taken again
+            logger.warning("could not report on the job: %s", translate(failure))
+
+    async def _notify(self) -> None:
+        async with self._changed:
+            self._changed.notify_all()
+
+
+def capacity(settings: Settings, variant: VariantName) -> int:
+    """How many jobs saturate ``variant`` at ``max_replicas``, and still fit its handle's queue."""
+    spec = settings.spec(variant)
+    return min(spec.max_replicas * spec.max_ongoing_requests, settings.max_queued_requests)

@@ -1,0 +1,141 @@
+"""What ``/health`` says: gathered in the background, so that asking costs nothing."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Literal, cast
+
+from ray import serve
+from ray.serve.schema import DeploymentStatusOverview
+
+from sa_ray import __version__
+from sa_ray.catalogue import VARIANTS
+from sa_ray.config import Settings
+from sa_ray.contracts import (
+    ComponentHealth,
+    EngineName,
+    Health,
+    JobStatus,
+    VariantHealth,
+    VariantName,
+)
+from sa_ray.serving.actors import ActorClient
+from sa_ray.serving.faults import translate
+
+logger = logging.getLogger(__name__)
+
+REFRESH_PERIOD_S = 1.0
+UNKNOWN = ComponentHealth(ok=False, message="not checked yet")
+
+
+class HealthMonitor:
+    """Asks Serve, the job actor and the uploader once a second; ``read`` answers from memory."""
+
+    def __init__(
+        self, settings: Settings, engine: EngineName, jobs: ActorClient, uploader: ActorClient
+    ) -> None:
+        self._settings = settings
+        self._engine = engine
+        self._jobs = jobs
+        self._uploader = uploader
+        self._app = serve.get_replica_context().app_name
+        self._variants = {name: VariantHealth(state="starting", replicas=0) for name in VARIANTS}
+        self._storage = UNKNOWN
+        self._job_store = UNKNOWN
+        self._counts: dict[JobStatus, int] | None = None
+        self._tasks = [
+            asyncio.create_task(self._forever(refresh))
+            for refresh in (self._ask_serve, self._ask_uploader, self._ask_jobs)
+        ]
+
+    def variant(self, name: VariantName) -> VariantHealth:
+        return self._variants[name]
+
+    def read(self) -> Health:
+        settings = self._settings
+        loaded = [name for name, health in self._variants.items() if health.replicas > 0]
+        return Health(
+            status=self._status(),
+            version=__version__,
+            engine=self._engine,
+            model=settings.default_model,
+            device=settings.device,
+            loaded=settings.default_model in loaded,
+            storage_backend=settings.storage_backend,
+            available_models=list(VARIANTS),
+            loaded_models=loaded,
+            preload_models=list(settings.preloaded),
+            model_duration_limits_seconds={n: settings.duration_limit(n) for n in VARIANTS},
+            max_duration_seconds=settings.max_duration,
+            max_steps=settings.max_steps,
+            variants=self._variants,
+            storage=self._storage,
+            jobs=self._job_store,
+            queued_jobs=None if self._counts is None else self._counts.get("queued", 0),
+            running_jobs=None if self._counts is None else self._counts.get("running", 0),
+        )
+
+    def _status(self) -> Literal["ok", "degraded", "starting"]:
+        states = {health.state for health in self._variants.values()}
+        unchecked = UNKNOWN in (self._storage, self._job_store)
+        if unchecked or any(
+            self._variants[n].state == "starting" for n in self._settings.preloaded
+        ):
+            return "starting"
+        if "unavailable" in states or not (self._storage.ok and self._job_store.ok):
+            return "degraded"
+        return "ok"
+
+    async def _forever(self, refresh: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            try:
+                await refresh()
+            except Exception as error:  # noqa: BLE001 - a monitor outlives what it watches
+                logger.warning("health check failed: %s", error)
+            await asyncio.sleep(REFRESH_PERIOD_S)
+
+    async def _ask_serve(self) -> None:
+        status = await asyncio.to_thread(serve.status)
+        deployments = status.applications[self._app].deployments
+        self._variants = {
+            name: variant_health(deployments[name]) for name in VARIANTS if name in deployments
+        }
+
+    async def _ask_uploader(self) -> None:
+        try:
+            self._storage = await self._uploader.call("health")
+        except Exception as error:  # noqa: BLE001 - reported, whatever it is
+            self._storage = ComponentHealth(ok=False, message=translate(error).message)
+
+    async def _ask_jobs(self) -> None:
+        try:
+            counts = await self._jobs.call("counts")
+            self._counts = total(counts)
+            self._job_store = ComponentHealth(ok=True)
+        except Exception as error:  # noqa: BLE001 - reported, whatever it is
+            self._counts = None
+            self._job_store = ComponentHealth(ok=False, message=translate(error).message)
+
+
+def variant_health(deployment: DeploymentStatusOverview) -> VariantHealth:
+    states = cast(dict[str, int], deployment.replica_states)
+    running = states.get("RUNNING", 0)
+    starting = sum(states.get(state, 0) for state in STARTING_STATES)
+    if running:
+        return VariantHealth(state="ready", replicas=running)
+    if deployment.status in ("UNHEALTHY", "DEPLOY_FAILED"):
+        return VariantHealth(state="unavailable", replicas=0, message=deployment.message or None)
+    return VariantHealth(
+        state="starting" if starting else "idle", replicas=0, message=deployment.message or None
+    )
+
+
+STARTING_STATES = ("STARTING", "UPDATING", "RECOVERING")
+
+
+def total(counts: Mapping[VariantName, Mapping[JobStatus, int]]) -> dict[JobStatus, int]:
+    summed: dict[JobStatus, int] = {}
+    for by_status in counts.values():
+        for status, count in by_status.items():
+            summed[status] = summed.get(status, 0) + count
+    return summed

@@ -1,0 +1,100 @@
+"""The HTTP application: the routes, and what is refused before it reaches them."""
+
+import logging
+
+from fastapi import FastAPI, Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from sa_ray import __version__
+from sa_ray.errors import PayloadTooLargeError, SaRayError, UnsupportedMediaTypeError
+from sa_ray.serving.http_errors import error_response, install_error_handlers, request_id
+from sa_ray.serving.routes import generation, jobs, system
+from sa_ray.telemetry import log_context
+
+logger = logging.getLogger(__name__)
+
+MAX_BODY_BYTES = 1 << 20
+"""Largest request body. The longest prompts, escaped, take about a tenth of it."""
+
+DESCRIPTION = """Text to audio with Stable Audio 3: sound effects and music, 44.1 kHz stereo.
+
+`POST /v1/audio/generations` answers with the audio; `POST /jobs` accepts a job and answers at once.
+Every error has the shape `{"error": {"code", "message", "param", "request_id"}}`."""
+
+
+def build_http_app() -> FastAPI:
+    """Build the FastAPI application; called inside each ingress replica."""
+    app = FastAPI(title="sa-ray", version=__version__, description=DESCRIPTION)
+    for routes in (generation, jobs, system):
+        app.include_router(routes.router)
+    install_error_handlers(app)
+    app.add_middleware(Guard)
+    return app
+
+
+class Guard:
+    """Outermost middleware: bounds the body, wants JSON, and answers for bugs with a 500.
+
+    A plain ASGI class: Starlette's ``BaseHTTPMiddleware`` hides client disconnects.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request = Request(scope)
+        started = False
+
+        async def watch(message: Message) -> None:
+            nonlocal started
+            started = started or message["type"] == "http.response.start"
+            await send(message)
+
+        with log_context(request_id=request_id(request)):
+            try:
+                _check_headers(request)
+                await self._app(scope, _bounded(receive), watch)
+            except SaRayError as error:
+                if started:
+                    raise
+                await error_response(error, request)(scope, receive, send)
+            except Exception:
+                logger.exception("%s %s failed", request.method, request.url.path)
+                if started:
+                    raise
+                bug = SaRayError("An error in the service; its log has the request id.")
+                await error_response(bug, request)(scope, receive, send)
+
+
+def _check_headers(request: Request) -> None:
+    length = request.headers.get("content-length", "0")
+    if length.isdecimal() and int(length) > MAX_BODY_BYTES:
+        raise _too_large()
+    has_body = length not in ("", "0") or "transfer-encoding" in request.headers
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if request.method == "POST" and has_body and kind != "application/json":
+        raise UnsupportedMediaTypeError(
+            "The body must be JSON: send the header `Content-Type: application/json`."
+        )
+
+
+def _bounded(receive: Receive) -> Receive:
+    size = 0
+
+    async def bounded() -> Message:
+        nonlocal size
+        message = await receive()
+        if message["type"] == "http.request":
+            size += len(message.get("body", b""))
+            if size > MAX_BODY_BYTES:
+                raise _too_large()
+        return message
+
+    return bounded
+
+
+def _too_large() -> PayloadTooLargeError:
+    return PayloadTooLargeError(f"The body is larger than {MAX_BODY_BYTES} bytes. Send less.")

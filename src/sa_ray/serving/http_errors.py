@@ -1,0 +1,119 @@
+"""The one shape of every HTTP error, whoever raised what."""
+
+import difflib
+import logging
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from sa_ray.contracts import ErrorBody, ErrorResponse, GenerationRequest
+from sa_ray.errors import (
+    InvalidRequestError,
+    MalformedRequestError,
+    MethodNotAllowedError,
+    NotFoundError,
+    SaRayError,
+)
+
+logger = logging.getLogger(__name__)
+
+MAX_ERRORS_SHOWN = 5
+
+
+def install_error_handlers(app: FastAPI) -> None:
+    app.add_exception_handler(SaRayError, _on_own_error)
+    app.add_exception_handler(RequestValidationError, _on_invalid)
+    app.add_exception_handler(HTTPException, _on_http_exception)
+
+
+def responses(*kinds: type[SaRayError]) -> dict[int | str, dict[str, Any]]:
+    """OpenAPI entries for the errors that a route can answer with."""
+    documented: dict[int | str, dict[str, Any]] = {}
+    every: tuple[type[SaRayError], ...] = (*kinds, SaRayError)
+    for kind in every:
+        documented[kind.status] = {
+            "model": ErrorResponse,
+            "description": HTTPStatus(kind.status).phrase,
+        }
+    return documented
+
+
+def request_id(request: Request) -> str:
+    """The id that Serve gave the request (or took from its client), also in ``X-Request-Id``."""
+    return request.headers.get("x-request-id", "")
+
+
+def error_response(error: SaRayError, request: Request) -> JSONResponse:
+    body = ErrorResponse(
+        error=ErrorBody(
+            code=error.code,
+            message=error.message,
+            param=error.param,
+            request_id=request_id(request),
+        )
+    )
+    headers = {} if error.retry_after_s is None else {"Retry-After": str(error.retry_after_s)}
+    return JSONResponse(body.model_dump(), status_code=error.status, headers=headers)
+
+
+async def _on_own_error(request: Request, error: Exception) -> JSONResponse:
+    if not isinstance(error, SaRayError):
+        raise error
+    if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        logger.error("%s %s: %s", request.method, request.url.path, error.message)
+    return error_response(error, request)
+
+
+async def _on_http_exception(request: Request, error: Exception) -> JSONResponse:
+    if not isinstance(error, HTTPException):
+        raise error
+    path = request.url.path
+    own: SaRayError
+    match error.status_code:
+        case HTTPStatus.NOT_FOUND:
+            own = NotFoundError(f"There is nothing at {path}. GET /docs lists what there is.")
+        case HTTPStatus.METHOD_NOT_ALLOWED:
+            own = MethodNotAllowedError(f"{path} does not take {request.method}.")
+        case _:
+            own = MalformedRequestError("The body could not be read. Send one JSON object.")
+    response = error_response(own, request)
+    response.headers.update(error.headers or {})
+    return response
+
+
+async def _on_invalid(request: Request, error: Exception) -> JSONResponse:
+    if not isinstance(error, RequestValidationError):
+        raise error
+    return error_response(describe_invalid(error.errors()), request)
+
+
+def describe_invalid(errors: Sequence[Any]) -> SaRayError:
+    """Turn pydantic's findings into one error that names each field, its limit and the fix."""
+    if any(item["type"] == "json_invalid" for item in errors):
+        return MalformedRequestError("The body is not valid JSON. Send one JSON object.")
+    fields = [_field(item) for item in errors]
+    lines = [
+        f"{field}: {_explain(item, field)}" if field else _explain(item, field)
+        for item, field in zip(errors[:MAX_ERRORS_SHOWN], fields, strict=False)
+    ]
+    return InvalidRequestError("; ".join(lines), param=fields[0] or None)
+
+
+def _field(item: dict[str, Any]) -> str:
+    place = [str(part) for part in item["loc"][1:]]
+    return ".".join(place)[:100]
+
+
+def _explain(item: dict[str, Any], field: str) -> str:
+    message: str = item["msg"]
+    if item["type"] == "extra_forbidden":
+        close = difflib.get_close_matches(field, list(GenerationRequest.model_fields), n=1)
+        return "unknown field" + (f", did you mean {close[0]}?" if close else "; leave it out")
+    if not field and item["type"] in ("missing", "model_attributes_type", "dict_type"):
+        return "The body must be one JSON object."
+    return message[:1].lower() + message[1:]

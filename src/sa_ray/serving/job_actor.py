@@ -1,0 +1,91 @@
+"""The detached job actor: a Ray shell, one line a method, over ``JobCoordinator``."""
+
+import asyncio
+import time
+
+from sa_ray.contracts import Job, JobError, JobResult, JobStatus, ResolvedRequest, VariantName
+from sa_ray.jobs import (
+    Cursor,
+    JobCoordinator,
+    JobSnapshot,
+    LeaseReport,
+    LeaseVerdict,
+    QueueCounts,
+    open_job_store,
+)
+from sa_ray.telemetry import configure_logging
+
+
+class JobActor:
+    """May be killed at any time: what it has answered for is in the store.
+
+    ``fingerprint`` names the code and the settings that it was made with.
+    """
+
+    async def __init__(  # type: ignore[misc] # Ray awaits it
+        self, jobs_url: str, max_queued: int, fingerprint: str
+    ) -> None:
+        configure_logging()
+        self._fingerprint = fingerprint
+        self._jobs = JobCoordinator(
+            open_job_store(jobs_url), clock=time.time, max_queued=max_queued
+        )
+        self._reaper = asyncio.create_task(self._jobs.run_reaper())
+
+    async def fingerprint(self) -> str:
+        return self._fingerprint
+
+    async def check(self) -> None:
+        await self._jobs.check()
+
+    async def submit(self, job_id: str, request: ResolvedRequest) -> JobSnapshot:
+        return await self._jobs.submit(job_id, request)
+
+    async def get(self, job_id: str) -> JobSnapshot:
+        return await self._jobs.get(job_id)
+
+    async def page(
+        self,
+        limit: int,
+        after: Cursor | None,
+        status: JobStatus | None,
+        variant: VariantName | None,
+    ) -> list[JobSnapshot]:
+        return await self._jobs.page(limit, after, status, variant)
+
+    async def counts(self) -> QueueCounts:
+        return await self._jobs.counts()
+
+    async def cancel(self, job_id: str) -> Job:
+        return await self._jobs.cancel(job_id)
+
+    async def forget(self, job_id: str) -> None:
+        await self._jobs.forget(job_id)
+
+    async def lease(
+        self, variant: VariantName, worker: str, limit: int, wait_s: float
+    ) -> list[Job]:
+        return await self._jobs.lease(variant, worker, limit, wait_s)
+
+    async def renew(self, worker: str, reports: list[LeaseReport]) -> list[LeaseVerdict]:
+        return await self._jobs.renew(worker, reports)
+
+    async def succeed(self, job_id: str, token: int, result: JobResult) -> Job:
+        return await self._jobs.succeed(job_id, token, result)
+
+    async def fail(self, job_id: str, token: int, error: JobError) -> Job:
+        return await self._jobs.fail(job_id, token, error)
+
+    async def retry(self, job_id: str, token: int, reason: JobError) -> Job:
+        return await self._jobs.retry(job_id, token, reason)
+
+    async def release(self, job_id: str, token: int) -> Job:
+        return await self._jobs.release(job_id, token)
+
+    async def acknowledge_cancel(self, job_id: str, token: int) -> Job:
+        return await self._jobs.acknowledge_cancel(job_id, token)
+
+    async def close(self) -> None:
+        """Stop giving out leases and close the store; the actor is about to be replaced."""
+        self._reaper.cancel()
+        await self._jobs.close()

@@ -1,0 +1,63 @@
+"""From what a client asked to what an engine gets: model, limits and seed, all settled here."""
+
+import secrets
+from collections.abc import Callable
+
+from sa_ray.catalogue import VARIANTS, find_variant
+from sa_ray.config import Settings
+from sa_ray.contracts import MAX_SEED, RANDOM_SEED, GenerationRequest, ResolvedRequest, VariantName
+from sa_ray.errors import InvalidRequestError
+
+
+def draw_seed() -> int:
+    """A seed over the full 32-bit range."""
+    return secrets.randbelow(MAX_SEED + 1)
+
+
+def resolve(
+    request: GenerationRequest, settings: Settings, draw: Callable[[], int] = draw_seed
+) -> ResolvedRequest:
+    """Settle every choice. Raises ``InvalidRequestError`` naming the field, the limit, the fix."""
+    variant = _variant(request.model, settings)
+    limit = settings.duration_limit(variant)
+    if request.duration > limit:
+        raise InvalidRequestError(
+            f"duration is {request.duration:g} s, but {variant} makes at most {limit:g} s here. "
+            f"Ask for {limit:g} or less{_longer_than(limit, settings)}.",
+            param="duration",
+        )
+    if request.steps > settings.max_steps:
+        raise InvalidRequestError(
+            f"steps is {request.steps}, but at most {settings.max_steps} are allowed here "
+            "(STABLE_AUDIO_MAX_STEPS). Ask for fewer.",
+            param="steps",
+        )
+    return ResolvedRequest(
+        model=variant,
+        prompt=request.prompt,
+        negative_prompt=request.negative_prompt or None,
+        duration=request.duration,
+        steps=request.steps,
+        cfg_scale=request.cfg_scale,
+        seed=draw() if request.seed == RANDOM_SEED else request.seed,
+        format=request.format,
+        chunked_decode=request.chunked_decode,
+    )
+
+
+def _variant(name: str | None, settings: Settings) -> VariantName:
+    if name is None:
+        return settings.default_model
+    found = find_variant(name)
+    if found is None:
+        raise InvalidRequestError(
+            f"model {name[:100]!r} is unknown. Choose one of {', '.join(VARIANTS)}, or their "
+            "Hugging Face repo ids; GET /v1/models lists them.",
+            param="model",
+        )
+    return found
+
+
+def _longer_than(limit: float, settings: Settings) -> str:
+    longer = [name for name in VARIANTS if settings.duration_limit(name) > limit]
+    return f", or another model ({', '.join(longer)})" if longer else ""

@@ -1,0 +1,65 @@
+"""What the routes work with: one of these in every ingress replica."""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from fastapi import Depends
+from ray import serve
+from ray.serve.handle import DeploymentHandle
+
+from sa_ray.config import Settings
+from sa_ray.contracts import EngineName, ResolvedRequest, VariantName
+from sa_ray.errors import UnavailableError
+from sa_ray.serving.actors import ActorClient
+from sa_ray.serving.faults import RETRY_AFTER_S, InfrastructureError, translate
+from sa_ray.serving.health import HealthMonitor
+from sa_ray.serving.messages import EncodedAudio
+from sa_ray.storage import ObjectStore
+
+SYNC_ATTEMPTS = 2
+"""A synchronous request whose replica died is tried once more while its client still waits."""
+
+
+@dataclass(frozen=True)
+class Services:
+    settings: Settings
+    engine: EngineName
+    variants: dict[VariantName, DeploymentHandle[Any]]
+    jobs: ActorClient
+    uploader: ActorClient
+    store: ObjectStore
+    """Only for minting URLs; objects are read and written by the uploader."""
+    health: HealthMonitor
+
+    def require_servable(self, variant: VariantName) -> None:
+        """Raise ``UnavailableError`` if no replica of ``variant`` can be had at all."""
+        health = self.health.variant(variant)
+        if health.state == "unavailable":
+            raise UnavailableError(
+                f"{variant} cannot serve now; GET /health says why.", retry_after_s=RETRY_AFTER_S
+            )
+
+    async def generate(self, request: ResolvedRequest) -> EncodedAudio:
+        """Have the variant generate ``request`` while the caller waits; cancelling cancels it."""
+        self.require_servable(request.model)
+        for attempt in range(1, SYNC_ATTEMPTS + 1):
+            response = self.variants[request.model].generate.remote(request)
+            try:
+                return await response  # type: ignore[no-any-return]
+            except asyncio.CancelledError:
+                response.cancel()  # type: ignore[no-untyped-call]
+                raise
+            except Exception as error:
+                reason = translate(error)
+                if not isinstance(reason, InfrastructureError) or attempt == SYNC_ATTEMPTS:
+                    raise reason from error
+        raise AssertionError("unreachable")
+
+
+def _of_this_replica() -> Services:
+    replica: Any = serve.get_replica_context().servable_object
+    return replica.services  # type: ignore[no-any-return]
+
+
+ServicesDep = Annotated[Services, Depends(_of_this_replica)]

@@ -1,0 +1,87 @@
+"""The variant deployment: one replica owns one engine, one batcher and one worker thread."""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator
+from concurrent.futures import ThreadPoolExecutor
+
+from sa_ray.audio import encode
+from sa_ray.config import Settings
+from sa_ray.contracts import AudioInfo, ResolvedRequest, VariantName
+from sa_ray.engines import load_engine, resolve_engine_name
+from sa_ray.serving.batching import Batcher, OnProgress, Rendered
+from sa_ray.serving.messages import AudioReady, EncodedAudio, Progress
+from sa_ray.telemetry import configure_logging
+
+logger = logging.getLogger(__name__)
+
+MIN_PROGRESS_STEP = 0.01
+"""Progress below one percent is not worth a message."""
+
+
+class Variant:
+    """Generates audio with one model variant. Takes resolved requests, returns encoded audio."""
+
+    def __init__(self, variant: VariantName, settings: Settings) -> None:
+        configure_logging()
+        spec = settings.spec(variant)
+        self._variant = variant
+        self._engine = load_engine(resolve_engine_name(settings.engine), variant)
+        self._batcher = Batcher(
+            self._engine, max_rows=spec.max_batch_rows, max_seconds=spec.max_batch_seconds
+        )
+        # Encoding has a thread of its own: the engine's thread is already on the next batch.
+        self._encoder = ThreadPoolExecutor(max_workers=1, thread_name_prefix="encoder")
+        logger.info(
+            "%s is loaded: engine %s on %s", variant, self._engine.name, self._engine.device
+        )
+
+    async def generate(self, request: ResolvedRequest) -> EncodedAudio:
+        """Generate and encode one clip; cancelling the call stops the work at the next step."""
+        return await self._produce(request, lambda _: None)
+
+    async def stream(
+        self, request: ResolvedRequest
+    ) -> AsyncGenerator[Progress | AudioReady | bytes, None]:
+        """Yield ``Progress`` any number of times, then ``AudioReady``, then the encoded bytes."""
+        reports: asyncio.Queue[float] = asyncio.Queue()
+        work = asyncio.create_task(self._produce(request, reports.put_nowait))
+        sent = 0.0
+        try:
+            while not work.done():
+                report = asyncio.ensure_future(reports.get())
+                await asyncio.wait({work, report}, return_when=asyncio.FIRST_COMPLETED)
+                if not report.done():
+                    report.cancel()
+                elif report.result() - sent >= MIN_PROGRESS_STEP:
+                    sent = report.result()
+                    yield Progress(sent)
+            encoded = await work
+            yield AudioReady(encoded.info)
+            yield encoded.data
+        finally:
+            work.cancel()
+
+    async def _produce(self, request: ResolvedRequest, on_progress: OnProgress) -> EncodedAudio:
+        rendered = await self._batcher.render(request, on_progress)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._encoder, self._encode, request, rendered)
+
+    def _encode(self, request: ResolvedRequest, rendered: Rendered) -> EncodedAudio:
+        engine, samples = self._engine, rendered.samples
+        info = AudioInfo(
+            engine=engine.name,
+            sample_rate=engine.sample_rate,
+            channels=samples.shape[0],
+            duration=samples.shape[1] / engine.sample_rate,
+            format=request.format,
+            generation_seconds=rendered.seconds,
+        )
+        tags = {
+            "title": request.prompt,
+            "software": f"sa-ray ({engine.name} engine)",
+            "comment": f"engine={engine.name} model={self._variant} seed={request.seed} "
+            f"steps={request.steps} cfg_scale={request.cfg_scale:g}",
+        }
+        data = encode(samples, engine.sample_rate, request.format, tags=tags)
+        return EncodedAudio(data, info)

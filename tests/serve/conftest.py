@@ -1,0 +1,64 @@
+"""One Ray cluster for the whole run, and deployments of the real graph on it."""
+
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+os.environ["RAY_AUTH_MODE"] = "disabled"
+
+import ray
+from ray import serve
+
+from sa_ray.app import build
+from sa_ray.local import free_port
+
+from .service import Service
+
+Deploy = Callable[..., Service]
+
+
+@pytest.fixture(scope="session")
+def base_url() -> Iterator[str]:
+    """A Ray cluster with Serve's HTTP proxy on it; no application yet."""
+    ray.init(
+        address="local",
+        num_cpus=4,
+        namespace="serve",
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="error",
+    )
+    port = free_port()
+    serve.start(http_options={"host": "127.0.0.1", "port": port})
+    yield f"http://127.0.0.1:{port}"
+    serve.shutdown()
+    ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def deploy(base_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deploy]:
+    """Deploy the application with the given settings, on an empty store unless told otherwise."""
+
+    def run(**args: Any) -> Service:
+        folder = tmp_path_factory.mktemp("service")
+        settings = {
+            "jobs_url": f"sqlite:///{folder}/jobs.db",
+            "output_dir": f"{folder}/outputs",
+            "engine": "procedural",
+            **args,
+        }
+        serve.run(build(settings), name="sa-ray", route_prefix="/")
+        service = Service(base_url, settings)
+        service.wait_until_started()
+        return service
+
+    yield run
+    serve.delete("sa-ray")
+
+
+@pytest.fixture(scope="module")
+def service(deploy: Deploy) -> Service:
+    """The application with its default settings."""
+    return deploy()

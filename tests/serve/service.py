@@ -1,0 +1,72 @@
+"""What tests do with a running service."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from sa_ray.contracts import Health
+
+DEADLINE_S = 90.0
+POLL_S = 0.05
+
+SLOW = {
+    "model": "medium",
+    "prompt": "muffled thunder, rain, wind, a siren, a choir and a drum loop",
+    "duration": 380,
+    "steps": 50,
+}
+"""Seconds of work for the procedural engine: long enough to be caught at it."""
+
+
+class Service:
+    """The public surface of a deployed application: HTTP, and the folder it writes to."""
+
+    def __init__(self, base_url: str, settings: dict[str, Any]) -> None:
+        self.base_url = base_url
+        self.settings = settings
+        self.http = httpx.Client(base_url=base_url, timeout=120)
+
+    @property
+    def outputs(self) -> Path:
+        return Path(self.settings["output_dir"])
+
+    def generate(self, **body: Any) -> httpx.Response:
+        return self.http.post("/v1/audio/generations", json={"prompt": "rain", **body})
+
+    def submit(self, **body: Any) -> str:
+        response = self.http.post("/jobs", json={"prompt": "rain", "duration": 0.5, **body})
+        assert response.status_code == 202, response.text
+        job_id: str = response.json()["id"]
+        return job_id
+
+    def job(self, job_id: str) -> dict[str, Any]:
+        response = self.http.get(f"/jobs/{job_id}")
+        assert response.status_code == 200, response.text
+        view: dict[str, Any] = response.json()
+        return view
+
+    def wait_for(self, job_id: str, *statuses: str) -> dict[str, Any]:
+        """Poll until the job has one of ``statuses``; fail at once if it ended otherwise."""
+        wanted = statuses or ("succeeded", "failed", "cancelled")
+        deadline = time.monotonic() + DEADLINE_S
+        while time.monotonic() < deadline:
+            view = self.job(job_id)
+            if view["status"] in wanted:
+                return view
+            assert view["completed_at"] is None, view
+            time.sleep(POLL_S)
+        raise AssertionError(f"job {job_id} did not become {wanted}: {self.job(job_id)}")
+
+    def health(self) -> Health:
+        return Health.model_validate(self.http.get("/health").raise_for_status().json())
+
+    def wait_until_started(self) -> Health:
+        deadline = time.monotonic() + DEADLINE_S
+        while time.monotonic() < deadline:
+            response = self.http.get("/health")
+            if response.status_code == 200 and response.json()["status"] != "starting":
+                return Health.model_validate(response.json())
+            time.sleep(POLL_S)
+        raise AssertionError(f"the service did not start: {response.text}")

@@ -1,0 +1,139 @@
+"""Every fault of the caller's gets a 4xx of the one shape, naming the field and the fix."""
+
+from typing import Any
+
+import pytest
+
+from .service import Service
+
+ENDPOINTS = ["/v1/audio/generations", "/generate", "/jobs"]
+
+BAD_FIELDS: list[tuple[dict[str, Any], str, str]] = [
+    ({"prompt": ""}, "prompt", "at least 1"),
+    ({"prompt": "   "}, "prompt", "at least 1"),
+    ({"prompt": "x" * 10_001}, "prompt", "10000"),
+    ({"prompt": None}, "prompt", "string"),
+    ({"prompt": 5}, "prompt", "string"),
+    ({"prompt": "nul\u0000"}, "prompt", "NUL"),
+    ({"negative_prompt": "x" * 10_001}, "negative_prompt", "10000"),
+    ({"model": "large"}, "model", "small-sfx"),
+    ({"model": 7}, "model", "string"),
+    ({"duration": 0}, "duration", "0.01"),
+    ({"duration": -1}, "duration", "0.01"),
+    ({"duration": 1e9}, "duration", "120"),
+    ({"duration": 120.5}, "duration", "medium"),
+    ({"duration": 381, "model": "medium"}, "duration", "380"),
+    ({"duration": "7"}, "duration", "number"),
+    ({"duration": True}, "duration", "number"),
+    ({"steps": 0}, "steps", "1"),
+    ({"steps": 51}, "steps", "STABLE_AUDIO_MAX_STEPS"),
+    ({"steps": 2.5}, "steps", "integer"),
+    ({"steps": 10**30}, "steps", "50"),
+    ({"cfg_scale": -0.1}, "cfg_scale", "0"),
+    ({"cfg_scale": 20.1}, "cfg_scale", "20"),
+    ({"seed": -2}, "seed", "-1"),
+    ({"seed": 2**32}, "seed", "4294967295"),
+    ({"format": "aac"}, "format", "wav"),
+    ({"chunked_decode": "yes"}, "chunked_decode", "boolean"),
+    ({"lenght": 3}, "lenght", "unknown field"),
+    ({"step": 3}, "step", "did you mean steps"),
+]
+
+
+@pytest.mark.parametrize("path", ENDPOINTS)
+def test_each_bad_field_is_named_with_its_limit(service: Service, path: str) -> None:
+    for fields, param, hint in BAD_FIELDS:
+        response = service.http.post(path, json={"prompt": "rain"} | fields)
+
+        assert response.status_code == 422, (fields, response.text)
+        error = response.json()["error"]
+        assert error["code"] == "invalid_request"
+        assert error["param"] == param
+        assert hint in error["message"], error
+        assert param in error["message"], error
+        assert error["request_id"] == response.headers["x-request-id"]
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b"", 422),
+        (b"{", 400),
+        (b"[]", 422),
+        (b'"rain"', 422),
+        (b"null", 422),
+        (b'{"prompt": "rain", "duration": NaN}', 422),
+        (b'{"prompt": "rain", "duration": Infinity}', 422),
+        (b'{"prompt": "rain", "duration": 1e400}', 422),
+        (b'{"prompt": "\xff"}', 400),
+        (b'{"prompt": "\\ud800"}', 422),
+        (b"[" * 100_000, 400),
+        (b'{"prompt": "' + b"x" * 10_000_000 + b'"}', 413),
+    ],
+    ids=lambda value: repr(value[:20]) if isinstance(value, bytes) else str(value),
+)
+def test_each_bad_body_is_a_4xx_of_the_one_shape(
+    service: Service, body: bytes, status: int
+) -> None:
+    for path in ENDPOINTS:
+        response = service.http.post(
+            path, content=body, headers={"Content-Type": "application/json"}
+        )
+
+        assert response.status_code == status, response.text
+        assert set(response.json()["error"]) == {"code", "message", "param", "request_id"}
+
+
+def test_a_body_without_a_length_is_bounded_too(service: Service) -> None:
+    def endless() -> Any:
+        yield b'{"prompt": "'
+        for _ in range(100):
+            yield b"x" * 100_000
+
+    response = service.http.post(
+        "/jobs", content=endless(), headers={"Content-Type": "application/json"}
+    )
+
+    assert response.status_code == 413
+
+
+def test_a_form_is_refused_with_the_fix(service: Service) -> None:
+    response = service.http.post("/jobs", data={"prompt": "rain"})
+
+    assert response.status_code == 415
+    assert "application/json" in response.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    "job_id",
+    ["0" * 32, "F" * 32, "0" * 31, "nope", "..%2f..%2fetc%2fpasswd", "%00", "' OR 1=1 --", "🔔"],
+)
+def test_unknown_and_odd_job_ids_are_not_found(service: Service, job_id: str) -> None:
+    for method, path in [
+        ("GET", f"/jobs/{job_id}"),
+        ("DELETE", f"/jobs/{job_id}"),
+        ("GET", f"/jobs/{job_id}/audio"),
+    ]:
+        response = service.http.request(method, path)
+
+        assert response.status_code == 404
+        assert response.json()["error"]["code"] in ("job_not_found", "not_found")
+
+
+@pytest.mark.parametrize(
+    "query", ["limit=0", "limit=201", "limit=x", "cursor=%00", "cursor=AAAA", "cursor=é"]
+)
+def test_bad_list_parameters(service: Service, query: str) -> None:
+    response = service.http.get(f"/jobs?{query}")
+
+    assert response.status_code == 422
+    assert response.json()["error"]["param"] == query.split("=")[0]
+
+
+def test_unknown_paths_and_methods_have_the_one_shape(service: Service) -> None:
+    missing = service.http.get("/v2/nothing")
+    wrong = service.http.put("/jobs", json={})
+
+    assert (missing.status_code, missing.json()["error"]["code"]) == (404, "not_found")
+    assert (wrong.status_code, wrong.json()["error"]["code"]) == (405, "method_not_allowed")
+    assert "allow" in wrong.headers

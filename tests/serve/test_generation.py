@@ -1,0 +1,120 @@
+"""Synchronous generation over HTTP."""
+
+import io
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import numpy as np
+import pytest
+import soundfile
+
+from .service import Service
+
+
+def test_the_seed_servers_example_answers_with_wav(service: Service) -> None:
+    response = service.http.post(
+        "/v1/audio/generations",
+        json={
+            "model": "small-sfx",
+            "prompt": "chugging train coming into station with horn",
+            "duration": 7,
+            "steps": 8,
+            "cfg_scale": 1.0,
+            "seed": -1,
+        },
+    )
+
+    assert response.status_code == 200
+    assert response.headers["content-type"] == "audio/wav"
+    assert (
+        response.headers["content-disposition"]
+        == 'attachment; filename="stable-audio-3-small-sfx.wav"'
+    )
+    assert response.headers["x-model"] == "small-sfx"
+    assert response.headers["x-sample-rate"] == "44100"
+    assert response.headers["x-engine"] == "procedural"
+    assert response.headers["x-request-id"]
+    assert 0 <= int(response.headers["x-seed"]) < 2**32
+    info = soundfile.info(io.BytesIO(response.content))
+    assert (info.samplerate, info.channels, info.frames) == (44_100, 2, 7 * 44_100)
+    assert info.subtype == "PCM_16"
+    assert float(response.headers["x-audio-duration"]) == 7.0
+
+
+def test_generate_is_an_alias(service: Service) -> None:
+    body = {"prompt": "a bell", "duration": 1, "seed": 5}
+
+    alias = service.http.post("/generate", json=body)
+    direct = service.http.post("/v1/audio/generations", json=body)
+
+    assert alias.status_code == 200
+    assert alias.content == direct.content
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["small-music", "SMALL-MUSIC", "stable-audio-3-small-music",
+     "stabilityai/stable-audio-3-small-music"],
+)  # fmt: skip
+def test_model_aliases_in_any_case(service: Service, name: str) -> None:
+    response = service.generate(model=name, duration=0.5)
+
+    assert response.status_code == 200
+    assert response.headers["x-model"] == "small-music"
+
+
+def test_medium_makes_what_the_small_models_cannot(service: Service) -> None:
+    assert service.generate(model="small-sfx", duration=121).status_code == 422
+
+    response = service.generate(model="medium", duration=121, steps=1)
+
+    assert response.status_code == 200
+    assert response.headers["x-audio-duration"] == "121.000000"
+
+
+def test_a_drawn_seed_is_returned_and_repeats_the_audio(service: Service) -> None:
+    first = service.generate(duration=1)
+    again = service.generate(duration=1, seed=int(first.headers["x-seed"]))
+    other = service.generate(duration=1)
+
+    assert again.content == first.content
+    assert other.headers["x-seed"] != first.headers["x-seed"]
+    assert other.content != first.content
+
+
+@pytest.mark.parametrize(
+    ("fmt", "media_type", "rate"),
+    [
+        ("wav", "audio/wav", 44_100),
+        ("flac", "audio/flac", 44_100),
+        ("mp3", "audio/mpeg", 44_100),
+        ("ogg", "audio/ogg", 48_000),
+    ],
+)
+def test_every_format_is_what_it_says(
+    service: Service, fmt: str, media_type: str, rate: int
+) -> None:
+    response = service.generate(format=fmt, duration=2, seed=1)
+
+    assert response.headers["content-type"] == media_type
+    assert response.headers["content-disposition"].endswith(f'.{fmt}"')
+    samples, sample_rate = soundfile.read(io.BytesIO(response.content))
+    assert sample_rate == rate
+    assert samples.shape[1] == 2
+    assert len(samples) / rate == pytest.approx(2, abs=0.1)
+    assert np.abs(samples).max() > 0.05
+
+
+def test_requests_at_once_each_get_their_own_audio(service: Service) -> None:
+    prompts = ["rain", "a bell", "wind", "thunder", "a siren", "drum loop 120 BPM"]
+    bodies = [{"prompt": prompt, "duration": 1, "seed": 7} for prompt in prompts]
+
+    def post(body: dict[str, object]) -> httpx.Response:
+        return httpx.post(f"{service.base_url}/v1/audio/generations", json=body, timeout=120)
+
+    with ThreadPoolExecutor(len(bodies)) as pool:
+        together = list(pool.map(post, bodies))
+    alone = [post(body) for body in bodies]
+
+    assert [r.status_code for r in together] == [200] * len(bodies)
+    assert [r.content for r in together] == [r.content for r in alone]

@@ -1,0 +1,78 @@
+"""Health, models, and the graph as Serve sees it."""
+
+import threading
+
+from ray import serve
+
+from .service import SLOW, Service
+
+
+def test_health_has_every_field_of_the_seed_server(service: Service) -> None:
+    health = service.http.get("/health").json()
+
+    assert health["status"] == "ok"
+    assert health["model"] == "small-sfx"
+    assert health["loaded"] is True
+    assert health["storage_backend"] == "local"
+    assert health["available_models"] == ["small-sfx", "small-music", "medium"]
+    assert "small-sfx" in health["loaded_models"]
+    assert health["preload_models"] == ["small-sfx"]
+    assert health["model_duration_limits_seconds"] == {
+        "small-sfx": 120, "small-music": 120, "medium": 380,
+    }  # fmt: skip
+    assert health["max_duration_seconds"] == 380
+    assert health["max_steps"] == 50
+    assert health["device"] == "auto"
+    assert health["engine"] == "procedural"
+    assert health["storage"] == {"ok": True, "message": None}
+
+
+def test_every_deployment_is_healthy(service: Service) -> None:
+    application = serve.status().applications["sa-ray"]
+
+    assert application.status == "RUNNING"
+    assert set(application.deployments) == {
+        "ingress", "dispatcher", "small-sfx", "small-music", "medium",
+    }  # fmt: skip
+    assert {d.status for d in application.deployments.values()} == {"HEALTHY"}
+
+
+def test_models_are_listed_with_their_aliases(service: Service) -> None:
+    listed = service.http.get("/v1/models").json()
+
+    assert listed["default"] == "small-sfx"
+    by_id = {model["id"]: model for model in listed["models"]}
+    assert by_id["medium"]["max_duration_seconds"] == 380
+    assert "stabilityai/stable-audio-3-medium" in by_id["medium"]["aliases"]
+
+
+def test_health_answers_while_a_long_clip_is_generated_and_encoded(service: Service) -> None:
+    answered: list[int] = []
+    finished = threading.Event()
+
+    def generate() -> None:
+        response = service.generate(**SLOW, format="mp3")
+        answered.append(response.status_code)
+        finished.set()
+
+    worker = threading.Thread(target=generate)
+    worker.start()
+    polls = 0
+    while not finished.is_set():
+        assert service.http.get("/health").status_code == 200
+        polls += 1
+    worker.join()
+
+    assert answered == [200]
+    assert polls > 20
+
+
+def test_the_api_describes_itself(service: Service) -> None:
+    spec = service.http.get("/openapi.json").json()
+
+    assert service.http.get("/docs").status_code == 200
+    assert set(spec["paths"]) == {
+        "/v1/audio/generations", "/generate", "/jobs", "/jobs/{job_id}", "/jobs/{job_id}/audio",
+        "/v1/models", "/health",
+    }  # fmt: skip
+    assert "/health" in spec["paths"]

@@ -1,0 +1,177 @@
+"""The job flow over HTTP, on a local folder."""
+
+import hashlib
+import io
+from datetime import datetime
+from itertools import pairwise
+
+import httpx
+import pytest
+import soundfile
+
+from .service import SLOW, Service
+
+
+def test_submit_poll_download(service: Service) -> None:
+    body = {
+        "model": "small-sfx",
+        "prompt": "short metallic impact with room reverb",
+        "duration": 5,
+        "steps": 8,
+    }
+
+    accepted = service.http.post("/jobs", json=body)
+
+    assert accepted.status_code == 202
+    answer = accepted.json()
+    assert set(answer) == {"id", "status", "status_url"}
+    assert len(answer["id"]) == 32
+    assert answer["status"] == "queued"
+    assert answer["status_url"] == f"{service.base_url}/jobs/{answer['id']}"
+    assert accepted.headers["location"] == answer["status_url"]
+
+    view = service.wait_for(answer["id"])
+
+    assert view["status"] == "succeeded", view
+    assert view["model"] == "small-sfx"
+    assert view["duration"] == 5
+    assert view["steps"] == 8
+    assert view["storage_backend"] == "local"
+    assert view["storage_key"] == f"{answer['id']}.wav"
+    assert view["sample_rate"] == 44_100
+    assert view["engine"] == "procedural"
+    assert view["audio_duration"] == 5.0
+    assert view["progress"] == 100
+    assert view["attempts"] == 1
+    assert view["error"] is None
+    times = [datetime.fromisoformat(view[f"{what}_at"]) for what in ("created", "started")]
+    times.append(datetime.fromisoformat(view["completed_at"]))
+    assert all(earlier <= later for earlier, later in pairwise(times))
+    assert view["timings"]["generation_seconds"] > 0
+
+    download = httpx.get(view["download_url"])
+
+    assert download.status_code == 200
+    assert download.headers["content-type"] == "audio/wav"
+    assert hashlib.sha256(download.content).hexdigest() == view["sha256"]
+    assert len(download.content) == view["size_bytes"]
+    info = soundfile.info(io.BytesIO(download.content))
+    assert (info.samplerate, info.channels, info.frames) == (44_100, 2, 5 * 44_100)
+    assert (service.outputs / f"{answer['id']}.wav").read_bytes() == download.content
+
+
+def test_a_job_and_a_synchronous_request_give_the_same_audio(service: Service) -> None:
+    sync = service.generate(prompt="a bell", duration=1, seed=9)
+    job = service.wait_for(service.submit(prompt="a bell", duration=1, seed=9))
+
+    assert httpx.get(job["download_url"]).content == sync.content
+
+
+@pytest.mark.parametrize("fmt", ["flac", "mp3", "ogg"])
+def test_jobs_keep_their_format(service: Service, fmt: str) -> None:
+    job = service.wait_for(service.submit(format=fmt))
+
+    download = httpx.get(job["download_url"])
+
+    assert job["storage_key"].endswith(f".{fmt}")
+    assert download.headers["content-type"].startswith("audio/")
+    assert download.headers["content-disposition"].endswith(f'{fmt}"')
+    assert soundfile.info(io.BytesIO(download.content)).channels == 2
+
+
+def test_part_of_the_audio_can_be_asked_for(service: Service) -> None:
+    url = service.wait_for(service.submit())["download_url"]
+    whole = httpx.get(url).content
+
+    part = httpx.get(url, headers={"Range": "bytes=100-199"})
+    past = httpx.get(url, headers={"Range": f"bytes={len(whole)}-"})
+
+    assert part.status_code == 206
+    assert part.content == whole[100:200]
+    assert part.headers["content-range"] == f"bytes 100-199/{len(whole)}"
+    assert past.status_code == 416
+
+
+def test_progress_and_queue_position_are_visible(service: Service) -> None:
+    ids = [service.submit(**SLOW) for _ in range(6)]
+
+    seen = set()
+    while (view := service.job(ids[0]))["status"] != "succeeded":
+        assert view["status"] in ("queued", "running")
+        if view["status"] == "queued":
+            assert view["queue_position"] >= 1
+        seen.add(view["progress"])
+
+    assert len(seen - {0.0, 100.0}) >= 3, seen
+    for job_id in ids:
+        service.http.delete(f"/jobs/{job_id}")
+
+
+def test_audio_of_an_unfinished_job_is_409(service: Service) -> None:
+    job_id = service.submit(**SLOW)
+
+    response = service.http.get(f"/jobs/{job_id}/audio")
+    service.http.delete(f"/jobs/{job_id}")
+
+    assert response.status_code == 409
+    assert response.json()["error"]["code"] == "job_not_ready"
+
+
+def test_a_running_job_is_cancelled_and_leaves_nothing(service: Service) -> None:
+    job_id = service.submit(**SLOW)
+    service.wait_for(job_id, "running")
+
+    answer = service.http.delete(f"/jobs/{job_id}")
+    view = service.wait_for(job_id)
+
+    assert answer.status_code == 200
+    assert answer.json()["cancel_requested"] is True
+    assert view["status"] == "cancelled"
+    assert view["download_url"] is None
+    assert service.http.get(f"/jobs/{job_id}/audio").status_code == 409
+    assert not list(service.outputs.glob(f"{job_id}*"))
+
+
+def test_deleting_a_finished_job_removes_job_and_audio(service: Service) -> None:
+    job_id = service.submit()
+    view = service.wait_for(job_id)
+
+    answer = service.http.delete(f"/jobs/{job_id}")
+
+    assert answer.status_code == 204
+    assert service.http.get(f"/jobs/{job_id}").status_code == 404
+    assert httpx.get(view["download_url"]).status_code == 404
+    assert not list(service.outputs.glob(f"{job_id}*"))
+
+
+def test_audio_that_someone_removed_is_410(service: Service) -> None:
+    view = service.wait_for(service.submit())
+    (service.outputs / view["storage_key"]).unlink()
+
+    response = httpx.get(view["download_url"])
+
+    assert response.status_code == 410
+    assert response.json()["error"]["code"] == "audio_gone"
+
+
+def test_jobs_are_listed_newest_first_page_by_page(service: Service) -> None:
+    ids = [service.submit() for _ in range(5)]
+
+    pages, cursor = [], None
+    while len(pages) < 3:
+        query = {"limit": 2} | ({"cursor": cursor} if cursor else {})
+        page = service.http.get("/jobs", params=query).json()
+        pages.append([job["id"] for job in page["jobs"]])
+        cursor = page["next_cursor"]
+
+    assert [job_id for page in pages for job_id in page][:5] == ids[::-1]
+
+
+def test_every_job_of_a_burst_ends_with_its_own_audio(service: Service) -> None:
+    ids = [service.submit(seed=seed) for seed in range(30)]
+
+    views = [service.wait_for(job_id) for job_id in ids]
+
+    assert [view["status"] for view in views] == ["succeeded"] * 30
+    assert [view["seed"] for view in views] == list(range(30))
+    assert len({view["sha256"] for view in views}) == 30

@@ -1,0 +1,64 @@
+"""Overload: 429 with Retry-After, and what was accepted still ends."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import pytest
+
+from .conftest import Deploy
+from .service import SLOW, Service
+
+ONE_AT_A_TIME = {
+    "small-sfx": {"max_batch_rows": 1, "max_replicas": 1},
+    "medium": {"max_batch_rows": 1, "max_replicas": 1},
+}
+
+
+@pytest.fixture(scope="module")
+def small(deploy: Deploy) -> Service:
+    return deploy(variants=ONE_AT_A_TIME, max_queued_requests=1, max_queued_jobs=3)
+
+
+def test_a_full_queue_answers_429_and_keeps_its_promises(small: Service) -> None:
+    accepted, refused = [], []
+    while not refused:
+        response = small.http.post("/jobs", json=SLOW)
+        (accepted if response.status_code == 202 else refused).append(response)
+        assert len(accepted) < 50
+
+    error = refused[0].json()["error"]
+    assert refused[0].status_code == 429
+    assert int(refused[0].headers["retry-after"]) >= 1
+    assert error["code"] == "queue_full"
+    assert "STABLE_AUDIO_MAX_QUEUED_JOBS" in error["message"]
+
+    for response in accepted[1:]:
+        small.http.delete(f"/jobs/{response.json()['id']}")
+    assert small.wait_for(accepted[0].json()["id"])["status"] == "succeeded"
+    assert small.http.post("/jobs", json={"prompt": "rain"}).status_code == 202
+
+
+def test_saturated_synchronous_requests_answer_429(small: Service) -> None:
+    def post(_: int) -> httpx.Response:
+        return httpx.post(f"{small.base_url}/generate", json=SLOW, timeout=120)
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(post, range(8)))
+
+    statuses = [answer.status_code for answer in answers]
+    assert set(statuses) == {200, 429}
+    refused = answers[statuses.index(429)]
+    assert int(refused.headers["retry-after"]) >= 1
+    assert refused.json()["error"]["code"] == "overloaded"
+
+
+def test_a_client_that_hangs_up_frees_the_replica(small: Service) -> None:
+    whole = small.http.post("/generate", json=SLOW).raise_for_status().elapsed
+
+    with pytest.raises(httpx.ReadTimeout):
+        httpx.post(f"{small.base_url}/generate", json=SLOW, timeout=whole.total_seconds() / 10)
+    following = small.http.post("/generate", json={**SLOW, "duration": 0.1})
+
+    # Had the abandoned request run on, the next one would have waited for nine tenths of it.
+    assert following.status_code == 200
+    assert following.elapsed < whole / 2

@@ -1,0 +1,124 @@
+"""Where results go: S3 over a real server, public URLs, and storage that does not work."""
+
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import httpx
+import pytest
+
+from tests.servers import S3Server
+
+from .conftest import Deploy
+from .service import Service
+
+BUCKET = "sounds"
+
+
+def s3_settings(server: S3Server, **more: object) -> dict[str, object]:
+    return {
+        "storage_bucket": BUCKET,
+        "storage_endpoint_url": server.endpoint_url,
+        "storage_access_key_id": server.access_key,
+        "storage_secret_access_key": server.secret_key,
+        "storage_addressing": "path",
+        **more,
+    }
+
+
+@pytest.fixture(scope="module")
+def on_s3(deploy: Deploy, s3_server: S3Server) -> Service:
+    return deploy(**s3_settings(s3_server, presigned_url_expires=120))
+
+
+def test_a_job_lands_in_the_bucket_behind_a_presigned_url(on_s3: Service) -> None:
+    job_id = on_s3.submit(format="flac")
+    view = on_s3.wait_for(job_id)
+
+    assert view["status"] == "succeeded", view
+    assert view["storage_backend"] == "s3"
+    assert view["storage_key"] == f"stable-audio/jobs/{job_id}.flac"
+    assert parse_qs(urlsplit(view["download_url"]).query)["X-Amz-Expires"] == ["120"]
+
+    fetched = httpx.get(view["download_url"])
+    assert fetched.status_code == 200
+    assert fetched.headers["content-type"] == "audio/flac"
+    assert len(fetched.content) == view["size_bytes"]
+
+    tampered = view["download_url"].replace(job_id, "0" * 32)
+    assert httpx.get(tampered).status_code == 403
+
+
+def test_the_audio_route_redirects_to_a_fresh_url(on_s3: Service) -> None:
+    job_id = on_s3.submit()
+    view = on_s3.wait_for(job_id)
+
+    answer = on_s3.http.get(f"/jobs/{job_id}/audio")
+
+    assert answer.status_code == 302
+    assert len(httpx.get(answer.headers["location"]).content) == view["size_bytes"]
+
+
+def test_deleting_a_job_deletes_its_object(on_s3: Service) -> None:
+    job_id = on_s3.submit()
+    url = on_s3.wait_for(job_id)["download_url"]
+    assert httpx.get(url).status_code == 200
+
+    assert on_s3.http.delete(f"/jobs/{job_id}").status_code == 204
+
+    assert httpx.get(url).status_code == 404
+
+
+def test_an_outage_delays_a_job_and_loses_nothing(on_s3: Service, s3_server: S3Server) -> None:
+    s3_server.stop()
+    try:
+        job_id = on_s3.submit(seed=3)
+        delayed = on_s3.wait_for(job_id, "running")
+        while delayed["progress"] < 100:
+            delayed = on_s3.job(job_id)
+        assert delayed["status"] == "running"
+        while on_s3.health().storage.ok:
+            pass
+        assert on_s3.health().status == "degraded"
+    finally:
+        s3_server.start()
+
+    view = on_s3.wait_for(job_id)
+
+    assert view["status"] == "succeeded", view
+    assert view["attempts"] == 1, "the audio already made was used"
+    assert httpx.get(view["download_url"]).status_code == 200
+
+
+def test_a_public_base_url_replaces_presigning(deploy: Deploy, s3_server: S3Server) -> None:
+    service = deploy(**s3_settings(s3_server, storage_public_base_url="https://cdn.example.com/x/"))
+    job_id = service.submit()
+
+    view = service.wait_for(job_id)
+
+    assert view["download_url"] == f"https://cdn.example.com/x/stable-audio/jobs/{job_id}.wav"
+
+
+def test_a_wrong_secret_is_told_at_start_and_in_health(deploy: Deploy, s3_server: S3Server) -> None:
+    service = deploy(**s3_settings(s3_server, storage_secret_access_key="not-the-secret"))
+
+    health = service.health()
+
+    assert health.status == "degraded"
+    assert not health.storage.ok
+    assert health.storage.message is not None
+    assert "AWS_SECRET_ACCESS_KEY" in health.storage.message
+    assert "not-the-secret" not in health.storage.message
+
+
+def test_an_unwritable_output_folder_is_told_at_start_and_in_health(
+    deploy: Deploy, tmp_path: Path
+) -> None:
+    blocked = tmp_path / "a-file"
+    blocked.write_text("in the way")
+
+    health = deploy(output_dir=str(blocked / "outputs")).health()
+
+    assert health.status == "degraded"
+    assert not health.storage.ok
+    assert health.storage.message is not None
+    assert "STABLE_AUDIO_OUTPUT_DIR" in health.storage.message

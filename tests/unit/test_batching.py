@@ -1,0 +1,206 @@
+"""The batcher, with an engine that records what it is asked and waits to be told to go on."""
+
+import asyncio
+import threading
+from collections.abc import Hashable, Sequence
+
+import numpy as np
+import pytest
+
+from sa_ray.contracts import EngineName, ResolvedRequest
+from sa_ray.engines import BatchOutcome, Cancelled, Generated
+from sa_ray.engines.port import IsCancelled, OnStep
+from sa_ray.errors import GenerationError
+from sa_ray.serving.batching import Batcher
+
+
+def request(prompt: str, *, steps: int = 4, duration: float = 1.0) -> ResolvedRequest:
+    return ResolvedRequest(
+        model="small-sfx", prompt=prompt, duration=duration, steps=steps, cfg_scale=1, seed=0
+    )
+
+
+class GatedEngine:
+    """Implements the engine port; each step waits for one ``allow_steps``."""
+
+    name: EngineName = "procedural"
+    device = "cpu"
+    sample_rate = 44_100
+
+    def __init__(self) -> None:
+        self.batches: list[list[str]] = []
+        self.steps_run = 0
+        self.most_at_once = 0
+        self._at_once = 0
+        self._gate = threading.Semaphore(0)
+        self.started = threading.Event()
+
+    def allow_steps(self, count: int = 1_000) -> None:
+        self._gate.release(count)
+
+    def batch_key(self, request: ResolvedRequest) -> Hashable:
+        return request.steps
+
+    def generate(
+        self, batch: Sequence[ResolvedRequest], on_step: OnStep, is_cancelled: IsCancelled
+    ) -> list[BatchOutcome]:
+        self._at_once += 1
+        self.most_at_once = max(self.most_at_once, self._at_once)
+        self.batches.append([row.prompt for row in batch])
+        outcomes: list[BatchOutcome] = [
+            GenerationError(row.prompt)
+            if row.prompt == "bad"
+            else Generated(np.zeros((2, 10), np.float32))
+            for row in batch
+        ]
+        for step in range(batch[0].steps):
+            self.started.set()
+            if not self._gate.acquire(timeout=10):
+                raise TimeoutError
+            for index in range(len(batch)):
+                if is_cancelled(index):
+                    outcomes[index] = Cancelled()
+            if all(isinstance(outcome, Cancelled) for outcome in outcomes):
+                break
+            self.steps_run += 1
+            for index in range(len(batch)):
+                on_step(index, (step + 1) / batch[0].steps)
+        if any(row.prompt == "broken" for row in batch):
+            raise RuntimeError("the whole batch failed")
+        self._at_once -= 1
+        return outcomes
+
+
+@pytest.fixture
+def engine() -> GatedEngine:
+    return GatedEngine()
+
+
+def render(
+    batcher: Batcher, row: ResolvedRequest, progress: list[float] | None = None
+) -> "asyncio.Task[object]":
+    report = progress.append if progress is not None else lambda _: None
+    return asyncio.create_task(batcher.render(row, report))
+
+
+async def started(engine: GatedEngine) -> None:
+    assert await asyncio.to_thread(engine.started.wait, 10)
+    engine.started.clear()
+
+
+async def test_what_waits_together_runs_together(engine: GatedEngine) -> None:
+    batcher = Batcher(engine, max_rows=3, max_seconds=100)
+    first = render(batcher, request("a"))
+    await started(engine)
+    later = [render(batcher, request(name)) for name in "bcde"]
+    await asyncio.sleep(0)
+    engine.allow_steps()
+
+    await asyncio.gather(first, *later)
+
+    assert engine.batches == [["a"], ["b", "c", "d"], ["e"]]
+    assert engine.most_at_once == 1
+
+
+async def test_keys_are_not_mixed_and_the_oldest_goes_first(engine: GatedEngine) -> None:
+    batcher = Batcher(engine, max_rows=8, max_seconds=100)
+    first = render(batcher, request("a"))
+    await started(engine)
+    rows = [request("b", steps=2), request("c"), request("d", steps=2), request("e")]
+    later = [render(batcher, row) for row in rows]
+    await asyncio.sleep(0)
+    engine.allow_steps()
+
+    await asyncio.gather(first, *later)
+
+    assert engine.batches == [["a"], ["b", "d"], ["c", "e"]]
+
+
+async def test_padded_seconds_are_bounded_and_an_oversize_row_runs_alone(
+    engine: GatedEngine,
+) -> None:
+    batcher = Batcher(engine, max_rows=8, max_seconds=10)
+    first = render(batcher, request("a"))
+    await started(engine)
+    rows = [request("b", duration=3), request("c", duration=6), request("d", duration=3),
+            request("long", duration=50)]  # fmt: skip
+    later = [render(batcher, row) for row in rows]
+    await asyncio.sleep(0)
+    engine.allow_steps()
+
+    await asyncio.gather(first, *later)
+
+    assert engine.batches == [["a"], ["b", "d"], ["c"], ["long"]]
+
+
+async def test_progress_reaches_its_own_caller(engine: GatedEngine) -> None:
+    batcher = Batcher(engine, max_rows=2, max_seconds=100)
+    engine.allow_steps()
+    progress: list[float] = []
+
+    await render(batcher, request("a"), progress)
+
+    assert progress == [0.25, 0.5, 0.75, 1.0]
+
+
+async def test_a_caller_that_goes_stops_the_engine_at_the_next_step(engine: GatedEngine) -> None:
+    batcher = Batcher(engine, max_rows=1, max_seconds=100)
+    gone = render(batcher, request("gone", steps=50))
+    await started(engine)
+    engine.allow_steps(3)
+    while engine.steps_run < 3:
+        await asyncio.sleep(0)
+    gone.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await gone
+    following = render(batcher, request("next"))
+    engine.allow_steps()
+
+    await following
+
+    assert engine.batches == [["gone"], ["next"]]
+    assert engine.steps_run == 3 + 4
+    assert engine.most_at_once == 1
+
+
+async def test_a_caller_that_goes_while_waiting_never_reaches_the_engine(
+    engine: GatedEngine,
+) -> None:
+    batcher = Batcher(engine, max_rows=1, max_seconds=100)
+    first = render(batcher, request("a"))
+    await started(engine)
+    gone = render(batcher, request("gone"))
+    await asyncio.sleep(0)
+    gone.cancel()
+    engine.allow_steps()
+
+    await asyncio.gather(first, gone, return_exceptions=True)
+    await render(batcher, request("b"))
+
+    assert engine.batches == [["a"], ["b"]]
+
+
+async def test_a_bad_row_fails_alone(engine: GatedEngine) -> None:
+    batcher = Batcher(engine, max_rows=3, max_seconds=100)
+    first = render(batcher, request("a"))
+    await started(engine)
+    bad, good = render(batcher, request("bad")), render(batcher, request("good"))
+    await asyncio.sleep(0)
+    engine.allow_steps()
+    await first
+
+    with pytest.raises(GenerationError, match="bad"):
+        await bad
+    await good
+    assert engine.batches == [["a"], ["bad", "good"]]
+
+
+async def test_a_failed_batch_fails_its_rows_and_nothing_else(engine: GatedEngine) -> None:
+    batcher = Batcher(engine, max_rows=1, max_seconds=100)
+    engine.allow_steps()
+
+    with pytest.raises(RuntimeError, match="whole batch"):
+        await render(batcher, request("broken"))
+    await render(batcher, request("fine"))
+
+    assert engine.batches == [["broken"], ["fine"]]

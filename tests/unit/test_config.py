@@ -1,0 +1,197 @@
+"""Settings: names, precedence, and what is refused."""
+
+from pathlib import Path
+
+import pytest
+
+from sa_ray.catalogue import CATALOGUE
+from sa_ray.config import Settings, environment_names, load_settings
+from sa_ray.errors import ConfigurationError
+from sa_ray.settings_doc import effective_values, markdown
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for field in Settings.model_fields:
+        for name in environment_names(field):
+            monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
+def test_the_seed_servers_defaults() -> None:
+    settings = load_settings()
+
+    assert settings.default_model == "small-sfx"
+    assert settings.preloaded == ("small-sfx",)
+    assert settings.device == "auto"
+    assert settings.model_half is True
+    assert settings.max_duration == 380
+    assert settings.max_steps == 50
+    assert settings.output_dir == Path("outputs")
+    assert settings.storage_bucket is None
+    assert settings.storage_backend == "local"
+    assert settings.storage_prefix == "stable-audio/jobs"
+    assert settings.storage_region == "us-east-1"
+    assert settings.presigned_url_expires == 3600
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "field", "value"),
+    [
+        ("STABLE_AUDIO_DEFAULT_MODEL", "medium", "default_model", "medium"),
+        ("STABLE_AUDIO_DEFAULT_MODEL", "stabilityai/Stable-Audio-3-Medium", "default_model",
+         "medium"),
+        ("STABLE_AUDIO_MODEL", "small-music", "default_model", "small-music"),
+        ("STABLE_AUDIO_PRELOAD_MODELS", "medium, SMALL-SFX", "preload_models",
+         ("medium", "small-sfx")),
+        ("STABLE_AUDIO_PRELOAD_MODELS", "", "preload_models", ()),
+        ("STABLE_AUDIO_DEVICE", "cpu", "device", "cpu"),
+        ("STABLE_AUDIO_DEVICE", "", "device", "auto"),
+        ("STABLE_AUDIO_MODEL_HALF", "false", "model_half", False),
+        ("STABLE_AUDIO_ENGINE", "procedural", "engine", "procedural"),
+        ("STABLE_AUDIO_MAX_DURATION", "60", "max_duration", 60.0),
+        ("STABLE_AUDIO_MAX_STEPS", "20", "max_steps", 20),
+        ("STABLE_AUDIO_OUTPUT_DIR", "elsewhere", "output_dir", Path("elsewhere")),
+        ("STABLE_AUDIO_STORAGE_BUCKET", "b", "storage_bucket", "b"),
+        ("AWS_S3_BUCKET", "b", "storage_bucket", "b"),
+        ("R2_BUCKET", "b", "storage_bucket", "b"),
+        ("R2_BUCKET_NAME", "b", "storage_bucket", "b"),
+        ("STABLE_AUDIO_STORAGE_BUCKET", "", "storage_bucket", None),
+        ("STABLE_AUDIO_STORAGE_PREFIX", "x/y", "storage_prefix", "x/y"),
+        ("STABLE_AUDIO_STORAGE_ENDPOINT_URL", "http://e", "storage_endpoint_url", "http://e"),
+        ("AWS_ENDPOINT_URL_S3", "http://e", "storage_endpoint_url", "http://e"),
+        ("R2_ENDPOINT_URL", "http://e", "storage_endpoint_url", "http://e"),
+        ("STABLE_AUDIO_STORAGE_REGION", "auto", "storage_region", "auto"),
+        ("AWS_REGION", "eu-west-1", "storage_region", "eu-west-1"),
+        ("AWS_DEFAULT_REGION", "eu-west-1", "storage_region", "eu-west-1"),
+        ("STABLE_AUDIO_STORAGE_PUBLIC_BASE_URL", "https://cdn", "storage_public_base_url",
+         "https://cdn"),
+        ("STABLE_AUDIO_PRESIGNED_URL_EXPIRES", "60", "presigned_url_expires", 60),
+        ("STABLE_AUDIO_MAX_QUEUED_JOBS", "5", "max_queued_jobs", 5),
+        ("STABLE_AUDIO_JOBS_URL", "sqlite:///x.db", "jobs_url", "sqlite:///x.db"),
+    ],
+)  # fmt: skip
+def test_every_variable_sets_its_setting(
+    monkeypatch: pytest.MonkeyPatch, variable: str, text: str, field: str, value: object
+) -> None:
+    monkeypatch.setenv(variable, text)
+
+    assert getattr(load_settings(), field) == value
+
+
+@pytest.mark.parametrize("variable", ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"])
+def test_the_token_is_read_and_never_shown(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    monkeypatch.setenv(variable, "hf_secret")
+    settings = load_settings()
+
+    assert settings.hf_token is not None
+    assert settings.hf_token.get_secret_value() == "hf_secret"
+    assert "hf_secret" not in str(list(effective_values(settings)))
+    assert "hf_secret" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("key", "secret"),
+    [
+        ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"),
+        ("R2_ACCESS_KEY_ID", "R2_SECRET_ACCESS_KEY"),
+    ],
+)
+def test_storage_credentials(monkeypatch: pytest.MonkeyPatch, key: str, secret: str) -> None:
+    monkeypatch.setenv(key, "id")
+    with pytest.raises(ConfigurationError, match="AWS_SECRET_ACCESS_KEY"):
+        load_settings()
+    monkeypatch.setenv(secret, "hush")
+
+    settings = load_settings()
+
+    assert settings.storage_access_key_id == "id"
+    assert settings.storage_secret_access_key is not None
+    assert settings.storage_secret_access_key.get_secret_value() == "hush"
+
+
+def test_arguments_win_over_environment_over_dotenv_over_defaults(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / ".env").write_text("STABLE_AUDIO_MAX_STEPS=11\nUNRELATED=1\n")
+    below = tmp_path / "a" / "b"
+    below.mkdir(parents=True)
+    monkeypatch.chdir(below)
+    assert load_settings().max_steps == 11
+
+    monkeypatch.setenv("STABLE_AUDIO_MAX_STEPS", "12")
+    assert load_settings().max_steps == 12
+
+    assert load_settings({"max_steps": 13}).max_steps == 13
+
+
+def test_the_default_models_name_wins_over_its_old_alias(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STABLE_AUDIO_MODEL", "medium")
+    monkeypatch.setenv("STABLE_AUDIO_DEFAULT_MODEL", "small-music")
+
+    assert load_settings().default_model == "small-music"
+
+
+@pytest.mark.parametrize(
+    ("args", "named"),
+    [
+        ({"max_stepz": 1}, "Did you mean max_steps"),
+        ({"max_steps": 0}, "max_steps"),
+        ({"max_duration": float("nan")}, "max_duration"),
+        ({"default_model": "large"}, "'large' is not a model"),
+        ({"preload_models": "small-sfx,large"}, "'large' is not a model"),
+        ({"device": "tpu"}, "device"),
+        ({"variants": {"medium": {"gpus": 1}}}, "variants.medium.gpus"),
+        ({"variants": {"large": {"gpu": 1}}}, "variants.large"),
+        ({"engine": "stable-audio-3", "device": "cpu", "preload_models": "medium"}, "CUDA"),
+    ],
+)
+def test_what_is_wrong_is_named(args: dict[str, object], named: str) -> None:
+    with pytest.raises(ConfigurationError, match=named):
+        load_settings(args)
+
+
+@pytest.mark.parametrize("where", ["environment", "dotenv"])
+def test_an_unknown_variable_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, where: str
+) -> None:
+    if where == "dotenv":
+        (tmp_path / ".env").write_text("STABLE_AUDIO_PRELOAD_MODEL=medium\n")
+    else:
+        monkeypatch.setenv("STABLE_AUDIO_PRELOAD_MODEL", "medium")
+
+    with pytest.raises(ConfigurationError, match="Did you mean STABLE_AUDIO_PRELOAD_MODELS"):
+        load_settings()
+
+
+def test_a_malformed_variable_is_named_as_the_user_wrote_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("STABLE_AUDIO_MAX_STEPS", "many")
+
+    with pytest.raises(ConfigurationError, match="STABLE_AUDIO_MAX_STEPS"):
+        load_settings()
+
+
+def test_variant_overrides_lie_over_the_catalogue() -> None:
+    settings = load_settings({"variants": {"medium": {"gpu": 0.5, "max_replicas": 8}}})
+
+    assert settings.spec("medium") == CATALOGUE["medium"].model_copy(
+        update={"gpu": 0.5, "max_replicas": 8}
+    )
+    assert settings.spec("small-sfx") == CATALOGUE["small-sfx"]
+
+
+def test_duration_limits_are_the_lower_of_model_and_api() -> None:
+    settings = load_settings({"max_duration": 200})
+
+    assert settings.duration_limit("small-sfx") == 120
+    assert settings.duration_limit("medium") == 200
+
+
+def test_the_configuration_page_is_current() -> None:
+    page = (ROOT / "docs" / "configuration.md").read_text()
+
+    assert page == markdown(), "run `just generate`"

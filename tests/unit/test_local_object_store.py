@@ -1,0 +1,156 @@
+"""What only a folder of files can get wrong."""
+
+import errno
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from sa_ray.errors import StorageError
+from sa_ray.storage.local import ABANDONED_AFTER_S, LocalObjectStore
+
+
+def put(store: LocalObjectStore, key: str, data: bytes = b"sound") -> None:
+    store.put(key, data, content_type="audio/wav", filename="clip.wav")
+
+
+def files(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+def test_opening_touches_nothing_and_the_first_put_makes_the_folder(tmp_path: Path) -> None:
+    store = LocalObjectStore(tmp_path / "a" / "b")
+    assert list(store.keys()) == []
+    assert store.size("x.wav") is None
+    assert not (tmp_path / "a").exists()
+
+    put(store, "x.wav")
+
+    assert (tmp_path / "a" / "b" / "x.wav").read_bytes() == b"sound"
+
+
+def test_a_relative_folder_stays_where_it_was_when_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    store = LocalObjectStore(Path("outputs"))
+    monkeypatch.chdir("/")
+
+    put(store, "x.wav")
+
+    assert (tmp_path / "outputs" / "x.wav").is_file()
+
+
+def test_files_get_the_usual_permissions(tmp_path: Path) -> None:
+    (tmp_path / "other").touch()
+    put(LocalObjectStore(tmp_path), "x.wav")
+
+    assert (tmp_path / "x.wav").stat().st_mode == (tmp_path / "other").stat().st_mode
+
+
+@pytest.mark.parametrize("output", ["file", "file/below"])
+def test_a_folder_that_cannot_be_one_is_told_with_the_variable(tmp_path: Path, output: str) -> None:
+    (tmp_path / "file").write_text("in the way")
+    store = LocalObjectStore(tmp_path / output)
+
+    for use in (store.check, lambda: put(store, "x.wav")):
+        with pytest.raises(StorageError) as refusal:
+            use()
+        assert not refusal.value.transient
+        assert str(tmp_path / output) in refusal.value.message
+        assert "STABLE_AUDIO_OUTPUT_DIR" in refusal.value.message
+
+
+def test_a_full_disk_may_pass_and_leaves_the_old_object(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = LocalObjectStore(tmp_path)
+    put(store, "x.wav", b"old")
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as disk:
+        disk.setattr(os, "fsync", full)
+        with pytest.raises(StorageError, match="space") as refusal:
+            put(store, "x.wav", b"new")
+
+    assert refusal.value.transient
+    assert files(tmp_path) == [tmp_path / "x.wav"]
+    assert (tmp_path / "x.wav").read_bytes() == b"old"
+
+
+def test_a_symbolic_link_does_not_lead_out_of_the_folder(tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "secret.wav").write_bytes(b"secret")
+    folder = tmp_path / "outputs"
+    folder.mkdir()
+    (folder / "link").symlink_to(outside)
+    (folder / "secret.wav").symlink_to(outside / "secret.wav")
+    store = LocalObjectStore(folder)
+
+    for key in ("link/secret.wav", "secret.wav"):
+        for use in (
+            lambda key=key: put(store, key, b"overwritten"),
+            lambda key=key: list(store.read(key)),
+            lambda key=key: store.delete(key),
+        ):
+            with pytest.raises(StorageError, match="leads out") as refusal:
+                use()
+            assert not refusal.value.transient
+    assert (outside / "secret.wav").read_bytes() == b"secret"
+
+
+def test_the_folder_itself_may_be_a_symbolic_link(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "outputs").symlink_to(tmp_path / "disk")
+    store = LocalObjectStore(tmp_path / "outputs")
+
+    put(store, "x.wav")
+
+    assert list(store.keys()) == ["x.wav"]
+    assert (tmp_path / "disk" / "x.wav").read_bytes() == b"sound"
+
+
+def test_a_check_removes_what_a_crash_left_and_spares_what_is_being_written(
+    tmp_path: Path,
+) -> None:
+    store = LocalObjectStore(tmp_path)
+    put(store, "x.wav")
+    (partial,) = [path for path in tmp_path.iterdir() if path.is_dir()]
+    abandoned, live = partial / "abandoned", partial / "live"
+    for path in (abandoned, live):
+        path.write_bytes(b"half")
+    long_ago = time.time() - ABANDONED_AFTER_S - 1
+    os.utime(abandoned, (long_ago, long_ago))
+    assert list(store.keys()) == ["x.wav"]
+
+    store.check()
+
+    assert not abandoned.exists()
+    assert live.exists()
+    assert list(store.keys()) == ["x.wav"]
+
+
+def test_a_folder_is_not_an_object(tmp_path: Path) -> None:
+    store = LocalObjectStore(tmp_path)
+    put(store, "a/x.wav")
+
+    assert store.size("a") is None
+    with pytest.raises(StorageError, match="no object"):
+        list(store.read("a"))
+    with pytest.raises(StorageError):
+        put(store, "a")
+
+
+def test_an_object_replaced_during_a_read_is_still_read_whole(tmp_path: Path) -> None:
+    store = LocalObjectStore(tmp_path)
+    put(store, "x.wav", b"a" * (3 << 20))
+    reading = store.read("x.wav")
+    first = next(reading)
+
+    put(store, "x.wav", b"b")
+
+    assert first + b"".join(reading) == b"a" * (3 << 20)

@@ -1,0 +1,68 @@
+"""Settling a request: model, limits, seed."""
+
+import pytest
+
+from sa_ray.config import Settings, load_settings
+from sa_ray.contracts import GenerationRequest
+from sa_ray.errors import InvalidRequestError
+from sa_ray.serving.resolution import draw_seed, resolve
+
+
+@pytest.fixture
+def settings() -> Settings:
+    return load_settings({"default_model": "small-music", "max_steps": 20, "max_duration": 380})
+
+
+def test_what_is_absent_takes_its_default(settings: Settings) -> None:
+    resolved = resolve(GenerationRequest(prompt=" rain "), settings, draw=lambda: 42)
+
+    assert resolved.model == "small-music"
+    assert resolved.prompt == "rain"
+    assert resolved.duration == 7.0
+    assert resolved.steps == 8
+    assert resolved.cfg_scale == 1.0
+    assert resolved.seed == 42
+    assert resolved.format == "wav"
+
+
+def test_a_given_seed_is_kept(settings: Settings) -> None:
+    for seed in (0, 7, 2**32 - 1):
+        assert resolve(GenerationRequest(prompt="x", seed=seed), settings).seed == seed
+
+
+def test_drawn_seeds_span_the_32_bit_range() -> None:
+    seeds = [draw_seed() for _ in range(1000)]
+
+    assert min(seeds) < 2**28
+    assert max(seeds) > 2**32 - 2**28
+    assert all(0 <= seed < 2**32 for seed in seeds)
+
+
+@pytest.mark.parametrize(
+    ("fields", "param", "hint"),
+    [
+        ({"duration": 121.0}, "duration", "medium"),
+        ({"duration": 381.0, "model": "medium"}, "duration", "380"),
+        ({"steps": 21}, "steps", "20"),
+        ({"model": "x" * 5000}, "model", "small-sfx"),
+    ],
+)
+def test_limits_are_named(
+    settings: Settings, fields: dict[str, object], param: str, hint: str
+) -> None:
+    request = GenerationRequest.model_validate({"prompt": "x", **fields})
+
+    with pytest.raises(InvalidRequestError, match=hint) as caught:
+        resolve(request, settings)
+
+    assert caught.value.param == param
+    assert len(caught.value.message) < 500
+
+
+def test_no_longer_model_is_offered_where_none_is_longer(settings: Settings) -> None:
+    request = GenerationRequest(prompt="x", model="medium", duration=400)
+
+    with pytest.raises(InvalidRequestError) as caught:
+        resolve(request, settings)
+
+    assert "another model" not in caught.value.message
