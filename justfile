@@ -1,0 +1,23 @@
+# Development commands; `just` lists them.
+
+default:
+    @just --list
+
+# The default test suite
+test *args:
+    uv run pytest {{args}}
+
+# Formatting, lint, types, layers
+check:
+    uv run ruff format --check
+    uv run ruff check
+    uv run mypy
+    uv run lint-imports
+
+# Bring generated files up to date
+generate:
+    uv run sa-ray config --markdown > docs/configuration.md
+
+# Serve on port 8000
+serve:
+    uv run serve run serve_config.yaml

@@ -1,0 +1,136 @@
+"""A service of one's own on this machine: ``serve run`` in a child process."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+import yaml
+
+from sa_ray.client import ApiError, Client
+from sa_ray.contracts import Health
+from sa_ray.errors import SaRayError
+
+CONFIG_NAME = "serve_config.yaml"
+START_TIMEOUT_S = 180.0
+STOP_TIMEOUT_S = 30.0
+POLL_PERIOD_S = 0.25
+LOG_TAIL_LINES = 30
+
+
+class LocalServiceError(SaRayError):
+    """The local service did not start."""
+
+    code = "local_service_failed"
+
+
+def find_config() -> Path:
+    """``serve_config.yaml`` of the working directory, else the one that ships in the package."""
+    own = Path(CONFIG_NAME)
+    return own if own.is_file() else Path(str(files("sa_ray").joinpath(CONFIG_NAME)))
+
+
+def render_config(source: Path, *, host: str, port: int, args: Mapping[str, Any]) -> str:
+    """The YAML of ``source`` with another address, and ``args`` laid over the application's."""
+    config = yaml.safe_load(source.read_text())
+    config["http_options"] = {**config.get("http_options", {}), "host": host, "port": port}
+    for application in config["applications"]:
+        application["args"] = {**(application.get("args") or {}), **args}
+    return yaml.safe_dump(config, sort_keys=False)
+
+
+def serve_command(config: Path, *options: str) -> list[str]:
+    """The command line of ``serve run``, whether or not its script is on the ``PATH``."""
+    return [sys.executable, "-m", "ray.serve.scripts", "run", *options, str(config)]
+
+
+def serve_environment() -> dict[str, str]:
+    """The environment for Ray processes that this package starts."""
+    # A cluster of one's own needs no token, and writing one fails where the home is read-only.
+    return {"RAY_AUTH_MODE": "disabled", **os.environ}
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+class LocalService:
+    """Starts a Ray cluster of its own with the application on it, and stops both on exit.
+
+    ``folder`` keeps the configuration and ``serve.log``. Nothing else on the machine is touched:
+    another Ray cluster goes on as it was.
+    """
+
+    def __init__(self, folder: Path, args: Mapping[str, Any], *, port: int | None = None) -> None:
+        self.port = port or free_port()
+        self.base_url = f"http://127.0.0.1:{self.port}"
+        self.log = folder / "serve.log"
+        self._config = folder / CONFIG_NAME
+        self._config.write_text(
+            render_config(find_config(), host="127.0.0.1", port=self.port, args=args)
+        )
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        with self.log.open("wb") as log:
+            self._process = subprocess.Popen(  # noqa: S603 - our own command line
+                serve_command(self._config, "--address", "local"),
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=serve_environment(),
+                start_new_session=True,
+            )
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def wait_until_ready(self) -> Health:
+        """Wait until every preloaded variant is up. Raises ``LocalServiceError`` with the end of
+        the log if the process ends, or is not ready within three minutes."""
+        deadline = time.monotonic() + START_TIMEOUT_S
+        with Client(self.base_url, timeout_s=5) as client:
+            while time.monotonic() < deadline:
+                if self._process is None or self._process.poll() is not None:
+                    raise LocalServiceError(f"The service ended as it started.\n{self._tail()}")
+                try:
+                    health = client.health()
+                    if health.status != "starting":
+                        return health
+                except (httpx.TransportError, ApiError):
+                    pass
+                time.sleep(POLL_PERIOD_S)
+        raise LocalServiceError(
+            f"The service was not ready after {START_TIMEOUT_S:.0f} s.\n{self._tail()}"
+        )
+
+    def stop(self) -> None:
+        process, self._process = self._process, None
+        if process is None or process.poll() is not None:
+            return
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    def _tail(self) -> str:
+        lines = self.log.read_text(errors="replace").splitlines()
+        return "\n".join(lines[-LOG_TAIL_LINES:])

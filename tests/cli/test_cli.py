@@ -1,0 +1,158 @@
+"""The command line as a user types it. Starts Ray clusters of its own, so it runs first."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+import soundfile
+
+from sa_ray.local import LocalService, free_port, render_config
+
+ROOT = Path(__file__).parents[2]
+BIN = Path(sys.executable).parent
+
+
+def run(*command: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("STABLE_AUDIO_", "AWS_"))}
+    return subprocess.run(
+        [str(BIN / command[0]), *command[1:]],
+        cwd=cwd,
+        env={**clean, "COLUMNS": "200", **environment},
+        capture_output=True,
+        text=True,
+        timeout=170,
+        check=False,
+    )
+
+
+def ray_processes() -> set[int]:
+    """Process ids of the Ray daemons on this machine."""
+    found = set()
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            try:
+                command = (entry / "cmdline").read_bytes()
+            except OSError:
+                continue
+            if b"raylet" in command or b"gcs_server" in command:
+                found.add(int(entry.name))
+    return found
+
+
+def test_demo_makes_a_file_and_leaves_nothing_running(tmp_path: Path) -> None:
+    before = ray_processes()
+
+    result = run(
+        "sa-ray", "demo", "rain on a tin roof", "-o", "rain.wav", "--duration", "3.5",
+        "--seed", "7", cwd=tmp_path,
+    )  # fmt: skip
+
+    assert result.returncode == 0, result.stderr
+    info = soundfile.info(tmp_path / "rain.wav")
+    assert (info.samplerate, info.channels, info.frames) == (44_100, 2, int(3.5 * 44_100))
+    assert re.search(r"model\s+small-sfx", result.stdout)
+    assert re.search(r"engine\s+procedural", result.stdout)
+    assert re.search(r"seed\s+7", result.stdout)
+    assert str(tmp_path / "rain.wav") in result.stdout
+    assert "not Stable Audio 3" in result.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["rain.wav"]
+    assert ray_processes() == before
+
+
+def test_demo_says_what_is_wrong_before_it_starts_anything(tmp_path: Path) -> None:
+    for arguments, hint in [
+        (["-o", "rain.aac"], ".wav"),
+        (["--duration", "0"], "duration"),
+        (["--model", "large"], "small-music"),
+    ]:
+        result = run("sa-ray", "demo", "rain", *arguments, cwd=tmp_path)
+
+        assert result.returncode != 0
+        assert hint in result.stderr
+        assert "Traceback" not in result.stderr
+
+
+def test_the_seed_servers_command_serves_on_the_address_it_is_given(tmp_path: Path) -> None:
+    port = free_port()
+    log = (tmp_path / "log").open("wb")
+    with subprocess.Popen(
+        [str(BIN / "stable-audio-api"), "--host", "127.0.0.1", "--port", str(port)],
+        cwd=tmp_path,
+        stdout=log,
+        stderr=log,
+        env={**os.environ, "RAY_ADDRESS": "local"},
+    ) as process:
+        try:
+            health = None
+            deadline = time.monotonic() + 120
+            while health is None and time.monotonic() < deadline and process.poll() is None:
+                try:
+                    answer = httpx.get(f"http://127.0.0.1:{port}/health")
+                    if answer.status_code == 200 and answer.json()["status"] == "ok":
+                        health = answer.json()
+                except httpx.TransportError:
+                    pass
+            assert health is not None, (tmp_path / "log").read_text()
+            assert health["loaded_models"] == ["small-sfx"]
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.wait(60)
+
+
+def test_config_prints_effective_values_and_masks_secrets(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("STABLE_AUDIO_MAX_STEPS=33\nHF_TOKEN=hf_very_secret\n")
+
+    result = run("sa-ray", "config", cwd=tmp_path)
+
+    assert result.returncode == 0, result.stderr
+    assert re.search(r"max_steps\W+33\W+STABLE_AUDIO_MAX_STEPS", result.stdout)
+    assert "hf_very_secret" not in result.stdout
+    assert "****" in result.stdout
+
+
+def test_config_refuses_what_build_would_refuse(tmp_path: Path) -> None:
+    result = run("sa-ray", "config", cwd=tmp_path, STABLE_AUDIO_MAX_STEP="5")
+
+    assert result.returncode == 1
+    assert "Did you mean STABLE_AUDIO_MAX_STEPS" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_importing_the_application_loads_no_torch(tmp_path: Path) -> None:
+    code = "import sa_ray.app, sys, json; print(json.dumps('torch' in sys.modules))"
+
+    result = run("python", "-c", code, cwd=tmp_path)
+
+    assert json.loads(result.stdout) is False
+
+
+def test_the_rendered_configuration_keeps_what_it_does_not_change() -> None:
+    import yaml
+
+    rendered = yaml.safe_load(
+        render_config(ROOT / "serve_config.yaml", host="0.0.0.0", port=9, args={"max_steps": 3})
+    )
+
+    original = yaml.safe_load((ROOT / "serve_config.yaml").read_text())
+    assert rendered["http_options"] == {**original["http_options"], "host": "0.0.0.0", "port": 9}
+    assert rendered["applications"][0]["import_path"] == "sa_ray.app:build"
+    assert rendered["applications"][0]["args"]["max_steps"] == 3
+
+
+def test_a_service_that_cannot_start_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sa_ray.local import LocalServiceError
+
+    with (
+        LocalService(tmp_path, {"max_stepz": 3}) as service,
+        pytest.raises(LocalServiceError, match="Did you mean max_steps"),
+    ):
+        service.wait_until_ready()
