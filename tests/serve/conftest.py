@@ -37,11 +37,17 @@ def base_url() -> Iterator[str]:
     ray.shutdown()
 
 
-@pytest.fixture(scope="module")
-def deploy(base_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deploy]:
-    """Deploy the application with the given settings, on an empty store unless told otherwise."""
+@pytest.fixture(scope="session")
+def deploy(base_url: str, tmp_path_factory: pytest.TempPathFactory) -> Deploy:
+    """Deploy the application with the given settings, on an empty store unless told otherwise.
+
+    What is already deployed with the same settings is left as it is.
+    """
+    deployed: list[tuple[dict[str, Any], Service]] = []
 
     def run(**args: Any) -> Service:
+        if deployed and deployed[-1][0] == args:
+            return deployed[-1][1]
         folder = tmp_path_factory.mktemp("service")
         settings = {
             "jobs_url": f"sqlite:///{folder}/jobs.db",
@@ -52,10 +58,10 @@ def deploy(base_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         serve.run(build(settings), name="sa-ray", route_prefix="/")
         service = Service(base_url, settings)
         service.wait_until_started()
+        deployed.append((args, service))
         return service
 
-    yield run
-    serve.delete("sa-ray")
+    return run
 
 
 @pytest.fixture(scope="module")

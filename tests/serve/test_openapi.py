@@ -30,6 +30,8 @@ def test_no_request_makes_the_service_fail_or_answer_what_it_does_not_document(
 
     for operation in operations:
         for mode in schemathesis.GenerationMode:
+            if mode.is_negative and not (operation.body or operation.query):
+                continue  # Any text is a job id to ask for: nothing here can be malformed.
             cases = operation.as_strategy(generation_mode=mode)
 
             @settings(

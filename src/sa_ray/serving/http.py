@@ -46,17 +46,22 @@ class Guard:
             await self._app(scope, receive, send)
             return
         request = Request(scope)
+        body = _BoundedBody(receive)
         started = False
 
         async def watch(message: Message) -> None:
             nonlocal started
+            if body.overflowed and not started:
+                # FastAPI takes any failure to read the body for a malformed one.
+                body.overflowed = False
+                raise _too_large()
             started = started or message["type"] == "http.response.start"
             await send(message)
 
         with log_context(request_id=request_id(request)):
             try:
                 _check_headers(request)
-                await self._app(scope, _bounded(receive), watch)
+                await self._app(scope, body.receive, watch)
             except SaRayError as error:
                 if started:
                     raise
@@ -81,19 +86,22 @@ def _check_headers(request: Request) -> None:
         )
 
 
-def _bounded(receive: Receive) -> Receive:
-    size = 0
+class _BoundedBody:
+    """A body sent in chunks announces no length: it is counted as it comes."""
 
-    async def bounded() -> Message:
-        nonlocal size
-        message = await receive()
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._size = 0
+        self.overflowed = False
+
+    async def receive(self) -> Message:
+        message = await self._receive()
         if message["type"] == "http.request":
-            size += len(message.get("body", b""))
-            if size > MAX_BODY_BYTES:
+            self._size += len(message.get("body", b""))
+            if self._size > MAX_BODY_BYTES:
+                self.overflowed = True
                 raise _too_large()
         return message
-
-    return bounded
 
 
 def _too_large() -> PayloadTooLargeError:

@@ -1,11 +1,12 @@
 """Objects in an S3-compatible bucket: Amazon S3, Cloudflare R2, MinIO and their like."""
 
+import base64
 import hashlib
 import io
 import threading
 from collections.abc import Iterator
 from contextlib import closing
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 from uuid import uuid4
 
@@ -42,16 +43,16 @@ _WORK: Final = Config(
 
 # A dead endpoint is reported within ten seconds: two attempts and the pause between them.
 _CHECK: Final = Config(
-    connect_timeout=2, read_timeout=4, retries={"mode": "standard", "total_max_attempts": 2}
+    connect_timeout=2, read_timeout=3, retries={"mode": "standard", "total_max_attempts": 2}
 )
 
 
 class S3ObjectStore:
     """Objects of one bucket. Thread-safe.
 
-    Every request carries the SHA-256 of its body, so the server refuses what arrived damaged;
-    ``put`` then reads back the size and digest that the store kept. Uploads cut off by a crash
-    leave parts behind that only a lifecycle rule of the bucket removes
+    What is sent carries its MD5, so the store refuses what arrives damaged (a transient error);
+    ``put`` then reads back the size and the SHA-256 that the store kept with the object. Uploads
+    cut off by a crash leave parts behind that only a lifecycle rule of the bucket removes
     (``AbortIncompleteMultipartUpload``).
     """
 
@@ -184,13 +185,10 @@ class S3ObjectStore:
             # Newer checksum headers are refused by many S3-compatible stores.
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
-            s3={
-                "addressing_style": settings.storage_addressing,
-                "payload_signing_enabled": True,
-            },
+            s3={"addressing_style": settings.storage_addressing},
         )
         try:
-            return session.client(
+            client = session.client(
                 "s3", endpoint_url=settings.storage_endpoint_url, config=common.merge(timing)
             )
         except ValueError as error:
@@ -199,6 +197,20 @@ class S3ObjectStore:
                 "https://host or http://host:port.",
                 transient=False,
             ) from error
+        for operation in ("PutObject", "UploadPart"):
+            client.meta.events.register(f"before-call.s3.{operation}", _add_content_md5)
+        return client
+
+
+def _add_content_md5(params: dict[str, Any], **_: object) -> None:
+    # The one body digest that every store checks: some sign for a SHA-256 and never compare it.
+    body = params["body"]
+    if not isinstance(body, bytes):
+        start, stream = body.tell(), body
+        body = stream.read()
+        stream.seek(start)
+    digest = hashlib.md5(body, usedforsecurity=False).digest()
+    params["headers"]["Content-MD5"] = base64.b64encode(digest).decode()
 
 
 def _host(endpoint_url: str | None) -> str:
