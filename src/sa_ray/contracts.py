@@ -114,9 +114,10 @@ class AudioInfo(_Record):
 
     engine: EngineName
     sample_rate: int
+    """Hz of the encoded file: Opus has no 44.1 kHz and is stored at 48 kHz."""
     channels: int
     duration: float
-    """Seconds, exactly ``samples / sample_rate``."""
+    """Seconds, exactly the samples generated over their rate."""
     format: AudioFormat
     generation_seconds: float
     """Seconds the engine worked on the batch that held this clip."""

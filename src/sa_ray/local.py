@@ -16,7 +16,9 @@ import httpx
 import yaml
 
 from sa_ray.client import ApiError, Client
+from sa_ray.config import load_settings
 from sa_ray.contracts import Health
+from sa_ray.engines import resolve_engine_name
 from sa_ray.errors import SaRayError
 
 CONFIG_NAME = "serve_config.yaml"
@@ -69,10 +71,12 @@ class LocalService:
     """Starts a Ray cluster of its own with the application on it, and stops both on exit.
 
     ``folder`` keeps the configuration and ``serve.log``. Nothing else on the machine is touched:
-    another Ray cluster goes on as it was.
+    another Ray cluster goes on as it was. Raises ``ConfigurationError`` for what ``build`` would
+    refuse, before it starts anything.
     """
 
     def __init__(self, folder: Path, args: Mapping[str, Any], *, port: int | None = None) -> None:
+        resolve_engine_name(load_settings(args).engine)
         self.port = port or free_port()
         self.base_url = f"http://127.0.0.1:{self.port}"
         self.log = folder / "serve.log"

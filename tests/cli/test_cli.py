@@ -13,6 +13,7 @@ import httpx
 import pytest
 import soundfile
 
+from sa_ray.errors import ConfigurationError
 from sa_ray.local import LocalService, free_port, render_config
 
 ROOT = Path(__file__).parents[2]
@@ -146,13 +147,10 @@ def test_the_rendered_configuration_keeps_what_it_does_not_change() -> None:
     assert rendered["applications"][0]["args"]["max_steps"] == 3
 
 
-def test_a_service_that_cannot_start_says_why(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from sa_ray.local import LocalServiceError
+def test_a_service_that_cannot_start_says_why(tmp_path: Path) -> None:
+    before = ray_processes()
 
-    with (
-        LocalService(tmp_path, {"max_stepz": 3}) as service,
-        pytest.raises(LocalServiceError, match="Did you mean max_steps"),
-    ):
-        service.wait_until_ready()
+    with pytest.raises(ConfigurationError, match="Did you mean max_steps"):
+        LocalService(tmp_path, {"max_stepz": 3})
+
+    assert ray_processes() == before
