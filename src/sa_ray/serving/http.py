@@ -52,9 +52,7 @@ class Guard:
         async def watch(message: Message) -> None:
             nonlocal started
             if body.overflowed and not started:
-                # FastAPI takes any failure to read the body for a malformed one.
-                body.overflowed = False
-                raise _too_large()
+                return  # FastAPI takes any failure to read the body for a malformed one.
             started = started or message["type"] == "http.response.start"
             await send(message)
 
@@ -62,6 +60,8 @@ class Guard:
             try:
                 _check_headers(request)
                 await self._app(scope, body.receive, watch)
+                if body.overflowed:
+                    raise _too_large()
             except SaRayError as error:
                 if started:
                     raise
