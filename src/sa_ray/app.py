@@ -8,7 +8,7 @@ from ray.serve import Application
 
 from sa_ray.catalogue import VARIANTS
 from sa_ray.config import Settings, load_settings
-from sa_ray.contracts import VariantName
+from sa_ray.contracts import EngineName, VariantName
 from sa_ray.engines import resolve_engine_name
 from sa_ray.serving.actors import provision
 from sa_ray.serving.dispatcher import Dispatcher
@@ -30,9 +30,10 @@ def build(args: dict[str, Any]) -> Application:
     before anything is scheduled.
     """
     settings = resolve_paths(load_settings(args))
-    resolve_engine_name(settings.engine)
+    engine = resolve_engine_name(settings.engine)
     provision(settings)
-    variants = {name: variant(name, settings) for name in VARIANTS}
+    grace_seconds = max(settings.spec(name).grace_seconds for name in VARIANTS)
+    variants = {name: variant(name, engine, settings) for name in VARIANTS}
     dispatcher = serve.deployment(
         name="dispatcher",
         num_replicas=1,
@@ -42,15 +43,16 @@ def build(args: dict[str, Any]) -> Application:
         name="ingress",
         num_replicas=settings.ingress_replicas,
         max_ongoing_requests=INGRESS_ONGOING,
+        graceful_shutdown_timeout_s=grace_seconds,
         ray_actor_options={"num_cpus": SMALL_CPUS},
     )(Ingress).bind(settings, variants, dispatcher)
 
 
-def variant(name: VariantName, settings: Settings) -> Application:
+def variant(name: VariantName, engine: EngineName, settings: Settings) -> Application:
     """One model variant's deployment, with the catalogue's resources and autoscaling bounds."""
     spec = settings.spec(name)
     resources = {"num_cpus": spec.cpu}
-    if wants_gpu(settings):
+    if engine == "stable-audio-3" and wants_gpu(settings):
         resources["num_gpus"] = spec.gpu
     return serve.deployment(
         name=name,

@@ -146,7 +146,7 @@ def _serve(
     rendered = folder / local.CONFIG_NAME
     rendered.write_text(local.render_config(local.find_config(), host=host, port=port, args={}))
     command = local.serve_command(rendered)
-    os.execve(command[0], command, local.serve_environment())  # noqa: S606 - our own command line
+    os.execv(command[0], command)  # noqa: S606 - our own command line
 
 
 def main() -> None:

@@ -133,7 +133,7 @@ class Settings(BaseSettings):
     )
     max_queued_requests: int = Field(
         64,
-        ge=0,
+        ge=1,
         validation_alias=AliasChoices("STABLE_AUDIO_MAX_QUEUED_REQUESTS"),
         description="Synchronous requests that may wait for a variant, per ingress replica; one "
         "more is answered 429 with `Retry-After`.",

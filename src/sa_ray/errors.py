@@ -42,11 +42,6 @@ class MalformedRequestError(SaRayError):
     status = 400
 
 
-class UnauthorizedError(SaRayError):
-    code = "unauthorized"
-    status = 401
-
-
 class NotFoundError(SaRayError):
     code = "not_found"
     status = 404

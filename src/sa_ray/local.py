@@ -54,12 +54,6 @@ def serve_command(config: Path, *options: str) -> list[str]:
     return [sys.executable, "-m", "ray.serve.scripts", "run", *options, str(config)]
 
 
-def serve_environment() -> dict[str, str]:
-    """The environment for Ray processes that this package starts."""
-    # A cluster of one's own needs no token, and writing one fails where the home is read-only.
-    return {"RAY_AUTH_MODE": "disabled", **os.environ}
-
-
 def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
@@ -92,7 +86,8 @@ class LocalService:
                 serve_command(self._config, "--address", "local"),
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env=serve_environment(),
+                # A token would be written to the home folder, for a cluster nobody else joins.
+                env={"RAY_AUTH_MODE": "disabled", **os.environ},
                 start_new_session=True,
             )
         return self

@@ -146,6 +146,25 @@ class JobCoordinator:
                     remaining = min(remaining, max(due - self._clock(), MIN_WAIT_S))
                 await wait_for(arrived, remaining)
 
+    async def wait_for_work(self, variant: VariantName, wait_s: float) -> None:
+        """Return when a job is due, or after ``wait_s`` seconds.
+
+        Waiting here and leasing without a wait, a worker that dies while it waits takes no job
+        with it.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + wait_s
+        with self._work.listen(variant) as arrived:
+            while (remaining := deadline - loop.time()) > 0:
+                arrived.clear()
+                due = await self._in_thread(self._store.next_due, variant)
+                if due is not None:
+                    until_due = due - self._clock()
+                    if until_due <= 0:
+                        return
+                    remaining = min(remaining, max(until_due, MIN_WAIT_S))
+                await wait_for(arrived, remaining)
+
     async def renew(self, worker: str, reports: Sequence[LeaseReport]) -> list[LeaseVerdict]:
         """Extend the leases to ``lease_ttl`` from now, in one transaction, and take in the
         progress; one verdict each, in order."""

@@ -1,7 +1,6 @@
 """The named actors: how they are made, found again, replaced, and called through a restart."""
 
 import asyncio
-import contextlib
 import hashlib
 import logging
 import time
@@ -38,7 +37,7 @@ PATIENCE_S = 30.0
 """How long a call waits for a restarting actor. A lost node takes about 17 s to be noticed."""
 
 RETRY_PERIOD_S = 0.25
-REPLACE_TIMEOUT_S = 15.0
+PROVISION_TIMEOUT_S = 60.0
 
 
 def fingerprint(settings: Settings) -> str:
@@ -74,33 +73,34 @@ def provision(settings: Settings) -> None:
     """Make the actors for ``settings``; replace those that run other code or other settings.
 
     Called once per deploy, before any replica of it starts. Replacing is safe at any moment: the
-    jobs' state is durable, and callers wait for the new actor.
+    jobs' state is durable, and callers wait for the new actor. Raises ``UnavailableError`` if an
+    actor cannot be had.
     """
-    wanted = fingerprint(settings)
     for name in (JOBS, UPLOADER):
-        try:
-            actor: Any = ray.get_actor(name, namespace=NAMESPACE)
-        except ValueError:
-            _create(name, settings)
-            continue
-        current: str | None = None
-        with contextlib.suppress(RayActorError, GetTimeoutError):
-            current = ray.get(actor.fingerprint.remote(), timeout=REPLACE_TIMEOUT_S)
-        if current != wanted:
-            logger.info("replacing actor %s", name)
-            ray.kill(actor, no_restart=True)
-            _wait_until_gone(name)
-            _create(name, settings)
+        _provision(name, settings)
 
 
-def _wait_until_gone(name: str) -> None:
-    deadline = time.monotonic() + REPLACE_TIMEOUT_S
+def _provision(name: str, settings: Settings) -> None:
+    # More than once, since a replica of the deploy before, missing the actor that was just
+    # killed, may make it again with its own settings before this does.
+    deadline = time.monotonic() + PROVISION_TIMEOUT_S
     while time.monotonic() < deadline:
+        actor: Any = _create(name, settings)
         try:
-            ray.get_actor(name, namespace=NAMESPACE)
-        except ValueError:
+            current = ray.get(actor.fingerprint.remote(), timeout=PROVISION_TIMEOUT_S)
+        except RayActorError as error:
+            logger.warning("actor %s died as it started: %s", name, error)
+            time.sleep(RETRY_PERIOD_S)
+            continue
+        except GetTimeoutError:
+            break
+        if current == fingerprint(settings):
             return
-        time.sleep(RETRY_PERIOD_S)
+        logger.info("replacing actor %s, made as %s", name, current)
+        ray.kill(actor, no_restart=True)
+    raise UnavailableError(
+        f"The {name} actor did not start. The cluster may lack the {ACTOR_CPUS} CPUs it asks for."
+    )
 
 
 class ActorClient:
@@ -125,7 +125,7 @@ class ActorClient:
 
         Raises ``UnavailableError`` if the actor did not come back within ``PATIENCE_S``.
         """
-        deadline = time.monotonic() + PATIENCE_S
+        deadline: float | None = None
         while True:
             try:
                 return await getattr(self.handle(), method).remote(*args)
@@ -134,6 +134,7 @@ class ActorClient:
             except RayActorError as error:
                 logger.warning("actor %s did not answer %s: %s", self._name, method, error)
                 self._actor = None
+                deadline = deadline or time.monotonic() + PATIENCE_S
                 if time.monotonic() > deadline:
                     raise UnavailableError(
                         f"The {self._name} actor is restarting.", retry_after_s=5

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 import uuid
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -30,7 +31,7 @@ logger = logging.getLogger(__name__)
 RENEW_PERIOD_S = 1.0
 """How often leases are renewed: progress is this fresh, and a cancel takes this long to arrive."""
 
-LEASE_WAIT_S = 20.0
+WORK_WAIT_S = 20.0
 MAX_PENDING_UPLOADS = 64
 """Clips waiting for the object store; at this many no more jobs are started."""
 
@@ -65,6 +66,7 @@ class Dispatcher:
         }
         self._capacity = {name: capacity(settings, name) for name in variants}
         self._held: dict[str, _Held] = {}
+        self._leasing: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Condition()
         loops = [self._lease_forever(name) for name in self._variants]
         self._loops = [asyncio.create_task(loop) for loop in (*loops, self._renew_forever())]
@@ -77,28 +79,33 @@ class Dispatcher:
     async def __del__(self) -> None:
         for loop in self._loops:
             loop.cancel()
+        # A lease taken in the moment of stopping has to be handed back too.
+        await _wait_for(self._leasing)
         tasks = [held.task for held in self._held.values() if held.task]
         for task in tasks:
             task.cancel()
-        if tasks:
-            await asyncio.wait(tasks, timeout=HAND_BACK_S)
+        await _wait_for(tasks)
 
     async def _lease_forever(self, variant: VariantName) -> None:
         while True:
             async with self._changed:
                 await self._changed.wait_for(lambda: self._room(variant) > 0)
             try:
-                jobs = await self._jobs.call(
-                    "lease", variant, self._worker, self._room(variant), LEASE_WAIT_S
-                )
+                await self._jobs.call("wait_for_work", variant, WORK_WAIT_S)
+                leasing = asyncio.create_task(self._lease(variant))
+                self._leasing.add(leasing)
+                leasing.add_done_callback(self._leasing.discard)
+                await asyncio.shield(leasing)
             except Exception as error:  # noqa: BLE001 - the store may be away; jobs wait in it
                 logger.warning("leasing for %s failed: %s", variant, translate(error))
                 await asyncio.sleep(RENEW_PERIOD_S)
-                continue
-            for job in jobs:
-                held = _Held(job)
-                self._held[job.id] = held
-                held.task = asyncio.create_task(self._work(held))
+
+    async def _lease(self, variant: VariantName) -> None:
+        jobs = await self._jobs.call("lease", variant, self._worker, self._room(variant))
+        for job in jobs:
+            held = _Held(job)
+            self._held[job.id] = held
+            held.task = asyncio.create_task(self._work(held))
 
     def _room(self, variant: VariantName) -> int:
         generating = uploading = 0
@@ -200,6 +207,11 @@ class Dispatcher:
     async def _notify(self) -> None:
         async with self._changed:
             self._changed.notify_all()
+
+
+async def _wait_for(tasks: Collection[asyncio.Task[None]]) -> None:
+    if tasks:
+        await asyncio.wait(tasks, timeout=HAND_BACK_S)
 
 
 def capacity(settings: Settings, variant: VariantName) -> int:

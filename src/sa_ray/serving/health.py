@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Literal, cast
 
@@ -25,6 +26,7 @@ from sa_ray.serving.faults import translate
 logger = logging.getLogger(__name__)
 
 REFRESH_PERIOD_S = 1.0
+WRITE_CHECK_PERIOD_S = 15.0
 UNKNOWN = ComponentHealth(ok=False, message="not checked yet")
 
 
@@ -43,6 +45,7 @@ class HealthMonitor:
         self._storage = UNKNOWN
         self._job_store = UNKNOWN
         self._counts: dict[JobStatus, int] | None = None
+        self._next_write_check = 0.0
         self._tasks = [
             asyncio.create_task(self._forever(refresh))
             for refresh in (self._ask_serve, self._ask_uploader, self._ask_jobs)
@@ -109,11 +112,15 @@ class HealthMonitor:
 
     async def _ask_jobs(self) -> None:
         try:
+            if time.monotonic() >= self._next_write_check:
+                await self._jobs.call("check")
+                self._next_write_check = time.monotonic() + WRITE_CHECK_PERIOD_S
             counts = await self._jobs.call("counts")
             self._counts = total(counts)
             self._job_store = ComponentHealth(ok=True)
         except Exception as error:  # noqa: BLE001 - reported, whatever it is
             self._counts = None
+            self._next_write_check = 0.0
             self._job_store = ComponentHealth(ok=False, message=translate(error).message)
 
 

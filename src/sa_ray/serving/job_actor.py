@@ -62,10 +62,11 @@ class JobActor:
     async def forget(self, job_id: str) -> None:
         await self._jobs.forget(job_id)
 
-    async def lease(
-        self, variant: VariantName, worker: str, limit: int, wait_s: float
-    ) -> list[Job]:
-        return await self._jobs.lease(variant, worker, limit, wait_s)
+    async def lease(self, variant: VariantName, worker: str, limit: int) -> list[Job]:
+        return await self._jobs.lease(variant, worker, limit, wait_s=0)
+
+    async def wait_for_work(self, variant: VariantName, wait_s: float) -> None:
+        await self._jobs.wait_for_work(variant, wait_s)
 
     async def renew(self, worker: str, reports: list[LeaseReport]) -> list[LeaseVerdict]:
         return await self._jobs.renew(worker, reports)
@@ -84,8 +85,3 @@ class JobActor:
 
     async def acknowledge_cancel(self, job_id: str, token: int) -> Job:
         return await self._jobs.acknowledge_cancel(job_id, token)
-
-    async def close(self) -> None:
-        """Stop giving out leases and close the store; the actor is about to be replaced."""
-        self._reaper.cancel()
-        await self._jobs.close()

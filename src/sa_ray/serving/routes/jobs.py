@@ -90,7 +90,7 @@ async def get_job(job_id: str, services: ServicesDep, http: Request) -> JobView:
     "/{job_id}",
     responses={
         204: {"description": "The job had ended: it and its audio are deleted."},
-        **responses(JobNotFoundError, ConflictError, UnavailableError),
+        **responses(JobNotFoundError, UnavailableError),
     },
     response_model=JobView,
 )

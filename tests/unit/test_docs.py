@@ -1,0 +1,81 @@
+"""The documentation names what exists."""
+
+import ast
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+
+from sa_ray import errors
+from sa_ray.serving.faults import InfrastructureError
+from sa_ray.serving.http import build_http_app
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
+HTTP_METHODS = {"get", "put", "post", "delete", "patch", "head", "options"}
+
+FENCE = re.compile(r"^ *```.*?^ *```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
+TEST = re.compile(r"`(\w+/test_\w+\.py)::(test_\w+)`")
+TABLE = re.compile(r"^\|.*\| Shown by \|\n\|[- |]+\|\n((?:\|.*\n)+)", re.MULTILINE)
+ENDPOINT = re.compile(r"^## `([A-Z]+) (/[^`]*)`$", re.MULTILINE)
+CODE_ROW = re.compile(r"^\| `(\w+)` \| (\d{3}) \|", re.MULTILINE)
+
+
+def text_of(page: Path) -> str:
+    return FENCE.sub("", page.read_text())
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors that GitHub makes of the headings."""
+    titles = (title.lower() for title in HEADING.findall(text_of(page)))
+    return {re.sub(r"[^\w\- ]", "", title).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_relative_links_resolve(page: Path) -> None:
+    for link in LINK.findall(text_of(page)):
+        if ":" in link:
+            continue
+        path, _, anchor = link.partition("#")
+        target = page.parent / path if path else page
+
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link
+
+
+def test_every_row_of_the_parity_page_names_tests_that_exist() -> None:
+    page = text_of(DOCS / "seed-parity.md")
+    rows = [row for table in TABLE.findall(page) for row in table.splitlines()]
+    assert len(rows) > 50
+
+    for row in rows:
+        assert TEST.search(row.split("|")[3]), row
+    for path, function in TEST.findall(page):
+        tree = ast.parse((ROOT / "tests" / path).read_text())
+        kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
+        assert function in {node.name for node in tree.body if isinstance(node, kinds)}, function
+
+
+def test_the_api_page_has_every_endpoint_and_no_other() -> None:
+    served = {
+        (method.upper(), path)
+        for path, operations in build_http_app().openapi()["paths"].items()
+        for method in operations
+        if method in HTTP_METHODS
+    }
+
+    assert set(ENDPOINT.findall(text_of(DOCS / "api.md"))) == served
+
+
+def test_the_api_page_has_every_error_code_with_its_status() -> None:
+    raised = {
+        (kind.code, str(kind.status))
+        for kind in (*vars(errors).values(), InfrastructureError)
+        if inspect.isclass(kind) and issubclass(kind, errors.SaRayError)
+    }
+
+    assert set(CODE_ROW.findall(text_of(DOCS / "api.md"))) == raised
