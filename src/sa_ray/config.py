@@ -149,8 +149,16 @@ class Settings(BaseSettings):
     jobs_url: Annotated[str, _default_if_blank("sqlite:///.sa-ray/jobs.db")] = Field(
         "sqlite:///.sa-ray/jobs.db",
         validation_alias=AliasChoices("STABLE_AUDIO_JOBS_URL"),
-        description="Where job state is kept. `sqlite:///path` (relative to the working "
-        "directory of the cluster's head).",
+        description="Where job state is kept: `sqlite:///path` (relative to the working "
+        "directory of the cluster's head) or `postgresql://user:password@host/database`.",
+    )
+    job_ttl: float = Field(
+        604_800.0,
+        gt=0,
+        allow_inf_nan=False,
+        validation_alias=AliasChoices("STABLE_AUDIO_JOB_TTL"),
+        description="Seconds after its end at which a job and its audio are deleted (default: "
+        "seven days).",
     )
 
     # Storage

@@ -2,6 +2,7 @@
 
 from datetime import datetime
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
@@ -10,6 +11,7 @@ AudioFormat = Literal["wav", "flac", "mp3", "ogg"]
 JobStatus = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 StorageBackend = Literal["local", "s3"]
 EngineName = Literal["procedural", "stable-audio-3"]
+Priority = Literal["high", "normal", "low"]
 
 FINAL_STATUSES: frozenset[JobStatus] = frozenset({"succeeded", "failed", "cancelled"})
 
@@ -31,6 +33,11 @@ MEDIA_TYPES: dict[AudioFormat, str] = {
 
 JOB_ID_PATTERN = r"^[0-9a-f]{32}$"
 
+MAX_EXPIRES_IN = 7 * 86_400.0
+"""Latest deadline a client may set, seconds after the submit."""
+
+MAX_URL_CHARS = 2_048
+
 MIN_DURATION = 0.01
 """Shortest clip, seconds: below it there is nothing to hear."""
 
@@ -49,6 +56,20 @@ _Text = Annotated[
 _Prompt = Annotated[_Text, StringConstraints(min_length=1)]
 
 
+def _http_url(text: str) -> str:
+    try:
+        parts = urlsplit(text)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable or any(char.isspace() or ord(char) < 32 for char in text):
+        raise ValueError("must be an absolute http:// or https:// URL")
+    return text
+
+
+_HttpUrl = Annotated[str, StringConstraints(max_length=MAX_URL_CHARS), AfterValidator(_http_url)]
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 
@@ -58,7 +79,7 @@ class _Record(BaseModel):
 
 
 class GenerationRequest(_Strict):
-    """One clip to generate. The same body serves the synchronous endpoints and ``POST /jobs``."""
+    """One clip to generate: the body of the synchronous endpoints, and the core of a job's."""
 
     model: str | None = Field(
         default=None,
@@ -92,6 +113,27 @@ class GenerationRequest(_Strict):
     )
     chunked_decode: bool | None = Field(
         default=None, description="Overrides how the model decodes long clips; null: its default."
+    )
+
+
+class JobRequest(GenerationRequest):
+    """The body of ``POST /jobs``: a clip, and how the job is to be handled."""
+
+    priority: Priority = Field(
+        default="normal",
+        description="`high` is served as if submitted 10 minutes earlier, `low` as if 10 minutes "
+        "later; nothing waits for ever.",
+    )
+    expires_in: float | None = Field(
+        default=None,
+        gt=0,
+        le=MAX_EXPIRES_IN,
+        description="Seconds from now; a job that has not finished by then fails with "
+        "`deadline_exceeded`.",
+    )
+    webhook_url: _HttpUrl | None = Field(
+        default=None,
+        description="Called with a signed POST (Standard Webhooks) once the job has ended.",
     )
 
 
@@ -158,11 +200,30 @@ class Lease(_Record):
     """Unix seconds."""
 
 
+class Webhook(_Record):
+    """The call that tells a client of the end of its job. Times are Unix seconds."""
+
+    url: str
+    next_attempt_at: float | None = None
+    """Null until the job has ended, and again once delivered or given up."""
+    attempts: int = 0
+    delivered_at: float | None = None
+    error: str | None = None
+    """What the last attempt that failed met."""
+
+
 class Job(_Record):
     """The stored job. Times are Unix seconds (UTC). Only ``jobs.lifecycle`` makes new versions."""
 
     id: str = Field(pattern=JOB_ID_PATTERN)
     request: ResolvedRequest
+    priority: Priority = "normal"
+    deadline: float | None = None
+    """A job not finished by then fails."""
+    idempotency_key: str | None = None
+    """Unique among the stored jobs."""
+    fingerprint: str | None = None
+    """Digest of the client's request, to tell a repeat from another request with its key."""
     status: JobStatus = "queued"
     created_at: float
     started_at: float | None = None
@@ -180,6 +241,10 @@ class Job(_Record):
     """Fraction in [0, 1] of the current attempt."""
     result: JobResult | None = None
     error: JobError | None = None
+    cleanup_at: float | None = None
+    """From then on an object must be looked for and deleted: the job ended without a result,
+    but was leased, so that an upload may have happened or happen still."""
+    webhook: Webhook | None = None
     version: int = 0
     """Grows with every stored change; the compare-and-set key of the store."""
 

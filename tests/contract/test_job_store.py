@@ -1,12 +1,12 @@
-"""What every ``JobStore`` promises. Another store joins by adding its URL to ``store_url``."""
+"""What every ``JobStore`` promises. Another store joins by its URL in ``store_url``."""
 
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,7 +20,14 @@ from sa_ray.contracts import (
     VariantName,
 )
 from sa_ray.errors import ConflictError, QueueFullError
-from sa_ray.jobs import Cursor, JobStore, lifecycle, open_job_store
+from sa_ray.jobs import (
+    Cursor,
+    JobOptions,
+    JobStore,
+    lifecycle,
+    open_job_store,
+    webhook_schedule,
+)
 
 TTL = 30.0
 FAULT = JobError(code="worker_died", message="The node was lost.")
@@ -36,19 +43,6 @@ RESULT = JobResult(
     object=StoredObject(backend="local", key="a.wav", size=4, sha256="0" * 64),
     upload_seconds=0.1,
 )
-
-
-@pytest.fixture(params=["sqlite"])
-def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    urls = {"sqlite": f"sqlite:///{tmp_path}/new/jobs.db"}
-    return urls[request.param]
-
-
-@pytest.fixture
-def job_store(store_url: str) -> Iterator[JobStore]:
-    store = open_job_store(store_url)
-    yield store
-    store.close()
 
 
 def job(
@@ -446,6 +440,119 @@ def test_next_due_is_the_earliest_time_a_waiting_job_may_start(job_store: JobSto
         assert job_store.replace(started)
     assert job_store.next_due("small-sfx") == 3000.0 + job(1).created_at + 2.0
     assert job_store.next_due("medium") == job(3).not_before
+
+
+def with_options(number: int, **options: Any) -> Job:
+    request = job(number).request
+    return lifecycle.new_job(f"{number:032x}", request, 1000.0 + number, JobOptions(**options))
+
+
+def ended(store: JobStore, *, now: float) -> Job:
+    """Claim the next job and let it fail."""
+    [held] = claim(store, limit=1, now=now)
+    failed = lifecycle.fail(held, held.token, FAULT, now)
+    assert store.replace(failed)
+    return failed
+
+
+def test_priority_goes_before_age_and_age_before_all(job_store: JobStore) -> None:
+    low = with_options(0, priority="low")
+    late = lifecycle.HEAD_START_S["high"] - lifecycle.HEAD_START_S["low"] + 1
+    normal, high = job(1), with_options(2, priority="high")
+    much_later = lifecycle.new_job(
+        "f" * 32, low.request, low.created_at + late, JobOptions(priority="high")
+    )
+    insert(job_store, low, normal, high, much_later)
+    order = [high, normal, low, much_later]
+    assert [job_store.position(each) for each in order] == [1, 2, 3, 4]
+    assert job_store.queue("small-sfx", limit=3) == ids(order[:3])
+    assert ids(claim(job_store, now=3000.0)) == ids(order)
+    assert job_store.queue("small-sfx", limit=3) == []
+
+
+def test_a_job_past_its_deadline_is_listed_and_not_claimed(job_store: JobStore) -> None:
+    insert(
+        job_store,
+        *(with_options(number, expires_in=100.0 - 2 * number) for number in range(3)),
+        job(3),
+    )
+    assert ids(job_store.overdue(now=1099.0, limit=10)) == ids([with_options(2), with_options(1)])
+    assert ids(job_store.overdue(now=1099.0, limit=1)) == [with_options(2).id]
+    assert ids(claim(job_store, now=1099.0)) == ids([with_options(0), job(3)])
+    assert ids(job_store.overdue(now=9999.0, limit=10)) == ids([with_options(2), with_options(1)])
+
+
+def test_an_idempotency_key_is_taken_once_and_lives_as_long_as_its_job(
+    job_store: JobStore,
+) -> None:
+    first = with_options(1, idempotency_key="key \N{CLOUD}")
+    insert(job_store, first, job(5), job(6))
+    with pytest.raises(ConflictError):
+        insert(job_store, with_options(2, idempotency_key="key \N{CLOUD}"))
+    assert job_store.get(f"{2:032x}") is None
+    assert job_store.get_by_key("key \N{CLOUD}") == first
+    assert job_store.get_by_key("other") is None
+    failed = ended(job_store, now=2000.0)
+    assert job_store.get_by_key("key \N{CLOUD}") == failed
+    assert job_store.delete(failed)
+    assert job_store.get_by_key("key \N{CLOUD}") is None
+    insert(job_store, with_options(2, idempotency_key="key \N{CLOUD}"))
+
+
+def test_of_concurrent_inserts_with_one_key_one_is_stored(job_store: JobStore) -> None:
+    start = threading.Barrier(8)
+
+    def submit(number: int) -> bool:
+        start.wait()
+        try:
+            insert(job_store, with_options(number, idempotency_key="key"))
+        except ConflictError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as threads:
+        stored = list(threads.map(submit, range(8)))
+    assert stored.count(True) == 1
+    assert ids(job_store.page(limit=10)) == [f"{stored.index(True):032x}"]
+
+
+def test_ended_jobs_are_listed_by_age(job_store: JobStore) -> None:
+    insert(job_store, *(job(number) for number in range(4)))
+    first, second, third = (ended(job_store, now=2000.0 + number) for number in range(3))
+    assert job_store.ended(before=2001.0, limit=10) == [first, second]
+    assert job_store.ended(before=9999.0, limit=1) == [first]
+    assert job_store.delete(first)
+    assert job_store.ended(before=9999.0, limit=10) == [second, third]
+
+
+def test_jobs_to_clean_up_are_listed_until_they_are_clean(job_store: JobStore) -> None:
+    insert(job_store, *(job(number) for number in range(3)))
+    [held] = claim(job_store, limit=1)
+    assert job_store.replace(lifecycle.succeed(held, 1, RESULT, 2001.0))
+    assert job_store.replace(lifecycle.cancel(job(2), 2001.0))
+    failed = ended(job_store, now=2002.0)
+    assert job_store.unclean(now=2001.9, limit=10) == []
+    assert job_store.unclean(now=2002.0, limit=10) == [failed]
+    once = lifecycle.cleaned(failed, 2003.0)
+    assert job_store.replace(once)
+    assert job_store.unclean(now=2003.0, limit=10) == []
+    later = 2002.0 + lifecycle.CLEANUP_AGAIN_S
+    assert job_store.unclean(now=later, limit=10) == [once]
+    assert job_store.replace(lifecycle.cleaned(once, later))
+    assert job_store.unclean(now=99999.0, limit=10) == []
+
+
+def test_webhooks_are_due_from_the_end_of_the_job_until_delivered(job_store: JobStore) -> None:
+    insert(job_store, *(with_options(number, webhook_url="https://a/b") for number in range(3)))
+    assert job_store.due_webhooks(now=9999.0, limit=10) == []
+    first, second = ended(job_store, now=2000.0), ended(job_store, now=2001.0)
+    assert job_store.due_webhooks(now=2000.5, limit=10) == [first]
+    started = webhook_schedule.start_attempt(first, 2002.0)
+    assert job_store.replace(started)
+    assert job_store.due_webhooks(now=2002.0, limit=10) == [second]
+    assert job_store.due_webhooks(now=9999.0, limit=1) == [second]
+    assert job_store.replace(webhook_schedule.delivered(started, 1, 2003.0))
+    assert job_store.due_webhooks(now=9999.0, limit=10) == [second]
 
 
 def test_check_passes_and_changes_nothing(job_store: JobStore) -> None:

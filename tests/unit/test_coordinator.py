@@ -22,14 +22,24 @@ from sa_ray.contracts import (
 )
 from sa_ray.errors import (
     ConflictError,
+    IdempotencyConflictError,
     JobNotFoundError,
     QueueFullError,
     StaleLeaseError,
     StorageError,
 )
-from sa_ray.jobs import Cursor, JobCoordinator, LeaseReport, lifecycle, open_job_store
+from sa_ray.jobs import (
+    Cursor,
+    JobCoordinator,
+    JobOptions,
+    JobSnapshot,
+    LeaseReport,
+    lifecycle,
+    open_job_store,
+)
 
 TTL = 30.0
+JOB_TTL = 3600.0
 LONG = 60.0
 """Seconds; longer than any test may take, so that only a wake-up can end the wait."""
 FAULT = JobError(code="worker_died", message="The node was lost.")
@@ -85,7 +95,9 @@ async def start(clock: Clock, database: Path) -> AsyncIterator[Start]:
 
     def start() -> JobCoordinator:
         store = open_job_store(f"sqlite:///{database}?timeout=0.01")
-        started.append(JobCoordinator(store, clock=clock, max_queued=5, lease_ttl=TTL))
+        started.append(
+            JobCoordinator(store, clock=clock, max_queued=5, lease_ttl=TTL, job_ttl=JOB_TTL)
+        )
         return started[-1]
 
     yield start
@@ -322,6 +334,142 @@ async def test_many_racing_reports_of_one_lease_have_one_outcome(
     final = (await coordinator.get(job.id)).job
     assert final.version == job.version + 1
     assert ended == [final] * 10
+
+
+KEYED = JobOptions(idempotency_key="key", fingerprint="a")
+
+
+async def test_a_submit_with_a_known_key_returns_the_job_it_made_before(
+    coordinator: JobCoordinator,
+) -> None:
+    first = await coordinator.submit(new_id(), request(), KEYED)
+    assert not first.replayed
+    again = await coordinator.submit(new_id(), request(), KEYED)
+    assert again == JobSnapshot(first.job, 1, replayed=True)
+    # The call itself repeated, as after a lost answer, is no replay.
+    assert await coordinator.submit(first.job.id, request(), KEYED) == first
+    assert len(await coordinator.page(10)) == 1
+
+
+async def test_a_known_key_with_another_request_is_refused(coordinator: JobCoordinator) -> None:
+    await coordinator.submit(new_id(), request(), KEYED)
+    with pytest.raises(IdempotencyConflictError):
+        await coordinator.submit(
+            new_id(), request(), JobOptions(idempotency_key="key", fingerprint="b")
+        )
+
+
+async def test_a_full_queue_still_replays(coordinator: JobCoordinator) -> None:
+    first = await coordinator.submit(new_id(), request(), KEYED)
+    for _ in range(4):
+        await submit(coordinator)
+    again = await coordinator.submit(new_id(), request(), KEYED)
+    assert (again.job, again.replayed) == (first.job, True)
+
+
+async def test_concurrent_submits_with_one_key_make_one_job(coordinator: JobCoordinator) -> None:
+    snapshots = await asyncio.gather(
+        *(coordinator.submit(new_id(), request(), KEYED) for _ in range(20))
+    )
+    assert len({snapshot.job.id for snapshot in snapshots}) == 1
+    assert [snapshot.replayed for snapshot in snapshots].count(False) == 1
+
+
+async def test_a_key_is_free_again_once_its_job_is_forgotten(coordinator: JobCoordinator) -> None:
+    first = await coordinator.submit(new_id(), request(), KEYED)
+    await coordinator.cancel(first.job.id)
+    assert (await coordinator.submit(new_id(), request(), KEYED)).job.status == "cancelled"
+    await coordinator.forget(first.job.id)
+    assert not (await coordinator.submit(new_id(), request(), KEYED)).replayed
+
+
+async def test_high_priority_is_leased_first(coordinator: JobCoordinator) -> None:
+    normal = await submit(coordinator)
+    high = await coordinator.submit(new_id(), request(), JobOptions(priority="high"))
+    assert high.queue_position == 1
+    assert [job.id for job in await lease(coordinator, limit=5)] == [high.job.id, normal]
+
+
+async def test_the_worker_of_a_job_past_its_deadline_is_told_to_stop(
+    coordinator: JobCoordinator, clock: Clock
+) -> None:
+    await coordinator.submit(new_id(), request(), JobOptions(expires_in=10.0))
+    [job] = await lease(coordinator)
+    report = LeaseReport(job.id, job.token, 0.5)
+    assert await coordinator.renew("w1", [report]) == ["held"]
+    clock.now += 10.0
+    assert await coordinator.renew("w1", [report]) == ["cancel"]
+    ended = await coordinator.acknowledge_cancel(job.id, job.token)
+    assert ended.error is not None
+    assert (ended.status, ended.error.code) == ("failed", "deadline_exceeded")
+
+
+async def test_the_reaper_ends_waiting_jobs_at_their_deadline(
+    coordinator: JobCoordinator, clock: Clock
+) -> None:
+    late = await coordinator.submit(new_id(), request(), JobOptions(expires_in=10.0))
+    other = await submit(coordinator)
+    clock.now += 10.0
+    async with reaping(coordinator):
+        ended = (await coordinator.wait(late.job.id, LONG)).job
+    assert ended.error is not None
+    assert (ended.status, ended.error.code) == ("failed", "deadline_exceeded")
+    assert (await coordinator.get(other)).queue_position == 1
+
+
+async def test_jobs_without_a_result_are_cleaned_up_twice(
+    coordinator: JobCoordinator, clock: Clock
+) -> None:
+    job = await lease_one(coordinator)
+    await coordinator.cancel(job.id)
+    assert await coordinator.unclean_jobs(10) == []
+    ended = await coordinator.succeed(job.id, job.token, RESULT)
+    assert (ended.status, ended.result) == ("cancelled", None)
+    assert await coordinator.unclean_jobs(10) == [ended]
+    await coordinator.cleaned(job.id)
+    assert await coordinator.unclean_jobs(10) == []
+    clock.now += lifecycle.CLEANUP_AGAIN_S
+    assert [each.id for each in await coordinator.unclean_jobs(10)] == [job.id]
+    await coordinator.cleaned(job.id)
+    assert await coordinator.unclean_jobs(10) == []
+
+
+async def test_ended_jobs_expire_after_their_time_to_live(
+    coordinator: JobCoordinator, clock: Clock
+) -> None:
+    job = await lease_one(coordinator)
+    await coordinator.fail(job.id, job.token, FAULT)
+    await submit(coordinator)
+    clock.now += JOB_TTL - 1.0
+    assert await coordinator.expired_jobs(10) == []
+    clock.now += 1.0
+    assert [each.id for each in await coordinator.expired_jobs(10)] == [job.id]
+    await coordinator.forget(job.id)
+    assert await coordinator.expired_jobs(10) == []
+
+
+async def test_a_webhook_is_handed_out_once_and_again_after_a_failure(
+    coordinator: JobCoordinator, clock: Clock
+) -> None:
+    options = JobOptions(webhook_url="https://example.org/hook")
+    job_id = (await coordinator.submit(new_id(), request(), options)).job.id
+    assert await coordinator.start_webhooks(10) == []
+    await coordinator.cancel(job_id)
+    handed_out = await asyncio.gather(*(coordinator.start_webhooks(10) for _ in range(5)))
+    [job] = [job for jobs in handed_out for job in jobs]
+    assert job.webhook is not None
+    assert (job.id, job.webhook.attempts) == (job_id, 1)
+    await coordinator.webhook_failed(job_id, 1, "HTTP 500")
+    assert await coordinator.start_webhooks(10) == []
+    clock.now += 6.0
+    [again] = await coordinator.start_webhooks(10)
+    assert again.webhook is not None
+    assert again.webhook.attempts == 2
+    delivered = await coordinator.webhook_delivered(job_id, 2)
+    assert delivered.webhook is not None
+    assert delivered.webhook.delivered_at is not None
+    clock.now += 1e6
+    assert await coordinator.start_webhooks(10) == []
 
 
 async def test_forget_removes_ended_jobs_only(coordinator: JobCoordinator) -> None:

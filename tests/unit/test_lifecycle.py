@@ -1,6 +1,7 @@
 """The life cycle of a job as a pure state machine."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -16,7 +17,7 @@ from sa_ray.contracts import (
     StoredObject,
 )
 from sa_ray.errors import ConflictError, StaleLeaseError
-from sa_ray.jobs import lifecycle
+from sa_ray.jobs import JobOptions, lifecycle, webhook_schedule
 
 TTL = 30.0
 FAULT = JobError(code="worker_died", message="The node was lost.")
@@ -34,15 +35,15 @@ RESULT = JobResult(
 )
 
 
-def queued() -> Job:
+def queued(**options: Any) -> Job:
     request = ResolvedRequest(
         model="small-sfx", prompt="rain", duration=1.0, steps=8, cfg_scale=1.0, seed=7
     )
-    return lifecycle.new_job("a" * 32, request, now=100.0)
+    return lifecycle.new_job("a" * 32, request, 100.0, JobOptions(**options))
 
 
-def running(*, attempts: int = 1) -> Job:
-    job = lifecycle.lease(queued(), "w1", 101.0, TTL)
+def running(*, attempts: int = 1, **options: Any) -> Job:
+    job = lifecycle.lease(queued(**options), "w1", 101.0, TTL)
     while job.attempts < attempts:
         waiting = lifecycle.retry(job, job.token, FAULT, 102.0)
         job = lifecycle.lease(waiting, "w1", waiting.not_before, TTL)
@@ -179,6 +180,78 @@ def test_an_ended_job_cannot_be_cancelled(job: Job) -> None:
         lifecycle.cancel(job, 106.0)
 
 
+def test_priority_moves_a_job_in_the_queue_by_a_bounded_time() -> None:
+    high, normal, low = (queued(priority=each) for each in ("high", "normal", "low"))
+    assert lifecycle.queue_order(normal) == 100.0
+    assert lifecycle.queue_order(high) == 100.0 - 600.0
+    assert lifecycle.queue_order(low) == 100.0 + 600.0
+
+
+def test_a_queued_job_fails_at_its_deadline_and_not_before() -> None:
+    job = queued(expires_in=50.0)
+    with pytest.raises(ConflictError):
+        lifecycle.overdue(job, 149.999)
+    failed = lifecycle.overdue(job, 150.0)
+    assert (failed.status, failed.completed_at) == ("failed", 150.0)
+    assert failed.error is not None
+    assert failed.error.code == "deadline_exceeded"
+    assert "50 seconds" in failed.error.message
+    assert failed.cleanup_at is None
+    with pytest.raises(ConflictError):
+        lifecycle.overdue(queued(), 1e9)
+
+
+def test_a_job_past_its_deadline_is_not_leased() -> None:
+    with pytest.raises(ConflictError):
+        lifecycle.lease(queued(expires_in=50.0), "w1", 150.0, TTL)
+
+
+def test_the_worker_must_stop_at_the_deadline_and_on_cancel() -> None:
+    job = running(expires_in=50.0)
+    assert not lifecycle.must_stop(job, 149.9)
+    assert lifecycle.must_stop(job, 150.0)
+    assert lifecycle.must_stop(cancelling(), 110.0)
+    assert not lifecycle.must_stop(running(), 1e9)
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        lambda job: lifecycle.succeed(job, 1, RESULT, 150.0),
+        lambda job: lifecycle.acknowledge_cancel(job, 1, 150.0),
+        lambda job: lifecycle.retry(job, 1, FAULT, 150.0),
+        lambda job: lifecycle.release(job, 1, 150.0),
+        lambda job: lifecycle.expire(job, 150.0),
+    ],
+)
+def test_past_its_deadline_a_running_job_can_only_fail_or_be_cancelled(
+    end: Callable[[Job], Job],
+) -> None:
+    failed = end(running(expires_in=50.0))
+    assert (failed.status, failed.result) == ("failed", None)
+    assert failed.error is not None
+    assert failed.error.code == "deadline_exceeded"
+    assert end(lifecycle.cancel(running(expires_in=50.0), 149.0)).status == "cancelled"
+
+
+def test_only_a_job_that_was_leased_and_has_no_result_must_be_cleaned_up() -> None:
+    assert lifecycle.cancel(queued(), 102.0).cleanup_at is None
+    assert lifecycle.succeed(running(), 1, RESULT, 105.0).cleanup_at is None
+    assert lifecycle.fail(running(), 1, FAULT, 105.0).cleanup_at == 105.0
+    released = lifecycle.release(running(), 1, 104.0)
+    assert lifecycle.cancel(released, 105.0).cleanup_at == 105.0
+
+
+def test_cleaning_up_is_repeated_once_after_a_while() -> None:
+    failed = lifecycle.fail(running(), 1, FAULT, 105.0)
+    once = lifecycle.cleaned(failed, 106.0)
+    assert once.cleanup_at == 105.0 + lifecycle.CLEANUP_AGAIN_S
+    assert lifecycle.cleaned(once, 105.0 + lifecycle.CLEANUP_AGAIN_S).cleanup_at is None
+    late = lifecycle.cleaned(failed, 105.0 + lifecycle.CLEANUP_AGAIN_S)
+    assert late.cleanup_at is None
+    assert lifecycle.cleaned(late, 999.0) is late
+
+
 REPORTS: dict[str, Callable[[Job, int], Job]] = {
     "succeed": lambda job, token: lifecycle.succeed(job, token, RESULT, 120.0),
     "fail": lambda job, token: lifecycle.fail(job, token, FAULT, 120.0),
@@ -235,6 +308,11 @@ EVENTS: dict[str, Callable[[Job, int, float], Job]] = {
     "expire": lambda job, _token, now: lifecycle.expire(job, now),
     "cancel": lambda job, _token, now: lifecycle.cancel(job, now),
     "acknowledge_cancel": lambda job, token, now: lifecycle.acknowledge_cancel(job, token, now),
+    "overdue": lambda job, _token, now: lifecycle.overdue(job, now),
+    "cleaned": lambda job, _token, now: lifecycle.cleaned(job, now),
+    "start webhook": lambda job, _token, now: webhook_schedule.start_attempt(job, now),
+    "webhook failed": lambda job, token, now: webhook_schedule.failed(job, token, "x", now, 0.5),
+    "webhook delivered": lambda job, token, now: webhook_schedule.delivered(job, token, now),
 }
 
 _event = st.tuples(
@@ -245,9 +323,15 @@ _event = st.tuples(
 )
 
 
-@given(st.lists(_event, max_size=40))
-def test_no_sequence_of_events_breaks_the_rules(events: list[tuple[str, int, float]]) -> None:
-    job, now = queued(), 100.0
+@given(
+    st.lists(_event, max_size=40),
+    st.sampled_from([None, 20.0, 3 * TTL]),
+    st.sampled_from([None, "https://example.org/hook"]),
+)
+def test_no_sequence_of_events_breaks_the_rules(
+    events: list[tuple[str, int, float]], expires_in: float | None, webhook_url: str | None
+) -> None:
+    job, now = queued(expires_in=expires_in, webhook_url=webhook_url), 100.0
     for name, tokens_behind, elapsed in events:
         now += elapsed
         try:
@@ -261,7 +345,10 @@ def test_no_sequence_of_events_breaks_the_rules(events: list[tuple[str, int, flo
 def check_step(before: Job, after: Job) -> None:
     if after is before:
         return
-    assert before.status not in FINAL_STATUSES
+    if before.status in FINAL_STATUSES:
+        # Only what is left to do changes then.
+        unchanged = {"cleanup_at", "webhook", "version"}
+        assert before.model_dump(exclude=unchanged) == after.model_dump(exclude=unchanged)
     assert after.version == before.version + 1
     assert before.token <= after.token <= before.token + 1
     assert 0 <= after.attempts <= lifecycle.MAX_ATTEMPTS
@@ -275,4 +362,12 @@ def check_step(before: Job, after: Job) -> None:
     assert (after.result is not None) == (after.status == "succeeded")
     assert (after.error is not None) == (after.status == "failed")
     assert not (after.status == "queued" and after.cancel_requested)
+    if after.status not in FINAL_STATUSES:
+        assert after.cleanup_at is None
+    elif before.status not in FINAL_STATUSES:
+        assert (after.cleanup_at is not None) == (after.token > 0 and after.result is None)
+    if after.webhook is not None:
+        assert after.webhook.next_attempt_at is None or after.status in FINAL_STATUSES
+        assert after.webhook.next_attempt_at is None or after.webhook.delivered_at is None
+        assert after.webhook.attempts <= webhook_schedule.MAX_ATTEMPTS
     assert after == Job.model_validate_json(after.model_dump_json())

@@ -2,12 +2,14 @@
 
 from sa_ray.jobs.coordinator import JobCoordinator, LeaseReport, LeaseVerdict
 from sa_ray.jobs.ledger import JobSnapshot
+from sa_ray.jobs.lifecycle import JobOptions
 from sa_ray.jobs.opening import open_job_store
 from sa_ray.jobs.port import Cursor, JobStore, QueueCounts
 
 __all__ = [
     "Cursor",
     "JobCoordinator",
+    "JobOptions",
     "JobSnapshot",
     "JobStore",
     "LeaseReport",

@@ -6,7 +6,9 @@ killed at any time, and its successor on the same store carries on.
 """
 
 import asyncio
+import contextlib
 import logging
+import random
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -23,8 +25,9 @@ from sa_ray.contracts import (
     VariantName,
 )
 from sa_ray.errors import ConflictError, JobNotFoundError, StorageError
-from sa_ray.jobs import lifecycle
+from sa_ray.jobs import lifecycle, webhook_schedule
 from sa_ray.jobs.ledger import Announce, JobLedger, JobSnapshot, Transition
+from sa_ray.jobs.lifecycle import JobOptions
 from sa_ray.jobs.port import Cursor, JobStore, QueueCounts
 from sa_ray.jobs.progress import LiveProgress
 from sa_ray.jobs.wakeups import Wakeups, wait_for
@@ -37,7 +40,8 @@ MIN_WAIT_S = 0.001
 """Between two looks at a job that is almost due: event loop and clock need not agree exactly."""
 
 LeaseVerdict = Literal["held", "cancel", "lost"]
-"""``held``: work on. ``cancel``: held, but a client asked to cancel; stop and acknowledge.
+"""``held``: work on. ``cancel``: held, but in vain (cancelled, or past its deadline): stop and
+acknowledge.
 ``lost``: the job is no longer yours; stop, and store nothing."""
 
 P = ParamSpec("P")
@@ -58,8 +62,8 @@ class JobCoordinator:
     a job id raise ``JobNotFoundError``, and reports ``StaleLeaseError`` (see ``lifecycle``).
 
     ``clock`` gives Unix seconds and is called from several threads; ``max_queued`` bounds the
-    queued jobs of all variants together; ``lease_ttl`` is in seconds. Call it from one event
-    loop.
+    queued jobs of all variants together; ``lease_ttl``, and ``job_ttl`` after a job's end, are in
+    seconds; ``jitter`` gives fractions in [0, 1). Call it from one event loop.
     """
 
     def __init__(
@@ -69,11 +73,15 @@ class JobCoordinator:
         clock: Callable[[], float],
         max_queued: int,
         lease_ttl: float = 30.0,
+        job_ttl: float = 7 * 86_400.0,
+        jitter: Callable[[], float] = random.random,
     ) -> None:
         self._store = store
         self._clock = clock
         self._max_queued = max_queued
         self._lease_ttl = lease_ttl
+        self._job_ttl = job_ttl
+        self._jitter = jitter
         self._ledger = JobLedger(store, clock=clock, lease_ttl=lease_ttl)
         self._threads = ThreadPoolExecutor(STORE_THREADS, thread_name_prefix="job-store")
         self._progress = LiveProgress()
@@ -82,12 +90,15 @@ class JobCoordinator:
 
     # For clients
 
-    async def submit(self, job_id: str, request: ResolvedRequest) -> JobSnapshot:
-        """Queue a job; durable when this returns. Raises ``QueueFullError``.
+    async def submit(
+        self, job_id: str, request: ResolvedRequest, options: JobOptions | None = None
+    ) -> JobSnapshot:
+        """Queue a job; durable when this returns. Raises ``QueueFullError``, or
+        ``IdempotencyConflictError`` if its key came with another fingerprint before.
 
         The caller draws the id, so that repeating a call whose answer was lost adds nothing.
         """
-        job = lifecycle.new_job(job_id, request, self._clock())
+        job = lifecycle.new_job(job_id, request, self._clock(), options)
         return await self._in_thread(self._ledger.insert, job, self._max_queued, self._announcer())
 
     async def get(self, job_id: str) -> JobSnapshot:
@@ -130,8 +141,8 @@ class JobCoordinator:
     async def lease(
         self, variant: VariantName, worker: str, limit: int, wait_s: float
     ) -> list[Job]:
-        """Lease up to ``limit`` due jobs, oldest first. While none is due, wait for one up to
-        ``wait_s`` seconds; empty if none came."""
+        """Lease up to ``limit`` due jobs in the order of the queue. While none is due, wait for one
+        up to ``wait_s`` seconds; empty if none came."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + wait_s
         with self._work.listen(variant) as arrived:
@@ -170,13 +181,15 @@ class JobCoordinator:
         progress; one verdict each, in order."""
         for report in reports:
             self._progress.note(report.job_id, report.token, report.progress)
+        now = self._clock()
         renewed = await self._in_thread(
             self._store.renew,
             [(report.job_id, report.token) for report in reports],
-            expires_at=self._clock() + self._lease_ttl,
+            expires_at=now + self._lease_ttl,
         )
         verdicts: dict[tuple[str, int], LeaseVerdict] = {
-            (job.id, job.token): "cancel" if job.cancel_requested else "held" for job in renewed
+            (job.id, job.token): "cancel" if lifecycle.must_stop(job, now) else "held"
+            for job in renewed
         }
         for report in reports:
             if (report.job_id, report.token) not in verdicts:
@@ -185,7 +198,8 @@ class JobCoordinator:
         return [verdicts.get((report.job_id, report.token), "lost") for report in reports]
 
     async def succeed(self, job_id: str, token: int, result: JobResult) -> Job:
-        """The object is stored. If the job comes back ``cancelled``, delete the object."""
+        """The object is stored. If the job comes back without a result (it was cancelled, or its
+        deadline has passed), the object is deleted with ``unclean_jobs``."""
         return await self._apply(
             job_id, lambda job, now: lifecycle.succeed(job, token, result, now)
         )
@@ -203,9 +217,46 @@ class JobCoordinator:
         return await self._apply(job_id, lambda job, now: lifecycle.release(job, token, now))
 
     async def acknowledge_cancel(self, job_id: str, token: int) -> Job:
-        """The worker has stopped, as the verdict ``cancel`` asked."""
+        """The worker has stopped, as the verdict ``cancel`` asked. The job comes back as
+        ``cancelled``, or ``failed`` if it was its deadline that ended it."""
         return await self._apply(
             job_id, lambda job, now: lifecycle.acknowledge_cancel(job, token, now)
+        )
+
+    # For what is left to do after the end of a job. Each list gives the longest due first.
+
+    async def unclean_jobs(self, limit: int) -> list[Job]:
+        """Jobs that ended without a result but may have left an object: delete the object (it
+        may not exist), then say so with ``cleaned``."""
+        return await self._in_thread(self._store.unclean, now=self._clock(), limit=limit)
+
+    async def cleaned(self, job_id: str) -> Job:
+        """The object is gone. The job may be listed once more later, in case a worker that had
+        lost it was still uploading."""
+        return await self._apply(job_id, lifecycle.cleaned)
+
+    async def expired_jobs(self, limit: int) -> list[Job]:
+        """Jobs that ended ``job_ttl`` seconds ago or earlier: delete the object, then ``forget``
+        the job."""
+        return await self._in_thread(
+            self._store.ended, before=self._clock() - self._job_ttl, limit=limit
+        )
+
+    async def start_webhooks(self, limit: int) -> list[Job]:
+        """Webhooks to call now, each for the attempt ``job.webhook.attempts`` and handed out
+        once. Report the outcome; one that is not reported within a minute is tried again."""
+        return await self._in_thread(self._ledger.start_webhooks, limit)
+
+    async def webhook_delivered(self, job_id: str, attempt: int) -> Job:
+        return await self._apply(
+            job_id, lambda job, now: webhook_schedule.delivered(job, attempt, now)
+        )
+
+    async def webhook_failed(self, job_id: str, attempt: int, error: str) -> Job:
+        """Another attempt follows after a delay, if any is left."""
+        jitter = self._jitter()
+        return await self._apply(
+            job_id, lambda job, now: webhook_schedule.failed(job, attempt, error, now, jitter)
         )
 
     # For operators
@@ -218,7 +269,8 @@ class JobCoordinator:
         await self._in_thread(self._store.check)
 
     async def run_reaper(self, interval_s: float = 1.0) -> None:
-        """Every ``interval_s`` seconds, take back the jobs whose lease has run out. Never ends.
+        """Every ``interval_s`` seconds, take back the jobs whose lease has run out, and end the
+        queued ones whose deadline has passed. Never ends.
 
         After a start, and after an outage of the store, it holds off for half a lease: workers
         that lived through it could not renew, and get their chance first.
@@ -227,9 +279,11 @@ class JobCoordinator:
         while True:
             now = self._clock()
             try:
-                overdue = await self._in_thread(self._store.expired, now=now, limit=REAP_BATCH)
+                waiting = await self._in_thread(self._store.overdue, now=now, limit=REAP_BATCH)
+                await self._end_overdue(waiting)
+                silent = await self._in_thread(self._store.expired, now=now, limit=REAP_BATCH)
                 if now >= hold_off_until:
-                    await self._expire(overdue)
+                    await self._expire(silent)
             except StorageError as error:
                 hold_off_until = self._clock() + self._lease_ttl / 2
                 logger.warning("Cannot take back expired leases now: %s", error.message)
@@ -240,8 +294,13 @@ class JobCoordinator:
         await asyncio.to_thread(self._threads.shutdown)
         self._store.close()
 
-    async def _expire(self, overdue: Iterable[Job]) -> None:
-        for stale in overdue:
+    async def _end_overdue(self, waiting: Iterable[Job]) -> None:
+        for late in waiting:
+            with contextlib.suppress(ConflictError, JobNotFoundError):  # it was just leased
+                await self._apply(late.id, lifecycle.overdue)
+
+    async def _expire(self, silent: Iterable[Job]) -> None:
+        for stale in silent:
             try:
                 job = await self._apply(stale.id, lifecycle.expire)
             except (ConflictError, JobNotFoundError):

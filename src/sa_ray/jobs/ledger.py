@@ -4,8 +4,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from sa_ray.contracts import FINAL_STATUSES, Job, VariantName
-from sa_ray.errors import ConflictError, JobNotFoundError, QueueFullError, StorageError
-from sa_ray.jobs import lifecycle
+from sa_ray.errors import (
+    ConflictError,
+    IdempotencyConflictError,
+    JobNotFoundError,
+    QueueFullError,
+    StorageError,
+)
+from sa_ray.jobs import lifecycle, webhook_schedule
 from sa_ray.jobs.port import JobStore
 
 MAX_ROUNDS = 20
@@ -21,10 +27,11 @@ Announce = Callable[[Job], object]
 @dataclass(frozen=True, slots=True)
 class JobSnapshot:
     """A job with its live progress. ``queue_position``: 1 is next for its variant; None unless
-    queued, and in pages."""
+    queued, and in pages. ``replayed``: an earlier submit with the same idempotency key made it."""
 
     job: Job
     queue_position: int | None
+    replayed: bool = False
 
 
 class JobLedger:
@@ -36,24 +43,31 @@ class JobLedger:
         self._lease_ttl = lease_ttl
 
     def insert(self, job: Job, max_queued: int, announce: Announce) -> JobSnapshot:
-        """Store a new job; one of the same id is returned as it is. Raises ``QueueFullError``."""
+        """Store a new job; one of the same id or idempotency key is returned as it is.
+
+        Raises ``QueueFullError``, or ``IdempotencyConflictError`` if the key came with another
+        fingerprint.
+        """
         # Looked up first: once the job is stored, nothing may fail any more.
         ahead = self._store.position(job)
-        try:
-            self._store.insert(job, max_queued=max_queued)
-        except (ConflictError, QueueFullError):
-            # A repeat may itself have filled the queue the first time.
-            existing = self._store.get(job.id)
-            if existing is None:
-                raise
-            announce(existing)
-            return self.snapshot(job.id)
-        announce(job)
-        return JobSnapshot(job, ahead + 1)
+        for _ in range(MAX_ROUNDS):
+            try:
+                self._store.insert(job, max_queued=max_queued)
+            except (ConflictError, QueueFullError) as refused:
+                # A repeat may itself have filled the queue the first time.
+                existing = self._existing(job)
+                if existing is not None:
+                    announce(existing)
+                    return self._snapshot(existing, replayed=existing.id != job.id)
+                if isinstance(refused, QueueFullError):
+                    raise
+                continue  # the job that held the key was deleted in between
+            announce(job)
+            return JobSnapshot(job, ahead + 1)
+        raise _busy(job.id)
 
     def snapshot(self, job_id: str) -> JobSnapshot:
-        job = self._read(job_id)
-        return JobSnapshot(job, self._store.position(job) if job.status == "queued" else None)
+        return self._snapshot(self._read(job_id))
 
     def apply(self, job_id: str, transition: Transition, announce: Announce) -> Job:
         """Store what ``transition(job, now)`` makes of the job, on its newest version."""
@@ -65,7 +79,7 @@ class JobLedger:
             if changed is job or self._store.replace(changed):
                 announce(changed)
                 return changed
-        raise StorageError(f"Job {job_id} changes too fast to be updated; try again.")
+        raise _busy(job_id)
 
     def claim(self, variant: VariantName, worker: str, limit: int) -> list[Job]:
         now = self._clock()
@@ -78,18 +92,50 @@ class JobLedger:
 
     def delete(self, job_id: str) -> None:
         """Remove an ended job. Raises ``ConflictError`` if it has not ended."""
-        job = self._read(job_id)
-        if job.status not in FINAL_STATUSES:
-            raise ConflictError(f"Job {job_id} is {job.status}; cancel it first.")
-        # An ended job never changes, so a False here means that another caller deleted it.
-        if not self._store.delete(job):
-            raise _not_found(job_id)
+        for _ in range(MAX_ROUNDS):
+            job = self._read(job_id)
+            if job.status not in FINAL_STATUSES:
+                raise ConflictError(f"Job {job_id} is {job.status}; cancel it first.")
+            if self._store.delete(job):
+                return
+        raise _busy(job_id)
+
+    def start_webhooks(self, limit: int) -> list[Job]:
+        """Start an attempt of every webhook that is due, ``limit`` at most."""
+        started = []
+        for job in self._store.due_webhooks(now=self._clock(), limit=limit):
+            changed = webhook_schedule.start_attempt(job, self._clock())
+            # Refused: another caller was first.
+            if self._store.replace(changed) and changed.webhook and changed.webhook.next_attempt_at:
+                started.append(changed)
+        return started
+
+    def _snapshot(self, job: Job, *, replayed: bool = False) -> JobSnapshot:
+        position = self._store.position(job) if job.status == "queued" else None
+        return JobSnapshot(job, position, replayed)
+
+    def _existing(self, job: Job) -> Job | None:
+        """The stored job that ``job`` repeats, if it repeats one."""
+        existing = self._store.get(job.id)
+        if existing is None and job.idempotency_key is not None:
+            existing = self._store.get_by_key(job.idempotency_key)
+            if existing is not None and existing.fingerprint != job.fingerprint:
+                raise IdempotencyConflictError(
+                    "This idempotency key came with another request before; use a new key, or "
+                    "repeat that request unchanged.",
+                    param="Idempotency-Key",
+                )
+        return existing
 
     def _read(self, job_id: str) -> Job:
         job = self._store.get(job_id)
         if job is None:
             raise _not_found(job_id)
         return job
+
+
+def _busy(job_id: str) -> StorageError:
+    return StorageError(f"Job {job_id} changes too fast to be updated; try again.")
 
 
 def _not_found(job_id: str) -> JobNotFoundError:

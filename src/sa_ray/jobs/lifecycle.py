@@ -7,12 +7,19 @@
       │ └── retry, expire, release            (retry and expire: failed after MAX_ATTEMPTS)
       └─ cancel ─▶ cancelled ◀── cancel, then acknowledge_cancel, retry, expire or release
 
+Past its ``deadline`` a job can only end: as ``failed`` with the code ``deadline_exceeded``
+(``overdue`` while queued; whatever the worker reports while running), unless its cancellation
+was asked for. ``must_stop`` tells the worker of both.
+
 Every change returns a new job whose ``version`` is one higher. A report that repeats what was
 already applied (its acknowledgement was lost) returns the very same object: nothing to store.
 ``ConflictError`` means that the job's state forbids the change, ``StaleLeaseError`` that the
 reporting worker no longer holds the lease.
 """
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from sa_ray.contracts import (
@@ -22,7 +29,9 @@ from sa_ray.contracts import (
     JobResult,
     JobStatus,
     Lease,
+    Priority,
     ResolvedRequest,
+    Webhook,
 )
 from sa_ray.errors import ConflictError, StaleLeaseError
 
@@ -31,10 +40,64 @@ MAX_ATTEMPTS = 3
 
 MAX_BACKOFF_S = 60.0
 
+HEAD_START_S: Mapping[Priority, float] = MappingProxyType(
+    {"high": 600.0, "normal": 0.0, "low": -600.0}
+)
+"""Seconds by which a class stands in the queue as if submitted earlier. The difference bounds
+how long a job can be overtaken, so that none starves."""
 
-def new_job(job_id: str, request: ResolvedRequest, now: float) -> Job:
+DEADLINE_EXCEEDED = "deadline_exceeded"
+
+CLEANUP_AGAIN_S = 120.0
+"""An ended job's object is looked for once more this long after its end: a worker that lost its
+lease may have finished an upload meanwhile. Longer than such an upload is expected to take."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobOptions:
+    """What a client may ask of a job besides its clip.
+
+    ``idempotency_key`` and ``fingerprint`` (digest of the client's request before any choice is
+    made for it) go together; ``expires_in`` is in seconds.
+    """
+
+    priority: Priority = "normal"
+    expires_in: float | None = None
+    idempotency_key: str | None = None
+    fingerprint: str | None = None
+    webhook_url: str | None = None
+
+
+def new_job(
+    job_id: str, request: ResolvedRequest, now: float, options: JobOptions | None = None
+) -> Job:
     """A queued job at version 0. ``job_id``: 32 lower-case hex digits."""
-    return Job(id=job_id, request=request, created_at=now, not_before=now)
+    options = options or JobOptions()
+    return Job(
+        id=job_id,
+        request=request,
+        priority=options.priority,
+        deadline=None if options.expires_in is None else now + options.expires_in,
+        idempotency_key=options.idempotency_key,
+        fingerprint=options.fingerprint,
+        webhook=None if options.webhook_url is None else Webhook(url=options.webhook_url),
+        created_at=now,
+        not_before=now,
+    )
+
+
+def queue_order(job: Job) -> float:
+    """Unix seconds; the queue of a variant is served in the order of ``(queue_order, id)``."""
+    return job.created_at - HEAD_START_S[job.priority]
+
+
+def is_overdue(job: Job, now: float) -> bool:
+    return job.deadline is not None and now >= job.deadline
+
+
+def must_stop(job: Job, now: float) -> bool:
+    """Whether work on the running ``job`` is in vain."""
+    return job.cancel_requested or is_overdue(job, now)
 
 
 def lease(job: Job, worker: str, now: float, ttl: float) -> Job:
@@ -43,6 +106,8 @@ def lease(job: Job, worker: str, now: float, ttl: float) -> Job:
         raise ConflictError(f"Job {job.id} is {job.status}; only a queued job can be leased.")
     if now < job.not_before:
         raise ConflictError(f"Job {job.id} must not be leased before {job.not_before}.")
+    if is_overdue(job, now):
+        raise ConflictError(f"The deadline of job {job.id} has passed.")
     token = job.token + 1
     return _changed(
         job,
@@ -56,13 +121,13 @@ def lease(job: Job, worker: str, now: float, ttl: float) -> Job:
 
 
 def succeed(job: Job, token: int, result: JobResult, now: float) -> Job:
-    """The worker stored the audio. A job whose cancellation was asked for ends as ``cancelled``
-    without a result instead: the caller must then delete the object."""
+    """The worker stored the audio. A job that had to stop ends without a result instead: its
+    object must then be deleted (``cleanup_at``)."""
     if _is_repeat(job, token, "succeeded", "cancelled"):
         return job
     _require_lease(job, token)
-    if job.cancel_requested:
-        return _finished(job, "cancelled", now)
+    if must_stop(job, now):
+        return _stopped(job, now)
     return _finished(job, "succeeded", now, result=result, progress=1.0)
 
 
@@ -88,8 +153,8 @@ def release(job: Job, token: int, now: float) -> Job:
     if _is_repeat(job, token, "queued", "cancelled"):
         return job
     _require_lease(job, token)
-    if job.cancel_requested:
-        return _finished(job, "cancelled", now)
+    if must_stop(job, now):
+        return _stopped(job, now)
     attempts = job.attempts - 1
     started_at = job.started_at if attempts else None
     return _requeued(job, not_before=now, attempts=attempts, started_at=started_at)
@@ -117,13 +182,29 @@ def cancel(job: Job, now: float) -> Job:
 
 
 def acknowledge_cancel(job: Job, token: int, now: float) -> Job:
-    """The worker stopped because it heard of the cancellation."""
+    """The worker stopped because it was told to."""
     if _is_repeat(job, token, "cancelled"):
         return job
     _require_lease(job, token)
-    if not job.cancel_requested:
+    if not must_stop(job, now):
         raise ConflictError(f"Nobody asked to cancel job {job.id}.")
-    return _finished(job, "cancelled", now)
+    return _stopped(job, now)
+
+
+def overdue(job: Job, now: float) -> Job:
+    """End a queued job whose deadline has passed."""
+    if job.status != "queued" or not is_overdue(job, now):
+        raise ConflictError(f"Job {job.id} is not waiting past its deadline.")
+    return _stopped(job, now)
+
+
+def cleaned(job: Job, now: float) -> Job:
+    """The object that the ended job may have left is gone. It is looked for once more if that
+    was too soon to be sure of it."""
+    if job.cleanup_at is None or job.completed_at is None:
+        return job
+    again_at = job.completed_at + CLEANUP_AGAIN_S
+    return _changed(job, cleanup_at=again_at if now < again_at else None)
 
 
 _ENDED: dict[JobStatus, str] = {
@@ -143,12 +224,13 @@ def _require_lease(job: Job, token: int) -> None:
 
 def _is_repeat(job: Job, token: int, *applied: JobStatus) -> bool:
     """Whether the job left ``token``'s lease for one of the states that the report leads to."""
-    return job.token == token and job.lease is None and job.status in applied
+    too_late = job.error is not None and job.error.code == DEADLINE_EXCEEDED
+    return job.token == token and job.lease is None and (job.status in applied or too_late)
 
 
 def _after_fault(job: Job, reason: JobError, now: float) -> Job:
-    if job.cancel_requested:
-        return _finished(job, "cancelled", now)
+    if must_stop(job, now):
+        return _stopped(job, now)
     if job.attempts >= MAX_ATTEMPTS:
         error = JobError(
             code="attempts_exhausted",
@@ -163,8 +245,29 @@ def _requeued(job: Job, **changes: Any) -> Job:
     return _changed(job, status="queued", lease=None, progress=0.0, **changes)
 
 
+def _stopped(job: Job, now: float) -> Job:
+    if job.cancel_requested:
+        return _finished(job, "cancelled", now)
+    seconds = (job.deadline or now) - job.created_at
+    error = JobError(
+        code=DEADLINE_EXCEEDED,
+        message=f"The job had not finished {seconds:g} seconds after it was submitted, the limit "
+        "that its expires_in set.",
+    )
+    return _finished(job, "failed", now, error=error)
+
+
 def _finished(job: Job, status: JobStatus, now: float, **changes: Any) -> Job:
-    return _changed(job, status=status, completed_at=now, lease=None, **changes)
+    was_leased = job.token > 0
+    return _changed(
+        job,
+        status=status,
+        completed_at=now,
+        lease=None,
+        cleanup_at=now if was_leased and status != "succeeded" else None,
+        webhook=job.webhook and job.webhook.model_copy(update={"next_attempt_at": now}),
+        **changes,
+    )
 
 
 def _changed(job: Job, **changes: Any) -> Job:

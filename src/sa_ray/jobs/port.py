@@ -5,8 +5,20 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from sa_ray.contracts import Job, JobStatus, VariantName
+from sa_ray.errors import QueueFullError
 
 QueueCounts = Mapping[VariantName, Mapping[JobStatus, int]]
+
+QUEUE_FULL_RETRY_AFTER_S = 10
+"""A place in the queue frees with the next lease, typically after one batch."""
+
+
+def queue_full(max_queued: int) -> QueueFullError:
+    return QueueFullError(
+        f"The queue is full: {max_queued} jobs wait already, the limit that "
+        f"STABLE_AUDIO_MAX_QUEUED_JOBS sets. Try again in {QUEUE_FULL_RETRY_AFTER_S} seconds.",
+        retry_after_s=QUEUE_FULL_RETRY_AFTER_S,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +42,12 @@ class JobStore(Protocol):
 
     def insert(self, job: Job, *, max_queued: int) -> None:
         """Store a new queued job. Raise ``QueueFullError`` if ``max_queued`` already wait,
-        ``ConflictError`` if the id is taken."""
+        ``ConflictError`` if the id or the idempotency key is taken."""
         ...
 
     def get(self, job_id: str) -> Job | None: ...
+
+    def get_by_key(self, idempotency_key: str) -> Job | None: ...
 
     def replace(self, job: Job) -> bool:
         """Store ``job`` if the stored version is ``job.version - 1``; say whether it was."""
@@ -47,8 +61,8 @@ class JobStore(Protocol):
         self, variant: VariantName, *, now: float, limit: int, take: Callable[[Job], Job]
     ) -> list[Job]:
         """Atomically apply ``take`` to up to ``limit`` queued jobs of ``variant`` whose
-        ``not_before`` has passed, oldest ``(created_at, id)`` first, and store the results.
-        Two claimers never get the same job."""
+        ``not_before`` has passed and whose deadline has not, in the order of
+        ``(queue_order, id)``, and store the results. Two claimers never get the same job."""
         ...
 
     def renew(self, leases: Sequence[tuple[str, int]], *, expires_at: float) -> list[Job]:
@@ -57,11 +71,31 @@ class JobStore(Protocol):
         ...
 
     def expired(self, *, now: float, limit: int) -> list[Job]:
-        """Running jobs whose lease ended at or before ``now``."""
+        """Running jobs whose lease ended at or before ``now``, the longest ago first."""
+        ...
+
+    def overdue(self, *, now: float, limit: int) -> list[Job]:
+        """Queued jobs whose deadline is at or before ``now``, the longest ago first."""
+        ...
+
+    def ended(self, *, before: float, limit: int) -> list[Job]:
+        """Jobs that ended at or before ``before``, the longest ago first."""
+        ...
+
+    def unclean(self, *, now: float, limit: int) -> list[Job]:
+        """Jobs whose ``cleanup_at`` is at or before ``now``, the longest ago first."""
+        ...
+
+    def due_webhooks(self, *, now: float, limit: int) -> list[Job]:
+        """Jobs whose webhook is to be called at or before ``now``, the longest ago first."""
         ...
 
     def position(self, job: Job) -> int:
         """How many queued jobs of the variant stand at or before this one; 1 is next."""
+        ...
+
+    def queue(self, variant: VariantName, *, limit: int) -> list[str]:
+        """The ids of the first ``limit`` queued jobs of the variant, in order."""
         ...
 
     def page(

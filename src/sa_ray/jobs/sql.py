@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, cast, get_args
 
 from sqlalchemy import (
+    Column,
     ColumnElement,
     Connection,
     and_,
@@ -15,6 +16,7 @@ from sqlalchemy import (
     func,
     insert,
     literal,
+    or_,
     select,
     tuple_,
     update,
@@ -23,16 +25,20 @@ from sqlalchemy.exc import IntegrityError
 
 from sa_ray.catalogue import VARIANTS
 from sa_ray.contracts import Job, JobStatus, VariantName
-from sa_ray.errors import ConflictError, QueueFullError
-from sa_ray.jobs.port import Cursor, QueueCounts
+from sa_ray.errors import ConflictError
+from sa_ray.jobs.columns import columns, stored_job
+from sa_ray.jobs.lifecycle import queue_order
+from sa_ray.jobs.port import Cursor, QueueCounts, queue_full
 from sa_ray.jobs.sql_engine import create_job_engine, reading, transaction
 from sa_ray.jobs.sql_schema import JOBS, SCHEMA_VERSION, migrate
 
-QUEUE_FULL_RETRY_AFTER_S = 10
-"""A place in the queue frees with the next lease, typically after one batch."""
+UNSEEN_INSERTS = 200
+"""More inserts than PostgreSQL transactions that can be under way at once (its connection limit
+is 100 by default): so far from the limit of the queue, they need not wait for each other."""
 
 _STORED = (JOBS.c.body, JOBS.c.lease_expires_at)
-_order = tuple_(JOBS.c.created_at, JOBS.c.id)
+_age = tuple_(JOBS.c.created_at, JOBS.c.id)
+_place = tuple_(JOBS.c.queue_order, JOBS.c.id)
 
 
 class SqlJobStore:
@@ -64,37 +70,42 @@ class SqlJobStore:
     def insert(self, job: Job, *, max_queued: int) -> None:
         queued = select(func.count()).select_from(JOBS).where(JOBS.c.status == "queued")
         with self._writing() as connection:
-            connection.execute(select(SCHEMA_VERSION.c.version).with_for_update())
-            if connection.execute(queued).scalar_one() >= max_queued:
-                raise QueueFullError(
-                    f"The queue is full: {max_queued} jobs wait already, the limit that "
-                    f"STABLE_AUDIO_MAX_QUEUED_JOBS sets. Try again in "
-                    f"{QUEUE_FULL_RETRY_AFTER_S} seconds.",
-                    retry_after_s=QUEUE_FULL_RETRY_AFTER_S,
-                )
+            waiting = connection.execute(queued).scalar_one()
+            if waiting + UNSEEN_INSERTS >= max_queued:
+                # Others may be inserting: where it matters, one at a time.
+                connection.execute(select(SCHEMA_VERSION.c.version).with_for_update())
+                waiting = connection.execute(queued).scalar_one()
+            if waiting >= max_queued:
+                raise queue_full(max_queued)
             try:
-                connection.execute(insert(JOBS).values(_columns(job)))
+                connection.execute(insert(JOBS).values(columns(job)))
             except IntegrityError:
-                raise ConflictError(f"Job {job.id} exists already.") from None
+                raise ConflictError(
+                    f"Job {job.id} or its idempotency key exists already."
+                ) from None
 
     def get(self, job_id: str) -> Job | None:
         with transaction(self._reader) as connection:
             row = connection.execute(select(*_STORED).where(JOBS.c.id == job_id)).one_or_none()
-        return None if row is None else _job(*row)
+        return None if row is None else stored_job(*row)
+
+    def get_by_key(self, idempotency_key: str) -> Job | None:
+        found = self._jobs(select(*_STORED).where(JOBS.c.idempotency_key == idempotency_key))
+        return found[0] if found else None
 
     def replace(self, job: Job) -> bool:
-        columns = _columns(job)
+        values = columns(job)
         if job.lease is not None:
             # The lease may have been renewed since the caller read the job.
             renewed = and_(
                 JOBS.c.token == job.token, JOBS.c.lease_expires_at > job.lease.expires_at
             )
-            columns["lease_expires_at"] = case(
+            values["lease_expires_at"] = case(
                 (renewed, JOBS.c.lease_expires_at), else_=literal(job.lease.expires_at)
             )
         previous = and_(JOBS.c.id == job.id, JOBS.c.version == job.version - 1)
         with self._writing() as connection:
-            return connection.execute(update(JOBS).where(previous).values(columns)).rowcount == 1
+            return connection.execute(update(JOBS).where(previous).values(values)).rowcount == 1
 
     def delete(self, job: Job) -> bool:
         current = and_(JOBS.c.id == job.id, JOBS.c.version == job.version)
@@ -107,15 +118,16 @@ class SqlJobStore:
         due = (
             select(*_STORED)
             .where(_queued(variant), JOBS.c.not_before <= now)
-            .order_by(JOBS.c.created_at, JOBS.c.id)
+            .where(or_(JOBS.c.deadline.is_(None), JOBS.c.deadline > now))
+            .order_by(JOBS.c.queue_order, JOBS.c.id)
             .limit(limit)
             .with_for_update(skip_locked=True)
         )
         with self._writing() as connection:
-            taken = [take(_job(*row)) for row in connection.execute(due)]
+            taken = [take(stored_job(*row)) for row in connection.execute(due)]
             if taken:
                 connection.execute(
-                    _UPDATE_LOCKED, [_columns(job) | {"_id": job.id} for job in taken]
+                    _UPDATE_LOCKED, [columns(job) | {"_id": job.id} for job in taken]
                 )
         return taken
 
@@ -131,22 +143,38 @@ class SqlJobStore:
             .returning(*_STORED)
         )
         with self._writing() as connection:
-            return [_job(*row) for row in connection.execute(extend)]
+            return [stored_job(*row) for row in connection.execute(extend)]
 
     def expired(self, *, now: float, limit: int) -> list[Job]:
-        over = (
-            select(*_STORED)
-            .where(JOBS.c.lease_expires_at <= now)
-            .order_by(JOBS.c.lease_expires_at)
-            .limit(limit)
-        )
-        return self._jobs(over)
+        return self._reached(JOBS.c.lease_expires_at, now, limit)
+
+    def overdue(self, *, now: float, limit: int) -> list[Job]:
+        return self._reached(JOBS.c.deadline, now, limit)
+
+    def ended(self, *, before: float, limit: int) -> list[Job]:
+        return self._reached(JOBS.c.completed_at, before, limit)
+
+    def unclean(self, *, now: float, limit: int) -> list[Job]:
+        return self._reached(JOBS.c.cleanup_at, now, limit)
+
+    def due_webhooks(self, *, now: float, limit: int) -> list[Job]:
+        return self._reached(JOBS.c.webhook_at, now, limit)
 
     def position(self, job: Job) -> int:
-        ahead = _order <= tuple_(literal(job.created_at), literal(job.id))
+        ahead = _place <= tuple_(literal(queue_order(job)), literal(job.id))
         count = select(func.count()).select_from(JOBS).where(_queued(job.request.model), ahead)
         with transaction(self._reader) as connection:
             return connection.execute(count).scalar_one()
+
+    def queue(self, variant: VariantName, *, limit: int) -> list[str]:
+        in_order = (
+            select(JOBS.c.id)
+            .where(_queued(variant))
+            .order_by(JOBS.c.queue_order, JOBS.c.id)
+            .limit(limit)
+        )
+        with transaction(self._reader) as connection:
+            return list(connection.execute(in_order).scalars())
 
     def page(
         self,
@@ -160,7 +188,7 @@ class SqlJobStore:
             select(*_STORED).order_by(JOBS.c.created_at.desc(), JOBS.c.id.desc()).limit(limit)
         )
         if after is not None:
-            older = _order < tuple_(literal(after.created_at), literal(after.id))
+            older = _age < tuple_(literal(after.created_at), literal(after.id))
             newest_first = newest_first.where(older)
         if status is not None:
             newest_first = newest_first.where(JOBS.c.status == status)
@@ -195,10 +223,13 @@ class SqlJobStore:
         with self._turn, transaction(self._writer) as connection:
             yield connection
 
+    def _reached(self, column: Column[Any], time: float, limit: int) -> list[Job]:
+        return self._jobs(select(*_STORED).where(column <= time).order_by(column).limit(limit))
+
     def _jobs(self, statement: Any) -> list[Job]:
         with transaction(self._reader) as connection:
             rows = connection.execute(statement).all()
-        return [_job(*row) for row in rows]
+        return [stored_job(*row) for row in rows]
 
 
 _UPDATE_LOCKED = (
@@ -210,25 +241,3 @@ _UPDATE_LOCKED = (
 
 def _queued(variant: VariantName) -> ColumnElement[bool]:
     return and_(JOBS.c.variant == variant, JOBS.c.status == "queued")
-
-
-def _columns(job: Job) -> dict[str, Any]:
-    return {
-        "id": job.id,
-        "variant": job.request.model,
-        "status": job.status,
-        "created_at": job.created_at,
-        "not_before": job.not_before,
-        "lease_expires_at": None if job.lease is None else job.lease.expires_at,
-        "token": job.token,
-        "version": job.version,
-        "body": job.model_dump_json(),
-    }
-
-
-def _job(body: str, lease_expires_at: float | None) -> Job:
-    job = Job.model_validate_json(body)
-    if job.lease is None or job.lease.expires_at == lease_expires_at:
-        return job
-    lease = job.lease.model_copy(update={"expires_at": lease_expires_at})
-    return job.model_copy(update={"lease": lease})

@@ -7,6 +7,7 @@ from sa_ray.contracts import Job, JobError, JobResult, JobStatus, ResolvedReques
 from sa_ray.jobs import (
     Cursor,
     JobCoordinator,
+    JobOptions,
     JobSnapshot,
     LeaseReport,
     LeaseVerdict,
@@ -38,8 +39,10 @@ class JobActor:
     async def check(self) -> None:
         await self._jobs.check()
 
-    async def submit(self, job_id: str, request: ResolvedRequest) -> JobSnapshot:
-        return await self._jobs.submit(job_id, request)
+    async def submit(
+        self, job_id: str, request: ResolvedRequest, options: JobOptions | None = None
+    ) -> JobSnapshot:
+        return await self._jobs.submit(job_id, request, options)
 
     async def get(self, job_id: str) -> JobSnapshot:
         return await self._jobs.get(job_id)
@@ -85,3 +88,21 @@ class JobActor:
 
     async def acknowledge_cancel(self, job_id: str, token: int) -> Job:
         return await self._jobs.acknowledge_cancel(job_id, token)
+
+    async def unclean_jobs(self, limit: int) -> list[Job]:
+        return await self._jobs.unclean_jobs(limit)
+
+    async def cleaned(self, job_id: str) -> Job:
+        return await self._jobs.cleaned(job_id)
+
+    async def expired_jobs(self, limit: int) -> list[Job]:
+        return await self._jobs.expired_jobs(limit)
+
+    async def start_webhooks(self, limit: int) -> list[Job]:
+        return await self._jobs.start_webhooks(limit)
+
+    async def webhook_delivered(self, job_id: str, attempt: int) -> Job:
+        return await self._jobs.webhook_delivered(job_id, attempt)
+
+    async def webhook_failed(self, job_id: str, attempt: int, error: str) -> Job:
+        return await self._jobs.webhook_failed(job_id, attempt, error)

