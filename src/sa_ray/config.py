@@ -150,7 +150,9 @@ class Settings(BaseSettings):
         "sqlite:///.sa-ray/jobs.db",
         validation_alias=AliasChoices("STABLE_AUDIO_JOBS_URL"),
         description="Where job state is kept: `sqlite:///path` (relative to the working "
-        "directory of the cluster's head) or `postgresql://user:password@host/database`.",
+        "directory of the cluster's head), `postgresql://user:password@host/database`, or "
+        "`redis://:password@host:6379/0` (`rediss://` over TLS), with its append-only file on and "
+        "`appendfsync always`.",
     )
     job_ttl: float = Field(
         604_800.0,

@@ -24,7 +24,7 @@ def redis_db() -> Iterator[RedisServer]:
         yield server
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", "postgresql", "redis"])
 def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The URL of an empty job store."""
     if request.param == "sqlite":

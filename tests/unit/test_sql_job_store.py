@@ -27,7 +27,7 @@ def url_of(path: Path, query: str = "") -> str:
 @pytest.mark.parametrize(
     "url",
     [
-        "redis://localhost",
+        "redis+cluster://localhost",
         "mysql://localhost/jobs",
         "sqlite",
         "",

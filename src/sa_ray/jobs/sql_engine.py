@@ -1,5 +1,6 @@
 """SQLAlchemy engines for the job store: SQLite made durable, and errors made ours."""
 
+import re
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -21,6 +22,9 @@ SQLITE_BUSY_TIMEOUT_S = 10
 
 POSTGRESQL_CONNECT_TIMEOUT_S = 5
 
+POSTGRESQL_CONNECTIONS = 10
+"""Kept open per process: a little more than the coordinator has threads."""
+
 _LASTING_SQLITE_ERRORS = (
     sqlite3.SQLITE_CANTOPEN,
     sqlite3.SQLITE_READONLY,
@@ -29,6 +33,11 @@ _LASTING_SQLITE_ERRORS = (
     sqlite3.SQLITE_NOTADB,
     sqlite3.SQLITE_CORRUPT,
 )
+
+_LASTING_POSTGRESQL_ERRORS = re.compile(
+    r"FATAL: .*(authentication failed|does not exist|no pg_hba\.conf entry|permission denied)"
+)
+"""What a server says that refuses a connection for good; there is no code to go by then."""
 
 _READ_ONLY = "sa_ray_read_only"
 
@@ -133,7 +142,11 @@ def _create_postgresql_engine(url: URL) -> Engine:
         )
     if "connect_timeout" not in url.query:
         url = url.update_query_dict({"connect_timeout": str(POSTGRESQL_CONNECT_TIMEOUT_S)})
-    return create_engine(url.set(drivername="postgresql+psycopg"), pool_pre_ping=True)
+    return create_engine(
+        url.set(drivername="postgresql+psycopg"),
+        pool_pre_ping=True,
+        pool_size=POSTGRESQL_CONNECTIONS,
+    )
 
 
 def _storage_error(error: DBAPIError | PoolTimeoutError, url: URL) -> StorageError:
@@ -143,7 +156,9 @@ def _storage_error(error: DBAPIError | PoolTimeoutError, url: URL) -> StorageErr
         lasting = _primary_code(cause) in _LASTING_SQLITE_ERRORS
         transient = isinstance(error, OperationalError) and not lasting
     else:
-        transient = isinstance(error, OperationalError | InterfaceError | PoolTimeoutError)
+        refused = _LASTING_POSTGRESQL_ERRORS.search(str(cause)) is not None
+        passing = isinstance(error, OperationalError | InterfaceError | PoolTimeoutError)
+        transient = passing and not refused
     advice = "" if transient else f" Check {SETTING}: the path, its permissions and its content."
     return StorageError(
         f"The job database {where} failed: {str(cause).strip()}.{advice}", transient=transient

@@ -1,0 +1,147 @@
+"""Servers that crash and come back, and servers that refuse."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from sa_ray.contracts import Job, ResolvedRequest
+from sa_ray.errors import StorageError
+from sa_ray.jobs import JobStore, lifecycle, open_job_store
+from tests.databases import PostgresqlServer, RedisServer, postgresql, redis_server
+
+REQUEST = ResolvedRequest(
+    model="small-sfx", prompt="rain", duration=1.0, steps=8, cfg_scale=1.0, seed=7
+)
+
+
+@pytest.fixture(scope="module", params=[postgresql, redis_server], ids=["postgresql", "redis"])
+def server(request: pytest.FixtureRequest) -> Iterator[PostgresqlServer | RedisServer]:
+    """A server of this module's own, to be killed."""
+    with request.param() as running:
+        yield running
+
+
+@pytest.fixture
+def store(server: PostgresqlServer | RedisServer) -> Iterator[JobStore]:
+    opened = open_job_store(server.url())
+    yield opened
+    opened.close()
+
+
+def new_job(number: int) -> Job:
+    return lifecycle.new_job(f"{number:032x}", REQUEST, 1000.0 + number)
+
+
+def test_an_outage_is_a_passing_error_and_nothing_acknowledged_is_lost(
+    server: PostgresqlServer | RedisServer, store: JobStore
+) -> None:
+    for number in range(20):
+        store.insert(new_job(number), max_queued=100)
+    taken = store.claim(
+        "small-sfx", now=2000.0, limit=5, take=lambda job: lifecycle.lease(job, "w", 2000.0, 30.0)
+    )
+    server.kill()
+    calls = (
+        store.check,
+        lambda: store.insert(new_job(99), max_queued=100),
+        lambda: store.get(new_job(1).id),
+        lambda: store.replace(lifecycle.cancel(new_job(10), 2000.0)),
+        store.counts,
+    )
+    for call in calls:
+        with pytest.raises(StorageError) as refused:
+            call()
+        assert refused.value.transient
+    server.start()
+    # The same store object: its connections are made anew.
+    store.check()
+    assert store.get(new_job(99).id) is None
+    assert [store.get(job.id) for job in taken] == taken
+    assert store.queue("small-sfx", limit=100) == [new_job(n).id for n in range(5, 20)]
+    assert store.counts()["small-sfx"]["running"] == 5
+
+
+def test_a_server_that_is_away_at_the_start_is_a_passing_error(
+    server: PostgresqlServer | RedisServer,
+) -> None:
+    server.kill()
+    with pytest.raises(StorageError) as refused:
+        open_job_store(server.url())
+    assert refused.value.transient
+    server.start()
+
+
+def test_a_wrong_database_name_is_a_lasting_error(postgresql_server: PostgresqlServer) -> None:
+    with pytest.raises(StorageError, match="does not exist") as refused:
+        open_job_store(postgresql_server.url("absent"))
+    assert not refused.value.transient
+
+
+def test_a_wrong_redis_password_is_a_lasting_error_that_does_not_repeat_it(
+    redis_db: RedisServer,
+) -> None:
+    url = redis_db.url().replace("redis://", "redis://:hunter2@")
+    with pytest.raises(StorageError) as refused:
+        open_job_store(url)
+    assert not refused.value.transient
+    assert "hunter2" not in refused.value.message
+
+
+def test_redis_without_memory_refuses_for_now(redis_db: RedisServer) -> None:
+    store = open_job_store(redis_db.url())
+    with redis_db.client() as client:
+        client.config_set("maxmemory", "1")
+        try:
+            with pytest.raises(StorageError, match="OOM|memory") as refused:
+                store.insert(new_job(1), max_queued=1)
+        finally:
+            client.config_set("maxmemory", "0")
+    assert refused.value.transient
+    store.close()
+
+
+def test_redis_that_would_lose_jobs_is_reported(
+    redis_db: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    open_job_store(redis_db.url()).close()
+    assert "appendfsync" not in caplog.text
+    with redis_db.client() as client:
+        client.config_set("appendfsync", "everysec")
+        try:
+            open_job_store(redis_db.url()).close()
+        finally:
+            client.config_set("appendfsync", "always")
+    assert "appendfsync everysec" in caplog.text
+
+
+def test_redis_jobs_of_a_later_release_are_refused(redis_db: RedisServer) -> None:
+    open_job_store(redis_db.url()).close()
+    with redis_db.client() as client:
+        client.set("{sa-ray}:schema", 999)
+        try:
+            with pytest.raises(StorageError, match="999") as refused:
+                open_job_store(redis_db.url())
+        finally:
+            client.delete("{sa-ray}:schema")
+    assert not refused.value.transient
+
+
+def test_redis_keeps_every_key_in_one_slot_under_its_prefix(redis_db: RedisServer) -> None:
+    with redis_db.client() as client:
+        client.flushall()
+        store = open_job_store(redis_db.url())
+        job = lifecycle.new_job(
+            "a" * 32,
+            REQUEST,
+            1000.0,
+            lifecycle.JobOptions(idempotency_key="k", expires_in=60.0, webhook_url="http://a/"),
+        )
+        store.insert(job, max_queued=1)
+        cancelled = lifecycle.cancel(job, 1001.0)
+        assert store.replace(cancelled)
+        assert store.delete(cancelled)
+        # Nothing of a deleted job is left.
+        assert client.keys() == [b"{sa-ray}:schema"]
+        store.insert(job, max_queued=1)
+        assert all(key.startswith(b"{sa-ray}:") for key in client.keys())
+        store.close()
