@@ -1,5 +1,6 @@
 """Settings: the one place that reads the environment."""
 
+import base64
 import difflib
 import os
 from collections.abc import Mapping
@@ -43,6 +44,14 @@ def _variants(value: object) -> object:
 
 def _blank_is_none(value: object) -> object:
     return None if isinstance(value, str) and not value.strip() else value
+
+
+def _is_webhook_secret(text: str) -> bool:
+    try:
+        key = base64.b64decode(text.removeprefix("whsec_"), validate=True)
+    except ValueError:
+        return False
+    return text.startswith("whsec_") and 24 <= len(key) <= 64
 
 
 def _default_if_blank(default: str) -> BeforeValidator:
@@ -162,6 +171,18 @@ class Settings(BaseSettings):
         description="Seconds after its end at which a job and its audio are deleted (default: "
         "seven days).",
     )
+    webhook_secret: OptionalSecret = Field(
+        None,
+        validation_alias=AliasChoices("STABLE_AUDIO_WEBHOOK_SECRET"),
+        description="Signs webhook calls (Standard Webhooks): `whsec_` and 24 to 64 random bytes "
+        "in base64. Unset: requests that name a `webhook_url` are refused.",
+    )
+    webhook_allow_private: bool = Field(
+        False,
+        validation_alias=AliasChoices("STABLE_AUDIO_WEBHOOK_ALLOW_PRIVATE"),
+        description="Also call webhooks at private, loopback and link-local addresses. Clients "
+        "choose those addresses: leave it off where they are not trusted.",
+    )
 
     # Storage
     output_dir: Path = Field(
@@ -235,6 +256,11 @@ class Settings(BaseSettings):
             raise ValueError(
                 "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or their R2_ names) go together: "
                 "set both or neither"
+            )
+        if self.webhook_secret and not _is_webhook_secret(self.webhook_secret.get_secret_value()):
+            raise ValueError(
+                "STABLE_AUDIO_WEBHOOK_SECRET must be whsec_ followed by 24 to 64 random bytes in "
+                "base64; `openssl rand -base64 32` makes them"
             )
         if (
             self.engine == "stable-audio-3"

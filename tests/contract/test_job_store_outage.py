@@ -92,7 +92,7 @@ def test_redis_without_memory_refuses_for_now(redis_db: RedisServer) -> None:
     with redis_db.client() as client:
         client.config_set("maxmemory", "1")
         try:
-            with pytest.raises(StorageError, match="OOM|memory") as refused:
+            with pytest.raises(StorageError, match="OOM") as refused:
                 store.insert(new_job(1), max_queued=1)
         finally:
             client.config_set("maxmemory", "0")
@@ -143,5 +143,5 @@ def test_redis_keeps_every_key_in_one_slot_under_its_prefix(redis_db: RedisServe
         # Nothing of a deleted job is left.
         assert client.keys() == [b"{sa-ray}:schema"]
         store.insert(job, max_queued=1)
-        assert all(key.startswith(b"{sa-ray}:") for key in client.keys())
+        assert all(key.startswith(b"{sa-ray}:") for key in client.scan_iter())
         store.close()

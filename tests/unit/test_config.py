@@ -195,3 +195,18 @@ def test_the_configuration_page_is_current() -> None:
     page = (ROOT / "docs" / "configuration.md").read_text()
 
     assert page == markdown(), "run `just generate`"
+
+
+@pytest.mark.parametrize("secret", ["plain", "whsec_", "whsec_c2hvcnQ=", "whsec_not base64!"])
+def test_a_weak_or_malformed_webhook_secret_is_refused_and_not_shown(
+    monkeypatch: pytest.MonkeyPatch, secret: str
+) -> None:
+    monkeypatch.setenv("STABLE_AUDIO_WEBHOOK_SECRET", secret)
+    with pytest.raises(ConfigurationError, match="STABLE_AUDIO_WEBHOOK_SECRET") as refused:
+        load_settings()
+    assert f"{secret!r}" not in refused.value.message
+
+
+def test_a_webhook_secret_is_kept_masked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STABLE_AUDIO_WEBHOOK_SECRET", "whsec_" + "A" * 32)
+    assert "A" * 32 not in repr(load_settings())
