@@ -6,7 +6,7 @@ import itertools
 import sqlite3
 import threading
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -30,6 +30,7 @@ from sa_ray.errors import (
 )
 from sa_ray.jobs import (
     Cursor,
+    JobChange,
     JobCoordinator,
     JobOptions,
     JobSnapshot,
@@ -37,6 +38,7 @@ from sa_ray.jobs import (
     lifecycle,
     open_job_store,
 )
+from sa_ray.jobs.changes import coarse
 
 TTL = 30.0
 JOB_TTL = 3600.0
@@ -96,7 +98,14 @@ async def start(clock: Clock, database: Path) -> AsyncIterator[Start]:
     def start() -> JobCoordinator:
         store = open_job_store(f"sqlite:///{database}?timeout=0.01")
         started.append(
-            JobCoordinator(store, clock=clock, max_queued=5, lease_ttl=TTL, job_ttl=JOB_TTL)
+            JobCoordinator(
+                store,
+                clock=clock,
+                max_queued=5,
+                lease_ttl=TTL,
+                job_ttl=JOB_TTL,
+                queue_refresh_s=0.001,
+            )
         )
         return started[-1]
 
@@ -681,3 +690,120 @@ async def test_pages_go_from_the_newest_to_the_oldest(coordinator: JobCoordinato
     oldest = await coordinator.page(2, after=Cursor(last.created_at, last.id))
     assert [each.job.id for each in [*newest, *oldest]] == submitted[::-1]
     assert await coordinator.page(2, status="running", variant="small-sfx") == []
+
+
+async def next_change(
+    coordinator: JobCoordinator, job_id: str, after: str | None = None
+) -> JobChange:
+    return await asyncio.wait_for(coordinator.changes(job_id, after, LONG), LONG)
+
+
+async def test_the_present_state_is_told_at_once_to_those_who_saw_nothing_or_something_else(
+    coordinator: JobCoordinator,
+) -> None:
+    job_id = await submit(coordinator)
+    first = await next_change(coordinator, job_id)
+    assert first.snapshot == await coordinator.get(job_id)
+    assert await next_change(coordinator, job_id, "something else") == first
+    assert await coordinator.changes(job_id, first.event_id, 0.01) == first
+
+
+async def test_every_step_of_a_job_is_told_in_order(coordinator: JobCoordinator) -> None:
+    ahead = await submit(coordinator)
+    job_id = await submit(coordinator)
+    last = await next_change(coordinator, job_id)
+    seen = []
+
+    async def step(action: Awaitable[object]) -> None:
+        nonlocal last
+        waiting = asyncio.create_task(next_change(coordinator, job_id, last.event_id))
+        await until_waiting()
+        await action
+        last = await waiting
+        job = last.snapshot.job
+        seen.append((job.status, last.snapshot.queue_position, job.progress, job.cancel_requested))
+
+    await step(coordinator.cancel(ahead))
+    await step(lease(coordinator))
+    await step(coordinator.renew("w1", [LeaseReport(job_id, 1, 0.25)]))
+    await step(coordinator.release(job_id, 1))
+    await step(lease(coordinator))
+    await step(coordinator.cancel(job_id))
+    await step(coordinator.acknowledge_cancel(job_id, 2))
+    assert seen == [
+        ("queued", 1, 0.0, False),
+        ("running", None, 0.0, False),
+        ("running", None, 0.25, False),
+        ("queued", 1, 0.0, False),
+        ("running", None, 0.0, False),
+        ("running", None, 0.0, True),
+        ("cancelled", None, 0.0, True),
+    ]
+    assert await next_change(coordinator, job_id, last.event_id) == last
+
+
+async def test_a_job_that_others_overtake_tells_its_new_place(coordinator: JobCoordinator) -> None:
+    job_id = await submit(coordinator)
+    first = await next_change(coordinator, job_id)
+    waiting = asyncio.create_task(next_change(coordinator, job_id, first.event_id))
+    await until_waiting()
+    await coordinator.submit(new_id(), request(), JobOptions(priority="high"))
+    assert (await waiting).snapshot.queue_position == 2
+
+
+async def test_a_renewal_without_progress_tells_nothing(coordinator: JobCoordinator) -> None:
+    job = await lease_one(coordinator)
+    await coordinator.renew("w1", [LeaseReport(job.id, 1, 0.5)])
+    before = await next_change(coordinator, job.id)
+    waiting = asyncio.create_task(next_change(coordinator, job.id, before.event_id))
+    for _ in range(3):
+        await coordinator.renew("w1", [LeaseReport(job.id, 1, 0.5)])
+        await coordinator.get(job.id)
+    assert not waiting.done()
+    await coordinator.succeed(job.id, 1, RESULT)
+    assert (await waiting).snapshot.job.status == "succeeded"
+
+
+async def test_watchers_resume_at_a_successor(start: Start) -> None:
+    first = start()
+    job_id = await submit(first)
+    seen = await next_change(first, job_id)
+    successor = start()
+    assert await successor.changes(job_id, seen.event_id, 0.01) == seen
+    [job] = await lease(successor)
+    resumed = await next_change(successor, job_id, seen.event_id)
+    assert resumed.snapshot.job == job
+
+
+async def test_watchers_of_a_job_that_is_deleted_hear_that_there_is_none(
+    coordinator: JobCoordinator,
+) -> None:
+    with pytest.raises(JobNotFoundError):
+        await coordinator.changes("f" * 32, None, LONG)
+
+
+async def test_thousands_may_watch(coordinator: JobCoordinator) -> None:
+    jobs = [await lease_one(coordinator) for _ in range(4)]
+    queued = await submit(coordinator)
+    ids = [*(job.id for job in jobs), queued]
+    seen = {job_id: (await next_change(coordinator, job_id)).event_id for job_id in ids}
+    threads = threading.active_count()
+    waiting = [
+        asyncio.create_task(next_change(coordinator, job_id, seen[job_id]))
+        for job_id in ids
+        for _ in range(400)
+    ]
+    await until_waiting()
+    assert threading.active_count() <= threads + 8
+    for job in jobs:
+        await coordinator.succeed(job.id, 1, RESULT)
+    await coordinator.cancel(queued)
+    told = await asyncio.gather(*waiting)
+    assert [change.snapshot.job.status for change in told].count("succeeded") == 1600
+    assert [change.snapshot.job.status for change in told].count("cancelled") == 400
+
+
+def test_places_far_back_are_told_coarsely() -> None:
+    assert [coarse(place) for place in (1, 20, 21, 57, 99, 100, 149, 1234)] == [
+        1, 20, 20, 55, 95, 100, 100, 1000,
+    ]  # fmt: skip

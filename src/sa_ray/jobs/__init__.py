@@ -1,5 +1,6 @@
 """Jobs: their life cycle, the stores that keep them, and the coordinator that hands them out."""
 
+from sa_ray.jobs.changes import JobChange
 from sa_ray.jobs.coordinator import JobCoordinator, LeaseReport, LeaseVerdict
 from sa_ray.jobs.ledger import JobSnapshot
 from sa_ray.jobs.lifecycle import JobOptions
@@ -8,6 +9,7 @@ from sa_ray.jobs.port import Cursor, JobStore, QueueCounts
 
 __all__ = [
     "Cursor",
+    "JobChange",
     "JobCoordinator",
     "JobOptions",
     "JobSnapshot",

@@ -26,6 +26,7 @@ from sa_ray.contracts import (
 )
 from sa_ray.errors import ConflictError, JobNotFoundError, StorageError
 from sa_ray.jobs import lifecycle, webhook_schedule
+from sa_ray.jobs.changes import REFRESH_PERIOD_S, JobChange, QueueWatch, change_of
 from sa_ray.jobs.ledger import Announce, JobLedger, JobSnapshot, Transition
 from sa_ray.jobs.lifecycle import JobOptions
 from sa_ray.jobs.port import Cursor, JobStore, QueueCounts
@@ -63,7 +64,8 @@ class JobCoordinator:
 
     ``clock`` gives Unix seconds and is called from several threads; ``max_queued`` bounds the
     queued jobs of all variants together; ``lease_ttl``, and ``job_ttl`` after a job's end, are in
-    seconds; ``jitter`` gives fractions in [0, 1). Call it from one event loop.
+    seconds, as is ``queue_refresh_s``, how often at most watchers are told of their place in
+    the queue; ``jitter`` gives fractions in [0, 1). Call it from one event loop.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class JobCoordinator:
         lease_ttl: float = 30.0,
         job_ttl: float = 7 * 86_400.0,
         jitter: Callable[[], float] = random.random,
+        queue_refresh_s: float = REFRESH_PERIOD_S,
     ) -> None:
         self._store = store
         self._clock = clock
@@ -87,6 +90,8 @@ class JobCoordinator:
         self._progress = LiveProgress()
         self._work = Wakeups[VariantName]()
         self._ends = Wakeups[str]()
+        self._changes = Wakeups[str]()
+        self._queues = QueueWatch(self._read_queue, self._changes.notify, queue_refresh_s)
 
     # For clients
 
@@ -114,6 +119,24 @@ class JobCoordinator:
             await wait_for(ended, timeout_s)
         return await self.get(job_id)
 
+    async def changes(self, job_id: str, after: str | None, timeout_s: float) -> JobChange:
+        """The job, as soon as it shows something else than when its ``event_id`` was ``after``:
+        at once for None and for a job that has ended, else within ``timeout_s`` seconds, with
+        the same ``event_id`` if nothing changed. To be called again until the job has ended.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout_s
+        with self._changes.listen(job_id) as changed:
+            while True:
+                changed.clear()
+                change = change_of(await self.get(job_id))
+                job = change.snapshot.job
+                remaining = deadline - loop.time()
+                if change.event_id != after or remaining <= 0 or job.status in FINAL_STATUSES:
+                    return change
+                with self._watching_queue(change.snapshot):
+                    await wait_for(changed, remaining)
+
     async def page(
         self,
         limit: int,
@@ -135,6 +158,7 @@ class JobCoordinator:
     async def forget(self, job_id: str) -> None:
         """Delete the record of an ended job. Raises ``ConflictError`` if it has not ended."""
         await self._in_thread(self._ledger.delete, job_id)
+        self._changes.notify(job_id)
 
     # For workers
 
@@ -148,7 +172,9 @@ class JobCoordinator:
         with self._work.listen(variant) as arrived:
             while True:
                 arrived.clear()
-                jobs = await self._in_thread(self._ledger.claim, variant, worker, limit)
+                jobs = await self._in_thread(
+                    self._ledger.claim, variant, worker, limit, self._announcer()
+                )
                 remaining = deadline - loop.time()
                 if jobs or remaining <= 0:
                     return jobs
@@ -181,6 +207,7 @@ class JobCoordinator:
         progress; one verdict each, in order."""
         for report in reports:
             self._progress.note(report.job_id, report.token, report.progress)
+            self._changes.notify(report.job_id)
         now = self._clock()
         renewed = await self._in_thread(
             self._store.renew,
@@ -291,6 +318,7 @@ class JobCoordinator:
 
     async def close(self) -> None:
         """Finish the store calls under way and close the store."""
+        await self._queues.close()
         await asyncio.to_thread(self._threads.shutdown)
         self._store.close()
 
@@ -313,6 +341,15 @@ class JobCoordinator:
                 job.status,
             )
 
+    def _watching_queue(self, snapshot: JobSnapshot) -> contextlib.AbstractContextManager[None]:
+        if snapshot.queue_position is None:
+            return contextlib.nullcontext()
+        job = snapshot.job
+        return self._queues.watch(job.request.model, job.id, snapshot.queue_position)
+
+    async def _read_queue(self, variant: VariantName) -> list[str]:
+        return await self._in_thread(self._store.queue, variant, limit=self._max_queued)
+
     def _announcer(self) -> Announce:
         # The thread that made a change durable announces it, so that waiters hear of it even if
         # the coroutine that asked for the change was cancelled.
@@ -320,6 +357,8 @@ class JobCoordinator:
         return lambda job: loop.call_soon_threadsafe(self._announce, job)
 
     def _announce(self, job: Job) -> None:
+        self._changes.notify(job.id)
+        self._queues.touch(job.request.model)
         if job.status == "running":
             return
         self._progress.drop(job.id, job.token)

@@ -81,14 +81,17 @@ class JobLedger:
                 return changed
         raise _busy(job_id)
 
-    def claim(self, variant: VariantName, worker: str, limit: int) -> list[Job]:
+    def claim(self, variant: VariantName, worker: str, limit: int, announce: Announce) -> list[Job]:
         now = self._clock()
-        return self._store.claim(
+        claimed = self._store.claim(
             variant,
             now=now,
             limit=limit,
             take=lambda job: lifecycle.lease(job, worker, now, self._lease_ttl),
         )
+        for job in claimed:
+            announce(job)
+        return claimed
 
     def delete(self, job_id: str) -> None:
         """Remove an ended job. Raises ``ConflictError`` if it has not ended."""

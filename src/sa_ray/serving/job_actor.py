@@ -6,6 +6,7 @@ import time
 from sa_ray.contracts import Job, JobError, JobResult, JobStatus, ResolvedRequest, VariantName
 from sa_ray.jobs import (
     Cursor,
+    JobChange,
     JobCoordinator,
     JobOptions,
     JobSnapshot,
@@ -46,6 +47,12 @@ class JobActor:
 
     async def get(self, job_id: str) -> JobSnapshot:
         return await self._jobs.get(job_id)
+
+    async def wait(self, job_id: str, timeout_s: float) -> JobSnapshot:
+        return await self._jobs.wait(job_id, timeout_s)
+
+    async def changes(self, job_id: str, after: str | None, timeout_s: float) -> JobChange:
+        return await self._jobs.changes(job_id, after, timeout_s)
 
     async def page(
         self,

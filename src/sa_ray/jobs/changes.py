@@ -1,0 +1,122 @@
+"""What those who watch a job are told, and when: its state, its place in the queue, its progress.
+
+A change is known by what it shows, not by a counter: whoever comes back with the last
+``event_id`` it saw, to whichever coordinator, hears at once if anything is different now.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from sa_ray.contracts import VariantName
+from sa_ray.errors import StorageError
+from sa_ray.jobs.ledger import JobSnapshot
+
+REFRESH_PERIOD_S = 1.0
+"""How often at most the order of a queue is read for those who watch it."""
+
+EXACT_PLACES = 20
+
+
+@dataclass(frozen=True, slots=True)
+class JobChange:
+    """``event_id``: text without spaces, to be given back as ``after``."""
+
+    event_id: str
+    snapshot: JobSnapshot
+
+
+def change_of(snapshot: JobSnapshot) -> JobChange:
+    job = snapshot.job
+    shown = (
+        job.status,
+        job.token,
+        int(job.cancel_requested),
+        coarse(snapshot.queue_position or 0),
+        round(1000 * job.progress),
+    )
+    return JobChange(".".join(map(str, shown)), snapshot)
+
+
+def coarse(position: int) -> int:
+    """The place as far as a change of it is worth telling: exact up to 20, then in steps of
+    a tenth, or so, of itself. (A queue of a thousand would else tell everyone of every step.)"""
+    if position <= EXACT_PLACES:
+        return position
+    step: int = 5 * 10 ** (len(str(position)) - 2)
+    return position // step * step
+
+
+class QueueWatch:
+    """Wakes those who watch a waiting job when its place changes. For one event loop.
+
+    ``read`` gives the ids of a variant's queue in order; ``wake`` is called with a job's id.
+    One read serves all who watch a variant, at most one every ``period_s`` seconds.
+    """
+
+    def __init__(
+        self,
+        read: Callable[[VariantName], Awaitable[Sequence[str]]],
+        wake: Callable[[str], None],
+        period_s: float = REFRESH_PERIOD_S,
+    ) -> None:
+        self._read = read
+        self._wake = wake
+        self._period_s = period_s
+        self._watchers: dict[VariantName, Counter[str]] = {}
+        self._known: dict[str, int] = {}
+        self._stale: set[VariantName] = set()
+        self._refreshing: dict[VariantName, asyncio.Task[None]] = {}
+
+    @contextmanager
+    def watch(self, variant: VariantName, job_id: str, position: int) -> Iterator[None]:
+        """Within the block, ``wake`` follows when the job's place is no longer ``position``."""
+        watchers = self._watchers.setdefault(variant, Counter())
+        watchers[job_id] += 1
+        if self._known.get(job_id, coarse(position)) != coarse(position):
+            self._wake(job_id)  # others wait since it stood elsewhere
+        self._known[job_id] = coarse(position)
+        # It may have changed since the position was read.
+        self.touch(variant)
+        try:
+            yield
+        finally:
+            watchers[job_id] -= 1
+            if not watchers[job_id]:
+                del watchers[job_id]
+                self._known.pop(job_id, None)
+
+    def touch(self, variant: VariantName) -> None:
+        """The variant's queue has changed."""
+        self._stale.add(variant)
+        if self._watchers.get(variant) and variant not in self._refreshing:
+            self._refreshing[variant] = asyncio.create_task(self._refresh(variant))
+
+    async def close(self) -> None:
+        tasks = list(self._refreshing.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _refresh(self, variant: VariantName) -> None:
+        try:
+            while variant in self._stale and self._watchers[variant]:
+                self._stale.discard(variant)
+                try:
+                    queue = await self._read(variant)
+                except StorageError:
+                    self._stale.add(variant)  # an outage: tried again below
+                else:
+                    self._compare(variant, queue)
+                await asyncio.sleep(self._period_s)
+        finally:
+            del self._refreshing[variant]
+
+    def _compare(self, variant: VariantName, queue: Sequence[str]) -> None:
+        watchers = self._watchers[variant]
+        for place, job_id in enumerate(queue, start=1):
+            if job_id in watchers and self._known.get(job_id) != coarse(place):
+                self._known[job_id] = coarse(place)
+                self._wake(job_id)
