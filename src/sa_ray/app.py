@@ -11,7 +11,7 @@ from sa_ray.config import Settings, load_settings
 from sa_ray.contracts import EngineName, VariantName
 from sa_ray.engines import resolve_engine_name
 from sa_ray.serving.actors import provision
-from sa_ray.serving.dispatcher import Dispatcher
+from sa_ray.serving.dispatcher import Dispatcher, capacity
 from sa_ray.serving.ingress import Ingress
 from sa_ray.serving.variant import Variant
 
@@ -57,7 +57,8 @@ def variant(name: VariantName, engine: EngineName, settings: Settings) -> Applic
     return serve.deployment(
         name=name,
         max_ongoing_requests=spec.max_ongoing_requests,
-        max_queued_requests=settings.max_queued_requests,
+        # Serve counts for each caller: the dispatcher's jobs have to fit too.
+        max_queued_requests=max(settings.max_queued_requests, capacity(settings, name)),
         graceful_shutdown_timeout_s=spec.grace_seconds,
         ray_actor_options=resources,
         autoscaling_config={

@@ -281,6 +281,8 @@ class JobView(BaseModel):
     created_at: datetime
     started_at: datetime | None
     completed_at: datetime | None
+    priority: Priority
+    expires_at: datetime | None = Field(description="A job not finished by then fails.")
     queue_position: int | None = Field(
         description="While queued: 1 is next for its variant. Otherwise null."
     )

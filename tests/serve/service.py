@@ -1,6 +1,7 @@
 """What tests do with a running service."""
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ POLL_S = 0.05
 SLOW = {
     "model": "medium",
     "prompt": "muffled thunder, rain, wind, a siren, a choir and a drum loop",
-    "duration": 380,
+    "duration": 300,
     "steps": 50,
 }
 """Seconds of work for the procedural engine: long enough to be caught at it."""
@@ -58,6 +59,13 @@ class Service:
             assert view["completed_at"] is None, view
             time.sleep(POLL_S)
         raise AssertionError(f"job {job_id} did not become {wanted}: {self.job(job_id)}")
+
+    def until(self, condition: Callable[[], bool]) -> None:
+        """Poll until ``condition`` holds."""
+        deadline = time.monotonic() + DEADLINE_S
+        while not condition():
+            assert time.monotonic() < deadline
+            time.sleep(POLL_S)
 
     def health(self) -> Health:
         return Health.model_validate(self.http.get("/health").raise_for_status().json())

@@ -32,6 +32,9 @@ def test_a_full_queue_answers_429_and_keeps_its_promises(small: Service) -> None
     assert error["code"] == "queue_full"
     assert "STABLE_AUDIO_MAX_QUEUED_JOBS" in error["message"]
 
+    positions = [small.job(response.json()["id"])["queue_position"] for response in accepted]
+    assert [position for position in positions if position is not None][-2:] == [2, 3]
+
     for response in accepted[1:]:
         small.http.delete(f"/jobs/{response.json()['id']}")
     assert small.wait_for(accepted[0].json()["id"])["status"] == "succeeded"
@@ -53,6 +56,7 @@ def test_saturated_synchronous_requests_answer_429(small: Service) -> None:
 
 
 def test_a_client_that_hangs_up_frees_the_replica(small: Service) -> None:
+    assert small.http.post("/generate", json={**SLOW, "duration": 0.1}).status_code == 200
     whole = small.http.post("/generate", json=SLOW).raise_for_status().elapsed
 
     with pytest.raises(httpx.ReadTimeout):

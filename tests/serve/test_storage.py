@@ -72,12 +72,9 @@ def test_an_outage_delays_a_job_and_loses_nothing(on_s3: Service, s3_server: S3S
     s3_server.stop()
     try:
         job_id = on_s3.submit(seed=3)
-        delayed = on_s3.wait_for(job_id, "running")
-        while delayed["progress"] < 100:
-            delayed = on_s3.job(job_id)
-        assert delayed["status"] == "running"
-        while on_s3.health().storage.ok:
-            pass
+        on_s3.until(lambda: on_s3.job(job_id)["progress"] == 100)
+        assert on_s3.job(job_id)["status"] == "running"
+        on_s3.until(lambda: not on_s3.health().storage.ok)
         assert on_s3.health().status == "degraded"
     finally:
         s3_server.start()

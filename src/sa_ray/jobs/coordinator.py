@@ -314,6 +314,8 @@ class JobCoordinator:
             except StorageError as error:
                 hold_off_until = self._clock() + self._lease_ttl / 2
                 logger.warning("Cannot take back expired leases now: %s", error.message)
+            except Exception:  # a job that cannot be read must not cost the others their reaper
+                logger.exception("Taking back expired leases failed")
             await asyncio.sleep(interval_s)
 
     async def close(self) -> None:

@@ -4,14 +4,15 @@ import asyncio
 import hashlib
 import logging
 import time
-from collections.abc import AsyncGenerator
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import ray
+from pydantic import SecretStr
 from ray.actor import ActorHandle
-from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
+from ray.exceptions import ActorDiedError, GetTimeoutError, RayActorError, RayError, RayTaskError
 
-from sa_ray import __version__
 from sa_ray.config import Settings
 from sa_ray.errors import UnavailableError
 from sa_ray.serving.faults import translate
@@ -36,18 +37,31 @@ MAX_CONCURRENT_CALLS = 10_000
 PATIENCE_S = 30.0
 """How long a call waits for a restarting actor. A lost node takes about 17 s to be noticed."""
 
+CALL_TIMEOUT_S = 30.0
+"""For calls that do not wait for anything; the others give their own."""
+
 RETRY_PERIOD_S = 0.25
 PROVISION_TIMEOUT_S = 60.0
 
 
+@cache
+def _code_digest() -> str:
+    digest = hashlib.sha256()
+    package = Path(__file__).parents[1]
+    for path in sorted(package.rglob("*.py")):
+        digest.update(path.relative_to(package).as_posix().encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
 def fingerprint(settings: Settings) -> str:
     """Names the code and the settings that an actor runs with."""
-    secrets = {
-        name: value.get_secret_value() if hasattr(value, "get_secret_value") else value
+    values = {
+        name: value.get_secret_value() if isinstance(value, SecretStr) else value
         for name, value in settings
     }
-    digest = hashlib.sha256(repr(sorted(secrets.items())).encode()).hexdigest()
-    return f"{__version__}-{digest[:16]}"
+    digest = hashlib.sha256(repr(sorted(values.items())).encode()).hexdigest()
+    return f"{_code_digest()}-{digest[:16]}"
 
 
 def _create(name: str, settings: Settings) -> ActorHandle[Any]:
@@ -64,7 +78,9 @@ def _create(name: str, settings: Settings) -> ActorHandle[Any]:
     actor: Any
     if name == JOBS:
         actor = ray.remote(JobActor).options(**options)
-        return actor.remote(settings.jobs_url, settings.max_queued_jobs, mark)  # type: ignore[no-any-return]
+        return actor.remote(  # type: ignore[no-any-return]
+            settings.jobs_url, settings.max_queued_jobs, settings.job_ttl, mark
+        )
     actor = ray.remote(Uploader).options(**options)
     return actor.remote(settings, mark)  # type: ignore[no-any-return]
 
@@ -90,7 +106,7 @@ def _provision(name: str, settings: Settings) -> None:
             current = ray.get(actor.fingerprint.remote(), timeout=PROVISION_TIMEOUT_S)
         except RayActorError as error:
             logger.warning("actor %s died as it started: %s", name, error)
-            time.sleep(RETRY_PERIOD_S)
+            time.sleep(1)
             continue
         except GetTimeoutError:
             break
@@ -113,39 +129,44 @@ class ActorClient:
         self._name = name
         self._settings = settings
         self._actor: ActorHandle[Any] | None = None
+        self._finding = asyncio.Lock()
 
-    def handle(self) -> ActorHandle[Any]:
-        """The actor; made if it does not exist, found by name if it does."""
-        if self._actor is None:
-            self._actor = _create(self._name, self._settings)
-        return self._actor
-
-    async def call(self, method: str, *args: Any) -> Any:
+    async def call(self, method: str, *args: Any, timeout_s: float | None = CALL_TIMEOUT_S) -> Any:
         """Return what ``method`` returns; raise what it raises.
 
-        Raises ``UnavailableError`` if the actor did not come back within ``PATIENCE_S``.
+        Raises ``UnavailableError`` if a call takes longer than ``timeout_s``, or if the actor,
+        once lost, does not come back within ``PATIENCE_S``.
         """
         deadline: float | None = None
         while True:
             try:
-                return await getattr(self.handle(), method).remote(*args)
+                actor = await self._find()
+                async with asyncio.timeout(timeout_s):
+                    return await getattr(actor, method).remote(*args)
             except RayTaskError as error:
                 raise translate(error) from error
             except RayActorError as error:
                 logger.warning("actor %s did not answer %s: %s", self._name, method, error)
-                self._actor = None
+                if isinstance(error, ActorDiedError):
+                    self._actor = None
                 deadline = deadline or time.monotonic() + PATIENCE_S
                 if time.monotonic() > deadline:
-                    raise UnavailableError(
-                        f"The {self._name} actor is restarting.", retry_after_s=5
-                    ) from error
+                    raise self._unavailable("is restarting") from error
+            except TimeoutError as error:
+                raise self._unavailable("does not answer") from error
+            except RayError as error:
+                raise translate(error) from error
             await asyncio.sleep(RETRY_PERIOD_S)
 
-    async def stream(self, method: str, *args: Any) -> AsyncGenerator[Any, None]:
-        """Yield what a generator method yields. Not repeated: part of it may be used already."""
-        streaming = getattr(self.handle(), method).options(num_returns="streaming")
-        async for reference in streaming.remote(*args):
-            yield await reference
+    async def _find(self) -> ActorHandle[Any]:
+        """The actor: found by name, made if it does not exist. One caller looks for all."""
+        async with self._finding:
+            if self._actor is None:
+                self._actor = await asyncio.to_thread(_create, self._name, self._settings)
+            return self._actor
+
+    def _unavailable(self, what: str) -> UnavailableError:
+        return UnavailableError(f"The {self._name} actor {what}.", retry_after_s=5)
 
 
 def jobs_client(settings: Settings) -> ActorClient:

@@ -23,6 +23,7 @@ from sa_ray.errors import (
 from sa_ray.jobs import LeaseReport, LeaseVerdict
 from sa_ray.serving.actors import jobs_client, uploader_client
 from sa_ray.serving.faults import InfrastructureError, translate
+from sa_ray.serving.housekeeping import Housekeeping
 from sa_ray.serving.messages import Progress
 from sa_ray.telemetry import configure_logging, log_context
 
@@ -46,8 +47,14 @@ class _Held:
     job: Job
     progress: float = 0.0
     uploading: bool = False
+    settling: bool = False
+    """Its end is being reported: there is nothing left to cancel."""
     verdict: LeaseVerdict = "held"
     task: asyncio.Task[None] | None = None
+
+    def stop(self) -> None:
+        if self.task and not self.settling:
+            self.task.cancel()
 
 
 class Dispatcher:
@@ -65,11 +72,18 @@ class Dispatcher:
             for name, handle in variants.items()
         }
         self._capacity = {name: capacity(settings, name) for name in variants}
-        self._held: dict[str, _Held] = {}
+        self._held: dict[tuple[str, int], _Held] = {}
         self._leasing: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Condition()
-        loops = [self._lease_forever(name) for name in self._variants]
-        self._loops = [asyncio.create_task(loop) for loop in (*loops, self._renew_forever())]
+        housekeeping = Housekeeping(settings, self._jobs, self._uploader)
+        self._loops = [
+            asyncio.create_task(loop)
+            for loop in (
+                *(self._lease_forever(name) for name in self._variants),
+                self._renew_forever(),
+                *housekeeping.loops(),
+            )
+        ]
 
     def check_health(self) -> None:
         for loop in self._loops:
@@ -81,17 +95,19 @@ class Dispatcher:
             loop.cancel()
         # A lease taken in the moment of stopping has to be handed back too.
         await _wait_for(self._leasing)
-        tasks = [held.task for held in self._held.values() if held.task]
-        for task in tasks:
-            task.cancel()
-        await _wait_for(tasks)
+        held = list(self._held.values())
+        for one in held:
+            one.stop()
+        await _wait_for([one.task for one in held if one.task])
 
     async def _lease_forever(self, variant: VariantName) -> None:
         while True:
             async with self._changed:
                 await self._changed.wait_for(lambda: self._room(variant) > 0)
             try:
-                await self._jobs.call("wait_for_work", variant, WORK_WAIT_S)
+                await self._jobs.call(
+                    "wait_for_work", variant, WORK_WAIT_S, timeout_s=2 * WORK_WAIT_S
+                )
                 leasing = asyncio.create_task(self._lease(variant))
                 self._leasing.add(leasing)
                 leasing.add_done_callback(self._leasing.discard)
@@ -104,7 +120,7 @@ class Dispatcher:
         jobs = await self._jobs.call("lease", variant, self._worker, self._room(variant))
         for job in jobs:
             held = _Held(job)
-            self._held[job.id] = held
+            self._held[job.id, job.token] = held
             held.task = asyncio.create_task(self._work(held))
 
     def _room(self, variant: VariantName) -> int:
@@ -127,9 +143,9 @@ class Dispatcher:
                 logger.warning("renewing leases failed: %s", translate(error))
                 continue
             for one, verdict in zip(held, verdicts, strict=True):
-                if verdict != "held" and one.verdict == "held" and one.task:
+                if verdict != "held" and one.verdict == "held":
                     one.verdict = verdict
-                    one.task.cancel()
+                    one.stop()
 
     async def _work(self, held: _Held) -> None:
         job = held.job
@@ -137,11 +153,13 @@ class Dispatcher:
             try:
                 await self._generate_and_upload(held)
             except asyncio.CancelledError:
+                held.settling = True
                 await self._let_go(held)
             except Exception as error:  # noqa: BLE001 - every way to fail ends in a report
+                held.settling = True
                 await self._report(held, translate(error))
             finally:
-                self._held.pop(job.id, None)
+                del self._held[job.id, job.token]
                 await self._notify()
 
     async def _generate_and_upload(self, held: _Held) -> None:
@@ -150,11 +168,11 @@ class Dispatcher:
         held.progress, held.uploading = 1.0, True
         await self._notify()
         started = time.monotonic()
-        stored = await self._uploader.call("upload", job.id, job.request.format, [audio])
+        stored = await self._uploader.call(
+            "upload", job.id, job.request.format, [audio], timeout_s=None
+        )
         result = JobResult(audio=info, object=stored, upload_seconds=time.monotonic() - started)
-        ended = await self._jobs.call("succeed", job.id, job.token, result)
-        if ended.status == "cancelled":
-            await self._uploader.call("delete", stored.key)
+        await self._jobs.call("succeed", job.id, job.token, result)
 
     async def _generate(self, held: _Held) -> tuple[AudioInfo, "ObjectRef[bytes]"]:
         request = held.job.request
@@ -215,6 +233,6 @@ async def _wait_for(tasks: Collection[asyncio.Task[None]]) -> None:
 
 
 def capacity(settings: Settings, variant: VariantName) -> int:
-    """How many jobs saturate ``variant`` at ``max_replicas``, and still fit its handle's queue."""
+    """How many jobs saturate ``variant`` at ``max_replicas``."""
     spec = settings.spec(variant)
-    return min(spec.max_replicas * spec.max_ongoing_requests, settings.max_queued_requests)
+    return spec.max_replicas * spec.max_ongoing_requests

@@ -3,9 +3,13 @@
 import logging
 
 from ray.exceptions import RayError, RayTaskError
-from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
+from ray.serve.exceptions import (
+    BackPressureError,
+    DeploymentUnavailableError,
+    RayServeException,
+)
 
-from sa_ray.errors import GenerationError, OverloadedError, SaRayError, UnavailableError
+from sa_ray.errors import OverloadedError, SaRayError, UnavailableError
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +29,7 @@ def translate(error: Exception) -> SaRayError:
 
     Ray wraps what a remote method raised in a ``RayTaskError``; anything else of Ray's means that
     the call was not carried out. An exception of no known kind is a bug: it is logged here in
-    full, and the caller is told only that generation failed.
+    full, and the caller is told only that it happened.
     """
     cause = error.cause if isinstance(error, RayTaskError) else error
     match cause:
@@ -41,10 +45,10 @@ def translate(error: Exception) -> SaRayError:
             return UnavailableError(
                 "This model cannot serve now; GET /health says why.", retry_after_s=RETRY_AFTER_S
             )
-        case RayError():
+        case RayError() | RayServeException() | StopAsyncIteration():
             return InfrastructureError(
                 f"A process or node was lost during the work ({type(cause).__name__}).",
                 retry_after_s=RETRY_AFTER_S,
             )
     logger.error("unexpected error from a remote call", exc_info=error)
-    return GenerationError("The generation failed because of an error in the service.")
+    return SaRayError("An error in the service; its log says more.")

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Literal, cast
@@ -27,6 +28,7 @@ logger = logging.getLogger(__name__)
 
 REFRESH_PERIOD_S = 1.0
 WRITE_CHECK_PERIOD_S = 15.0
+ANSWER_TIMEOUT_S = 10.0
 UNKNOWN = ComponentHealth(ok=False, message="not checked yet")
 
 
@@ -106,16 +108,16 @@ class HealthMonitor:
 
     async def _ask_uploader(self) -> None:
         try:
-            self._storage = await self._uploader.call("health")
+            self._storage = await self._uploader.call("health", timeout_s=ANSWER_TIMEOUT_S)
         except Exception as error:  # noqa: BLE001 - reported, whatever it is
             self._storage = ComponentHealth(ok=False, message=translate(error).message)
 
     async def _ask_jobs(self) -> None:
         try:
             if time.monotonic() >= self._next_write_check:
-                await self._jobs.call("check")
+                await self._jobs.call("check", timeout_s=ANSWER_TIMEOUT_S)
                 self._next_write_check = time.monotonic() + WRITE_CHECK_PERIOD_S
-            counts = await self._jobs.call("counts")
+            counts = await self._jobs.call("counts", timeout_s=ANSWER_TIMEOUT_S)
             self._counts = total(counts)
             self._job_store = ComponentHealth(ok=True)
         except Exception as error:  # noqa: BLE001 - reported, whatever it is
@@ -131,12 +133,22 @@ def variant_health(deployment: DeploymentStatusOverview) -> VariantHealth:
     if running:
         return VariantHealth(state="ready", replicas=running)
     if deployment.status in ("UNHEALTHY", "DEPLOY_FAILED"):
-        return VariantHealth(state="unavailable", replicas=0, message=deployment.message or None)
+        return VariantHealth(state="unavailable", replicas=0, message=public(deployment.message))
     return VariantHealth(
-        state="starting" if starting else "idle", replicas=0, message=deployment.message or None
+        state="starting" if starting else "idle", replicas=0, message=public(deployment.message)
     )
 
 
+def public(message: str) -> str | None:
+    """What a client may see of Serve's message: our own errors in full, never a traceback."""
+    if own := OWN_ERROR.findall(message):
+        return str(own[-1])
+    if "Traceback" in message or "ray::" in message:
+        return "A replica failed to start; the log of its deployment says why."
+    return message or None
+
+
+OWN_ERROR = re.compile(r"sa_ray\.errors\.\w+: (.+)")
 STARTING_STATES = ("STARTING", "UPDATING", "RECOVERING")
 
 

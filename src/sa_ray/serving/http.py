@@ -8,7 +8,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from sa_ray import __version__
 from sa_ray.errors import PayloadTooLargeError, SaRayError, UnsupportedMediaTypeError
 from sa_ray.serving.http_errors import error_response, install_error_handlers, request_id
-from sa_ray.serving.routes import generation, jobs, system
+from sa_ray.serving.routes import generation, job_audio, jobs, system
 from sa_ray.telemetry import log_context
 
 logger = logging.getLogger(__name__)
@@ -25,7 +25,7 @@ Every error has the shape `{"error": {"code", "message", "param", "request_id"}}
 def build_http_app() -> FastAPI:
     """Build the FastAPI application; called inside each ingress replica."""
     app = FastAPI(title="sa-ray", version=__version__, description=DESCRIPTION)
-    for routes in (generation, jobs, system):
+    for routes in (generation, jobs, job_audio, system):
         app.include_router(routes.router)
     install_error_handlers(app)
     app.add_middleware(Guard)

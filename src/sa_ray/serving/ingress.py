@@ -1,5 +1,7 @@
 """The ingress deployment: the only thing that speaks HTTP. It holds no state."""
 
+import asyncio
+import contextlib
 import logging
 from typing import Any
 
@@ -9,6 +11,7 @@ from ray.serve.handle import DeploymentHandle
 from sa_ray.config import Settings
 from sa_ray.contracts import VariantName
 from sa_ray.engines import INSTALL_HINT, resolve_engine_name
+from sa_ray.errors import StorageError
 from sa_ray.serving.actors import jobs_client, uploader_client
 from sa_ray.serving.health import HealthMonitor
 from sa_ray.serving.http import build_http_app
@@ -35,13 +38,17 @@ class Ingress:
         configure_logging()
         engine = resolve_engine_name(settings.engine)
         jobs, uploader = jobs_client(settings), uploader_client(settings)
+        store = open_object_store(settings)
+        # The first URL loads the S3 client and finds credentials, which takes its time.
+        with contextlib.suppress(StorageError):
+            await asyncio.to_thread(store.url, "first")
         self.services = Services(
             settings=settings,
             engine=engine,
             variants=variants,
             jobs=jobs,
             uploader=uploader,
-            store=open_object_store(settings),
+            store=store,
             health=HealthMonitor(settings, engine, jobs, uploader),
         )
         if engine == "procedural":

@@ -1,9 +1,11 @@
 """The detached job actor: a Ray shell, one line a method, over ``JobCoordinator``."""
 
 import asyncio
+import logging
 import time
 
 from sa_ray.contracts import Job, JobError, JobResult, JobStatus, ResolvedRequest, VariantName
+from sa_ray.errors import SaRayError, StorageError
 from sa_ray.jobs import (
     Cursor,
     JobChange,
@@ -17,6 +19,10 @@ from sa_ray.jobs import (
 )
 from sa_ray.telemetry import configure_logging
 
+logger = logging.getLogger(__name__)
+
+OPEN_RETRY_S = 2.0
+
 
 class JobActor:
     """May be killed at any time: what it has answered for is in the store.
@@ -25,14 +31,37 @@ class JobActor:
     """
 
     async def __init__(  # type: ignore[misc] # Ray awaits it
-        self, jobs_url: str, max_queued: int, fingerprint: str
+        self, jobs_url: str, max_queued: int, job_ttl: float, fingerprint: str
     ) -> None:
         configure_logging()
         self._fingerprint = fingerprint
-        self._jobs = JobCoordinator(
-            open_job_store(jobs_url), clock=time.time, max_queued=max_queued
-        )
-        self._reaper = asyncio.create_task(self._jobs.run_reaper())
+        self._jobs_url = jobs_url
+        self._max_queued = max_queued
+        self._job_ttl = job_ttl
+        self._coordinator: JobCoordinator | None = None
+        self._problem = "The job store is being opened."
+        self._work = asyncio.create_task(self._run())
+
+    async def _run(self) -> None:
+        while self._coordinator is None:
+            try:
+                store = await asyncio.to_thread(open_job_store, self._jobs_url)
+            except SaRayError as error:
+                # An actor whose constructor fails is gone for good: this one waits instead.
+                self._problem = error.message
+                logger.error("the job store cannot be opened: %s", error.message)
+                await asyncio.sleep(OPEN_RETRY_S)
+            else:
+                self._coordinator = JobCoordinator(
+                    store, clock=time.time, max_queued=self._max_queued, job_ttl=self._job_ttl
+                )
+        await self._coordinator.run_reaper()
+
+    @property
+    def _jobs(self) -> JobCoordinator:
+        if self._coordinator is None:
+            raise StorageError(self._problem, retry_after_s=5)
+        return self._coordinator
 
     async def fingerprint(self) -> str:
         return self._fingerprint

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
 
@@ -25,7 +25,7 @@ MAX_CONCURRENT_PUTS = 4
 FIRST_RETRY_S = 0.5
 LAST_RETRY_S = 30.0
 CHECK_PERIOD_S = 15.0
-GIVE_UP_REFUSED_S = 60.0
+GIVE_UP_REFUSED_S = 3600.0
 """How long a refusal that retrying rarely mends (a wrong secret) is retried all the same."""
 
 
@@ -89,29 +89,32 @@ class Uploader:
     async def _upload(
         self, job_id: str, fmt: AudioFormat, audio: "ObjectRef[bytes]"
     ) -> StoredObject:
-        key = object_key(self._settings, job_id, fmt)
         refused_since: float | None = None
         delay = FIRST_RETRY_S
         while True:
             try:
                 async with self._slots:
-                    data = await audio
-                    stored = await _in_thread(partial(self._put, key, data, fmt))
+                    stored = await self._attempt(job_id, fmt, audio)
                 self._health = ComponentHealth(ok=True)
                 return stored
             except StorageError as error:
                 self._health = ComponentHealth(ok=False, message=error.message)
                 now = time.monotonic()
-                if error.transient:
-                    refused_since = None
-                elif refused_since is None:
-                    refused_since = now
-                elif now - refused_since > GIVE_UP_REFUSED_S:
+                refused_since = None if error.transient else refused_since or now
+                if refused_since and now - refused_since > GIVE_UP_REFUSED_S:
                     raise
                 with log_context(job_id=job_id):
                     logger.warning("upload failed, next try in %.1f s: %s", delay, error)
             await asyncio.sleep(delay)
             delay = min(2 * delay, LAST_RETRY_S)
+
+    async def _attempt(
+        self, job_id: str, fmt: AudioFormat, audio: "ObjectRef[bytes]"
+    ) -> StoredObject:
+        # In a method of its own, so that the bytes are let go while the upload waits.
+        data = await audio
+        key = object_key(self._settings, job_id, fmt)
+        return await _in_thread(partial(self._put, key, data, fmt))
 
     def _put(self, key: str, data: bytes, fmt: AudioFormat) -> StoredObject:
         filename = key.rsplit("/", 1)[-1]
@@ -120,11 +123,10 @@ class Uploader:
     async def size(self, key: str) -> int | None:
         return await _in_thread(lambda: self._store.size(key))
 
-    async def read(self, key: str, start: int, length: int | None) -> AsyncGenerator[bytes, None]:
-        """Yield the object's bytes from ``start`` on, ``length`` of them or all."""
-        chunks = await _in_thread(lambda: self._store.read(key, start=start, length=length))
-        while chunk := await _in_thread(lambda: next(chunks, b"")):
-            yield chunk
+    async def read(self, key: str, start: int, length: int) -> bytes:
+        """The bytes ``[start, start + length)`` of the object. A download is many of these calls:
+        it goes at its client's pace, and outlives this actor."""
+        return await _in_thread(lambda: b"".join(self._store.read(key, start=start, length=length)))
 
     async def delete(self, key: str) -> None:
         await _in_thread(lambda: self._store.delete(key))
@@ -136,6 +138,9 @@ class Uploader:
                 health = ComponentHealth(ok=True)
             except StorageError as error:
                 health = ComponentHealth(ok=False, message=error.message)
+            except Exception:
+                logger.exception("checking the object store failed")
+                health = ComponentHealth(ok=False, message="The check failed; see the log.")
             if health != self._health:
                 if not health.ok:
                     logger.error("the object store cannot be used: %s", health.message)

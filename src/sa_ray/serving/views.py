@@ -1,11 +1,15 @@
 """A stored job as its client sees it."""
 
+import logging
 from datetime import UTC, datetime
 
 from sa_ray.config import Settings
 from sa_ray.contracts import Job, JobTimings, JobView
+from sa_ray.errors import StorageError
 from sa_ray.jobs import JobSnapshot
 from sa_ray.storage import ObjectStore
+
+logger = logging.getLogger(__name__)
 
 
 def status_url(base_url: str, job_id: str) -> str:
@@ -34,6 +38,8 @@ def job_view(
         created_at=_time(job.created_at),
         started_at=_time_or_none(job.started_at),
         completed_at=_time_or_none(job.completed_at),
+        priority=job.priority,
+        expires_at=_time_or_none(job.deadline),
         queue_position=snapshot.queue_position,
         progress=100.0 if job.status == "succeeded" else round(100 * job.progress, 1),
         attempts=job.attempts,
@@ -53,9 +59,14 @@ def job_view(
 
 
 def _download_url(job: Job, base_url: str, store: ObjectStore) -> str | None:
-    if job.result is None:
+    if job.result is None or job.result.object.backend != store.backend:
         return None
-    return store.url(job.result.object.key) or f"{base_url}/jobs/{job.id}/audio"
+    try:
+        return store.url(job.result.object.key) or f"{base_url}/jobs/{job.id}/audio"
+    except StorageError as error:
+        # The job can be read all the same; the audio route says what is wrong.
+        logger.warning("no URL for job %s: %s", job.id, error.message)
+        return None
 
 
 def _timings(job: Job) -> JobTimings:

@@ -3,59 +3,96 @@
 import base64
 import binascii
 import contextlib
-import re
+import hashlib
 import uuid
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request, Response
-from fastapi.responses import RedirectResponse, StreamingResponse
+from fastapi.responses import StreamingResponse
 
 from sa_ray.contracts import (
     FINAL_STATUSES,
-    JOB_ID_PATTERN,
-    MEDIA_TYPES,
-    GenerationRequest,
     Job,
     JobAccepted,
     JobPage,
+    JobRequest,
+    JobStatus,
     JobView,
 )
 from sa_ray.errors import (
     ConflictError,
+    IdempotencyConflictError,
     InvalidRequestError,
-    JobGoneError,
     JobNotFoundError,
-    JobNotReadyError,
     OverloadedError,
-    StorageError,
     UnavailableError,
 )
-from sa_ray.jobs import Cursor, JobSnapshot
-from sa_ray.serving.byte_range import ByteRange, RangeNotSatisfiableError, parse_range
+from sa_ray.jobs import Cursor, JobChange, JobOptions, JobSnapshot
+from sa_ray.serving.event_stream import MEDIA_TYPE as EVENT_STREAM
+from sa_ray.serving.event_stream import job_events
 from sa_ray.serving.http_errors import responses
+from sa_ray.serving.job_lookup import (
+    find_job,
+    is_job_id,
+    require_job_id,
+    require_same_store,
+)
 from sa_ray.serving.resolution import resolve
-from sa_ray.serving.routes.generation import AUDIO, BODY_ERRORS
+from sa_ray.serving.routes.generation import BODY_ERRORS
 from sa_ray.serving.services import Services, ServicesDep
 from sa_ray.serving.views import job_view, status_url
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 
-_JOB_ID = re.compile(JOB_ID_PATTERN)
-
 MAX_PAGE = 200
+
+MAX_WAIT_S = 120.0
+"""Longest long poll; what stands in front of the service cuts silent requests not much later."""
 
 
 @router.post(
     "",
     status_code=202,
-    responses=responses(*BODY_ERRORS, OverloadedError, UnavailableError),
+    responses={
+        200: {"model": JobAccepted, "description": "The job that this idempotency key made."},
+        **responses(*BODY_ERRORS, IdempotencyConflictError, OverloadedError, UnavailableError),
+    },
 )
 async def submit(
-    request: GenerationRequest, services: ServicesDep, http: Request, response: Response
+    request: JobRequest,
+    services: ServicesDep,
+    http: Request,
+    response: Response,
+    idempotency_key: Annotated[
+        str | None,
+        Header(
+            min_length=1,
+            max_length=255,
+            description="Repeating a request with its key returns the job it made, with "
+            "`Idempotent-Replayed: true`; the key lives as long as the job.",
+        ),
+    ] = None,
 ) -> JobAccepted:
     """Accept a job. Once this answers 202 the job is durable and will end, whatever happens."""
     resolved = resolve(request, services.settings)
-    snapshot: JobSnapshot = await services.jobs.call("submit", uuid.uuid4().hex, resolved)
+    if request.webhook_url and services.settings.webhook_secret is None:
+        raise InvalidRequestError(
+            "webhook_url cannot be used here: STABLE_AUDIO_WEBHOOK_SECRET is not set. Leave it "
+            "out and poll, or wait on /jobs/{id}/events.",
+            param="webhook_url",
+        )
+    options = JobOptions(
+        priority=request.priority,
+        expires_in=request.expires_in,
+        webhook_url=request.webhook_url,
+        idempotency_key=idempotency_key,
+        fingerprint=_fingerprint(request) if idempotency_key else None,
+    )
+    snapshot: JobSnapshot = await services.jobs.call("submit", uuid.uuid4().hex, resolved, options)
+    if snapshot.replayed:
+        response.status_code = 200
+        response.headers["Idempotent-Replayed"] = "true"
     url = status_url(_base_url(http), snapshot.job.id)
     response.headers["Location"] = url
     return JobAccepted(id=snapshot.job.id, status=snapshot.job.status, status_url=url)
@@ -69,10 +106,11 @@ async def list_jobs(
     cursor: Annotated[
         str | None, Query(max_length=200, description="`next_cursor` of the page before.")
     ] = None,
+    status: Annotated[JobStatus | None, Query(description="Only jobs of this status.")] = None,
 ) -> JobPage:
     """List jobs, newest first."""
     after = _decode_cursor(cursor) if cursor else None
-    found: list[JobSnapshot] = await services.jobs.call("page", limit + 1, after, None, None)
+    found: list[JobSnapshot] = await services.jobs.call("page", limit + 1, after, status, None)
     page = found[:limit]
     return JobPage(
         jobs=[_view(services, http, snapshot) for snapshot in page],
@@ -80,10 +118,54 @@ async def list_jobs(
     )
 
 
-@router.get("/{job_id}", responses=responses(JobNotFoundError, UnavailableError))
-async def get_job(job_id: str, services: ServicesDep, http: Request) -> JobView:
+@router.get(
+    "/{job_id}", responses=responses(JobNotFoundError, InvalidRequestError, UnavailableError)
+)
+async def get_job(
+    job_id: str,
+    services: ServicesDep,
+    http: Request,
+    wait: Annotated[
+        float,
+        Query(ge=0, le=MAX_WAIT_S, description="Seconds to wait for the job to end, at most."),
+    ] = 0,
+) -> JobView:
     """Status, progress and, once the job has succeeded, a download URL minted at this read."""
-    return _view(services, http, await _find(services, job_id))
+    snapshot = await find_job(services, job_id)
+    if wait and snapshot.job.status not in FINAL_STATUSES:
+        snapshot = await services.jobs.call("wait", job_id, wait, timeout_s=2 * MAX_WAIT_S)
+    return _view(services, http, snapshot)
+
+
+@router.get(
+    "/{job_id}/events",
+    response_class=StreamingResponse,
+    responses={
+        200: {
+            "description": "Events `queued`, `progress`, `succeeded`, `failed`, `cancelled`; the "
+            "data of each is the job.",
+            "content": {EVENT_STREAM: {"schema": {"type": "string"}}},
+        },
+        204: {"description": "The job has ended, and `Last-Event-ID` is its last event."},
+        **responses(JobNotFoundError, UnavailableError),
+    },
+)
+async def events(
+    job_id: str,
+    services: ServicesDep,
+    http: Request,
+    last_event_id: Annotated[str | None, Header(max_length=200)] = None,
+) -> Response:
+    """Follow a job as server-sent events until it has ended."""
+    require_job_id(job_id)
+    now: JobChange = await services.jobs.call("changes", job_id, None, 0)
+    if now.event_id == last_event_id and now.snapshot.job.status in FINAL_STATUSES:
+        return Response(status_code=204)
+    return StreamingResponse(
+        job_events(services.jobs, now, last_event_id, partial(_view, services, http)),
+        media_type=EVENT_STREAM,
+        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+    )
 
 
 @router.delete(
@@ -99,88 +181,17 @@ async def cancel_or_delete(job_id: str, services: ServicesDep, http: Request) ->
 
     A running job stops at its next step; until then it reads `cancel_requested: true`.
     """
-    snapshot = await _find(services, job_id)
+    snapshot = await find_job(services, job_id)
     if snapshot.job.status not in FINAL_STATUSES:
         # A conflict means that it ended in this moment: the view below says how.
         with contextlib.suppress(ConflictError):
             await services.jobs.call("cancel", job_id)
-        return _view(services, http, await _find(services, job_id))
+        return _view(services, http, await find_job(services, job_id))
     if snapshot.job.result:
+        require_same_store(snapshot.job.result, services)
         await services.uploader.call("delete", snapshot.job.result.object.key)
     await services.jobs.call("forget", job_id)
     return Response(status_code=204)
-
-
-@router.get(
-    "/{job_id}/audio",
-    response_class=StreamingResponse,
-    responses=AUDIO
-    | {
-        206: {"description": "The part asked for with `Range`."},
-        302: {"description": "The audio is in the object store, at `Location`."},
-        416: {"description": "The range lies outside the audio."},
-    }
-    | responses(JobNotFoundError, JobNotReadyError, JobGoneError, StorageError),
-)
-async def download(
-    job_id: str,
-    services: ServicesDep,
-    range_header: Annotated[str | None, Header(alias="Range")] = None,
-) -> Response:
-    """The audio of a job that has succeeded; a redirect if the store has an address of its own."""
-    job = (await _find(services, job_id)).job
-    if job.result is None:
-        raise _no_audio(job)
-    key = job.result.object.key
-    if url := services.store.url(key):
-        return RedirectResponse(url, status_code=302)
-    size: int | None = await services.uploader.call("size", key)
-    if size is None:
-        raise JobGoneError(f"The audio of job {job_id} is no longer in the store.")
-    headers = {
-        "Accept-Ranges": "bytes",
-        "Content-Disposition": f'attachment; filename="{job_id}.{job.request.format}"',
-        "ETag": f'"{job.result.object.sha256}"',
-        "X-Model": job.request.model,
-        "X-Engine": job.result.audio.engine,
-        "X-Seed": str(job.request.seed),
-        "X-Sample-Rate": str(job.result.audio.sample_rate),
-        "X-Audio-Duration": f"{job.result.audio.duration:.6f}",
-    }
-    try:
-        part = parse_range(range_header, size)
-    except RangeNotSatisfiableError:
-        return Response(status_code=416, headers={"Content-Range": f"bytes */{size}"})
-    if part:
-        headers["Content-Range"] = f"bytes {part.start}-{part.end - 1}/{size}"
-    whole = part or ByteRange(0, size)
-    headers["Content-Length"] = str(whole.length)
-    return StreamingResponse(
-        services.uploader.stream("read", key, whole.start, whole.length),
-        status_code=206 if part else 200,
-        media_type=MEDIA_TYPES[job.request.format],
-        headers=headers,
-    )
-
-
-async def _find(services: Services, job_id: str) -> JobSnapshot:
-    if not _JOB_ID.fullmatch(job_id):
-        raise JobNotFoundError("No such job: a job id is 32 lower-case hex digits.")
-    return await services.jobs.call("get", job_id)  # type: ignore[no-any-return]
-
-
-def _no_audio(job: Job) -> JobNotReadyError:
-    match job.status:
-        case "failed":
-            reason = job.error.message if job.error else "no reason was recorded"
-            return JobNotReadyError(f"Job {job.id} failed: {reason}")
-        case "cancelled":
-            return JobNotReadyError(f"Job {job.id} was cancelled.")
-        case status:
-            return JobNotReadyError(
-                f"Job {job.id} is {status}. Poll /jobs/{job.id} until it has succeeded.",
-                retry_after_s=1,
-            )
 
 
 def _view(services: Services, http: Request, snapshot: JobSnapshot) -> JobView:
@@ -190,6 +201,11 @@ def _view(services: Services, http: Request, snapshot: JobSnapshot) -> JobView:
         settings=services.settings,
         store=services.store,
     )
+
+
+def _fingerprint(request: JobRequest) -> str:
+    """Digest of what the client asked, before any choice (a seed) is made for it."""
+    return hashlib.sha256(request.model_dump_json().encode()).hexdigest()
 
 
 def _base_url(http: Request) -> str:
@@ -203,7 +219,7 @@ def _encode_cursor(job: Job) -> str:
 def _decode_cursor(text: str) -> Cursor:
     try:
         created_at, job_id = base64.urlsafe_b64decode(text.encode()).decode().split(" ")
-        if _JOB_ID.fullmatch(job_id):
+        if is_job_id(job_id):
             return Cursor(float(created_at), job_id)
     except (ValueError, binascii.Error):
         pass
