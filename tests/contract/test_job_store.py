@@ -462,7 +462,8 @@ def test_priority_goes_before_age_and_age_before_all(job_store: JobStore) -> Non
     much_later = lifecycle.new_job(
         "f" * 32, low.request, low.created_at + late, JobOptions(priority="high")
     )
-    insert(job_store, low, normal, high, much_later)
+    placed = [job_store.insert(each, max_queued=9) for each in (low, normal, high, much_later)]
+    assert placed == [1, 1, 1, 4]
     order = [high, normal, low, much_later]
     assert [job_store.position(each) for each in order] == [1, 2, 3, 4]
     assert job_store.queue("small-sfx", limit=3) == ids(order[:3])
@@ -480,6 +481,35 @@ def test_a_job_past_its_deadline_is_listed_and_not_claimed(job_store: JobStore) 
     assert ids(job_store.overdue(now=1099.0, limit=1)) == [with_options(2).id]
     assert ids(claim(job_store, now=1099.0)) == ids([with_options(0), job(3)])
     assert ids(job_store.overdue(now=9999.0, limit=10)) == ids([with_options(2), with_options(1)])
+
+
+def test_writes_that_meet_fail_and_succeed_each_for_itself(job_store: JobStore) -> None:
+    insert(job_store, job(1000))
+    start = threading.Barrier(12)
+
+    def write(number: int) -> object:
+        start.wait()
+        try:
+            match number % 3:
+                case 0:
+                    return job_store.insert(job(number), max_queued=10_000)
+                case 1:
+                    return job_store.insert(job(1000, prompt="other"), max_queued=10_000)
+                case _:
+                    return job_store.replace(lifecycle.cancel(job(number), 2000.0))
+        except ConflictError:
+            return "taken"
+
+    with ThreadPoolExecutor(12) as threads:
+        for _ in range(5):
+            outcomes = list(threads.map(write, range(12)))
+            assert [isinstance(outcome, int) for outcome in outcomes[0::3]] == [True] * 4
+            assert outcomes[1::3] == ["taken"] * 4
+            assert outcomes[2::3] == [False] * 4
+            for stored in job_store.page(limit=100):
+                if stored.id != job(1000).id:
+                    assert job_store.delete(stored)
+    assert job_store.page(limit=100) == [job(1000)]
 
 
 def test_an_idempotency_key_is_taken_once_and_lives_as_long_as_its_job(

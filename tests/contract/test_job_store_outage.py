@@ -88,8 +88,9 @@ def test_a_wrong_redis_password_is_a_lasting_error_that_does_not_repeat_it(
 
 
 def test_redis_without_memory_refuses_for_now(redis_db: RedisServer) -> None:
-    store = open_job_store(redis_db.url())
     with redis_db.client() as client:
+        client.flushall()
+        store = open_job_store(redis_db.url())
         client.config_set("maxmemory", "1")
         try:
             with pytest.raises(StorageError, match="OOM") as refused:

@@ -35,7 +35,11 @@ from sa_ray.jobs.wakeups import Wakeups, wait_for
 
 logger = logging.getLogger(__name__)
 
-STORE_THREADS = 8
+READ_THREADS = 8
+WRITE_THREADS = 16
+"""Apart, so that no read waits behind writes that wait for the disk. Writes that wait together
+are made durable together, by the store or its server."""
+
 REAP_BATCH = 256
 MIN_WAIT_S = 0.001
 """Between two looks at a job that is almost due: event loop and clock need not agree exactly."""
@@ -86,7 +90,8 @@ class JobCoordinator:
         self._job_ttl = job_ttl
         self._jitter = jitter
         self._ledger = JobLedger(store, clock=clock, lease_ttl=lease_ttl)
-        self._threads = ThreadPoolExecutor(STORE_THREADS, thread_name_prefix="job-store")
+        self._readers = ThreadPoolExecutor(READ_THREADS, thread_name_prefix="job-store-read")
+        self._writers = ThreadPoolExecutor(WRITE_THREADS, thread_name_prefix="job-store-write")
         self._progress = LiveProgress()
         self._work = Wakeups[VariantName]()
         self._ends = Wakeups[str]()
@@ -104,10 +109,10 @@ class JobCoordinator:
         The caller draws the id, so that repeating a call whose answer was lost adds nothing.
         """
         job = lifecycle.new_job(job_id, request, self._clock(), options)
-        return await self._in_thread(self._ledger.insert, job, self._max_queued, self._announcer())
+        return await self._write(self._ledger.insert, job, self._max_queued, self._announcer())
 
     async def get(self, job_id: str) -> JobSnapshot:
-        snapshot = await self._in_thread(self._ledger.snapshot, job_id)
+        snapshot = await self._read(self._ledger.snapshot, job_id)
         return replace(snapshot, job=self._progress.overlaid(snapshot.job))
 
     async def wait(self, job_id: str, timeout_s: float) -> JobSnapshot:
@@ -145,7 +150,7 @@ class JobCoordinator:
         variant: VariantName | None = None,
     ) -> list[JobSnapshot]:
         """Jobs newest first, strictly older than ``after``, without queue positions."""
-        jobs = await self._in_thread(
+        jobs = await self._read(
             self._store.page, limit=limit, after=after, status=status, variant=variant
         )
         return [JobSnapshot(self._progress.overlaid(job), None) for job in jobs]
@@ -157,7 +162,7 @@ class JobCoordinator:
 
     async def forget(self, job_id: str) -> None:
         """Delete the record of an ended job. Raises ``ConflictError`` if it has not ended."""
-        await self._in_thread(self._ledger.delete, job_id)
+        await self._write(self._ledger.delete, job_id)
         self._changes.notify(job_id)
 
     # For workers
@@ -172,13 +177,13 @@ class JobCoordinator:
         with self._work.listen(variant) as arrived:
             while True:
                 arrived.clear()
-                jobs = await self._in_thread(
+                jobs = await self._write(
                     self._ledger.claim, variant, worker, limit, self._announcer()
                 )
                 remaining = deadline - loop.time()
                 if jobs or remaining <= 0:
                     return jobs
-                due = await self._in_thread(self._store.next_due, variant)
+                due = await self._read(self._store.next_due, variant)
                 if due is not None:
                     remaining = min(remaining, max(due - self._clock(), MIN_WAIT_S))
                 await wait_for(arrived, remaining)
@@ -209,7 +214,7 @@ class JobCoordinator:
             self._progress.note(report.job_id, report.token, report.progress)
             self._changes.notify(report.job_id)
         now = self._clock()
-        renewed = await self._in_thread(
+        renewed = await self._write(
             self._store.renew,
             [(report.job_id, report.token) for report in reports],
             expires_at=now + self._lease_ttl,
@@ -255,7 +260,7 @@ class JobCoordinator:
     async def unclean_jobs(self, limit: int) -> list[Job]:
         """Jobs that ended without a result but may have left an object: delete the object (it
         may not exist), then say so with ``cleaned``."""
-        return await self._in_thread(self._store.unclean, now=self._clock(), limit=limit)
+        return await self._read(self._store.unclean, now=self._clock(), limit=limit)
 
     async def cleaned(self, job_id: str) -> Job:
         """The object is gone. The job may be listed once more later, in case a worker that had
@@ -265,14 +270,14 @@ class JobCoordinator:
     async def expired_jobs(self, limit: int) -> list[Job]:
         """Jobs that ended ``job_ttl`` seconds ago or earlier: delete the object, then ``forget``
         the job."""
-        return await self._in_thread(
+        return await self._read(
             self._store.ended, before=self._clock() - self._job_ttl, limit=limit
         )
 
     async def start_webhooks(self, limit: int) -> list[Job]:
         """Webhooks to call now, each for the attempt ``job.webhook.attempts`` and handed out
         once. Report the outcome; one that is not reported within a minute is tried again."""
-        return await self._in_thread(self._ledger.start_webhooks, limit)
+        return await self._write(self._ledger.start_webhooks, limit)
 
     async def webhook_delivered(self, job_id: str, attempt: int) -> Job:
         return await self._apply(
@@ -289,11 +294,11 @@ class JobCoordinator:
     # For operators
 
     async def counts(self) -> QueueCounts:
-        return await self._in_thread(self._store.counts)
+        return await self._read(self._store.counts)
 
     async def check(self) -> None:
         """Raise ``StorageError`` if the store cannot be written now."""
-        await self._in_thread(self._store.check)
+        await self._write(self._store.check)
 
     async def run_reaper(self, interval_s: float = 1.0) -> None:
         """Every ``interval_s`` seconds, take back the jobs whose lease has run out, and end the
@@ -306,9 +311,9 @@ class JobCoordinator:
         while True:
             now = self._clock()
             try:
-                waiting = await self._in_thread(self._store.overdue, now=now, limit=REAP_BATCH)
+                waiting = await self._read(self._store.overdue, now=now, limit=REAP_BATCH)
                 await self._end_overdue(waiting)
-                silent = await self._in_thread(self._store.expired, now=now, limit=REAP_BATCH)
+                silent = await self._read(self._store.expired, now=now, limit=REAP_BATCH)
                 if now >= hold_off_until:
                     await self._expire(silent)
             except StorageError as error:
@@ -321,7 +326,8 @@ class JobCoordinator:
     async def close(self) -> None:
         """Finish the store calls under way and close the store."""
         await self._queues.close()
-        await asyncio.to_thread(self._threads.shutdown)
+        for threads in (self._writers, self._readers):
+            await asyncio.to_thread(threads.shutdown)
         self._store.close()
 
     async def _end_overdue(self, waiting: Iterable[Job]) -> None:
@@ -350,7 +356,7 @@ class JobCoordinator:
         return self._queues.watch(job.request.model, job.id, snapshot.queue_position)
 
     async def _read_queue(self, variant: VariantName) -> list[str]:
-        return await self._in_thread(self._store.queue, variant, limit=self._max_queued)
+        return await self._read(self._store.queue, variant, limit=self._max_queued)
 
     def _announcer(self) -> Announce:
         # The thread that made a change durable announces it, so that waiters hear of it even if
@@ -370,8 +376,12 @@ class JobCoordinator:
             self._ends.notify(job.id)
 
     async def _apply(self, job_id: str, transition: Transition) -> Job:
-        return await self._in_thread(self._ledger.apply, job_id, transition, self._announcer())
+        return await self._write(self._ledger.apply, job_id, transition, self._announcer())
 
-    async def _in_thread(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    async def _read(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, partial(function, *args, **kwargs))
+        return await loop.run_in_executor(self._readers, partial(function, *args, **kwargs))
+
+    async def _write(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._writers, partial(function, *args, **kwargs))

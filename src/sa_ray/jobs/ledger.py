@@ -48,11 +48,9 @@ class JobLedger:
         Raises ``QueueFullError``, or ``IdempotencyConflictError`` if the key came with another
         fingerprint.
         """
-        # Looked up first: once the job is stored, nothing may fail any more.
-        ahead = self._store.position(job)
         for _ in range(MAX_ROUNDS):
             try:
-                self._store.insert(job, max_queued=max_queued)
+                position = self._store.insert(job, max_queued=max_queued)
             except (ConflictError, QueueFullError) as refused:
                 # A repeat may itself have filled the queue the first time.
                 existing = self._existing(job)
@@ -63,7 +61,7 @@ class JobLedger:
                     raise
                 continue  # the job that held the key was deleted in between
             announce(job)
-            return JobSnapshot(job, ahead + 1)
+            return JobSnapshot(job, position)
         raise _busy(job.id)
 
     def snapshot(self, job_id: str) -> JobSnapshot:

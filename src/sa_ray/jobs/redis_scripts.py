@@ -78,6 +78,15 @@ local function replace(id, c, body)
   return 1
 end
 
+local function position(variant, order, id)
+  local queue = key('queue:' .. variant)
+  local place = call('ZCOUNT', queue, '-inf', '(' .. order)
+  for _, equal in ipairs(call('ZRANGEBYSCORE', queue, order, order)) do
+    if equal <= id then place = place + 1 end
+  end
+  return place
+end
+
 local function stored(ids)
   local rows = {}
   for _, id in ipairs(ids) do
@@ -93,14 +102,14 @@ INSERT = (
     + """
 local c, body, max_queued = cjson.decode(ARGV[1]), ARGV[2], tonumber(ARGV[3])
 local held = call('HGET', key('job:' .. c.id), 'body')
-if held == body then return 'stored' end
+if held == body then return position(c.variant, c.queue_order, c.id) end
 if held then return 'taken' end
 if call('ZCARD', key('age:queued')) >= max_queued then return 'full' end
 if c.idempotency_key then
   if call('HSETNX', key('key'), c.idempotency_key, c.id) == 0 then return 'taken' end
 end
 write(c.id, c, body)
-return 'stored'
+return position(c.variant, c.queue_order, c.id)
 """
 )
 
@@ -196,12 +205,7 @@ return stored(call('ZRANGEBYSCORE', key(ARGV[1]), '-inf', ARGV[2], 'LIMIT', 0, A
 POSITION = (
     _PRELUDE
     + """
-local queue, order, id = key('queue:' .. ARGV[1]), ARGV[2], ARGV[3]
-local position = call('ZCOUNT', queue, '-inf', '(' .. order)
-for _, equal in ipairs(call('ZRANGEBYSCORE', queue, order, order)) do
-  if equal <= id then position = position + 1 end
-end
-return position
+return position(ARGV[1], ARGV[2], ARGV[3])
 """
 )
 

@@ -1,14 +1,13 @@
 """Jobs in a SQL database: SQLite by default, PostgreSQL by URL."""
 
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Sequence
 from typing import Any, cast, get_args
 
 from sqlalchemy import (
     Column,
     ColumnElement,
     Connection,
+    Select,
     and_,
     bindparam,
     case,
@@ -31,6 +30,7 @@ from sa_ray.jobs.lifecycle import queue_order
 from sa_ray.jobs.port import Cursor, QueueCounts, queue_full
 from sa_ray.jobs.sql_engine import create_job_engine, reading, transaction
 from sa_ray.jobs.sql_schema import JOBS, SCHEMA_VERSION, migrate
+from sa_ray.jobs.sql_writing import GroupedWrites, SingleWrites, Writes
 
 UNSEEN_INSERTS = 200
 """More inserts than PostgreSQL transactions that can be under way at once (its connection limit
@@ -51,25 +51,23 @@ class SqlJobStore:
     def __init__(self, url: str) -> None:
         self._writer = create_job_engine(url)
         self._reader = reading(self._writer)
-        # SQLite has one writer at a time, and those who wait for it sleep in growing steps
-        # instead of queueing; within a process a lock is faster and fair.
-        self._turn: AbstractContextManager[Any] = (
-            threading.Lock() if self._writer.dialect.name == "sqlite" else nullcontext()
-        )
+        is_sqlite = self._writer.dialect.name == "sqlite"
+        self._writes: Writes = (GroupedWrites if is_sqlite else SingleWrites)(self._writer)
         try:
-            with self._writing() as connection:
-                migrate(connection)
+            self._writes.run(migrate)
         except BaseException:
             self.close()
             raise
 
     def check(self) -> None:
-        with self._writing() as connection:
-            connection.execute(update(SCHEMA_VERSION).values(version=SCHEMA_VERSION.c.version))
+        touch = update(SCHEMA_VERSION).values(version=SCHEMA_VERSION.c.version)
+        self._writes.run(lambda connection: connection.execute(touch))
 
-    def insert(self, job: Job, *, max_queued: int) -> None:
+    def insert(self, job: Job, *, max_queued: int) -> int:
         queued = select(func.count()).select_from(JOBS).where(JOBS.c.status == "queued")
-        with self._writing() as connection:
+        place = _position(job)
+
+        def write(connection: Connection) -> int:
             waiting = connection.execute(queued).scalar_one()
             if waiting + UNSEEN_INSERTS >= max_queued:
                 # Others may be inserting: where it matters, one at a time.
@@ -83,6 +81,9 @@ class SqlJobStore:
                 raise ConflictError(
                     f"Job {job.id} or its idempotency key exists already."
                 ) from None
+            return connection.execute(place).scalar_one()
+
+        return self._writes.run(write)
 
     def get(self, job_id: str) -> Job | None:
         with transaction(self._reader) as connection:
@@ -104,13 +105,13 @@ class SqlJobStore:
                 (renewed, JOBS.c.lease_expires_at), else_=literal(job.lease.expires_at)
             )
         previous = and_(JOBS.c.id == job.id, JOBS.c.version == job.version - 1)
-        with self._writing() as connection:
-            return connection.execute(update(JOBS).where(previous).values(values)).rowcount == 1
+        change = update(JOBS).where(previous).values(values)
+        return self._writes.run(lambda connection: connection.execute(change).rowcount == 1)
 
     def delete(self, job: Job) -> bool:
         current = and_(JOBS.c.id == job.id, JOBS.c.version == job.version)
-        with self._writing() as connection:
-            return connection.execute(delete(JOBS).where(current)).rowcount == 1
+        removal = delete(JOBS).where(current)
+        return self._writes.run(lambda connection: connection.execute(removal).rowcount == 1)
 
     def claim(
         self, variant: VariantName, *, now: float, limit: int, take: Callable[[Job], Job]
@@ -123,13 +124,16 @@ class SqlJobStore:
             .limit(limit)
             .with_for_update(skip_locked=True)
         )
-        with self._writing() as connection:
+
+        def write(connection: Connection) -> list[Job]:
             taken = [take(stored_job(*row)) for row in connection.execute(due)]
             if taken:
                 connection.execute(
                     _UPDATE_LOCKED, [columns(job) | {"_id": job.id} for job in taken]
                 )
-        return taken
+            return taken
+
+        return self._writes.run(write)
 
     def renew(self, leases: Sequence[tuple[str, int]], *, expires_at: float) -> list[Job]:
         if not leases:
@@ -142,8 +146,9 @@ class SqlJobStore:
             .values(lease_expires_at=expires_at)
             .returning(*_STORED)
         )
-        with self._writing() as connection:
-            return [stored_job(*row) for row in connection.execute(extend)]
+        return self._writes.run(
+            lambda connection: [stored_job(*row) for row in connection.execute(extend)]
+        )
 
     def expired(self, *, now: float, limit: int) -> list[Job]:
         return self._reached(JOBS.c.lease_expires_at, now, limit)
@@ -161,10 +166,8 @@ class SqlJobStore:
         return self._reached(JOBS.c.webhook_at, now, limit)
 
     def position(self, job: Job) -> int:
-        ahead = _place <= tuple_(literal(queue_order(job)), literal(job.id))
-        count = select(func.count()).select_from(JOBS).where(_queued(job.request.model), ahead)
         with transaction(self._reader) as connection:
-            return connection.execute(count).scalar_one()
+            return connection.execute(_position(job)).scalar_one()
 
     def queue(self, variant: VariantName, *, limit: int) -> list[str]:
         in_order = (
@@ -218,11 +221,6 @@ class SqlJobStore:
     def close(self) -> None:
         self._writer.dispose()
 
-    @contextmanager
-    def _writing(self) -> Iterator[Connection]:
-        with self._turn, transaction(self._writer) as connection:
-            yield connection
-
     def _reached(self, column: Column[Any], time: float, limit: int) -> list[Job]:
         return self._jobs(select(*_STORED).where(column <= time).order_by(column).limit(limit))
 
@@ -237,6 +235,11 @@ _UPDATE_LOCKED = (
     .where(JOBS.c.id == bindparam("_id"))
     .values({column: bindparam(column.name) for column in JOBS.c if not column.primary_key})
 )
+
+
+def _position(job: Job) -> Select[int]:
+    ahead = _place <= tuple_(literal(queue_order(job)), literal(job.id))
+    return select(func.count()).select_from(JOBS).where(_queued(job.request.model), ahead)
 
 
 def _queued(variant: VariantName) -> ColumnElement[bool]:

@@ -22,8 +22,8 @@ SQLITE_BUSY_TIMEOUT_S = 10
 
 POSTGRESQL_CONNECT_TIMEOUT_S = 5
 
-POSTGRESQL_CONNECTIONS = 10
-"""Kept open per process: a little more than the coordinator has threads."""
+POSTGRESQL_CONNECTIONS = 24
+"""Kept open per process, at most: as many as the coordinator has threads."""
 
 _LASTING_SQLITE_ERRORS = (
     sqlite3.SQLITE_CANTOPEN,
@@ -66,7 +66,7 @@ def create_job_engine(url: str) -> Engine:
 
 
 def reading(engine: Engine) -> Engine:
-    """The same engine for transactions that only read, and so wait for no writer."""
+    """The same engine for single statements that only read, and so wait for no writer."""
     return engine.execution_options(**{_READ_ONLY: True})
 
 
@@ -130,7 +130,9 @@ def _switch_to_wal(connection: sqlite3.Connection) -> None:
 def _begin_sqlite(connection: Connection) -> None:
     # A deferred transaction that turns to writing fails at once if another wrote meanwhile.
     read_only = connection.get_execution_options().get(_READ_ONLY, False)
-    connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+    # A read is one statement, and so a transaction already.
+    if not read_only:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 def _create_postgresql_engine(url: URL) -> Engine:
@@ -146,6 +148,7 @@ def _create_postgresql_engine(url: URL) -> Engine:
         url.set(drivername="postgresql+psycopg"),
         pool_pre_ping=True,
         pool_size=POSTGRESQL_CONNECTIONS,
+        max_overflow=0,
     )
 
 
