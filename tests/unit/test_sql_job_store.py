@@ -3,12 +3,14 @@
 import sqlite3
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from sqlalchemy import Connection, create_engine
 
-from sa_ray.contracts import ResolvedRequest
+from sa_ray.contracts import Job, ResolvedRequest
 from sa_ray.errors import ConfigurationError, StorageError
 from sa_ray.jobs import lifecycle, open_job_store
 from sa_ray.jobs.sql import SqlJobStore
@@ -188,3 +190,29 @@ def test_two_processes_may_create_the_same_file_at_once(tmp_path: Path) -> None:
     for opener in openers:
         opener.communicate(timeout=30)
         assert opener.returncode == 0
+
+
+def test_writes_that_wait_together_fail_together_and_leave_nothing(tmp_path: Path) -> None:
+    store = open_job_store(url_of(tmp_path / "jobs.db", "?timeout=0.05"))
+    jobs = [lifecycle.new_job(f"{number:032x}", REQUEST, 1000.0) for number in range(12)]
+    start = threading.Barrier(len(jobs))
+
+    def insert(job: Job) -> str:
+        start.wait()
+        try:
+            store.insert(job, max_queued=100)
+        except StorageError as error:
+            return error.message
+        return "stored"
+
+    other = sqlite3.connect(tmp_path / "jobs.db", isolation_level=None)
+    with ThreadPoolExecutor(len(jobs)) as threads:
+        other.execute("BEGIN IMMEDIATE")
+        refused = list(threads.map(insert, jobs))
+        assert all("locked" in outcome for outcome in refused)
+        other.execute("ROLLBACK")
+        assert store.page(limit=100) == []
+        assert list(threads.map(insert, jobs)) == ["stored"] * len(jobs)
+    assert len(store.page(limit=100)) == len(jobs)
+    other.close()
+    store.close()
