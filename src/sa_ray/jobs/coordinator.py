@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -24,13 +24,13 @@ from sa_ray.contracts import (
     ResolvedRequest,
     VariantName,
 )
-from sa_ray.errors import ConflictError, JobNotFoundError, StorageError
 from sa_ray.jobs import lifecycle, webhook_schedule
 from sa_ray.jobs.changes import REFRESH_PERIOD_S, JobChange, QueueWatch, change_of
 from sa_ray.jobs.ledger import Announce, JobLedger, JobSnapshot, Transition
 from sa_ray.jobs.lifecycle import JobOptions
 from sa_ray.jobs.port import Cursor, JobStore, QueueCounts
 from sa_ray.jobs.progress import LiveProgress
+from sa_ray.jobs.reaper import Reaper
 from sa_ray.jobs.wakeups import Wakeups, wait_for
 
 logger = logging.getLogger(__name__)
@@ -302,25 +302,16 @@ class JobCoordinator:
 
     async def run_reaper(self, interval_s: float = 1.0) -> None:
         """Every ``interval_s`` seconds, take back the jobs whose lease has run out, and end the
-        queued ones whose deadline has passed. Never ends.
-
-        After a start, and after an outage of the store, it holds off for half a lease: workers
-        that lived through it could not renew, and get their chance first.
-        """
-        hold_off_until = self._clock() + self._lease_ttl / 2
+        queued ones whose deadline has passed. Never ends."""
+        reaper = Reaper(
+            overdue=lambda now: self._read(self._store.overdue, now=now, limit=REAP_BATCH),
+            expired=lambda now: self._read(self._store.expired, now=now, limit=REAP_BATCH),
+            apply=self._apply,
+            clock=self._clock,
+            lease_ttl=self._lease_ttl,
+        )
         while True:
-            now = self._clock()
-            try:
-                waiting = await self._read(self._store.overdue, now=now, limit=REAP_BATCH)
-                await self._end_overdue(waiting)
-                silent = await self._read(self._store.expired, now=now, limit=REAP_BATCH)
-                if now >= hold_off_until:
-                    await self._expire(silent)
-            except StorageError as error:
-                hold_off_until = self._clock() + self._lease_ttl / 2
-                logger.warning("Cannot take back expired leases now: %s", error.message)
-            except Exception:  # a job that cannot be read must not cost the others their reaper
-                logger.exception("Taking back expired leases failed")
+            await reaper.round()
             await asyncio.sleep(interval_s)
 
     async def close(self) -> None:
@@ -329,25 +320,6 @@ class JobCoordinator:
         for threads in (self._writers, self._readers):
             await asyncio.to_thread(threads.shutdown)
         self._store.close()
-
-    async def _end_overdue(self, waiting: Iterable[Job]) -> None:
-        for late in waiting:
-            with contextlib.suppress(ConflictError, JobNotFoundError):  # it was just leased
-                await self._apply(late.id, lifecycle.overdue)
-
-    async def _expire(self, silent: Iterable[Job]) -> None:
-        for stale in silent:
-            try:
-                job = await self._apply(stale.id, lifecycle.expire)
-            except (ConflictError, JobNotFoundError):
-                continue  # it was renewed or ended meanwhile
-            logger.warning(
-                "Lease %d of job %s ran out in attempt %d: the job is %s",
-                stale.token,
-                stale.id,
-                stale.attempts,
-                job.status,
-            )
 
     def _watching_queue(self, snapshot: JobSnapshot) -> contextlib.AbstractContextManager[None]:
         if snapshot.queue_position is None:
