@@ -1,0 +1,86 @@
+"""The coordinator over every store: what must hold whichever keeps the jobs."""
+
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncIterator
+
+import pytest
+
+from sa_ray.contracts import JobError, ResolvedRequest
+from sa_ray.errors import IdempotencyConflictError
+from sa_ray.jobs import JobCoordinator, JobOptions, LeaseReport, open_job_store
+
+REQUEST = ResolvedRequest(
+    model="small-sfx", prompt="rain", duration=1.0, steps=8, cfg_scale=1.0, seed=7
+)
+KEYED = JobOptions(idempotency_key="key", fingerprint="a", webhook_url="https://example.org/")
+LONG = 60.0
+
+
+@pytest.fixture
+async def coordinators(store_url: str) -> AsyncIterator[list[JobCoordinator]]:
+    """Two at once on one store, as while one replaces the other."""
+    both = [
+        JobCoordinator(open_job_store(store_url), clock=time.time, max_queued=1000, job_ttl=0.001)
+        for _ in range(2)
+    ]
+    yield both
+    for one in both:
+        await one.close()
+
+
+async def test_submits_with_one_key_make_one_job_whoever_takes_them(
+    coordinators: list[JobCoordinator],
+) -> None:
+    snapshots = await asyncio.gather(
+        *(one.submit(uuid.uuid4().hex, REQUEST, KEYED) for one in coordinators for _ in range(10))
+    )
+    assert len({snapshot.job.id for snapshot in snapshots}) == 1
+    assert [snapshot.replayed for snapshot in snapshots].count(False) == 1
+    with pytest.raises(IdempotencyConflictError):
+        await coordinators[0].submit(
+            uuid.uuid4().hex, REQUEST, JobOptions(idempotency_key="key", fingerprint="b")
+        )
+
+
+async def test_a_job_is_carried_from_submit_to_removal(coordinators: list[JobCoordinator]) -> None:
+    one, other = coordinators
+    job_id = (await one.submit(uuid.uuid4().hex, REQUEST, KEYED)).job.id
+    waiting = asyncio.create_task(one.wait(job_id, LONG))
+    [job] = await other.lease("small-sfx", "w1", 5, LONG)
+    assert job.id == job_id
+    assert await one.renew("w1", [LeaseReport(job_id, 1, 0.5)]) == ["held"]
+    await one.fail(job_id, job.token, JobError(code="generation_failed", message="no"))
+    ended = (await waiting).job
+    assert ended.status == "failed"
+    [unclean] = await other.unclean_jobs(10)
+    assert unclean == ended
+    await other.cleaned(job_id)
+    assert await one.unclean_jobs(10) == []
+    started = await asyncio.gather(*(each.start_webhooks(10) for each in (one, other, one)))
+    assert [job.id for jobs in started for job in jobs] == [job_id]
+    await one.webhook_delivered(job_id, 1)
+    assert [expired.id for expired in await other.expired_jobs(10)] == [job_id]
+    await one.forget(job_id)
+    assert await one.expired_jobs(10) == []
+    assert not (await one.submit(uuid.uuid4().hex, REQUEST, KEYED)).replayed
+
+
+async def test_many_submits_at_once_are_leased_once_each(
+    coordinators: list[JobCoordinator],
+) -> None:
+    ids = [uuid.uuid4().hex for _ in range(60)]
+    submitted = asyncio.gather(
+        *(coordinators[number % 2].submit(job_id, REQUEST) for number, job_id in enumerate(ids))
+    )
+    leased: list[str] = []
+
+    async def work(coordinator: JobCoordinator) -> None:
+        while len(leased) < len(ids):
+            jobs = await coordinator.lease("small-sfx", "w1", 7, 0.05)
+            leased.extend(job.id for job in jobs)
+
+    async with asyncio.timeout(LONG):
+        await asyncio.gather(submitted, *(work(each) for each in coordinators))
+    assert sorted(leased) == sorted(ids)
