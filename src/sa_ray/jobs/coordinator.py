@@ -199,7 +199,7 @@ class JobCoordinator:
         with self._work.listen(variant) as arrived:
             while (remaining := deadline - loop.time()) > 0:
                 arrived.clear()
-                due = await self._in_thread(self._store.next_due, variant)
+                due = await self._read(self._store.next_due, variant)
                 if due is not None:
                     until_due = due - self._clock()
                     if until_due <= 0:
