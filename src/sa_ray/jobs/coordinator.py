@@ -35,7 +35,7 @@ from sa_ray.jobs.wakeups import Wakeups, wait_for
 
 logger = logging.getLogger(__name__)
 
-READ_THREADS = 8
+READ_THREADS = 4
 WRITE_THREADS = 16
 """Apart, so that no read waits behind writes that wait for the disk. Writes that wait together
 are made durable together, by the store or its server."""
