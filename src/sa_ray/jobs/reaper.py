@@ -56,6 +56,8 @@ class Reaper:
         except StorageError as error:
             self._hold_off()
             logger.warning("Cannot take back expired leases now: %s", error.message)
+        except Exception:  # a job that cannot be read must not cost the others their reaper
+            logger.exception("Taking back expired leases failed")
 
     def _hold_off(self) -> None:
         self._held_off_until = self._clock() + self._lease_ttl / 2
