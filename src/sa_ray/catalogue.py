@@ -15,6 +15,10 @@ class VariantSpec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    revision: str = Field(
+        pattern=r"^[0-9a-f]{40}$",
+        description="Commit of the Hugging Face repository whose weights are loaded.",
+    )
     max_duration: float = Field(gt=0, description="Longest clip the model makes, seconds.")
     gpu: float = Field(gt=0, description="GPUs (or fraction of one) for a replica.")
     cpu: float = Field(ge=0, description="CPUs for a replica.")
@@ -36,14 +40,17 @@ class VariantSpec(BaseModel):
 CATALOGUE: Final = MappingProxyType[VariantName, VariantSpec](
     {
         "small-sfx": VariantSpec(
+            revision="ae12755283df9d62ca39a9b050a39a0b607b8c20",
             max_duration=120, gpu=0.25, cpu=0.5, max_replicas=4,
             max_batch_rows=8, max_batch_seconds=480, grace_seconds=60,
         ),
         "small-music": VariantSpec(
+            revision="0fef1392cd842149a2b6d445e181c97608faac06",
             max_duration=120, gpu=0.25, cpu=0.5, max_replicas=4,
             max_batch_rows=8, max_batch_seconds=480, grace_seconds=60,
         ),
         "medium": VariantSpec(
+            revision="27b5a21b791b1b033d193a9e1e3ce78493f102f9",
             max_duration=380, gpu=1.0, cpu=0.5, max_replicas=2,
             max_batch_rows=4, max_batch_seconds=760, grace_seconds=180,
         ),

@@ -1,13 +1,14 @@
 """Engines turn resolved requests into audio. ``load_engine`` picks one; nothing else does."""
 
 from sa_ray.engines.loading import INSTALL_HINT, load_engine, resolve_engine_name
-from sa_ray.engines.port import BatchOutcome, Cancelled, Engine, Generated
+from sa_ray.engines.port import BatchOutcome, Cancelled, Engine, EngineOptions, Generated
 
 __all__ = [
     "INSTALL_HINT",
     "BatchOutcome",
     "Cancelled",
     "Engine",
+    "EngineOptions",
     "Generated",
     "load_engine",
     "resolve_engine_name",

@@ -4,7 +4,7 @@ from importlib.util import find_spec
 from typing import Literal
 
 from sa_ray.contracts import EngineName, VariantName
-from sa_ray.engines.port import Engine
+from sa_ray.engines.port import Engine, EngineOptions
 from sa_ray.engines.procedural import ProceduralEngine
 from sa_ray.errors import ConfigurationError
 
@@ -30,8 +30,21 @@ def resolve_engine_name(setting: Literal["auto"] | EngineName) -> EngineName:
     return setting
 
 
-def load_engine(name: EngineName, variant: VariantName) -> Engine:
-    """Load ``variant`` into memory with the engine ``name``; slow for a real model."""
+def load_engine(
+    name: EngineName, variant: VariantName, options: EngineOptions | None = None
+) -> Engine:
+    """Load ``variant`` into memory with the engine ``name``; slow for a real model.
+
+    Raises ``ConfigurationError`` (an operator must change something) or ``UnavailableError``
+    (weights out of reach, self-test failed) with what to do about it.
+    """
     if name == "procedural":
         return ProceduralEngine(variant)
-    raise ConfigurationError(f"The engine {name!r} cannot be loaded here: {INSTALL_HINT}.")
+    try:
+        # Here, since importing it takes seconds, and most processes never load a model.
+        from sa_ray.engines.stable_audio import load
+    except ImportError as error:
+        raise ConfigurationError(
+            f"The engine {name!r} cannot be loaded here ({error}): {INSTALL_HINT}."
+        ) from error
+    return load(variant, options or EngineOptions())

@@ -1,8 +1,9 @@
 """The engine port: what a variant replica asks of whatever makes the sound."""
 
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +32,23 @@ class Cancelled:
 
 
 BatchOutcome = Generated | Cancelled | GenerationError
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOptions:
+    """How to load a model; an engine that loads none ignores it."""
+
+    device: Literal["auto", "cuda", "mps", "cpu"] = "auto"
+    half: bool = True
+    """fp16 on CUDA; no effect elsewhere."""
+    hf_token: str | None = field(default=None, repr=False)
+    """Hugging Face token for gated weights; None: what ``huggingface_hub`` finds by itself."""
+    weights_dir: Path | None = None
+    """Folder with one folder for each variant; None: the Hugging Face Hub and its cache."""
+    gpu_fraction: float | None = None
+    """Share in (0, 1] of the GPU's memory that this process may take; None: no bound."""
+    max_batch_rows: int = 8
+    """The largest batch to expect: what warm-up prepares for."""
 
 
 class Engine(Protocol):

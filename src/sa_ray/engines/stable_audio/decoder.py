@@ -1,0 +1,134 @@
+"""From latents to audio: only the latents needed, in chunks, the same whatever the batch."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import torch
+from torch.nn import functional
+
+from sa_ray.engines.stable_audio.graphs import Graphs
+from sa_ray.engines.stable_audio.plan import DECODE_CHUNK, Chunk, decode_chunks
+
+LATENTS_AT_ONCE: Final = 1024
+"""Latents decoded in one go on a GPU, over all rows: bounds the decoder's memory."""
+
+GRAPH_LENGTHS: Final = (32, 64, 96, DECODE_CHUNK)
+"""Chunk lengths on a GPU, latents: few, so that each has its CUDA graph."""
+
+BOTTLENECK_NOISE: Final = 1e-3
+"""Relative noise that the package's bottleneck adds at inference (``models/bottleneck.py``)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """``latents``: float32 ``[channels, length]``, of which the first ``decoded`` are decoded."""
+
+    latents: Any
+    decoded: int
+    samples: int
+    whole: bool
+    """Decode in one piece, at the cost of memory."""
+
+
+class Decoder:
+    """Wraps the package's ``AutoencoderPretransform``.
+
+    The package's decoder adds noise, drawn anew for each call, to its input and its new tokens.
+    Here both noises are drawn once, from a fixed seed, and belong to the position in the clip: so
+    they are as the decoder was trained with, and a clip depends on its latents alone.
+    """
+
+    def __init__(self, pretransform: Any, graphs: Graphs, *, margin: int) -> None:
+        self._pretransform = pretransform
+        self._autoencoder = pretransform.model
+        self._graphs = graphs
+        self._margin = margin
+        parameter = next(pretransform.parameters())
+        self.dtype, self.device = parameter.dtype, parameter.device
+        generator = torch.Generator().manual_seed(0)
+        layers = self._autoencoder.decoder.layers
+        self._blocks = [layer for layer in layers if hasattr(layer, "mask_noise")]
+        self._token_noise = [
+            self._draw(generator, DECODE_CHUNK, block.output_seg_size, block.in_channels)
+            * block.mask_noise
+            for block in self._blocks
+        ]
+        bottleneck = self._autoencoder.bottleneck
+        channels = bottleneck.scaling_factor.shape[1]
+        noise = BOTTLENECK_NOISE if bottleneck.noise_regularize else 0.0
+        self._latent_noise = self._draw(generator, channels, DECODE_CHUNK) * noise
+        bottleneck.noise_regularize = False
+
+    def __call__(self, clips: Sequence[Clip]) -> list[Any]:
+        """Decode to float32 ``[2, samples]`` in [-1, 1] each, on the host."""
+        pieces: dict[int, list[tuple[int, Chunk]]] = defaultdict(list)
+        for index, clip in enumerate(clips):
+            size = clip.decoded if clip.whole else DECODE_CHUNK
+            for chunk in decode_chunks(clip.decoded, margin=self._margin, size=size):
+                pieces[self._length(chunk.stop - chunk.start)].append((index, chunk))
+        step = self._autoencoder.downsampling_ratio
+        pinned = self.device.type == "cuda"
+        audio = [
+            torch.zeros(2, clip.decoded * step, dtype=torch.float32, pin_memory=pinned)
+            for clip in clips
+        ]
+        for length, wanted in pieces.items():
+            at_once = max(1, LATENTS_AT_ONCE // length) if pinned else 1
+            for first in range(0, len(wanted), at_once):
+                group = wanted[first : first + at_once]
+                decoded = self._decode(clips, group, length, at_once if len(group) > 1 else 1)
+                for row, (index, chunk) in zip(decoded, group, strict=False):
+                    kept = row[
+                        :,
+                        (chunk.keep_start - chunk.start) * step : (chunk.keep_stop - chunk.start)
+                        * step,
+                    ]
+                    target = audio[index][:, chunk.keep_start * step : chunk.keep_stop * step]
+                    target.copy_(kept, non_blocking=True)
+        if pinned:
+            torch.cuda.current_stream().synchronize()
+        return [whole[:, : clip.samples] for whole, clip in zip(audio, clips, strict=True)]
+
+    def _length(self, latents: int) -> int:
+        if not self._graphs.enabled:
+            return latents
+        return next((length for length in GRAPH_LENGTHS if latents <= length), latents)
+
+    def _decode(
+        self, clips: Sequence[Clip], group: list[tuple[int, Chunk]], length: int, rows: int
+    ) -> Any:
+        latents, offsets = [], []
+        for index, chunk in group:
+            piece = clips[index].latents[:, chunk.start : chunk.start + length]
+            latents.append(functional.pad(piece, (0, length - piece.shape[-1])))
+            offsets.append(chunk.start)
+        stacked = torch.stack(latents).to(self.dtype)
+        positions = torch.tensor(offsets, device=self.device)[:, None]
+        positions = (positions + torch.arange(length, device=self.device)) % DECODE_CHUNK
+        padding = rows - len(group) if self._graphs.enabled else 0
+        stacked = functional.pad(stacked, (0, 0, 0, 0, 0, padding))
+        positions = functional.pad(positions, (0, 0, 0, padding))
+        return self._graphs.run("decode", self._forward, stacked, positions)
+
+    def _forward(self, latents: Any, positions: Any) -> Any:
+        latents = latents * self._pretransform.scale
+        bottleneck = self._autoencoder.bottleneck
+        noise = self._latent_noise[:, positions].transpose(0, 1)
+        if hasattr(bottleneck, "running_std"):
+            noise = noise * bottleneck.running_std
+        x = bottleneck.decode(latents) + noise
+        noises = iter(self._token_noise)
+        for layer in self._autoencoder.decoder.layers:
+            if layer in self._blocks:
+                x = layer(x, override_new_tokens=next(noises)[positions].flatten(1, 2))
+            else:
+                x = layer(x)
+        audio = self._autoencoder.pretransform.decode(x)
+        if self._autoencoder.soft_clip:
+            audio = torch.tanh(audio)
+        return audio.float().clamp(-1, 1)
+
+    def _draw(self, generator: Any, *shape: int) -> Any:
+        return torch.randn(*shape, generator=generator).to(self.device, self.dtype)

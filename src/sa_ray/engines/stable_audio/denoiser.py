@@ -1,0 +1,156 @@
+"""The diffusion transformer, with true padding masks and without work repeated at every step."""
+
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+from sa_ray.engines.stable_audio.graphs import Graphs
+from sa_ray.engines.stable_audio.plan import rows_padded
+
+
+@dataclass(frozen=True, slots=True)
+class Conditioning:
+    """What the rows of a batch are steered by.
+
+    ``context_kv``: the context's keys and values for each layer, ``[layers, rows, tokens, 2 or 3
+    times the width]``. ``embedding``: ``[rows, 768]``. With guidance both hold the rows, then the
+    rows again for their negative side. ``scale``: float32 ``[rows]``, or None without guidance.
+    """
+
+    context_kv: Any
+    embedding: Any
+    scale: Any
+
+    @property
+    def sides(self) -> int:
+        return 1 if self.scale is None else 2
+
+    def select(self, rows: Any) -> "Conditioning":
+        """Keep ``rows`` (indices) only."""
+        both = rows if self.scale is None else torch.cat([rows, rows + len(self.scale)])
+        return replace(
+            self,
+            context_kv=self.context_kv[:, both],
+            embedding=self.embedding[both],
+            scale=None if self.scale is None else self.scale[rows],
+        )
+
+
+class _BoundProjection:
+    """Stands in for a layer's context projection, whose input is the same at every step."""
+
+    def __init__(self, linear: Any) -> None:
+        self.project = linear.forward
+        self.bound: Any = None
+        linear.forward = self
+
+    def __call__(self, context: Any) -> Any:
+        return self.bound
+
+
+class Denoiser:
+    """Wraps the package's ``DiTWrapper``; latents are ``[rows, channels, length]``, float32.
+
+    The wrapper is changed in place: self-attention leaves padding out of the softmax (the package
+    only zeroes its values, unless flash-attn is installed), the context's keys and values are
+    projected once a batch, and so is the local conditioning, which is silence for every row.
+    """
+
+    def __init__(self, wrapper: Any, graphs: Graphs, *, max_rows: int) -> None:
+        self._wrapper = wrapper
+        self._graphs = graphs
+        self._max_rows = max_rows
+        self.transformer = wrapper.model.transformer
+        parameter = next(wrapper.parameters())
+        self.dtype, self.device = parameter.dtype, parameter.device
+        layers = self.transformer.layers
+        self._projections = [_BoundProjection(layer.cross_attn.to_kv) for layer in layers]
+        self._local_channels = 0
+        self._padded: tuple[Conditioning, Any, Any] | None = None
+        for layer in layers:
+            layer.self_attn.apply_attn = _attend
+            if layer.to_local_embed is not None:
+                self._local_channels = layer.to_local_embed[0].in_features
+                _fix_silent_local(layer.to_local_embed)
+
+    def condition(self, context: Any, embedding: Any, scale: Any) -> Conditioning:
+        """Project what stays the same over the steps.
+
+        ``context``: ``[rows * sides, tokens, 768]``; the other two as in ``Conditioning``.
+        """
+        embedded = self._wrapper.model.to_cond_embed(context.to(self.dtype))
+        projected = [projection.project(embedded) for projection in self._projections]
+        return Conditioning(torch.stack(projected), embedding.to(self.dtype), scale)
+
+    def denoised(self, x: Any, t: Any, valid: Any, conditioning: Conditioning) -> Any:
+        """Return the model's guess of the clean latents behind ``x`` at noise levels ``t``.
+
+        ``t``: float32 ``[rows]`` in (0, 1]. ``valid``: bool ``[rows, length]``, False is padding.
+        """
+        sides = conditioning.sides
+        level = t[:, None, None]
+        velocity = self._velocity(
+            x.repeat(sides, 1, 1), t.repeat(sides), valid.repeat(sides, 1), conditioning
+        )
+        clean = x.repeat(sides, 1, 1) - level.repeat(sides, 1, 1) * velocity
+        if conditioning.scale is None:
+            return clean
+        positive, negative = clean.chunk(2)
+        # Adaptive projected guidance, as the package does by default: arXiv 2410.02416.
+        _, orthogonal = self._wrapper.model.apg_project(
+            positive - negative, positive, padding_mask=valid
+        )
+        return positive + (conditioning.scale[:, None, None] - 1) * orthogonal
+
+    def _velocity(self, x: Any, t: Any, valid: Any, conditioning: Conditioning) -> Any:
+        if not self._graphs.enabled:
+            return self._forward(x, t, valid, conditioning.context_kv, conditioning.embedding)
+        rows = len(x)
+        extra = rows_padded(rows, self._max_rows * conditioning.sides) - rows
+        if self._padded is None or self._padded[0] is not conditioning:
+            # Once a batch: the graph copies an input only if it is another tensor than last time.
+            context_kv = functional.pad(conditioning.context_kv, (0, 0, 0, 0, 0, extra))
+            embedding = functional.pad(conditioning.embedding, (0, 0, 0, extra))
+            self._padded = conditioning, context_kv, embedding
+        _, context_kv, embedding = self._padded
+        x = functional.pad(x, (0, 0, 0, 0, 0, extra))
+        t = functional.pad(t, (0, extra), value=1.0)
+        valid = functional.pad(valid, (0, 0, 0, extra), value=True)
+        inputs = x, t, valid, context_kv, embedding
+        return self._graphs.run("denoise", self._forward, *inputs)[:rows]
+
+    def _forward(self, x: Any, t: Any, valid: Any, context_kv: Any, embedding: Any) -> Any:
+        for projection, bound in zip(self._projections, context_kv, strict=True):
+            projection.bound = bound
+        unused_context = embedding[:, None]
+        velocity = self._wrapper(
+            x,
+            t,
+            cross_attn_cond=unused_context,
+            global_cond=embedding,
+            local_add_cond=x.new_zeros(1, self._local_channels, x.shape[-1])
+            if self._local_channels
+            else None,
+            padding_mask=valid,
+            use_checkpointing=False,
+        )
+        return velocity.float()
+
+
+def _attend(q: Any, k: Any, v: Any, *, padding_mask: Any = None, **_unused: Any) -> Any:
+    mask = None if padding_mask is None else padding_mask[:, None, None, :]
+    return functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+
+
+def _fix_silent_local(to_local_embed: Any) -> None:
+    weight = to_local_embed[0].weight
+    silence = torch.zeros(1, 1, weight.shape[1], dtype=weight.dtype, device=weight.device)
+    embedded = to_local_embed(silence)
+    to_local_embed.forward = partial(_expand_to, embedded)
+
+
+def _expand_to(embedded: Any, local: Any) -> Any:
+    return embedded.expand(local.shape[0], local.shape[1], -1)

@@ -1,0 +1,281 @@
+"""The real engine over tiny checkpoints: the contract, and what it promises beyond it."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from sa_ray.catalogue import CATALOGUE, VARIANTS
+from sa_ray.contracts import ResolvedRequest, VariantName
+from sa_ray.engines.port import Cancelled, Generated
+from sa_ray.engines.stable_audio import StableAudioEngine
+from sa_ray.errors import GenerationError, UnavailableError
+
+pytestmark = pytest.mark.upstream
+
+SAME_AUDIO = 1e-4
+OTHER_AUDIO = 1e-2
+
+Load = Callable[[VariantName], StableAudioEngine]
+
+
+@pytest.fixture
+def engine(load: Load) -> StableAudioEngine:
+    return load("small-sfx")
+
+
+def wanted(prompt: str = "rain on a window", **changes: object) -> ResolvedRequest:
+    fields: dict[str, object] = {
+        "model": "small-sfx",
+        "prompt": prompt,
+        "duration": 1.0,
+        "steps": 4,
+        "cfg_scale": 1.0,
+        "seed": 7,
+    }
+    return ResolvedRequest.model_validate(fields | changes)
+
+
+def clips(engine: StableAudioEngine, *batch: ResolvedRequest) -> list[np.ndarray]:
+    outcomes = engine.generate(batch, lambda row, fraction: None, lambda row: False)
+    assert len(outcomes) == len(batch)
+    samples = []
+    for outcome in outcomes:
+        assert isinstance(outcome, Generated), outcome
+        samples.append(outcome.samples)
+    return samples
+
+
+def test_announces_itself(engine: StableAudioEngine) -> None:
+    assert (engine.name, engine.device, engine.sample_rate) == ("stable-audio-3", "cpu", 44_100)
+
+
+@pytest.mark.parametrize("duration", [0.01, 0.5, 1.0, 1.2345678, 2.00001, 12.3456])
+def test_clip_is_stereo_float32_of_the_exact_length(
+    engine: StableAudioEngine, duration: float
+) -> None:
+    (samples,) = clips(engine, wanted(duration=duration))
+    assert samples.dtype == np.float32
+    assert samples.shape == (2, round(duration * 44_100))
+    assert 0.01 < np.abs(samples).max() <= 1.0
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_each_variant_makes_a_clip_of_its_longest_duration(
+    load: Load, variant: VariantName
+) -> None:
+    longest = CATALOGUE[variant].max_duration
+    (samples,) = clips(load(variant), wanted(model=variant, duration=longest, steps=1))
+    assert samples.shape == (2, round(longest * 44_100))
+    assert np.abs(samples[:, -44_100:]).max() > 0.01
+
+
+def test_a_row_too_long_for_the_model_fails_alone(engine: StableAudioEngine) -> None:
+    outcomes = engine.generate(
+        [wanted(duration=121.0), wanted()], lambda row, fraction: None, lambda row: False
+    )
+    assert isinstance(outcomes[0], GenerationError)
+    assert "120 seconds" in outcomes[0].message
+    assert isinstance(outcomes[1], Generated)
+
+
+def test_same_request_gives_the_same_audio(engine: StableAudioEngine) -> None:
+    (first,), (again,) = clips(engine, wanted()), clips(engine, wanted())
+    np.testing.assert_array_equal(first, again)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seed": 8},
+        {"seed": 2**32 - 1},
+        {"prompt": "a church bell"},
+        {"cfg_scale": 4.0},
+        {"steps": 8},
+    ],
+)
+def test_what_a_request_says_changes_the_audio(
+    engine: StableAudioEngine, change: dict[str, object]
+) -> None:
+    (first,), (other,) = clips(engine, wanted()), clips(engine, wanted(**change))
+    assert np.abs(first - other).max() > OTHER_AUDIO
+
+
+def test_a_negative_prompt_counts_with_guidance_only(engine: StableAudioEngine) -> None:
+    plain, negative = wanted(), wanted(negative_prompt="hiss and hum")
+    np.testing.assert_array_equal(*clips(engine, plain), *clips(engine, negative))
+    guided = [
+        wanted(cfg_scale=6.0, negative_prompt=text) for text in (None, "", "hiss and hum", "bells")
+    ]
+    without, empty, hiss, bells = (clips(engine, request)[0] for request in guided)
+    np.testing.assert_array_equal(without, empty)
+    assert np.abs(without - hiss).max() > OTHER_AUDIO / 10
+    assert np.abs(hiss - bells).max() > OTHER_AUDIO / 10
+
+
+MIXED = [
+    {},
+    {"prompt": "a dog barks", "duration": 0.7},
+    {"seed": 8, "duration": 9.5},
+    {"prompt": "a very long description of quite a small sound", "duration": 4.2, "seed": 3},
+]
+GUIDED = [
+    {"cfg_scale": 3.0},
+    {"cfg_scale": 7.0, "negative_prompt": "hiss", "duration": 3.1},
+    {"cfg_scale": 1.5, "negative_prompt": "voices", "prompt": "a bell", "seed": 1},
+]
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("changes", [MIXED, GUIDED], ids=["plain", "guided"])
+def test_batch_mates_do_not_change_the_audio(
+    load: Load, variant: VariantName, changes: list[dict[str, object]]
+) -> None:
+    engine = load(variant)
+    requests = [wanted(**{"model": variant, **change}) for change in changes]
+    for together, request in zip(clips(engine, *requests), requests, strict=True):
+        (alone,) = clips(engine, request)
+        np.testing.assert_allclose(together, alone, atol=SAME_AUDIO)
+
+
+def test_at_one_shape_the_audio_is_the_same_to_the_bit(engine: StableAudioEngine) -> None:
+    request = wanted(duration=2.0)
+    first = clips(engine, request, wanted("thunder", seed=1, duration=1.1), wanted(seed=2))
+    second = clips(engine, request, wanted("a bird", seed=5), wanted("wind", seed=9, duration=0.3))
+    np.testing.assert_array_equal(first[0], second[0])
+
+
+def test_a_prompt_sounds_the_same_whatever_was_encoded_before(load: Load) -> None:
+    engine = load("small-music")
+    request = wanted("an oboe", model="small-music")
+    (first,) = clips(engine, request)
+    others = [wanted(f"prompt {i}", model="small-music", steps=1) for i in range(300)]
+    for start in range(0, len(others), 30):
+        clips(engine, *others[start : start + 30])
+    (again,) = clips(engine, request)
+    np.testing.assert_array_equal(first, again)
+
+
+def test_decoding_in_chunks_makes_no_difference(load: Load) -> None:
+    for variant in ("small-sfx", "medium"):
+        request = wanted(model=variant, duration=30.0, steps=1)
+        whole = request.model_copy(update={"chunked_decode": False})
+        (chunked,), (at_once,) = clips(load(variant), request), clips(load(variant), whole)
+        np.testing.assert_allclose(chunked, at_once, atol=SAME_AUDIO)
+
+
+def test_progress_rises_to_one_and_rows_advance_together(engine: StableAudioEngine) -> None:
+    reports: list[tuple[int, float]] = []
+    batch = [wanted(seed=seed, steps=5) for seed in range(3)]
+    engine.generate(batch, lambda row, fraction: reports.append((row, fraction)), lambda row: False)
+    assert reports == [(row, pytest.approx((step + 1) / 5)) for step in range(5) for row in range(3)]
+
+
+def test_one_of_four_cancelled_midway_is_dropped_and_the_others_finish(
+    engine: StableAudioEngine,
+) -> None:
+    batch = [wanted(seed=seed, steps=6, duration=1.0 + seed) for seed in range(4)]
+    steps = [0, 0, 0, 0]
+
+    def count(row: int, fraction: float) -> None:
+        steps[row] += 1
+
+    outcomes = engine.generate(batch, count, lambda row: row == 1 and steps[1] >= 2)
+    assert isinstance(outcomes[1], Cancelled)
+    assert steps == [6, 2, 6, 6]
+    for row in (0, 2, 3):
+        outcome = outcomes[row]
+        assert isinstance(outcome, Generated)
+        (alone,) = clips(engine, batch[row])
+        np.testing.assert_allclose(outcome.samples, alone, atol=SAME_AUDIO)
+
+
+def test_a_guided_row_cancelled_midway_leaves_the_others_as_they_were(
+    engine: StableAudioEngine,
+) -> None:
+    batch = [wanted(seed=s, cfg_scale=2.0 + s, negative_prompt=f"no {s}") for s in range(3)]
+    steps: list[int] = []
+    outcomes = engine.generate(
+        batch, lambda row, fraction: steps.append(row), lambda row: row == 0 and len(steps) >= 3
+    )
+    assert isinstance(outcomes[0], Cancelled)
+    for row in (1, 2):
+        outcome = outcomes[row]
+        assert isinstance(outcome, Generated)
+        np.testing.assert_allclose(outcome.samples, clips(engine, batch[row])[0], atol=SAME_AUDIO)
+
+
+def test_cancelling_every_row_ends_the_batch(engine: StableAudioEngine) -> None:
+    seen: list[int] = []
+    outcomes = engine.generate(
+        [wanted(steps=50), wanted(steps=50)],
+        lambda row, fraction: seen.append(row),
+        lambda row: len(seen) >= 4,
+    )
+    assert all(isinstance(outcome, Cancelled) for outcome in outcomes)
+    assert len(seen) == 4
+
+
+def test_an_empty_batch_has_no_outcomes(engine: StableAudioEngine) -> None:
+    assert engine.generate([], lambda row, fraction: None, lambda row: False) == []
+
+
+def test_the_batch_key_tells_apart_what_cannot_share_a_batch(engine: StableAudioEngine) -> None:
+    key = engine.batch_key(wanted())
+    for alike in ({"prompt": "b"}, {"seed": 1}, {"duration": 0.7}, {"negative_prompt": "c"}):
+        assert engine.batch_key(wanted(**alike)) == key
+    for other in ({"steps": 8}, {"cfg_scale": 2.0}, {"duration": 60.0}):
+        assert engine.batch_key(wanted(**other)) != key
+    guided = {engine.batch_key(wanted(cfg_scale=scale)) for scale in (1.5, 2.0, 7.0)}
+    assert len(guided) == 1
+
+
+@pytest.fixture
+def memory(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], list[int]]:
+    """Make the device run out of memory for batches of more rows than given."""
+
+    def limit(rows: int) -> list[int]:
+        attempts: list[int] = []
+        attention = torch.nn.functional.scaled_dot_product_attention
+
+        def limited(q: Any, *args: Any, **kwargs: Any) -> Any:
+            if q.shape[-2] > 64 and q.shape[0] > rows:
+                attempts.append(q.shape[0])
+                raise torch.cuda.OutOfMemoryError
+            return attention(q, *args, **kwargs)
+
+        monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", limited)
+        return attempts
+
+    return limit
+
+
+def test_a_batch_too_large_for_memory_is_halved_until_it_fits(
+    engine: StableAudioEngine, memory: Callable[[int], list[int]]
+) -> None:
+    batch = [wanted(seed=seed) for seed in range(5)]
+    expected = [clips(engine, request)[0] for request in batch]
+    attempts = memory(2)
+    for samples, alone in zip(clips(engine, *batch), expected, strict=True):
+        np.testing.assert_allclose(samples, alone, atol=SAME_AUDIO)
+    assert attempts == [5, 3]
+
+
+def test_a_row_that_never_fits_fails_with_what_to_do(
+    engine: StableAudioEngine, memory: Callable[[int], list[int]]
+) -> None:
+    memory(0)
+    (outcome,) = engine.generate([wanted()], lambda row, fraction: None, lambda row: False)
+    assert isinstance(outcome, GenerationError)
+    assert "too little memory for 1 seconds of small-sfx" in outcome.message
+
+
+def test_a_row_whose_audio_is_not_a_number_fails_alone(load: Load) -> None:
+    engine = load("small-sfx")
+    broken, sound = wanted(cfg_scale=float(np.float32(1e38))), wanted(cfg_scale=2.0)
+    outcomes = engine.generate([broken, sound], lambda row, fraction: None, lambda row: False)
+    assert isinstance(outcomes[0], GenerationError)
+    assert "not numbers" in outcomes[0].message
+    assert isinstance(outcomes[1], Generated)

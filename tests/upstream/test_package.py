@@ -1,0 +1,185 @@
+"""Against the package itself: the same latents and audio, and its faults kept out."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from tiny import damaged
+
+from sa_ray.catalogue import CATALOGUE, repo_id
+from sa_ray.contracts import ResolvedRequest, VariantName
+from sa_ray.engines import load_engine
+from sa_ray.engines.port import EngineOptions, Generated
+from sa_ray.engines.stable_audio import StableAudioEngine
+from sa_ray.engines.stable_audio.weights import find_snapshot
+from sa_ray.errors import ConfigurationError, UnavailableError
+
+pytestmark = pytest.mark.upstream
+
+ON_CPU = EngineOptions(device="cpu")
+
+NO_PADDING = {"small-sfx": 53.2 * 4096 / 44_100, "medium": 55.2 * 4096 / 44_100}
+"""Durations whose latents the package leaves unpadded: elsewhere it attends to padding."""
+
+
+def snapshot(cache: Path, variant: VariantName) -> Path:
+    return find_snapshot(variant, ON_CPU)
+
+
+@pytest.fixture
+def copied(hub_cache: Path, tmp_path: Path) -> Path:
+    """A ``STABLE_AUDIO_WEIGHTS_DIR`` with small-sfx, to be damaged."""
+    shutil.copytree(find_snapshot("small-sfx", ON_CPU), tmp_path / "small-sfx")
+    return tmp_path
+
+
+def without_decoder_noise(model: Any) -> None:
+    model.pretransform.model.bottleneck.noise_regularize = False
+    for layer in model.pretransform.model.decoder.layers:
+        if hasattr(layer, "mask_noise"):
+            layer.mask_noise = 0
+
+
+@pytest.mark.parametrize("variant", ["small-sfx", "medium"])
+@pytest.mark.parametrize(
+    "choices",
+    [
+        {"steps": 8},
+        {"steps": 3, "cfg_scale": 4.0},
+        {"steps": 4, "cfg_scale": 4.0, "negative_prompt": "hiss"},
+    ],
+    ids=["plain", "guided", "negative"],
+)
+def test_a_request_alone_sounds_as_the_package_makes_it(
+    package: Callable[[VariantName], Any],
+    hub_cache: Path,
+    variant: VariantName,
+    choices: dict[str, Any],
+) -> None:
+    from sa_ray.engines.stable_audio.weights import build_model
+
+    duration = NO_PADDING[variant]
+    theirs = package(variant)
+    without_decoder_noise(theirs.model)
+    model, config = build_model(
+        find_snapshot(variant, ON_CPU), device=torch.device("cpu"), half=False
+    )
+    without_decoder_noise(model)
+    engine = StableAudioEngine(variant, model, config)
+    request = ResolvedRequest.model_validate(
+        {
+            "model": variant,
+            "prompt": "rain on a window",
+            "duration": duration,
+            "cfg_scale": 1.0,
+            "seed": 99,
+        }
+        | choices
+    )
+    (outcome,) = engine.generate([request], lambda row, fraction: None, lambda row: False)
+    expected = theirs.generate(
+        prompt=request.prompt,
+        duration=duration,
+        seed=request.seed,
+        sample_size=config["sample_size"],
+        disable_tqdm=True,
+        **choices,
+    )
+    assert isinstance(outcome, Generated)
+    found = outcome.samples[:, : expected.shape[-1]]
+    assert expected.std() > 0.01
+    np.testing.assert_allclose(found, expected[0].numpy()[:, : found.shape[1]], atol=1e-5)
+
+
+def test_weights_load_from_a_local_folder(copied: Path) -> None:
+    engine = load_engine(
+        "stable-audio-3", "small-sfx", EngineOptions(device="cpu", weights_dir=copied)
+    )
+    assert engine.name == "stable-audio-3"
+
+
+def test_a_folder_without_the_variant_is_named(copied: Path) -> None:
+    options = EngineOptions(device="cpu", weights_dir=copied)
+    with pytest.raises(ConfigurationError, match="no folder medium"):
+        load_engine("stable-audio-3", "medium", options)
+
+
+@pytest.mark.parametrize("what", ["missing", "unknown", "of another shape"])
+def test_a_checkpoint_with_wrong_keys_does_not_load(copied: Path, what: str) -> None:
+    file = copied / "small-sfx" / "model.safetensors"
+    save_file(dict(damaged(load_file(file)))[what], file)
+    with pytest.raises(ConfigurationError, match=f"Keys: 1 {what}"):
+        load_engine("stable-audio-3", "small-sfx", EngineOptions(device="cpu", weights_dir=copied))
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "model_config.json"])
+def test_a_missing_file_is_named(copied: Path, name: str) -> None:
+    (copied / "small-sfx" / name).unlink()
+    with pytest.raises(ConfigurationError, match=name):
+        load_engine("stable-audio-3", "small-sfx", EngineOptions(device="cpu", weights_dir=copied))
+
+
+def test_a_truncated_checkpoint_is_named(copied: Path) -> None:
+    file = copied / "small-sfx" / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-1000])
+    with pytest.raises(ConfigurationError, match="damaged or incomplete"):
+        load_engine("stable-audio-3", "small-sfx", EngineOptions(device="cpu", weights_dir=copied))
+
+
+@pytest.mark.parametrize(
+    ("value", "fault"), [(float("nan"), "not numbers"), (0.0, "constant")], ids=["nan", "constant"]
+)
+def test_weights_that_make_no_sound_fail_the_self_test(
+    copied: Path, value: float, fault: str
+) -> None:
+    file = copied / "small-sfx" / "model.safetensors"
+    weights = load_file(file)
+    for name in weights:
+        if name.startswith("pretransform.model.decoder.layers.3.mapping"):
+            weights[name] = torch.full_like(weights[name], value)
+            if name.endswith("weight_v") and value == 0.0:
+                weights[name] = torch.ones_like(weights[name])
+    save_file(weights, file)
+    with pytest.raises(UnavailableError, match=fault):
+        load_engine("stable-audio-3", "small-sfx", EngineOptions(device="cpu", weights_dir=copied))
+
+
+def test_broken_masked_attention_fails_the_self_test(
+    hub_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attention = torch.nn.functional.scaled_dot_product_attention
+
+    def deaf_to_masks(q: Any, k: Any, v: Any, **_ignored: Any) -> Any:
+        return attention(q, k, v)
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", deaf_to_masks)
+    with pytest.raises(UnavailableError, match="masked attention on cpu"):
+        load_engine("stable-audio-3", "small-sfx", ON_CPU)
+
+
+def test_a_device_that_is_not_there_is_a_configuration_error(hub_cache: Path) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is a CUDA device")
+    with pytest.raises(ConfigurationError, match="STABLE_AUDIO_DEVICE=cuda"):
+        load_engine("stable-audio-3", "small-sfx", EngineOptions(device="cuda"))
+
+
+def test_weights_out_of_reach_say_what_to_do(
+    hub_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import huggingface_hub.constants
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(UnavailableError, match="STABLE_AUDIO_WEIGHTS_DIR"):
+        load_engine("stable-audio-3", "small-sfx", ON_CPU)
+
+
+def test_the_cached_revision_is_the_pinned_one(hub_cache: Path) -> None:
+    folder = find_snapshot("medium", ON_CPU)
+    assert folder.name == CATALOGUE["medium"].revision
+    assert repo_id("medium").replace("/", "--") in str(folder)
