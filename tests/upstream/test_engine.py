@@ -11,7 +11,7 @@ from sa_ray.catalogue import CATALOGUE, VARIANTS
 from sa_ray.contracts import ResolvedRequest, VariantName
 from sa_ray.engines.port import Cancelled, Generated
 from sa_ray.engines.stable_audio import StableAudioEngine
-from sa_ray.errors import GenerationError, UnavailableError
+from sa_ray.errors import GenerationError
 
 pytestmark = pytest.mark.upstream
 
@@ -170,7 +170,9 @@ def test_progress_rises_to_one_and_rows_advance_together(engine: StableAudioEngi
     reports: list[tuple[int, float]] = []
     batch = [wanted(seed=seed, steps=5) for seed in range(3)]
     engine.generate(batch, lambda row, fraction: reports.append((row, fraction)), lambda row: False)
-    assert reports == [(row, pytest.approx((step + 1) / 5)) for step in range(5) for row in range(3)]
+    assert reports == [
+        (row, pytest.approx((step + 1) / 5)) for step in range(5) for row in range(3)
+    ]
 
 
 def test_one_of_four_cancelled_midway_is_dropped_and_the_others_finish(

@@ -1,0 +1,196 @@
+"""The package's ``generate()`` under a lock against this project's engine, in one run.
+
+Real-size random weights, so no gated file is needed and the speed is the true one. Each case is
+a variant and a duration, at 8 steps, with as many requests at once as ``--concurrency`` says:
+
+    python -m bench.engine --device cuda
+    python -m bench.engine --device cpu --cases small-sfx:5 --concurrency 1 4
+    python -m bench.engine --device cpu --tiny      # does it run at all
+"""
+
+import argparse
+import gc
+import platform
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from stable_audio_3.factory import create_diffusion_cond_from_config
+from stable_audio_3.model import StableAudioModel
+
+from bench.random_weights import (
+    TEXT_ENCODER,
+    TINY,
+    model_config,
+    randomise,
+    real_sizes,
+    write_text_encoder,
+)
+from sa_ray.catalogue import CATALOGUE, VARIANTS
+from sa_ray.contracts import ResolvedRequest, VariantName
+from sa_ray.engines.port import Generated
+from sa_ray.engines.stable_audio import StableAudioEngine
+
+STEPS = 8
+CASES = ("small-sfx:5", "small-music:30", "medium:30", "medium:120")
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """``latencies``: seconds from the common start until each request's audio is there."""
+
+    latencies: list[float]
+    audio_seconds: float
+
+    @property
+    def throughput(self) -> float:
+        """Seconds of audio made in a second."""
+        return self.audio_seconds / max(self.latencies)
+
+
+def main() -> None:
+    options = _options()
+    torch.set_num_threads(options.threads or torch.get_num_threads())
+    device = torch.device(options.device)
+    _print_setting(options, device)
+    print("| case | at once | package: latency, audio s/s | engine: latency, audio s/s | gain |")
+    print("| --- | --- | --- | --- | --- |")
+    cases = [(name, float(duration)) for name, _, duration in map(_parted, options.cases)]
+    for variant in VARIANTS:
+        durations = [duration for name, duration in cases if name == variant]
+        if durations:
+            _compare(variant, durations, options, device)
+            gc.collect()
+
+
+def _compare(
+    variant: VariantName, durations: Sequence[float], options: argparse.Namespace, device: Any
+) -> None:
+    model, config = _random_model(variant, device, tiny=options.tiny)
+    half = device.type == "cuda"
+    package = StableAudioModel(model, config, device, half)
+    alone = {}
+    for duration in durations:
+        list(_package(package, config, _requests(variant, duration, 1, "warm-up")))
+        requests = _requests(variant, duration, options.repeat, "package")
+        alone[duration] = statistics.median(_package(package, config, requests))
+    rows = options.rows or CATALOGUE[variant].max_batch_rows
+    engine = StableAudioEngine(variant, model, config, max_batch_rows=rows)
+    for duration in durations:
+        for count in options.concurrency:
+            # Twice, for CUDA graphs of every batch size that comes up; and new prompts each time.
+            for _ in range(2 if half else 0):
+                _engine(engine, _requests(variant, duration, count, "warm-up"), rows)
+            measured = _engine(engine, _requests(variant, duration, count, "engine"), rows)
+            # Under a lock, one after the other: what n requests take is n times what one takes.
+            theirs = [alone[duration] * (place + 1) for place in range(count)]
+            _print_row(variant, duration, Measured(theirs, duration * count), measured)
+
+
+def _package(
+    package: Any, config: dict[str, Any], requests: Sequence[ResolvedRequest]
+) -> Iterator[float]:
+    for request in requests:
+        started = time.perf_counter()
+        audio = package.generate(
+            prompt=request.prompt,
+            duration=request.duration,
+            steps=request.steps,
+            seed=request.seed,
+            sample_size=config["sample_size"],
+            disable_tqdm=True,
+        )
+        audio.cpu()
+        yield time.perf_counter() - started
+
+
+def _engine(engine: StableAudioEngine, requests: Sequence[ResolvedRequest], rows: int) -> Measured:
+    latencies = []
+    started = time.perf_counter()
+    for first in range(0, len(requests), rows):
+        batch = requests[first : first + rows]
+        outcomes = engine.generate(batch, lambda row, fraction: None, lambda row: False)
+        failed = [outcome for outcome in outcomes if not isinstance(outcome, Generated)]
+        if failed:
+            raise SystemExit(f"generation failed: {failed[0]}")
+        latencies += [time.perf_counter() - started] * len(batch)
+    return Measured(latencies, sum(request.duration for request in requests))
+
+
+def _requests(
+    variant: VariantName, duration: float, count: int, name: str
+) -> list[ResolvedRequest]:
+    nonce = time.monotonic_ns()
+    return [
+        ResolvedRequest(
+            model=variant,
+            prompt=f"{name} {nonce} {place}: rain on a tin roof, distant thunder, close birds",
+            duration=duration,
+            steps=STEPS,
+            cfg_scale=1.0,
+            seed=place,
+        )
+        for place in range(count)
+    ]
+
+
+def _random_model(variant: VariantName, device: Any, *, tiny: bool) -> tuple[Any, dict[str, Any]]:
+    sizes = TINY if tiny else real_sizes(variant)
+    config = model_config(variant, sizes)
+    with tempfile.TemporaryDirectory() as folder:
+        write_text_encoder(Path(folder) / TEXT_ENCODER, sizes)
+        config["model"]["conditioning"]["configs"][0]["config"]["model_path"] = folder
+        with device:
+            model = create_diffusion_cond_from_config(config)
+    randomise(model)
+    model.to(device).eval().requires_grad_(False)
+    if device.type == "cuda":
+        model.to(torch.float16)
+    return model, config
+
+
+def _print_row(variant: str, duration: float, theirs: Measured, ours: Measured) -> None:
+    def cell(measured: Measured) -> str:
+        return f"{statistics.median(measured.latencies):.3f} s, {measured.throughput:.2f}"
+
+    gain = ours.throughput / theirs.throughput
+    count = len(ours.latencies)
+    print(
+        f"| {variant} {duration:g} s | {count} | {cell(theirs)} | {cell(ours)} | {gain:.1f} |",
+        flush=True,
+    )
+
+
+def _print_setting(options: argparse.Namespace, device: Any) -> None:
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+    print(f"{time.strftime('%Y-%m-%d')}, {name}, torch {torch.__version__}, ", end="")
+    print(f"{torch.get_num_threads()} threads, {STEPS} steps, `{' '.join(sys.argv)}`\n")
+
+
+def _parted(case: str) -> tuple[VariantName, str, str]:
+    name, colon, duration = case.partition(":")
+    if name not in VARIANTS or not colon:
+        raise SystemExit(f"{case!r} is no case; give variant:seconds")
+    return cast(VariantName, name), colon, duration
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--cases", nargs="+", default=CASES, metavar="VARIANT:SECONDS")
+    parser.add_argument("--concurrency", nargs="+", type=int, default=[1, 4, 16, 64])
+    parser.add_argument("--rows", type=int, help="rows in a batch (default: the catalogue's)")
+    parser.add_argument("--repeat", type=int, default=3, help="requests to the package")
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--tiny", action="store_true", help="tiny weights: a smoke test")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
