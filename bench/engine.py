@@ -35,7 +35,7 @@ from bench.random_weights import (
 from sa_ray.catalogue import CATALOGUE, VARIANTS
 from sa_ray.contracts import ResolvedRequest, VariantName
 from sa_ray.engines.port import Generated
-from sa_ray.engines.stable_audio import StableAudioEngine
+from sa_ray.engines.stable_audio.engine import StableAudioEngine
 
 STEPS = 8
 CASES = ("small-sfx:5", "small-music:30", "medium:30", "medium:120")

@@ -14,7 +14,7 @@ from sa_ray.catalogue import VARIANTS
 from sa_ray.contracts import VariantName
 
 if TYPE_CHECKING:
-    from sa_ray.engines.stable_audio import StableAudioEngine
+    from sa_ray.engines.stable_audio.engine import StableAudioEngine
 
 INSTALLED = find_spec("stable_audio_3") is not None and find_spec("torch") is not None
 
@@ -53,7 +53,7 @@ def hub_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def load(hub_cache: Path) -> "Callable[[VariantName], StableAudioEngine]":
     """Load a variant's engine as a replica does, from the cache of the Hub."""
     from sa_ray.engines.port import EngineOptions
-    from sa_ray.engines.stable_audio import load
+    from sa_ray.engines.stable_audio.engine import load
 
     return cache(lambda variant: load(variant, EngineOptions(device="cpu")))
 

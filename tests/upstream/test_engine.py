@@ -1,6 +1,7 @@
 """The real engine over tiny checkpoints: the contract, and what it promises beyond it."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,8 +10,9 @@ import torch
 
 from sa_ray.catalogue import CATALOGUE, VARIANTS
 from sa_ray.contracts import ResolvedRequest, VariantName
-from sa_ray.engines.port import Cancelled, Generated
-from sa_ray.engines.stable_audio import StableAudioEngine
+from sa_ray.engines.port import Cancelled, EngineOptions, Generated
+from sa_ray.engines.stable_audio.engine import StableAudioEngine
+from sa_ray.engines.stable_audio.weights import build_model, find_snapshot
 from sa_ray.errors import GenerationError
 
 pytestmark = pytest.mark.upstream
@@ -138,6 +140,40 @@ def test_batch_mates_do_not_change_the_audio(
     for together, request in zip(clips(engine, *requests), requests, strict=True):
         (alone,) = clips(engine, request)
         np.testing.assert_allclose(together, alone, atol=SAME_AUDIO)
+
+
+@pytest.fixture(scope="module")
+def padding_engine(hub_cache: Path) -> StableAudioEngine:
+    """Pads to a few shapes, as on a GPU, where each is a CUDA graph."""
+    options = EngineOptions(device="cpu")
+    model, config = build_model(
+        find_snapshot("small-sfx", options), device=torch.device("cpu"), half=False
+    )
+    return StableAudioEngine("small-sfx", model, config, max_batch_rows=6, pad_shapes=True)
+
+
+@pytest.mark.parametrize("changes", [MIXED, GUIDED], ids=["plain", "guided"])
+def test_padding_to_few_shapes_makes_no_difference(
+    engine: StableAudioEngine, padding_engine: StableAudioEngine, changes: list[dict[str, object]]
+) -> None:
+    requests = [wanted(**change) for change in [*changes, {"duration": 25.0}]]
+    padded = clips(padding_engine, *requests)
+    for samples, request in zip(padded, requests, strict=True):
+        np.testing.assert_allclose(samples, clips(engine, request)[0], atol=SAME_AUDIO)
+
+
+def test_rows_cancelled_from_a_padded_batch_leave_the_others_as_they_were(
+    engine: StableAudioEngine, padding_engine: StableAudioEngine
+) -> None:
+    batch = [wanted(seed=seed, cfg_scale=2.0, steps=5) for seed in range(5)]
+    steps: list[int] = []
+    outcomes = padding_engine.generate(
+        batch, lambda row, fraction: steps.append(row), lambda row: row < 3 and len(steps) > 5 * row
+    )
+    assert [type(outcome) for outcome in outcomes] == [Cancelled] * 3 + [Generated] * 2
+    for outcome, request in zip(outcomes[3:], batch[3:], strict=True):
+        assert isinstance(outcome, Generated)
+        np.testing.assert_allclose(outcome.samples, clips(engine, request)[0], atol=SAME_AUDIO)
 
 
 def test_at_one_shape_the_audio_is_the_same_to_the_bit(engine: StableAudioEngine) -> None:

@@ -15,7 +15,7 @@ from sa_ray.catalogue import CATALOGUE, repo_id
 from sa_ray.contracts import ResolvedRequest, VariantName
 from sa_ray.engines import load_engine
 from sa_ray.engines.port import EngineOptions, Generated
-from sa_ray.engines.stable_audio import StableAudioEngine
+from sa_ray.engines.stable_audio.engine import StableAudioEngine
 from sa_ray.engines.stable_audio.weights import find_snapshot
 from sa_ray.errors import ConfigurationError, UnavailableError
 

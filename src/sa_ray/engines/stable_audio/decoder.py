@@ -9,12 +9,12 @@ import torch
 from torch.nn import functional
 
 from sa_ray.engines.stable_audio.graphs import Graphs
-from sa_ray.engines.stable_audio.plan import DECODE_CHUNK, Chunk, decode_chunks
+from sa_ray.engines.stable_audio.plan import DECODE_CHUNK, Chunk, decode_chunks, rows_padded
 
 LATENTS_AT_ONCE: Final = 1024
 """Latents decoded in one go on a GPU, over all rows: bounds the decoder's memory."""
 
-GRAPH_LENGTHS: Final = (32, 64, 96, DECODE_CHUNK)
+PADDED_LENGTHS: Final = (32, 64, 96, DECODE_CHUNK)
 """Chunk lengths on a GPU, latents: few, so that each has its CUDA graph."""
 
 BOTTLENECK_NOISE: Final = 1e-3
@@ -40,11 +40,12 @@ class Decoder:
     they are as the decoder was trained with, and a clip depends on its latents alone.
     """
 
-    def __init__(self, pretransform: Any, graphs: Graphs, *, margin: int) -> None:
+    def __init__(self, pretransform: Any, graphs: Graphs, *, margin: int, pad_shapes: bool) -> None:
         self._pretransform = pretransform
         self._autoencoder = pretransform.model
         self._graphs = graphs
         self._margin = margin
+        self._pad_shapes = pad_shapes
         parameter = next(pretransform.parameters())
         self.dtype, self.device = parameter.dtype, parameter.device
         generator = torch.Generator().manual_seed(0)
@@ -69,32 +70,33 @@ class Decoder:
             for chunk in decode_chunks(clip.decoded, margin=self._margin, size=size):
                 pieces[self._length(chunk.stop - chunk.start)].append((index, chunk))
         step = self._autoencoder.downsampling_ratio
-        pinned = self.device.type == "cuda"
-        audio = [
-            torch.zeros(2, clip.decoded * step, dtype=torch.float32, pin_memory=pinned)
-            for clip in clips
-        ]
+        audio = [torch.empty(2, clip.decoded * step, device=self.device) for clip in clips]
         for length, wanted in pieces.items():
-            at_once = max(1, LATENTS_AT_ONCE // length) if pinned else 1
+            at_once = max(1, LATENTS_AT_ONCE // length) if self._pad_shapes else 1
             for first in range(0, len(wanted), at_once):
                 group = wanted[first : first + at_once]
-                decoded = self._decode(clips, group, length, at_once if len(group) > 1 else 1)
+                decoded = self._decode(clips, group, length, rows_padded(len(group), at_once))
                 for row, (index, chunk) in zip(decoded, group, strict=False):
-                    kept = row[
-                        :,
-                        (chunk.keep_start - chunk.start) * step : (chunk.keep_stop - chunk.start)
-                        * step,
-                    ]
+                    begin, end = chunk.keep_start - chunk.start, chunk.keep_stop - chunk.start
                     target = audio[index][:, chunk.keep_start * step : chunk.keep_stop * step]
-                    target.copy_(kept, non_blocking=True)
-        if pinned:
-            torch.cuda.current_stream().synchronize()
-        return [whole[:, : clip.samples] for whole, clip in zip(audio, clips, strict=True)]
+                    target.copy_(row[:, begin * step : end * step])
+        return self._on_host(
+            [whole[:, : clip.samples] for whole, clip in zip(audio, clips, strict=True)]
+        )
+
+    def _on_host(self, audio: list[Any]) -> list[Any]:
+        if self.device.type != "cuda":
+            return [clip.cpu().contiguous() for clip in audio]
+        hosts = [torch.empty(clip.shape, dtype=clip.dtype, pin_memory=True) for clip in audio]
+        for host, clip in zip(hosts, audio, strict=True):
+            host.copy_(clip.contiguous(), non_blocking=True)
+        torch.cuda.current_stream().synchronize()
+        return hosts
 
     def _length(self, latents: int) -> int:
-        if not self._graphs.enabled:
+        if not self._pad_shapes:
             return latents
-        return next((length for length in GRAPH_LENGTHS if latents <= length), latents)
+        return next((length for length in PADDED_LENGTHS if latents <= length), latents)
 
     def _decode(
         self, clips: Sequence[Clip], group: list[tuple[int, Chunk]], length: int, rows: int
@@ -107,9 +109,8 @@ class Decoder:
         stacked = torch.stack(latents).to(self.dtype)
         positions = torch.tensor(offsets, device=self.device)[:, None]
         positions = (positions + torch.arange(length, device=self.device)) % DECODE_CHUNK
-        padding = rows - len(group) if self._graphs.enabled else 0
-        stacked = functional.pad(stacked, (0, 0, 0, 0, 0, padding))
-        positions = functional.pad(positions, (0, 0, 0, padding))
+        stacked = functional.pad(stacked, (0, 0, 0, 0, 0, rows - len(group)))
+        positions = functional.pad(positions, (0, 0, 0, rows - len(group)))
         return self._graphs.run("decode", self._forward, stacked, positions)
 
     def _forward(self, latents: Any, positions: Any) -> Any:

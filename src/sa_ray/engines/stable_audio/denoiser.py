@@ -57,12 +57,15 @@ class Denoiser:
     The wrapper is changed in place: self-attention leaves padding out of the softmax (the package
     only zeroes its values, unless flash-attn is installed), the context's keys and values are
     projected once a batch, and so is the local conditioning, which is silence for every row.
+
+    ``pad_rows_to``: batches are padded to a power of two or to so many rows, so that few CUDA
+    graphs serve them all; None: they are not.
     """
 
-    def __init__(self, wrapper: Any, graphs: Graphs, *, max_rows: int) -> None:
+    def __init__(self, wrapper: Any, graphs: Graphs, *, pad_rows_to: int | None) -> None:
         self._wrapper = wrapper
         self._graphs = graphs
-        self._max_rows = max_rows
+        self._pad_rows_to = pad_rows_to
         self.transformer = wrapper.model.transformer
         parameter = next(wrapper.parameters())
         self.dtype, self.device = parameter.dtype, parameter.device
@@ -106,10 +109,10 @@ class Denoiser:
         return positive + (conditioning.scale[:, None, None] - 1) * orthogonal
 
     def _velocity(self, x: Any, t: Any, valid: Any, conditioning: Conditioning) -> Any:
-        if not self._graphs.enabled:
+        if self._pad_rows_to is None:
             return self._forward(x, t, valid, conditioning.context_kv, conditioning.embedding)
         rows = len(x)
-        extra = rows_padded(rows, self._max_rows * conditioning.sides) - rows
+        extra = rows_padded(rows, self._pad_rows_to * conditioning.sides) - rows
         if self._padded is None or self._padded[0] is not conditioning:
             # Once a batch: the graph copies an input only if it is another tensor than last time.
             context_kv = functional.pad(conditioning.context_kv, (0, 0, 0, 0, 0, extra))

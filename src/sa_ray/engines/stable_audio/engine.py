@@ -40,10 +40,19 @@ class StableAudioEngine:
 
     Takes over ``model``, the package's ``ConditionedDiffusionModelWrapper``, already on its
     device, and changes it in place.
+
+    ``pad_shapes``: pad batches and clips to a few shapes; None: on CUDA, where each shape is
+    recorded as a CUDA graph.
     """
 
     def __init__(
-        self, variant: VariantName, model: Any, config: dict[str, Any], *, max_batch_rows: int = 8
+        self,
+        variant: VariantName,
+        model: Any,
+        config: dict[str, Any],
+        *,
+        max_batch_rows: int = 8,
+        pad_shapes: bool | None = None,
     ) -> None:
         if model.diffusion_objective != "rf_denoiser":
             raise ConfigurationError(
@@ -57,14 +66,22 @@ class StableAudioEngine:
         # None selects the package's exact fallback: compiling its sliding-window attention takes
         # seconds for each new length, and without a compiler it runs 30 times slower, in silence.
         package_transformer.flex_attention_compiled = None
-        graphs = Graphs(enabled=self._device.type == "cuda")
-        self._graphs = graphs
+        on_cuda = self._device.type == "cuda"
+        self._pad_shapes = on_cuda if pad_shapes is None else pad_shapes
         self._max_batch_rows = max_batch_rows
+        self._graphs = graphs = Graphs(enabled=on_cuda)
         conditioners = model.conditioner.conditioners
         with torch.inference_mode():
-            self._prompts = PromptEncoder(conditioners["prompt"], self._device)
-            self._denoiser = Denoiser(model.model, graphs, max_rows=max_batch_rows)
-            self._decoder = Decoder(model.pretransform, graphs, margin=self._geometry.margin)
+            self._prompts = PromptEncoder(conditioners["prompt"], graphs, self._device)
+            self._denoiser = Denoiser(
+                model.model, graphs, pad_rows_to=max_batch_rows if self._pad_shapes else None
+            )
+            self._decoder = Decoder(
+                model.pretransform,
+                graphs,
+                margin=self._geometry.margin,
+                pad_shapes=self._pad_shapes,
+            )
 
     @property
     def name(self) -> EngineName:
@@ -86,7 +103,10 @@ class StableAudioEngine:
     def generate(
         self, batch: Sequence[ResolvedRequest], on_step: OnStep, is_cancelled: IsCancelled
     ) -> list[BatchOutcome]:
-        """Generate every request; a batch too large for the GPU's memory is halved and repeated."""
+        """Generate every request; a batch too large for the GPU's memory is halved and repeated.
+
+        Rows whose batch is repeated report their steps again from the first.
+        """
         outcomes: dict[int, BatchOutcome] = {}
         rows = []
         for row, request in enumerate(batch):
@@ -128,7 +148,7 @@ class StableAudioEngine:
 
     def warm_up(self) -> None:
         """Record the CUDA graphs of common shapes, so that no caller waits for it."""
-        if not self._graphs.enabled:
+        if self._device.type != "cuda":
             return
         rows = {min(1 << power, self._max_batch_rows) for power in range(10)}
         for seconds in WARM_UP_SECONDS:
@@ -159,8 +179,11 @@ class StableAudioEngine:
         except torch.cuda.OutOfMemoryError:
             _log.warning("out of GPU memory with %d rows", len(rows))
         # Out of the handler: its traceback holds the tensors that must be freed first.
-        self._graphs.clear()
+        held = self._graphs.clear()
         torch.cuda.empty_cache()
+        if held:
+            self._generate(batch, rows, on_step, is_cancelled, outcomes)
+            return
         if len(rows) == 1:
             request = batch[rows[0]]
             outcomes[rows[0]] = GenerationError(
@@ -182,7 +205,7 @@ class StableAudioEngine:
         requests = [batch[row] for row in rows]
         geometry = self._geometry
         length = max(geometry.latents(request.duration) for request in requests)
-        if self._graphs.enabled:
+        if self._pad_shapes:
             length = geometry.padded(length)
         latents = sample(
             self._denoiser,

@@ -9,7 +9,7 @@ import torch
 
 _log = logging.getLogger(__name__)
 
-MAX_GRAPHS: Final = 64
+MAX_GRAPHS: Final = 32
 """Recorded graphs kept; the one unused for longest goes first."""
 
 TOLERANCE: Final = 0.02
@@ -56,10 +56,6 @@ class Graphs:
         self._graphs: OrderedDict[Any, _Graph | None] = OrderedDict()
         self._pool = torch.cuda.graph_pool_handle() if enabled else None
 
-    @property
-    def enabled(self) -> bool:
-        return self._enabled
-
     def run(self, name: str, function: Callable[..., Any], *inputs: Any) -> Any:
         """Return ``function(*inputs)``; ``name`` tells functions of equal shapes apart."""
         if not self._enabled:
@@ -73,9 +69,11 @@ class Graphs:
         graph = self._graphs[key]
         return function(*inputs) if graph is None else graph(inputs)
 
-    def clear(self) -> None:
-        """Drop every graph and the memory it holds."""
+    def clear(self) -> bool:
+        """Drop every graph and the memory it holds; False: there was none."""
+        held = any(self._graphs.values())
         self._graphs.clear()
+        return held
 
     def _record(
         self, name: str, function: Callable[..., Any], inputs: tuple[Any, ...]

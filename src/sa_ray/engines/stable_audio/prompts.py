@@ -8,6 +8,8 @@ from typing import Any, Final
 import torch
 from torch.nn import functional
 
+from sa_ray.engines.stable_audio.graphs import Graphs
+
 CACHED_PROMPTS: Final = 256
 """Embeddings kept; the one unused for longest goes first (0.4 MB each in fp16)."""
 
@@ -33,8 +35,9 @@ class PromptEncoder:
     most of it out changes nothing and saves most of the work.
     """
 
-    def __init__(self, conditioner: Any, device: Any) -> None:
+    def __init__(self, conditioner: Any, graphs: Graphs, device: Any) -> None:
         self._conditioner = conditioner
+        self._graphs = graphs
         self._device = device
         self._cache: OrderedDict[str, TextEmbedding] = OrderedDict()
         self._group = GROUP if device.type == "cuda" else 1
@@ -83,12 +86,16 @@ class PromptEncoder:
         attended[:, 0] = True  # softmax over nothing, in a spare row or an empty prompt, is NaN
         ids, mask, attended = (part.to(self._device) for part in (ids, mask, attended))
         conditioner = self._conditioner
-        hidden = conditioner.model(input_ids=ids, attention_mask=attended)["last_hidden_state"]
+        hidden = self._graphs.run("text", self._forward, ids, attended)
         missing = conditioner.max_length - length
         hidden = functional.pad(hidden.to(self._output_dtype()), (0, 0, 0, missing))
         mask = functional.pad(mask, (0, missing))
         embedded = conditioner.apply_padding(conditioner.proj_out(hidden), mask)
         return [TextEmbedding(*pair) for pair in zip(embedded, mask, strict=True)]
+
+    def _forward(self, ids: Any, attended: Any) -> Any:
+        encoded = self._conditioner.model(input_ids=ids, attention_mask=attended)
+        return encoded["last_hidden_state"]
 
     def _output_dtype(self) -> Any:
         dtypes = [parameter.dtype for parameter in self._conditioner.parameters()]

@@ -104,6 +104,10 @@ def build_model(snapshot: Path, *, device: Any, half: bool) -> tuple[Any, dict[s
         ) from error
     load_checked(model, _existing(snapshot / WEIGHTS_FILE))
     model.to(device).eval().requires_grad_(False)
+    # As the package sets them: sums in fp32, whatever the inputs.
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = False
     if half:
         model.to(torch.float16)
     return model, config
