@@ -47,6 +47,8 @@ class EngineOptions:
     """Folder with one folder for each variant; None: the Hugging Face Hub and its cache."""
     gpu_fraction: float | None = None
     """Share in (0, 1] of the GPU's memory that this process may take; None: no bound."""
+    cpu_threads: int | None = None
+    """Threads for arithmetic on the CPU; None: as many as torch takes by itself."""
     max_batch_rows: int = 8
     """The largest batch to expect: what warm-up prepares for."""
 

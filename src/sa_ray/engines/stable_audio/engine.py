@@ -275,6 +275,8 @@ def load(variant: VariantName, options: EngineOptions) -> StableAudioEngine:
     Raises ``ConfigurationError`` or ``UnavailableError`` with what to do about it.
     """
     device = _device(options)
+    if options.cpu_threads is not None:
+        torch.set_num_threads(options.cpu_threads)
     if device.type == "cuda" and options.gpu_fraction is not None:
         torch.cuda.set_per_process_memory_fraction(min(options.gpu_fraction, 1.0))
     snapshot = find_snapshot(variant, options)
