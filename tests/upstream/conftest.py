@@ -1,6 +1,5 @@
 """A Hugging Face cache of tiny random checkpoints, and engines loaded from it."""
 
-import os
 import warnings
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -43,7 +42,7 @@ def hub_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         from tiny import make_cache
 
         threads = torch.get_num_threads()
-        torch.set_num_threads(min(2, os.cpu_count() or 1))
+        torch.set_num_threads(1)  # tiny models; more threads only wait for each other
         make_cache(folder, VARIANTS)
         yield folder
         torch.set_num_threads(threads)
@@ -53,7 +52,7 @@ def hub_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def load(hub_cache: Path) -> "Callable[[VariantName], StableAudioEngine]":
     """Load a variant's engine as a replica does, from the cache of the Hub."""
     from sa_ray.engines.port import EngineOptions
-    from sa_ray.engines.stable_audio.engine import load
+    from sa_ray.engines.stable_audio.start import load
 
     return cache(lambda variant: load(variant, EngineOptions(device="cpu")))
 

@@ -1,9 +1,9 @@
-"""The engine over the ``stable-audio-3`` package: batches, their failures, and how it starts."""
+"""The engine over the ``stable-audio-3`` package: batches, and what becomes of their rows."""
 
 import logging
 import math
 from collections.abc import Hashable, Sequence
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,25 +14,19 @@ from sa_ray.contracts import EngineName, ResolvedRequest, VariantName
 from sa_ray.engines.port import (
     BatchOutcome,
     Cancelled,
-    EngineOptions,
     Generated,
     IsCancelled,
     OnStep,
 )
+from sa_ray.engines.stable_audio.conditioning import Conditioner, is_guided
 from sa_ray.engines.stable_audio.decoder import Clip, Decoder
-from sa_ray.engines.stable_audio.denoiser import Conditioning, Denoiser
+from sa_ray.engines.stable_audio.denoiser import Denoiser
 from sa_ray.engines.stable_audio.graphs import Graphs
 from sa_ray.engines.stable_audio.plan import Geometry, halves
-from sa_ray.engines.stable_audio.prompts import PromptEncoder, TextEmbedding
 from sa_ray.engines.stable_audio.sampler import Row, sample
-from sa_ray.engines.stable_audio.selftest import check_attention, fault_of
-from sa_ray.engines.stable_audio.weights import build_model, find_snapshot
-from sa_ray.errors import ConfigurationError, GenerationError, UnavailableError
+from sa_ray.errors import ConfigurationError, GenerationError
 
 _log = logging.getLogger(__name__)
-
-WARM_UP_SECONDS: Final = (5.0, 30.0)
-"""Durations whose CUDA graphs are recorded before the replica reports healthy."""
 
 
 class StableAudioEngine:
@@ -68,11 +62,8 @@ class StableAudioEngine:
         package_transformer.flex_attention_compiled = None
         on_cuda = self._device.type == "cuda"
         self._pad_shapes = on_cuda if pad_shapes is None else pad_shapes
-        self._max_batch_rows = max_batch_rows
         self._graphs = graphs = Graphs(enabled=on_cuda)
-        conditioners = model.conditioner.conditioners
         with torch.inference_mode():
-            self._prompts = PromptEncoder(conditioners["prompt"], graphs, self._device)
             self._denoiser = Denoiser(
                 model.model, graphs, pad_rows_to=max_batch_rows if self._pad_shapes else None
             )
@@ -82,6 +73,7 @@ class StableAudioEngine:
                 margin=self._geometry.margin,
                 pad_shapes=self._pad_shapes,
             )
+            self._condition = Conditioner(model.conditioner, self._denoiser, graphs)
 
     @property
     def name(self) -> EngineName:
@@ -98,7 +90,7 @@ class StableAudioEngine:
     def batch_key(self, request: ResolvedRequest) -> Hashable:
         """Steps, guidance on or off, and the coarse length: what a batch must have in common."""
         length = self._geometry.padded(self._geometry.latents(request.duration))
-        return request.steps, request.cfg_scale != 1.0, length
+        return request.steps, is_guided(request), length
 
     def generate(
         self, batch: Sequence[ResolvedRequest], on_step: OnStep, is_cancelled: IsCancelled
@@ -122,48 +114,6 @@ class StableAudioEngine:
             with torch.inference_mode():
                 self._generate(batch, rows, on_step, is_cancelled, outcomes)
         return [outcomes[row] for row in range(len(batch))]
-
-    def self_test(self) -> None:
-        """Make a second of audio and look at it; raises ``UnavailableError`` if it is broken."""
-        attention = self._denoiser.transformer.layers[0].self_attn
-        with torch.inference_mode():
-            check_attention(
-                heads=attention.num_heads,
-                width=attention.dim_heads,
-                dtype=self._denoiser.dtype,
-                device=self._device,
-            )
-        (outcome,) = self.generate([self._probe(1.0)], _ignore_step, _never)
-        match outcome:
-            case Generated(samples):
-                fault = fault_of(samples)
-            case _:
-                fault = str(outcome)
-        if fault is not None:
-            raise UnavailableError(
-                f"The self-test of {self._variant} on {self.device} failed: {fault}. Check the "
-                "weights, and the versions of torch and of the GPU driver; with "
-                "STABLE_AUDIO_MODEL_HALF=false it runs in fp32."
-            )
-
-    def warm_up(self) -> None:
-        """Record the CUDA graphs of common shapes, so that no caller waits for it."""
-        if self._device.type != "cuda":
-            return
-        rows = {min(1 << power, self._max_batch_rows) for power in range(10)}
-        for seconds in WARM_UP_SECONDS:
-            for count in sorted(rows):
-                self.generate([self._probe(seconds)] * count, _ignore_step, _never)
-
-    def _probe(self, seconds: float) -> ResolvedRequest:
-        return ResolvedRequest(
-            model=self._variant,
-            prompt="rain on a tin roof",
-            duration=seconds,
-            steps=8,
-            cfg_scale=1.0,
-            seed=0,
-        )
 
     def _generate(
         self,
@@ -246,69 +196,6 @@ class StableAudioEngine:
             whole=request.chunked_decode is False,
         )
 
-    def _condition(self, requests: Sequence[ResolvedRequest]) -> Conditioning:
-        guided = requests[0].cfg_scale != 1.0
-        negatives = [request.negative_prompt for request in requests] if guided else []
-        prompts = [request.prompt for request in requests]
-        texts = iter(self._prompts([*prompts, *filter(None, negatives)]))
-        seconds, _ = self._model.conditioner.conditioners["seconds_total"](
-            [request.duration for request in requests], self._device
-        )
-        context = [
-            torch.cat([next(texts).tokens, second])
-            for _, second in zip(requests, seconds, strict=True)
-        ]
-        for negative, positive, second in zip(negatives, context[:], seconds, strict=False):
-            context.append(
-                _negative(next(texts), second) if negative else torch.zeros_like(positive)
-            )
-        embedding = seconds[:, 0].repeat(2 if guided else 1, 1)
-        scale = None
-        if guided:
-            scale = torch.tensor([r.cfg_scale for r in requests], device=self._device)
-        return self._denoiser.condition(torch.stack(context), embedding, scale)
-
-
-def load(variant: VariantName, options: EngineOptions) -> StableAudioEngine:
-    """Load ``variant``, test it and warm it up; takes seconds to minutes.
-
-    Raises ``ConfigurationError`` or ``UnavailableError`` with what to do about it.
-    """
-    device = _device(options)
-    if options.cpu_threads is not None:
-        torch.set_num_threads(options.cpu_threads)
-    if device.type == "cuda" and options.gpu_fraction is not None:
-        torch.cuda.set_per_process_memory_fraction(min(options.gpu_fraction, 1.0))
-    snapshot = find_snapshot(variant, options)
-    half = options.half and device.type == "cuda"
-    try:
-        model, config = build_model(snapshot, device=device, half=half)
-        engine = StableAudioEngine(variant, model, config, max_batch_rows=options.max_batch_rows)
-        engine.self_test()
-        engine.warm_up()
-    except torch.cuda.OutOfMemoryError as error:
-        raise UnavailableError(
-            f"The GPU has too little memory to load {variant}: give it a larger share (`gpu` of "
-            "the variant), or move another variant away."
-        ) from error
-    return engine
-
-
-def _device(options: EngineOptions) -> Any:
-    available = {
-        "cuda": torch.cuda.is_available(),
-        "mps": torch.backends.mps.is_available(),
-        "cpu": True,
-    }
-    name = options.device
-    if name == "auto":
-        name = next(device for device in ("cuda", "mps", "cpu") if available[device])
-    elif not available[name]:
-        raise ConfigurationError(
-            f"STABLE_AUDIO_DEVICE={name}, but torch {torch.__version__} sees no such device here."
-        )
-    return torch.device(name, 0) if name == "cuda" else torch.device(name)
-
 
 def _geometry(model: Any, config: dict[str, Any]) -> Geometry:
     autoencoder = model.pretransform.model
@@ -329,22 +216,9 @@ def _geometry(model: Any, config: dict[str, Any]) -> Geometry:
     )
 
 
-def _negative(text: TextEmbedding, second: Any) -> Any:
-    tokens = torch.where(text.mask[:, None], text.tokens, torch.zeros_like(text.tokens))
-    return torch.cat([tokens, second])
-
-
 def _finished(samples: Any) -> BatchOutcome:
     if not np.isfinite(samples).all():
         return GenerationError(
             "The model returned samples that are not numbers for this request. Try another seed."
         )
     return Generated(samples)
-
-
-def _ignore_step(row: int, fraction: float) -> None:
-    pass
-
-
-def _never(row: int) -> bool:
-    return False

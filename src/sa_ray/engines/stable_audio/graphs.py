@@ -27,7 +27,8 @@ class _Graph:
                 expected = function(*self._inputs)
         torch.cuda.current_stream().wait_stream(side)
         self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph, pool=pool):
+        # Other threads of the replica may use the driver meanwhile.
+        with torch.cuda.graph(self._graph, pool=pool, capture_error_mode="thread_local"):
             self._output = function(*self._inputs)
         self._graph.replay()
         error = (self._output - expected).float().norm() / expected.float().norm()
@@ -54,7 +55,7 @@ class Graphs:
     def __init__(self, *, enabled: bool) -> None:
         self._enabled = enabled
         self._graphs: OrderedDict[Any, _Graph | None] = OrderedDict()
-        self._pool = torch.cuda.graph_pool_handle() if enabled else None
+        self._pool = self._new_pool()
 
     def run(self, name: str, function: Callable[..., Any], *inputs: Any) -> Any:
         """Return ``function(*inputs)``; ``name`` tells functions of equal shapes apart."""
@@ -73,6 +74,7 @@ class Graphs:
         """Drop every graph and the memory it holds; False: there was none."""
         held = any(self._graphs.values())
         self._graphs.clear()
+        self._pool = self._new_pool()
         return held
 
     def _record(
@@ -85,4 +87,9 @@ class Graphs:
         except RuntimeError as error:
             shapes = [tuple(tensor.shape) for tensor in inputs]
             _log.warning("no CUDA graph for %s%s, running it eagerly: %s", name, shapes, error)
+            self._pool = self._new_pool()
             return None
+
+    def _new_pool(self) -> Any:
+        """A pool whose graphs are all gone cannot be recorded into again."""
+        return torch.cuda.graph_pool_handle() if self._enabled else None

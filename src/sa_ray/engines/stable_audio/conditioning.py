@@ -1,0 +1,49 @@
+"""What steers the rows of a batch: their prompts and durations, embedded."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from sa_ray.contracts import ResolvedRequest
+from sa_ray.engines.stable_audio.denoiser import Conditioning, Denoiser
+from sa_ray.engines.stable_audio.graphs import Graphs
+from sa_ray.engines.stable_audio.prompts import PromptEncoder, TextEmbedding
+
+
+class Conditioner:
+    """Wraps the package's ``MultiConditioner``: a text encoder, and an embedding of seconds."""
+
+    def __init__(self, conditioner: Any, denoiser: Denoiser, graphs: Graphs) -> None:
+        self._prompts = PromptEncoder(conditioner.conditioners["prompt"], graphs, denoiser.device)
+        self._seconds = conditioner.conditioners["seconds_total"]
+        self._denoiser = denoiser
+
+    def __call__(self, requests: Sequence[ResolvedRequest]) -> Conditioning:
+        """Embed ``requests``, which are either all guided (``cfg_scale`` is not 1) or none."""
+        device = self._denoiser.device
+        guided = is_guided(requests[0])
+        negatives = [request.negative_prompt for request in requests] if guided else []
+        prompts = [request.prompt for request in requests]
+        texts = iter(self._prompts([*prompts, *filter(None, negatives)]))
+        seconds, _ = self._seconds([request.duration for request in requests], device)
+        context = [torch.cat([next(texts).tokens, second]) for second in seconds]
+        silence = torch.zeros_like(context[0])
+        context += [
+            _negative(next(texts), second) if negative else silence
+            for negative, second in zip(negatives, seconds, strict=False)
+        ]
+        embedding = seconds[:, 0].repeat(2 if guided else 1, 1)
+        scales = [request.cfg_scale for request in requests]
+        scale = torch.tensor(scales, device=device) if guided else None
+        return self._denoiser.condition(torch.stack(context), embedding, scale)
+
+
+def is_guided(request: ResolvedRequest) -> bool:
+    """Whether a request needs the model's answer without its prompt too, at twice the work."""
+    return request.cfg_scale != 1.0
+
+
+def _negative(text: TextEmbedding, second: Any) -> Any:
+    tokens = torch.where(text.mask[:, None], text.tokens, torch.zeros_like(text.tokens))
+    return torch.cat([tokens, second])
