@@ -176,6 +176,23 @@ def test_rows_cancelled_from_a_padded_batch_leave_the_others_as_they_were(
         np.testing.assert_allclose(outcome.samples, clips(engine, request)[0], atol=SAME_AUDIO)
 
 
+@pytest.mark.parametrize("changes", [MIXED, GUIDED], ids=["plain", "guided"])
+@pytest.mark.parametrize("variant", ["small-sfx", "medium"])
+def test_half_precision_sounds_nearly_the_same(
+    load: Load, hub_cache: Path, variant: VariantName, changes: list[dict[str, object]]
+) -> None:
+    options = EngineOptions(device="cpu")
+    model, config = build_model(
+        find_snapshot(variant, options), device=torch.device("cpu"), half=True
+    )
+    half = StableAudioEngine(variant, model, config, pad_shapes=True)
+    requests = [wanted(**{"model": variant, **change}) for change in changes]
+    exact = clips(load(variant), *requests)
+    for samples, expected in zip(clips(half, *requests), exact, strict=True):
+        assert samples.dtype == np.float32
+        np.testing.assert_allclose(samples, expected, atol=5e-3)
+
+
 def test_at_one_shape_the_audio_is_the_same_to_the_bit(engine: StableAudioEngine) -> None:
     request = wanted(duration=2.0)
     first = clips(engine, request, wanted("thunder", seed=1, duration=1.1), wanted(seed=2))
