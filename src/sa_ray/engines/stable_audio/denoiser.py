@@ -88,6 +88,12 @@ class Denoiser:
         projected = [projection.project(embedded) for projection in self._projections]
         return Conditioning(torch.stack(projected), embedding.to(self.dtype), scale)
 
+    def forget(self) -> None:
+        """Let go of the last batch's conditioning, and the memory it holds."""
+        self._padded = None
+        for projection in self._projections:
+            projection.bound = None
+
     def denoised(self, x: Any, t: Any, valid: Any, conditioning: Conditioning) -> Any:
         """Return the model's guess of the clean latents behind ``x`` at noise levels ``t``.
 

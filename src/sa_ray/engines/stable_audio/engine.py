@@ -129,6 +129,7 @@ class StableAudioEngine:
         except torch.cuda.OutOfMemoryError:
             _log.warning("out of GPU memory with %d rows", len(rows))
         # Out of the handler: its traceback holds the tensors that must be freed first.
+        self._denoiser.forget()
         held = self._graphs.clear()
         torch.cuda.empty_cache()
         if held:

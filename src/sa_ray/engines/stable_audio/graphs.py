@@ -31,7 +31,10 @@ class _Graph:
         with torch.cuda.graph(self._graph, pool=pool, capture_error_mode="thread_local"):
             self._output = function(*self._inputs)
         self._graph.replay()
-        error = (self._output - expected).float().norm() / expected.float().norm()
+        # A row that overflows is that row's failure, and no reason to doubt the graph.
+        sound = expected.isfinite()
+        difference = (self._output - expected).float().where(sound, 0.0)
+        error = difference.norm() / expected.float().where(sound, 0.0).norm()
         if not error <= TOLERANCE:
             raise RuntimeError(f"the replay is off by {error:.3g}")
 

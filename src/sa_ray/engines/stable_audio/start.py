@@ -14,6 +14,9 @@ from sa_ray.errors import ConfigurationError, UnavailableError
 WARM_UP_SECONDS: Final = (5.0, 30.0)
 """Durations whose CUDA graphs are recorded before the replica reports healthy."""
 
+PROBE: Final = "a church bell rings"
+"""A prompt whose sound is far from noise, so that noise means a fault."""
+
 
 def load(variant: VariantName, options: EngineOptions) -> StableAudioEngine:
     """Load ``variant``, test it and warm it up; takes seconds to minutes.
@@ -89,7 +92,7 @@ def warm_up(variant: VariantName, engine: StableAudioEngine, max_rows: int) -> N
 def _probe(variant: VariantName, seconds: float) -> ResolvedRequest:
     return ResolvedRequest(
         model=variant,
-        prompt="rain on a tin roof",
+        prompt=PROBE,
         duration=seconds,
         steps=8,
         cfg_scale=1.0,
