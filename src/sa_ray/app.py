@@ -51,16 +51,14 @@ def build(args: dict[str, Any]) -> Application:
 def variant(name: VariantName, engine: EngineName, settings: Settings) -> Application:
     """One model variant's deployment, with the catalogue's resources and autoscaling bounds."""
     spec = settings.spec(name)
-    resources = {"num_cpus": spec.cpu}
-    if engine == "stable-audio-3" and wants_gpu(settings):
-        resources["num_gpus"] = spec.gpu
+    gpu = spec.gpu if engine == "stable-audio-3" and wants_gpu(settings) else None
     return serve.deployment(
         name=name,
         max_ongoing_requests=spec.max_ongoing_requests,
         # Serve counts for each caller: the dispatcher's jobs have to fit too.
         max_queued_requests=max(settings.max_queued_requests, capacity(settings, name)),
         graceful_shutdown_timeout_s=spec.grace_seconds,
-        ray_actor_options=resources,
+        ray_actor_options={"num_cpus": spec.cpu, "num_gpus": gpu or 0},
         autoscaling_config={
             "min_replicas": 1 if name in settings.preloaded else 0,
             "max_replicas": spec.max_replicas,
@@ -69,7 +67,7 @@ def variant(name: VariantName, engine: EngineName, settings: Settings) -> Applic
             "upscale_delay_s": 15,
             "downscale_delay_s": 300,
         },
-    )(Variant).bind(name, settings)
+    )(Variant).bind(name, settings, gpu)
 
 
 def wants_gpu(settings: Settings) -> bool:

@@ -111,6 +111,12 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"),
         description="Hugging Face token with access to the gated weights.",
     )
+    weights_dir: Annotated[Path | None, BeforeValidator(_blank_is_none)] = Field(
+        None,
+        validation_alias=AliasChoices("STABLE_AUDIO_WEIGHTS_DIR"),
+        description="Folder with one folder of weights for each model, on every node that serves "
+        "it. Unset: the Hugging Face Hub and its cache.",
+    )
     variants: dict[VariantName, VariantOverride] = Field(
         default_factory=dict,
         validation_alias=AliasChoices("STABLE_AUDIO_VARIANTS"),

@@ -33,6 +33,9 @@ RENEW_PERIOD_S = 1.0
 """How often leases are renewed: progress is this fresh, and a cancel takes this long to arrive."""
 
 WORK_WAIT_S = 20.0
+LOST_RACE_PAUSE_S = 0.05
+"""After a job that was due went to another dispatcher, or ended."""
+
 MAX_PENDING_UPLOADS = 64
 """Clips waiting for the object store; at this many no more jobs are started."""
 
@@ -73,7 +76,7 @@ class Dispatcher:
         }
         self._capacity = {name: capacity(settings, name) for name in variants}
         self._held: dict[tuple[str, int], _Held] = {}
-        self._leasing: set[asyncio.Task[None]] = set()
+        self._leasing: set[asyncio.Task[int]] = set()
         self._changed = asyncio.Condition()
         housekeeping = Housekeeping(settings, self._jobs, self._uploader)
         self._loops = [
@@ -111,17 +114,19 @@ class Dispatcher:
                 leasing = asyncio.create_task(self._lease(variant))
                 self._leasing.add(leasing)
                 leasing.add_done_callback(self._leasing.discard)
-                await asyncio.shield(leasing)
+                if not await asyncio.shield(leasing):
+                    await asyncio.sleep(LOST_RACE_PAUSE_S)
             except Exception as error:  # noqa: BLE001 - the store may be away; jobs wait in it
                 logger.warning("leasing for %s failed: %s", variant, translate(error))
                 await asyncio.sleep(RENEW_PERIOD_S)
 
-    async def _lease(self, variant: VariantName) -> None:
+    async def _lease(self, variant: VariantName) -> int:
         jobs = await self._jobs.call("lease", variant, self._worker, self._room(variant))
         for job in jobs:
             held = _Held(job)
             self._held[job.id, job.token] = held
             held.task = asyncio.create_task(self._work(held))
+        return len(jobs)
 
     def _room(self, variant: VariantName) -> int:
         generating = uploading = 0
@@ -227,7 +232,7 @@ class Dispatcher:
             self._changed.notify_all()
 
 
-async def _wait_for(tasks: Collection[asyncio.Task[None]]) -> None:
+async def _wait_for(tasks: Collection[asyncio.Task[Any]]) -> None:
     if tasks:
         await asyncio.wait(tasks, timeout=HAND_BACK_S)
 

@@ -2,13 +2,14 @@
 
 import asyncio
 import logging
+import os
 from collections.abc import AsyncGenerator
 from concurrent.futures import ThreadPoolExecutor
 
 from sa_ray.audio import OPUS_SAMPLE_RATE, encode
 from sa_ray.config import Settings
 from sa_ray.contracts import AudioInfo, ResolvedRequest, VariantName
-from sa_ray.engines import load_engine, resolve_engine_name
+from sa_ray.engines import EngineOptions, load_engine, resolve_engine_name
 from sa_ray.serving.batching import Batcher, OnProgress, Rendered
 from sa_ray.serving.messages import AudioReady, EncodedAudio, Progress
 from sa_ray.telemetry import configure_logging
@@ -25,11 +26,23 @@ ENCODER_THREADS = 2
 class Variant:
     """Generates audio with one model variant. Takes resolved requests, returns encoded audio."""
 
-    def __init__(self, variant: VariantName, settings: Settings) -> None:
+    def __init__(self, variant: VariantName, settings: Settings, gpu: float | None) -> None:
+        """``gpu``: the share of a GPU that Ray gives this replica; None: none."""
         configure_logging()
         spec = settings.spec(variant)
+        token = settings.hf_token
+        options = EngineOptions(
+            device="cpu" if gpu is None and settings.device == "auto" else settings.device,
+            half=settings.model_half,
+            hf_token=token.get_secret_value() if token else None,
+            weights_dir=settings.weights_dir,
+            gpu_fraction=gpu and min(gpu, 1.0),
+            # Ray tells libraries to use as many threads as the CPUs it counted for the replica.
+            cpu_threads=os.cpu_count(),
+            max_batch_rows=spec.max_batch_rows,
+        )
         self._variant = variant
-        self._engine = load_engine(resolve_engine_name(settings.engine), variant)
+        self._engine = load_engine(resolve_engine_name(settings.engine), variant, options)
         self._batcher = Batcher(
             self._engine, max_rows=spec.max_batch_rows, max_seconds=spec.max_batch_seconds
         )
