@@ -48,7 +48,7 @@ async def test_a_job_is_carried_from_submit_to_removal(coordinators: list[JobCoo
     one, other = coordinators
     job_id = (await one.submit(uuid.uuid4().hex, REQUEST, KEYED)).job.id
     waiting = asyncio.create_task(one.wait(job_id, LONG))
-    [job] = await other.lease("small-sfx", "w1", 5, LONG)
+    [job] = await other.lease("small-sfx", "w1", 5)
     assert job.id == job_id
     assert await one.renew("w1", [LeaseReport(job_id, 1, 0.5)]) == ["held"]
     await one.fail(job_id, job.token, JobError(code="generation_failed", message="no"))
@@ -78,7 +78,8 @@ async def test_many_submits_at_once_are_leased_once_each(
 
     async def work(coordinator: JobCoordinator) -> None:
         while len(leased) < len(ids):
-            jobs = await coordinator.lease("small-sfx", "w1", 7, 0.05)
+            await coordinator.wait_for_work("small-sfx", 0.05)
+            jobs = await coordinator.lease("small-sfx", "w1", 7)
             leased.extend(job.id for job in jobs)
 
     async with asyncio.timeout(LONG):

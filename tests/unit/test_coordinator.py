@@ -135,7 +135,12 @@ async def submit(coordinator: JobCoordinator) -> str:
 
 
 async def lease(coordinator: JobCoordinator, limit: int = 1, wait_s: float = 0.0) -> list[Job]:
-    return await coordinator.lease("small-sfx", "w1", limit, wait_s)
+    """Lease as a worker does; with ``wait_s`` of ``LONG``, until it gets something."""
+    while True:
+        await coordinator.wait_for_work("small-sfx", wait_s)
+        jobs = await coordinator.lease("small-sfx", "w1", limit)
+        if jobs or wait_s < LONG:
+            return jobs
 
 
 async def lease_one(coordinator: JobCoordinator) -> Job:
@@ -216,7 +221,7 @@ async def test_a_submit_wakes_the_lease_that_waits_for_its_variant(
     coordinator: JobCoordinator,
 ) -> None:
     small = asyncio.create_task(lease(coordinator, wait_s=LONG))
-    medium = asyncio.create_task(coordinator.lease("medium", "w2", 1, LONG))
+    medium = asyncio.create_task(coordinator.wait_for_work("medium", LONG))
     await until_waiting()
     submitted = await submit(coordinator)
     assert [job.id for job in await small] == [submitted]

@@ -6,8 +6,10 @@ import re
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
 
 from sa_ray import errors
+from sa_ray.contracts import Health, JobRequest, JobTimings, JobView
 from sa_ray.serving.faults import InfrastructureError
 from sa_ray.serving.http import build_http_app
 
@@ -79,3 +81,10 @@ def test_the_api_page_has_every_error_code_with_its_status() -> None:
     }
 
     assert set(CODE_ROW.findall(text_of(DOCS / "api.md"))) == raised
+
+
+@pytest.mark.parametrize("shape", [JobRequest, JobView, JobTimings, Health])
+def test_the_api_page_names_every_field(shape: type[BaseModel]) -> None:
+    page = text_of(DOCS / "api.md")
+
+    assert [name for name in shape.model_fields if f"`{name}`" not in page] == []

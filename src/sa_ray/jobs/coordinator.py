@@ -167,26 +167,9 @@ class JobCoordinator:
 
     # For workers
 
-    async def lease(
-        self, variant: VariantName, worker: str, limit: int, wait_s: float
-    ) -> list[Job]:
-        """Lease up to ``limit`` due jobs in the order of the queue. While none is due, wait for one
-        up to ``wait_s`` seconds; empty if none came."""
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + wait_s
-        with self._work.listen(variant) as arrived:
-            while True:
-                arrived.clear()
-                jobs = await self._write(
-                    self._ledger.claim, variant, worker, limit, self._announcer()
-                )
-                remaining = deadline - loop.time()
-                if jobs or remaining <= 0:
-                    return jobs
-                due = await self._read(self._store.next_due, variant)
-                if due is not None:
-                    remaining = min(remaining, max(due - self._clock(), MIN_WAIT_S))
-                await wait_for(arrived, remaining)
+    async def lease(self, variant: VariantName, worker: str, limit: int) -> list[Job]:
+        """Lease up to ``limit`` due jobs in the order of the queue; empty if none is due."""
+        return await self._write(self._ledger.claim, variant, worker, limit, self._announcer())
 
     async def wait_for_work(self, variant: VariantName, wait_s: float) -> None:
         """Return when a job is due, or after ``wait_s`` seconds.

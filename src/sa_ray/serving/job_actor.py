@@ -102,7 +102,7 @@ class JobActor:
         await self._jobs.forget(job_id)
 
     async def lease(self, variant: VariantName, worker: str, limit: int) -> list[Job]:
-        return await self._jobs.lease(variant, worker, limit, wait_s=0)
+        return await self._jobs.lease(variant, worker, limit)
 
     async def wait_for_work(self, variant: VariantName, wait_s: float) -> None:
         await self._jobs.wait_for_work(variant, wait_s)

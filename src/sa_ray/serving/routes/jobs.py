@@ -189,7 +189,8 @@ async def cancel_or_delete(job_id: str, services: ServicesDep, http: Request) ->
         return _view(services, http, await find_job(services, job_id))
     if snapshot.job.result:
         require_same_store(snapshot.job.result, services)
-        await services.uploader.call("delete", snapshot.job.result.object.key)
+    # Whatever became of the job, an upload of it may still be under way.
+    await services.uploader.call("discard", job_id, snapshot.job.request.format)
     await services.jobs.call("forget", job_id)
     return Response(status_code=204)
 
