@@ -1,9 +1,12 @@
 """The command line: ``sa-ray`` and, as the seed server had it, ``stable-audio-api``."""
 
 import os
+import signal
+import sys
 import tempfile
 import time
 from pathlib import Path
+from types import FrameType
 from typing import Annotated, Any, get_args
 
 import httpx
@@ -50,7 +53,11 @@ def demo(
         seed=seed,
         format=_format_of(output),
     )
-    with tempfile.TemporaryDirectory(prefix="sa-ray-demo-") as folder:
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:  # `nohup` ignores hang-ups.
+            signal.signal(number, _exit_in_order)
+    # A process on its way out may still write there.
+    with tempfile.TemporaryDirectory(prefix="sa-ray-demo-", ignore_cleanup_errors=True) as folder:
         args: dict[str, Any] = {
             "jobs_url": f"sqlite:///{folder}/jobs.db",
             "output_dir": f"{folder}/outputs",
@@ -64,6 +71,11 @@ def demo(
             "[yellow]This is the procedural stand-in, not Stable Audio 3: "
             "README.md says how to get the real model.[/]"
         )
+
+
+def _exit_in_order(number: int, _frame: FrameType | None) -> None:
+    """Unwind, which stops the service, where the signal alone would leave it running."""
+    sys.exit(128 + number)
 
 
 def _run_demo(service: local.LocalService, request: GenerationRequest, output: Path) -> JobView:
@@ -142,9 +154,7 @@ def _serve(
 ) -> None:
     """Serve HTTP until interrupted: `serve run serve_config.yaml` on another address."""
     load_settings()
-    folder = Path(tempfile.mkdtemp(prefix="sa-ray-"))
-    rendered = folder / local.CONFIG_NAME
-    rendered.write_text(local.render_config(local.find_config(), host=host, port=port, args={}))
+    rendered = local.hold(local.render_config(local.find_config(), host=host, port=port, args={}))
     command = local.serve_command(rendered)
     os.execv(command[0], command)  # noqa: S606 - our own command line
 

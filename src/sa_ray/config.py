@@ -1,66 +1,40 @@
 """Settings: the one place that reads the environment."""
 
-import base64
 import difflib
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, cast
+from typing import Any, Literal, Self, cast
 
 from dotenv import dotenv_values, find_dotenv
 from pydantic import (
     AliasChoices,
-    BeforeValidator,
     Field,
     SecretStr,
     ValidationError,
+    ValidationInfo,
+    field_validator,
     model_validator,
 )
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
 
-from sa_ray.catalogue import CATALOGUE, VARIANTS, VariantOverride, VariantSpec, find_variant
+from sa_ray.catalogue import CATALOGUE, VariantOverride, VariantSpec
 from sa_ray.contracts import EngineName, StorageBackend, VariantName
 from sa_ray.errors import ConfigurationError
+from sa_ray.setting_values import Variant, Variants, WebhookSecret, is_blank, without_blanks
 
 PREFIX = "STABLE_AUDIO_"
 
 
-def _variant(value: object) -> object:
-    found = find_variant(value) if isinstance(value, str) else None
-    if found is None:
-        raise ValueError(f"{value!r} is not a model; choose from {', '.join(VARIANTS)}")
-    return found
+BLANK_MEANS_SOMETHING = frozenset({"STABLE_AUDIO_PRELOAD_MODELS"})
+"""Blank variables that are not taken for unset ones."""
 
-
-def _variants(value: object) -> object:
-    if value is None:
-        return None
-    if isinstance(value, str):
-        value = [part for part in value.split(",") if part.strip()]
-    if not isinstance(value, list | tuple):
-        raise ValueError("give a comma-separated list of models")
-    return tuple(dict.fromkeys(_variant(part) for part in value))
-
-
-def _blank_is_none(value: object) -> object:
-    return None if isinstance(value, str) and not value.strip() else value
-
-
-def _is_webhook_secret(text: str) -> bool:
-    try:
-        key = base64.b64decode(text.removeprefix("whsec_"), validate=True)
-    except ValueError:
-        return False
-    return text.startswith("whsec_") and 24 <= len(key) <= 64
-
-
-def _default_if_blank(default: str) -> BeforeValidator:
-    return BeforeValidator(lambda value: default if value in (None, "") else value)
-
-
-Variant = Annotated[VariantName, BeforeValidator(_variant)]
-OptionalText = Annotated[str | None, BeforeValidator(_blank_is_none)]
-OptionalSecret = Annotated[SecretStr | None, BeforeValidator(_blank_is_none)]
 Device = Literal["auto", "cuda", "mps", "cpu"]
 
 
@@ -87,15 +61,13 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("STABLE_AUDIO_DEFAULT_MODEL", "STABLE_AUDIO_MODEL"),
         description="Model used when a request names none.",
     )
-    preload_models: Annotated[
-        tuple[VariantName, ...] | None, NoDecode, BeforeValidator(_variants)
-    ] = Field(
+    preload_models: Variants = Field(
         None,
         validation_alias=AliasChoices("STABLE_AUDIO_PRELOAD_MODELS"),
         description="Comma-separated models to keep loaded (one replica at least). Unset: the "
         "default model. Empty: load each at its first request, release it when idle.",
     )
-    device: Annotated[Device, _default_if_blank("auto")] = Field(
+    device: Device = Field(
         "auto",
         validation_alias=AliasChoices("STABLE_AUDIO_DEVICE"),
         description="`cuda` asks Ray for GPUs, `cpu` and `mps` never do, `auto` does where the "
@@ -106,12 +78,12 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("STABLE_AUDIO_MODEL_HALF"),
         description="fp16 on CUDA; no effect elsewhere.",
     )
-    hf_token: OptionalSecret = Field(
+    hf_token: SecretStr | None = Field(
         None,
         validation_alias=AliasChoices("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"),
         description="Hugging Face token with access to the gated weights.",
     )
-    weights_dir: Annotated[Path | None, BeforeValidator(_blank_is_none)] = Field(
+    weights_dir: Path | None = Field(
         None,
         validation_alias=AliasChoices("STABLE_AUDIO_WEIGHTS_DIR"),
         description="Folder with one folder of weights for each model, on every node that serves "
@@ -161,7 +133,7 @@ class Settings(BaseSettings):
     )
 
     # Jobs
-    jobs_url: Annotated[str, _default_if_blank("sqlite:///.sa-ray/jobs.db")] = Field(
+    jobs_url: str = Field(
         "sqlite:///.sa-ray/jobs.db",
         validation_alias=AliasChoices("STABLE_AUDIO_JOBS_URL"),
         description="Where job state is kept: `sqlite:///path` (relative to the working "
@@ -177,7 +149,7 @@ class Settings(BaseSettings):
         description="Seconds after its end at which a job and its audio are deleted (default: "
         "seven days).",
     )
-    webhook_secret: OptionalSecret = Field(
+    webhook_secret: WebhookSecret = Field(
         None,
         validation_alias=AliasChoices("STABLE_AUDIO_WEBHOOK_SECRET"),
         description="Signs webhook calls (Standard Webhooks): `whsec_` and 24 to 64 random bytes "
@@ -189,6 +161,12 @@ class Settings(BaseSettings):
         description="Also call webhooks at private, loopback and link-local addresses. Clients "
         "choose those addresses: leave it off where they are not trusted.",
     )
+    public_url: str | None = Field(
+        None,
+        validation_alias=AliasChoices("STABLE_AUDIO_PUBLIC_URL"),
+        description="Address at which clients reach the service, for URLs in webhook calls, which "
+        "have no request to take it from.",
+    )
 
     # Storage
     output_dir: Path = Field(
@@ -196,7 +174,7 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("STABLE_AUDIO_OUTPUT_DIR"),
         description="Folder for the audio of jobs while no bucket is set.",
     )
-    storage_bucket: OptionalText = Field(
+    storage_bucket: str | None = Field(
         None,
         validation_alias=AliasChoices(
             "STABLE_AUDIO_STORAGE_BUCKET", "AWS_S3_BUCKET", "R2_BUCKET", "R2_BUCKET_NAME"
@@ -208,14 +186,17 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("STABLE_AUDIO_STORAGE_PREFIX"),
         description="Key prefix of the objects: `<prefix>/<job id>.<format>`.",
     )
-    storage_endpoint_url: OptionalText = Field(
+    storage_endpoint_url: str | None = Field(
         None,
         validation_alias=AliasChoices(
-            "STABLE_AUDIO_STORAGE_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "R2_ENDPOINT_URL"
+            "STABLE_AUDIO_STORAGE_ENDPOINT_URL",
+            "AWS_ENDPOINT_URL_S3",
+            "R2_ENDPOINT_URL",
+            "AWS_ENDPOINT_URL",
         ),
         description="Endpoint of an S3-compatible store, such as Cloudflare R2 or MinIO.",
     )
-    storage_region: Annotated[str, _default_if_blank("us-east-1")] = Field(
+    storage_region: str = Field(
         "us-east-1",
         validation_alias=AliasChoices(
             "STABLE_AUDIO_STORAGE_REGION", "AWS_REGION", "AWS_DEFAULT_REGION"
@@ -227,22 +208,22 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("STABLE_AUDIO_STORAGE_ADDRESSING"),
         description="Bucket in the path or in the host name.",
     )
-    storage_access_key_id: OptionalText = Field(
+    storage_access_key_id: str | None = Field(
         None,
         validation_alias=AliasChoices("AWS_ACCESS_KEY_ID", "R2_ACCESS_KEY_ID"),
         description="Access key. Unset: the AWS credential chain (instance role, profile).",
     )
-    storage_secret_access_key: OptionalSecret = Field(
+    storage_secret_access_key: SecretStr | None = Field(
         None,
         validation_alias=AliasChoices("AWS_SECRET_ACCESS_KEY", "R2_SECRET_ACCESS_KEY"),
         description="Secret of the access key.",
     )
-    storage_session_token: OptionalSecret = Field(
+    storage_session_token: SecretStr | None = Field(
         None,
         validation_alias=AliasChoices("AWS_SESSION_TOKEN"),
         description="Session token of temporary credentials.",
     )
-    storage_public_base_url: OptionalText = Field(
+    storage_public_base_url: str | None = Field(
         None,
         validation_alias=AliasChoices("STABLE_AUDIO_STORAGE_PUBLIC_BASE_URL"),
         description="Public or CDN address of the store; download URLs are built on it instead "
@@ -256,17 +237,36 @@ class Settings(BaseSettings):
         description="Lifetime of a presigned download URL, seconds (S3 allows seven days).",
     )
 
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Drop blank variables before a setting chooses among its aliases and sources."""
+        for source in (env_settings, dotenv_settings):
+            if isinstance(source, EnvSettingsSource):
+                source.env_vars = without_blanks(source.env_vars, keep=BLANK_MEANS_SOMETHING)
+        return init_settings, env_settings, dotenv_settings
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _default_if_blank(cls, value: object, info: ValidationInfo) -> object:
+        """A key of ``args`` that is left blank sets its default, whatever the environment says."""
+        blank_is_meant = info.field_name in ("preload_models", "storage_prefix")
+        if value is None or (is_blank(value) and not blank_is_meant):
+            return cls.model_fields[str(info.field_name)].get_default(call_default_factory=True)
+        return value
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         if (self.storage_access_key_id is None) != (self.storage_secret_access_key is None):
             raise ValueError(
                 "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or their R2_ names) go together: "
                 "set both or neither"
-            )
-        if self.webhook_secret and not _is_webhook_secret(self.webhook_secret.get_secret_value()):
-            raise ValueError(
-                "STABLE_AUDIO_WEBHOOK_SECRET must be whsec_ followed by 24 to 64 random bytes in "
-                "base64; `openssl rand -base64 32` makes them"
             )
         if (
             self.engine == "stable-audio-3"
@@ -322,6 +322,9 @@ def load_settings(args: Mapping[str, Any] | None = None) -> Settings:
         return Settings(**args, _env_file=dotenv or None)
     except ValidationError as error:
         raise ConfigurationError(_explain(error)) from None
+    except SettingsError:
+        # Only `variants` is decoded before it is validated.
+        raise ConfigurationError("STABLE_AUDIO_VARIANTS is not valid JSON.") from None
 
 
 def _unknown(key: str, known: list[str]) -> str:

@@ -5,8 +5,10 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
 from types import TracebackType
@@ -22,6 +24,7 @@ from sa_ray.engines import resolve_engine_name
 from sa_ray.errors import SaRayError
 
 CONFIG_NAME = "serve_config.yaml"
+IMPORT_PATH = "sa_ray.app:build"
 START_TIMEOUT_S = 180.0
 STOP_TIMEOUT_S = 30.0
 POLL_PERIOD_S = 0.25
@@ -41,12 +44,31 @@ def find_config() -> Path:
 
 
 def render_config(source: Path, *, host: str, port: int, args: Mapping[str, Any]) -> str:
-    """The YAML of ``source`` with another address, and ``args`` laid over the application's."""
+    """The YAML of ``source`` with another address, and ``args`` laid over those of this service.
+
+    Other applications in it stay as they are.
+    """
     config = yaml.safe_load(source.read_text())
-    config["http_options"] = {**config.get("http_options", {}), "host": host, "port": port}
+    config["http_options"] = {**(config.get("http_options") or {}), "host": host, "port": port}
     for application in config["applications"]:
+        if application["import_path"] != IMPORT_PATH:
+            continue
         application["args"] = {**(application.get("args") or {}), **args}
     return yaml.safe_dump(config, sort_keys=False)
+
+
+def hold(text: str) -> Path:
+    """A path at which this process, and the one it becomes with ``exec``, reads ``text``.
+
+    The file behind it has no name: it is gone with the process, however that ends.
+    """
+    with tempfile.TemporaryFile("w") as file:
+        file.write(text)
+        file.flush()
+        descriptor = os.dup(file.fileno())
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    os.set_inheritable(descriptor, True)
+    return Path(f"/dev/fd/{descriptor}")
 
 
 def serve_command(config: Path, *options: str) -> list[str]:
@@ -88,6 +110,7 @@ class LocalService:
                 stderr=subprocess.STDOUT,
                 # A token would be written to the home folder, for a cluster nobody else joins.
                 env={"RAY_AUTH_MODE": "disabled", **os.environ},
+                # Of its own, so that `stop` can end whatever is left of it.
                 start_new_session=True,
             )
         return self
@@ -120,14 +143,17 @@ class LocalService:
         )
 
     def stop(self) -> None:
+        """Stop in order, within 30 s; then end whatever the service started and left behind."""
         process, self._process = self._process, None
-        if process is None or process.poll() is not None:
+        if process is None:
             return
-        process.send_signal(signal.SIGINT)
         try:
-            process.wait(STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
+            process.send_signal(signal.SIGINT)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(STOP_TIMEOUT_S)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
     def _tail(self) -> str:

@@ -1,11 +1,18 @@
 """Settings for people: the effective values, and the page ``docs/configuration.md``."""
 
+import re
 from collections.abc import Iterator
 
 from pydantic import SecretStr
 from pydantic_core import PydanticUndefined
 
 from sa_ray.config import Settings, environment_names
+
+MASK = "********"
+
+PASSWORD = re.compile(r"(?<=://)([^:/?#]*:).*@|([?&]\w*password=)[^&#]*", re.IGNORECASE)
+"""Of a URL's user and in its query, as database drivers take it. Up to the last ``@``: a password
+may hold a slash or an ``@`` of its own, and masking too much is the safe mistake."""
 
 INTRODUCTION = """# Configuration
 
@@ -16,7 +23,9 @@ Precedence: `args` in `serve_config.yaml` (by setting name) > environment variab
 built, and handed to every replica: nodes of a cluster need no environment of their own. An unknown
 key, a malformed value or a contradiction fails there, before anything is scheduled.
 
-`sa-ray config` prints the effective values, with secrets masked.
+A blank variable is as good as unset, but for `STABLE_AUDIO_PRELOAD_MODELS`.
+
+`sa-ray config` prints the effective values, with secrets and passwords masked.
 
 | Setting | Environment variable | Default | Meaning |
 | --- | --- | --- | --- |
@@ -40,11 +49,17 @@ by its name (`ingress`, `dispatcher`, `small-sfx`, `small-music`, `medium`) unde
 
 
 def effective_values(settings: Settings) -> Iterator[tuple[str, str, str]]:
-    """Yield (setting, value, environment variable); secrets are masked."""
+    """Yield (setting, value, environment variable); secrets and passwords in URLs are masked."""
     for name in Settings.model_fields:
         value = getattr(settings, name)
-        shown = "********" if isinstance(value, SecretStr) else str(value)
+        shown = MASK if isinstance(value, SecretStr) else _without_password(str(value))
         yield name, shown, environment_names(name)[0]
+
+
+def _without_password(text: str) -> str:
+    return PASSWORD.sub(
+        lambda found: f"{found[1]}{MASK}@" if found[1] else f"{found[2]}{MASK}", text
+    )
 
 
 def markdown() -> str:

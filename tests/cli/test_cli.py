@@ -8,15 +8,16 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from uuid import uuid4
 
 import httpx
+import psutil
 import pytest
 import soundfile
 
 from sa_ray.errors import ConfigurationError
-from sa_ray.local import LocalService, free_port, render_config
+from sa_ray.local import LocalService, free_port
 
-ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 
 
@@ -33,26 +34,39 @@ def run(*command: str, cwd: Path, **environment: str) -> subprocess.CompletedPro
     )
 
 
-def ray_processes() -> set[int]:
-    """Process ids of the Ray daemons on this machine."""
-    found = set()
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal():
-            try:
-                command = (entry / "cmdline").read_bytes()
-            except OSError:
-                continue
-            if b"raylet" in command or b"gcs_server" in command:
-                found.add(int(entry.name))
+MARK = "SA_RAY_TEST_MARK"
+"""Variable that every process a command starts inherits, in whatever session it ends up."""
+
+
+@pytest.fixture
+def mark() -> str:
+    return uuid4().hex
+
+
+def marked(mark: str) -> dict[int, str]:
+    """Process ids and names of what was started with ``mark``."""
+    found = {}
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get(MARK) == mark:
+                found[process.pid] = process.name()
+        except psutil.Error:
+            continue
     return found
 
 
-def test_demo_makes_a_file_and_leaves_nothing_running(tmp_path: Path) -> None:
-    before = ray_processes()
+def left_running(mark: str) -> dict[int, str]:
+    """What still runs after the time that processes take to notice their parent's end."""
+    deadline = time.monotonic() + 30
+    while (found := marked(mark)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return found
 
+
+def test_demo_makes_a_file_and_leaves_nothing_running(tmp_path: Path, mark: str) -> None:
     result = run(
         "sa-ray", "demo", "rain on a tin roof", "-o", "rain.wav", "--duration", "3.5",
-        "--seed", "7", cwd=tmp_path,
+        "--seed", "7", cwd=tmp_path, **{MARK: mark},
     )  # fmt: skip
 
     assert result.returncode == 0, result.stderr
@@ -64,7 +78,31 @@ def test_demo_makes_a_file_and_leaves_nothing_running(tmp_path: Path) -> None:
     assert str(tmp_path / "rain.wav") in result.stdout
     assert "not Stable Audio 3" in result.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["rain.wav"]
-    assert ray_processes() == before
+    assert not left_running(mark)
+
+
+def test_a_terminated_demo_takes_its_cluster_along(tmp_path: Path, mark: str) -> None:
+    log = tmp_path / "log"
+    with (
+        log.open("wb") as output,
+        subprocess.Popen(
+            [str(BIN / "sa-ray"), "demo"],
+            cwd=tmp_path,
+            stdout=output,
+            stderr=output,
+            env={**os.environ, MARK: mark},
+        ) as process,
+    ):
+        deadline = time.monotonic() + 120
+        while "raylet" not in marked(mark).values():
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.1)
+
+        process.terminate()
+
+        assert process.wait(90) == 128 + signal.SIGTERM, log.read_text()
+    assert not left_running(mark)
 
 
 def test_demo_says_what_is_wrong_before_it_starts_anything(tmp_path: Path) -> None:
@@ -80,7 +118,9 @@ def test_demo_says_what_is_wrong_before_it_starts_anything(tmp_path: Path) -> No
         assert "Traceback" not in result.stderr
 
 
-def test_the_seed_servers_command_serves_on_the_address_it_is_given(tmp_path: Path) -> None:
+def test_the_seed_servers_command_serves_on_the_address_it_is_given(
+    tmp_path: Path, mark: str
+) -> None:
     port = free_port()
     log = (tmp_path / "log").open("wb")
     with subprocess.Popen(
@@ -88,7 +128,7 @@ def test_the_seed_servers_command_serves_on_the_address_it_is_given(tmp_path: Pa
         cwd=tmp_path,
         stdout=log,
         stderr=log,
-        env={**os.environ, "RAY_ADDRESS": "local"},
+        env={**os.environ, "RAY_ADDRESS": "local", MARK: mark},
     ) as process:
         try:
             health = None
@@ -102,9 +142,11 @@ def test_the_seed_servers_command_serves_on_the_address_it_is_given(tmp_path: Pa
                     pass
             assert health is not None, (tmp_path / "log").read_text()
             assert health["loaded_models"] == ["small-sfx"]
+            assert "raylet" in marked(mark).values()
         finally:
             process.send_signal(signal.SIGINT)
             process.wait(60)
+    assert not left_running(mark)
 
 
 def test_config_prints_effective_values_and_masks_secrets(tmp_path: Path) -> None:
@@ -134,23 +176,12 @@ def test_importing_the_application_loads_no_torch(tmp_path: Path) -> None:
     assert json.loads(result.stdout) is False
 
 
-def test_the_rendered_configuration_keeps_what_it_does_not_change() -> None:
-    import yaml
-
-    rendered = yaml.safe_load(
-        render_config(ROOT / "serve_config.yaml", host="0.0.0.0", port=9, args={"max_steps": 3})
-    )
-
-    original = yaml.safe_load((ROOT / "serve_config.yaml").read_text())
-    assert rendered["http_options"] == {**original["http_options"], "host": "0.0.0.0", "port": 9}
-    assert rendered["applications"][0]["import_path"] == "sa_ray.app:build"
-    assert rendered["applications"][0]["args"]["max_steps"] == 3
-
-
-def test_a_service_that_cannot_start_says_why(tmp_path: Path) -> None:
-    before = ray_processes()
+def test_a_service_that_cannot_start_says_why(
+    tmp_path: Path, mark: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(MARK, mark)
 
     with pytest.raises(ConfigurationError, match="Did you mean max_steps"):
         LocalService(tmp_path, {"max_stepz": 3})
 
-    assert ray_processes() == before
+    assert not marked(mark)

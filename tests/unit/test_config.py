@@ -1,5 +1,6 @@
 """Settings: names, precedence, and what is refused."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,7 @@ def test_the_seed_servers_defaults() -> None:
         ("STABLE_AUDIO_STORAGE_ENDPOINT_URL", "http://e", "storage_endpoint_url", "http://e"),
         ("AWS_ENDPOINT_URL_S3", "http://e", "storage_endpoint_url", "http://e"),
         ("R2_ENDPOINT_URL", "http://e", "storage_endpoint_url", "http://e"),
+        ("AWS_ENDPOINT_URL", "http://e", "storage_endpoint_url", "http://e"),
         ("STABLE_AUDIO_STORAGE_REGION", "auto", "storage_region", "auto"),
         ("AWS_REGION", "eu-west-1", "storage_region", "eu-west-1"),
         ("AWS_DEFAULT_REGION", "eu-west-1", "storage_region", "eu-west-1"),
@@ -71,6 +73,8 @@ def test_the_seed_servers_defaults() -> None:
         ("STABLE_AUDIO_PRESIGNED_URL_EXPIRES", "60", "presigned_url_expires", 60),
         ("STABLE_AUDIO_MAX_QUEUED_JOBS", "5", "max_queued_jobs", 5),
         ("STABLE_AUDIO_JOBS_URL", "sqlite:///x.db", "jobs_url", "sqlite:///x.db"),
+        ("STABLE_AUDIO_PUBLIC_URL", "https://audio.example", "public_url",
+         "https://audio.example"),
     ],
 )  # fmt: skip
 def test_every_variable_sets_its_setting(
@@ -79,6 +83,91 @@ def test_every_variable_sets_its_setting(
     monkeypatch.setenv(variable, text)
 
     assert getattr(load_settings(), field) == value
+
+
+FIELDS = [field for field in Settings.model_fields if field != "preload_models"]
+
+
+@pytest.mark.parametrize("blank", ["", "  "])
+@pytest.mark.parametrize("where", ["environment", "dotenv"])
+def test_blank_variables_are_as_good_as_unset(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, where: str, blank: str
+) -> None:
+    defaults = load_settings()
+    names = [name for field in FIELDS for name in environment_names(field)]
+    if where == "dotenv":
+        (tmp_path / ".env").write_text("".join(f"{name}='{blank}'\n" for name in names))
+    else:
+        for name in names:
+            monkeypatch.setenv(name, blank)
+
+    assert load_settings() == defaults
+
+
+@pytest.mark.parametrize(
+    ("blank", "fallback", "field"),
+    [
+        (blank, fallback, field)
+        for field in FIELDS
+        for blank, fallback in pairwise(environment_names(field))
+        if "KEY" not in blank  # keys and their secrets go in pairs
+    ],
+)
+def test_a_blank_variable_does_not_hide_its_fallback(
+    monkeypatch: pytest.MonkeyPatch, blank: str, fallback: str, field: str
+) -> None:
+    monkeypatch.setenv(fallback, "medium")
+    unhidden = load_settings()
+    monkeypatch.setenv(blank, "")
+
+    assert getattr(unhidden, field) not in (None, Settings.model_fields[field].default)
+    assert load_settings() == unhidden
+
+
+def test_a_blank_variable_does_not_hide_the_dotenv_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / ".env").write_text("R2_BUCKET=b\n")
+    monkeypatch.setenv("STABLE_AUDIO_STORAGE_BUCKET", "")
+    monkeypatch.setenv("R2_BUCKET", "")
+
+    assert load_settings().storage_bucket == "b"
+
+
+@pytest.mark.parametrize("blank", ["", None])
+@pytest.mark.parametrize("field", [field for field in FIELDS if field != "storage_prefix"])
+def test_a_blank_argument_sets_the_default_over_the_environment(
+    monkeypatch: pytest.MonkeyPatch, field: str, blank: str | None
+) -> None:
+    default = getattr(load_settings(), field)
+    monkeypatch.setenv("STABLE_AUDIO_STORAGE_BUCKET", "b")
+    monkeypatch.setenv("STABLE_AUDIO_DEFAULT_MODEL", "medium")
+    monkeypatch.setenv("STABLE_AUDIO_MAX_STEPS", "7")
+
+    assert getattr(load_settings({field: blank}), field) == default
+
+
+def test_an_empty_prefix_puts_objects_at_the_top_of_the_bucket() -> None:
+    assert load_settings({"storage_prefix": ""}).storage_prefix == ""
+
+
+@pytest.mark.parametrize(
+    ("field", "url", "shown"),
+    [
+        ("jobs_url", "postgresql://u:hush@h:5432/db", "postgresql://u:********@h:5432/db"),
+        ("jobs_url", "postgresql://u@corp:h/u@sh@h/db", "postgresql://u@corp:********@h/db"),
+        ("jobs_url", "postgresql://h/db?user=u&password=hush&a=b",
+         "postgresql://h/db?user=u&password=********&a=b"),
+        ("jobs_url", "redis://:hush@h:6379/0", "redis://:********@h:6379/0"),
+        ("storage_endpoint_url", "https://u:hush@h:9000/x", "https://u:********@h:9000/x"),
+        ("public_url", "https://u@h:9000/x", "https://u@h:9000/x"),
+        ("jobs_url", "sqlite:///.sa-ray/jobs.db", "sqlite:///.sa-ray/jobs.db"),
+    ],
+)  # fmt: skip
+def test_passwords_in_urls_are_never_shown(field: str, url: str, shown: str) -> None:
+    values = {name: value for name, value, _ in effective_values(load_settings({field: url}))}
+
+    assert values[field] == shown
 
 
 @pytest.mark.parametrize("variable", ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"])
@@ -172,6 +261,13 @@ def test_a_malformed_variable_is_named_as_the_user_wrote_it(
     monkeypatch.setenv("STABLE_AUDIO_MAX_STEPS", "many")
 
     with pytest.raises(ConfigurationError, match="STABLE_AUDIO_MAX_STEPS"):
+        load_settings()
+
+
+def test_malformed_json_names_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STABLE_AUDIO_VARIANTS", "{medium: 1}")
+
+    with pytest.raises(ConfigurationError, match="STABLE_AUDIO_VARIANTS"):
         load_settings()
 
 

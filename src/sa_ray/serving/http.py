@@ -16,6 +16,9 @@ logger = logging.getLogger(__name__)
 MAX_BODY_BYTES = 1 << 20
 """Largest request body. The longest prompts, escaped, take about a tenth of it."""
 
+MAX_LENGTH_DIGITS = 20
+"""Longest Content-Length that is read as a number: that of any 64-bit size."""
+
 DESCRIPTION = """Text to audio with Stable Audio 3: sound effects and music, 44.1 kHz stereo.
 
 `POST /v1/audio/generations` answers with the audio; `POST /jobs` accepts a job and answers at once.
@@ -76,7 +79,8 @@ class Guard:
 
 def _check_headers(request: Request) -> None:
     length = request.headers.get("content-length", "0")
-    if length.isdecimal() and int(length) > MAX_BODY_BYTES:
+    # Python refuses to convert a number of thousands of digits.
+    if length.isdecimal() and (len(length) > MAX_LENGTH_DIGITS or int(length) > MAX_BODY_BYTES):
         raise _too_large()
     has_body = length not in ("", "0") or "transfer-encoding" in request.headers
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()

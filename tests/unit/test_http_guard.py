@@ -1,0 +1,167 @@
+"""The outermost middleware: what it refuses, and how it answers for bugs."""
+
+import json
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from sa_ray.serving.http import MAX_BODY_BYTES, Guard
+
+JSON = ("content-type", "application/json")
+
+
+async def read_all(receive: Receive) -> int:
+    size, more = 0, True
+    while more:
+        message = await receive()
+        size += len(message.get("body", b""))
+        more = message.get("more_body", False)
+    return size
+
+
+async def answer(send: Send, status: int, body: bytes) -> None:
+    await send({"type": "http.response.start", "status": status, "headers": []})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def size_of_body(_scope: Scope, receive: Receive, send: Send) -> None:
+    await answer(send, 200, b"%d" % await read_all(receive))
+
+
+async def malformed_if_unread(_scope: Scope, receive: Receive, send: Send) -> None:
+    """As FastAPI does, which answers any failure to read a body with a 400."""
+    try:
+        await read_all(receive)
+    except Exception:  # noqa: BLE001 - it does
+        await answer(send, 400, b"malformed")
+
+
+async def broken(_scope: Scope, _receive: Receive, _send: Send) -> None:
+    raise RuntimeError("the password is hush")
+
+
+async def broken_midway(_scope: Scope, _receive: Receive, send: Send) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    raise RuntimeError("midway")
+
+
+async def call(
+    app: ASGIApp,
+    *headers: tuple[str, str],
+    chunks: Sequence[bytes] = (b"",),
+    sent: list[Message] | None = None,
+) -> list[Message]:
+    """POST ``chunks`` through the guard; what was sent, also if it raises, goes to ``sent``."""
+    sent = [] if sent is None else sent
+    scope: dict[str, Any] = {
+        "type": "http",
+        "method": "POST",
+        "path": "/jobs",
+        "raw_path": b"/jobs",
+        "root_path": "",
+        "scheme": "http",
+        "query_string": b"",
+        "server": ("test", 80),
+        "client": ("test", 1),
+        "headers": [
+            (name.encode(), value.encode())
+            for name, value in (("x-request-id", "request-7"), *headers)
+        ],
+    }
+    waiting = [
+        {"type": "http.request", "body": chunk, "more_body": index < len(chunks)}
+        for index, chunk in enumerate(chunks, 1)
+    ]
+
+    async def receive() -> Message:
+        return waiting.pop(0)
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    await Guard(app)(scope, receive, send)
+    return sent
+
+
+def error_of(sent: list[Message]) -> tuple[int, str]:
+    """The status and code of the one answer, which must have the one shape."""
+    start, body = sent
+    error = json.loads(body["body"])["error"]
+    assert set(error) == {"code", "message", "param", "request_id"}
+    assert error["request_id"] == "request-7"
+    return start["status"], error["code"]
+
+
+async def test_a_body_within_the_limit_passes() -> None:
+    half = b" " * (MAX_BODY_BYTES // 2)
+
+    sent = await call(
+        size_of_body, JSON, ("content-length", str(MAX_BODY_BYTES)), chunks=[half, half]
+    )
+
+    assert sent[0]["status"] == 200
+    assert sent[1]["body"] == str(MAX_BODY_BYTES).encode()
+
+
+@pytest.mark.parametrize("length", [str(MAX_BODY_BYTES + 1), "9" * 20, "9" * 21, "9" * 5000])
+async def test_an_announced_oversize_is_refused_unread(length: str) -> None:
+    sent = await call(broken, JSON, ("content-length", length))
+
+    assert error_of(sent) == (413, "payload_too_large")
+
+
+@pytest.mark.parametrize("app", [size_of_body, malformed_if_unread])
+async def test_an_unannounced_oversize_is_refused_as_it_comes(app: ASGIApp) -> None:
+    chunks = [b" " * MAX_BODY_BYTES, b" "]
+
+    sent = await call(app, JSON, ("transfer-encoding", "chunked"), chunks=chunks)
+
+    assert error_of(sent) == (413, "payload_too_large")
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [("content-type", "text/plain"), ("content-length", "2")],
+        [("content-type", "multipart/form-data; boundary=x"), ("transfer-encoding", "chunked")],
+        [("content-length", "2")],
+    ],
+)
+async def test_a_body_of_another_type_is_refused(headers: list[tuple[str, str]]) -> None:
+    assert error_of(await call(broken, *headers, chunks=[b"{}"])) == (415, "unsupported_media_type")
+
+
+async def test_a_charset_in_the_type_is_fine() -> None:
+    sent = await call(
+        size_of_body,
+        ("content-type", "Application/JSON; charset=utf-8"),
+        ("content-length", "2"),
+        chunks=[b"{}"],
+    )
+
+    assert sent[0]["status"] == 200
+
+
+async def test_a_bug_is_answered_with_the_one_shape_and_told_to_the_log_only(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("sa_ray"), "propagate", True)
+
+    sent = await call(broken)
+
+    assert error_of(sent) == (500, "internal_error")
+    for leak in (b"hush", b"RuntimeError", b"Traceback"):
+        assert leak not in sent[1]["body"]
+    assert "hush" in caplog.text
+
+
+async def test_a_bug_in_a_started_response_breaks_it_off() -> None:
+    sent: list[Message] = []
+
+    with pytest.raises(RuntimeError, match="midway"):
+        await call(broken_midway, sent=sent)
+
+    assert [message["type"] for message in sent] == ["http.response.start"]
