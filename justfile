@@ -7,6 +7,10 @@ default:
 test *args:
     uv run pytest {{args}}
 
+# Processes killed under load
+chaos:
+    uv run pytest -m chaos -s tests/chaos
+
 # Formatting, lint, types, layers
 check:
     uv run ruff format --check

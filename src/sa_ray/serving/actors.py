@@ -92,7 +92,10 @@ def provision(settings: Settings) -> None:
     jobs' state is durable, and callers wait for the new actor. Raises ``UnavailableError`` if an
     actor cannot be had.
     """
-    for name in (JOBS, UPLOADER):
+    names = (JOBS, UPLOADER)
+    for name in names:  # so that they start side by side
+        _create(name, settings)
+    for name in names:
         _provision(name, settings)
 
 
