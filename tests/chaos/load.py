@@ -1,12 +1,14 @@
 """A load of jobs, what each must yield, and the clients that submit them."""
 
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import httpx
 
 JOBS = 60
+CLIENTS = 16
 PROMPTS = ("rain and wind", "a bell", "a drum loop 120 BPM", "thunder, a siren and a choir")
 DURATIONS = (2.0, 20.0, 60.0)
 FORMATS = ("wav", "flac", "mp3")
@@ -14,6 +16,8 @@ MODELS = ("small-sfx", "small-music")
 
 PATIENCE_S = 240.0
 POLL_S = 0.2
+
+Views = list[dict[str, Any]]
 
 
 def body(index: int) -> dict[str, Any]:
@@ -47,6 +51,9 @@ class Client:
             time.sleep(POLL_S)
         return view
 
+    def delete(self, job_id: str) -> None:
+        self._request("DELETE", f"/jobs/{job_id}")
+
     def _request(self, method: str, path: str, **options: Any) -> dict[str, Any]:
         while True:
             try:
@@ -61,11 +68,54 @@ class Client:
             time.sleep(POLL_S)
 
 
-def assert_nothing_lost_or_doubled(
-    views: list[dict[str, Any]], expected: dict[int, str], folder: Path
-) -> None:
-    """Every job has succeeded with the audio of a run without faults, in exactly one object."""
-    assert [v["error"] for v in views if v["status"] != "succeeded"] == []
-    assert {v["seed"]: v["sha256"] for v in views} == expected
-    stored = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
-    assert stored == sorted(view["storage_key"] for view in views)
+class Chaos:
+    """A deployed application under load."""
+
+    def __init__(self, base_url: str, outputs: Path, rows: list[str]) -> None:
+        self._base_url = base_url
+        self._outputs = outputs
+        self._rows = rows
+        self._pool = ThreadPoolExecutor(1)
+        self._expected: dict[int, str] = {}
+        self._started = 0.0
+
+    def run_calmly(self) -> None:
+        """Learn what each job yields when nothing fails."""
+        views = self._run("calm")
+        assert [view["status"] for view in views] == ["succeeded"] * JOBS
+        self._expected = {view["seed"]: view["sha256"] for view in views}
+        self._forget(views)
+        assert self._stored() == []
+
+    def start(self, run: str) -> "Future[Views]":
+        self._started = time.monotonic()
+        return self._pool.submit(self._run, run)
+
+    def finish(self, victim: str, times: int, load: "Future[Views]") -> Views:
+        """Wait for the load, note a row, and fail if a job was lost, done twice, or done wrong:
+        every one has succeeded with the audio of the calm run, in exactly one object."""
+        views = load.result()
+        self._rows.append(
+            f"| {victim} | {times} | {JOBS} | {sum(v['status'] != 'succeeded' for v in views)} | "
+            f"{len(self._stored()) - len({v['storage_key'] for v in views})} | "
+            f"{sum(v['attempts'] > 1 for v in views)} | {time.monotonic() - self._started:.0f} |"
+        )
+        assert [v["error"] for v in views if v["status"] != "succeeded"] == []
+        assert {v["seed"]: v["sha256"] for v in views} == self._expected
+        assert self._stored() == sorted(view["storage_key"] for view in views)
+        self._forget(views)
+        return views
+
+    def _run(self, run: str) -> Views:
+        with ThreadPoolExecutor(CLIENTS) as pool:
+            ids = list(
+                pool.map(lambda index: Client(self._base_url).submit(index, run), range(JOBS))
+            )
+            return list(pool.map(lambda job_id: Client(self._base_url).wait(job_id), ids))
+
+    def _forget(self, views: Views) -> None:
+        for view in views:
+            Client(self._base_url).delete(view["id"])
+
+    def _stored(self) -> list[str]:
+        return sorted(p.name for p in self._outputs.iterdir() if not p.name.startswith("."))

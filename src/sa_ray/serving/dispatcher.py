@@ -39,6 +39,10 @@ LOST_RACE_PAUSE_S = 0.05
 MAX_PENDING_UPLOADS = 64
 """Clips waiting for the object store; at this many no more jobs are started."""
 
+REPORT_PATIENCE_S = 120.0
+"""How long a result that is stored already is worth reporting again: past it, and past the lease,
+the clip is made once more."""
+
 HAND_BACK_S = 5.0
 """How long a stopping dispatcher waits for its jobs to be handed back."""
 
@@ -177,7 +181,7 @@ class Dispatcher:
             "upload", job.id, job.request.format, [audio], timeout_s=None
         )
         result = JobResult(audio=info, object=stored, upload_seconds=time.monotonic() - started)
-        await self._jobs.call("succeed", job.id, job.token, result)
+        await self._tell("succeed", job.id, job.token, result)
 
     async def _generate(self, held: _Held) -> tuple[AudioInfo, "ObjectRef[bytes]"]:
         request = held.job.request
@@ -201,9 +205,9 @@ class Dispatcher:
             if held.verdict == "cancel":
                 if held.uploading:
                     await self._uploader.call("discard", job.id, job.request.format)
-                await self._jobs.call("acknowledge_cancel", job.id, job.token)
+                await self._tell("acknowledge_cancel", job.id, job.token)
             elif held.verdict == "held":
-                await self._jobs.call("release", job.id, job.token)
+                await self._tell("release", job.id, job.token)
         except Exception as error:  # noqa: BLE001 - the lease runs out and the job is taken again
             logger.warning("could not hand the job back: %s", translate(error))
 
@@ -217,15 +221,28 @@ class Dispatcher:
                     pass
                 case OverloadedError():
                     await asyncio.sleep(RENEW_PERIOD_S)
-                    await self._jobs.call("release", job.id, job.token)
+                    await self._tell("release", job.id, job.token)
                 case InfrastructureError() | UnavailableError():
-                    await self._jobs.call("retry", job.id, job.token, reason)
+                    await self._tell("retry", job.id, job.token, reason)
                 case StorageError(transient=True):
-                    await self._jobs.call("retry", job.id, job.token, reason)
+                    await self._tell("retry", job.id, job.token, reason)
                 case _:
-                    await self._jobs.call("fail", job.id, job.token, reason)
+                    await self._tell("fail", job.id, job.token, reason)
         except Exception as failure:  # noqa: BLE001 - the lease runs out and the job is taken again
             logger.warning("could not report on the job: %s", translate(failure))
+
+    async def _tell(self, report: str, *args: Any) -> None:
+        """Report the end of the work, again and again while the job store is away."""
+        deadline = time.monotonic() + REPORT_PATIENCE_S
+        while True:
+            try:
+                await self._jobs.call(report, *args)
+                return
+            except (StorageError, UnavailableError) as error:
+                if time.monotonic() > deadline:
+                    raise
+                logger.warning("could not report on a job yet: %s", error.message)
+            await asyncio.sleep(RENEW_PERIOD_S)
 
     async def _notify(self) -> None:
         async with self._changed:
