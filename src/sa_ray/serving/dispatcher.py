@@ -222,9 +222,7 @@ class Dispatcher:
                 case OverloadedError():
                     await asyncio.sleep(RENEW_PERIOD_S)
                     await self._tell("release", job.id, job.token)
-                case InfrastructureError() | UnavailableError():
-                    await self._tell("retry", job.id, job.token, reason)
-                case StorageError(transient=True):
+                case InfrastructureError() | UnavailableError() | StorageError(transient=True):
                     await self._tell("retry", job.id, job.token, reason)
                 case _:
                     await self._tell("fail", job.id, job.token, reason)
