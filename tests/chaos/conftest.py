@@ -1,19 +1,14 @@
 """One Ray cluster for the chaos suite, and the application on it."""
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-
-os.environ["RAY_AUTH_MODE"] = "disabled"
-
-import ray
 from ray import serve
 
 from sa_ray.app import build
-from sa_ray.local import free_port
 from tests.contract.conftest import postgresql_server, redis_db
+from tests.ray_cluster import one_node
 
 from .load import Chaos
 
@@ -24,19 +19,8 @@ rows: list[str] = []
 
 @pytest.fixture(scope="session")
 def base_url() -> Iterator[str]:
-    ray.init(
-        address="local",
-        num_cpus=6,
-        namespace="serve",
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level="error",
-    )
-    port = free_port()
-    serve.start(http_options={"host": "127.0.0.1", "port": port})
-    yield f"http://127.0.0.1:{port}"
-    serve.shutdown()
-    ray.shutdown()
+    with one_node(num_cpus=6) as url:
+        yield url
     print("\n| victim | times | jobs | lost | duplicated | attempts over 1 | seconds |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
     print("\n".join(rows))

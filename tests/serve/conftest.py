@@ -1,18 +1,13 @@
 """One Ray cluster for the whole run, and deployments of the real graph on it."""
 
-import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-
-os.environ["RAY_AUTH_MODE"] = "disabled"
-
-import ray
 from ray import serve
 
 from sa_ray.app import build
-from sa_ray.local import free_port
+from tests.ray_cluster import one_node
 
 from .service import Service
 
@@ -22,19 +17,8 @@ Deploy = Callable[..., Service]
 @pytest.fixture(scope="session")
 def base_url() -> Iterator[str]:
     """A Ray cluster with Serve's HTTP proxy on it; no application yet."""
-    ray.init(
-        address="local",
-        num_cpus=4,
-        namespace="serve",
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level="error",
-    )
-    port = free_port()
-    serve.start(http_options={"host": "127.0.0.1", "port": port})
-    yield f"http://127.0.0.1:{port}"
-    serve.shutdown()
-    ray.shutdown()
+    with one_node(num_cpus=4) as url:
+        yield url
 
 
 @pytest.fixture(scope="session")

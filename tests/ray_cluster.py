@@ -1,0 +1,42 @@
+"""A Ray cluster with Serve on it, for the tests of one process."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import ray
+from ray import serve
+
+from sa_ray.local import free_port
+
+# Otherwise nothing could join the cluster without its token.
+os.environ["RAY_AUTH_MODE"] = "disabled"
+
+
+@contextmanager
+def one_node(num_cpus: int) -> Iterator[str]:
+    """The base URL of a new cluster of one node, on which no application is deployed yet."""
+    ray.init(
+        address="local",
+        num_cpus=num_cpus,
+        namespace="serve",
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="error",
+    )
+    try:
+        with serve_proxies() as base_url:
+            yield base_url
+    finally:
+        ray.shutdown()
+
+
+@contextmanager
+def serve_proxies() -> Iterator[str]:
+    """Serve's HTTP proxies on the cluster that this process has joined; their base URL."""
+    port = free_port()
+    serve.start(http_options={"host": "127.0.0.1", "port": port})
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        serve.shutdown()
