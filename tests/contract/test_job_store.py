@@ -11,12 +11,8 @@ from typing import Any
 import pytest
 
 from sa_ray.contracts import (
-    AudioInfo,
     Job,
     JobError,
-    JobResult,
-    ResolvedRequest,
-    StoredObject,
     VariantName,
 )
 from sa_ray.errors import ConflictError, QueueFullError
@@ -28,21 +24,9 @@ from sa_ray.jobs import (
     open_job_store,
     webhook_schedule,
 )
+from tests.jobs import FAULT, RESULT, resolved
 
 TTL = 30.0
-FAULT = JobError(code="worker_died", message="The node was lost.")
-RESULT = JobResult(
-    audio=AudioInfo(
-        engine="procedural",
-        sample_rate=44_100,
-        channels=2,
-        duration=1.0,
-        format="wav",
-        generation_seconds=0.123456789,
-    ),
-    object=StoredObject(backend="local", key="a.wav", size=4, sha256="0" * 64),
-    upload_seconds=0.1,
-)
 
 
 def job(
@@ -52,11 +36,8 @@ def job(
     created_at: float | None = None,
     prompt: str = "rain",
 ) -> Job:
-    request = ResolvedRequest(
-        model=variant, prompt=prompt, duration=1.0, steps=8, cfg_scale=1.0, seed=7
-    )
     now = 1000.0 + number if created_at is None else created_at
-    return lifecycle.new_job(f"{number:032x}", request, now)
+    return lifecycle.new_job(f"{number:032x}", resolved(variant, prompt), now)
 
 
 def insert(store: JobStore, *jobs: Job) -> None:

@@ -13,13 +13,8 @@ import pytest
 
 from sa_ray.contracts import (
     FINAL_STATUSES,
-    AudioInfo,
     Job,
     JobError,
-    JobResult,
-    ResolvedRequest,
-    StoredObject,
-    VariantName,
 )
 from sa_ray.errors import (
     ConflictError,
@@ -41,24 +36,12 @@ from sa_ray.jobs import (
 )
 from sa_ray.jobs.changes import coarse
 from sa_ray.jobs.coordinator import READ_THREADS, WRITE_THREADS
+from tests.jobs import FAULT, RESULT, resolved
 
 TTL = 30.0
 JOB_TTL = 3600.0
 LONG = 60.0
 """Seconds; longer than any test may take, so that only a wake-up can end the wait."""
-FAULT = JobError(code="worker_died", message="The node was lost.")
-RESULT = JobResult(
-    audio=AudioInfo(
-        engine="procedural",
-        sample_rate=44_100,
-        channels=2,
-        duration=1.0,
-        format="wav",
-        generation_seconds=0.5,
-    ),
-    object=StoredObject(backend="local", key="a.wav", size=4, sha256="0" * 64),
-    upload_seconds=0.1,
-)
 
 
 class Clock:
@@ -121,18 +104,12 @@ def coordinator(start: Start) -> JobCoordinator:
     return start()
 
 
-def request(variant: VariantName = "small-sfx") -> ResolvedRequest:
-    return ResolvedRequest(
-        model=variant, prompt="rain", duration=1.0, steps=8, cfg_scale=1.0, seed=7
-    )
-
-
 def new_id() -> str:
     return uuid.uuid4().hex
 
 
 async def submit(coordinator: JobCoordinator) -> str:
-    return (await coordinator.submit(new_id(), request())).job.id
+    return (await coordinator.submit(new_id(), resolved())).job.id
 
 
 async def lease(coordinator: JobCoordinator, limit: int = 1, wait_s: float = 0.0) -> list[Job]:
@@ -158,9 +135,9 @@ async def until_waiting() -> None:
 
 
 async def test_submitted_jobs_queue_in_order(coordinator: JobCoordinator) -> None:
-    first = await coordinator.submit(new_id(), request())
-    await coordinator.submit(new_id(), request("medium"))
-    second = await coordinator.submit(new_id(), request())
+    first = await coordinator.submit(new_id(), resolved())
+    await coordinator.submit(new_id(), resolved("medium"))
+    second = await coordinator.submit(new_id(), resolved())
     assert [first.queue_position, second.queue_position] == [1, 2]
     assert (await coordinator.get(second.job.id)).queue_position == 2
     assert [job.id for job in await lease(coordinator, limit=5)] == [first.job.id, second.job.id]
@@ -180,11 +157,11 @@ async def test_a_repeated_submit_adds_nothing_even_to_a_full_queue(
     coordinator: JobCoordinator,
 ) -> None:
     job_ids = [await submit(coordinator) for _ in range(5)]
-    again = await coordinator.submit(job_ids[1], request())
+    again = await coordinator.submit(job_ids[1], resolved())
     assert again == await coordinator.get(job_ids[1])
     assert again.queue_position == 2
     [first] = await lease(coordinator)
-    assert (await coordinator.submit(first.id, request())).job == first
+    assert (await coordinator.submit(first.id, resolved())).job == first
     assert len(await coordinator.page(10)) == 5
 
 
@@ -214,7 +191,7 @@ async def test_a_job_runs_to_success(coordinator: JobCoordinator) -> None:
 async def test_lease_without_work_returns_empty_after_its_wait(
     coordinator: JobCoordinator,
 ) -> None:
-    await coordinator.submit(new_id(), request("medium"))
+    await coordinator.submit(new_id(), resolved("medium"))
     assert await lease(coordinator, wait_s=0.01) == []
 
 
@@ -358,50 +335,50 @@ KEYED = JobOptions(idempotency_key="key", fingerprint="a")
 async def test_a_submit_with_a_known_key_returns_the_job_it_made_before(
     coordinator: JobCoordinator,
 ) -> None:
-    first = await coordinator.submit(new_id(), request(), KEYED)
+    first = await coordinator.submit(new_id(), resolved(), KEYED)
     assert not first.replayed
-    again = await coordinator.submit(new_id(), request(), KEYED)
+    again = await coordinator.submit(new_id(), resolved(), KEYED)
     assert again == JobSnapshot(first.job, 1, replayed=True)
     # The call itself repeated, as after a lost answer, is no replay.
-    assert await coordinator.submit(first.job.id, request(), KEYED) == first
+    assert await coordinator.submit(first.job.id, resolved(), KEYED) == first
     assert len(await coordinator.page(10)) == 1
 
 
 async def test_a_known_key_with_another_request_is_refused(coordinator: JobCoordinator) -> None:
-    await coordinator.submit(new_id(), request(), KEYED)
+    await coordinator.submit(new_id(), resolved(), KEYED)
     with pytest.raises(IdempotencyConflictError):
         await coordinator.submit(
-            new_id(), request(), JobOptions(idempotency_key="key", fingerprint="b")
+            new_id(), resolved(), JobOptions(idempotency_key="key", fingerprint="b")
         )
 
 
 async def test_a_full_queue_still_replays(coordinator: JobCoordinator) -> None:
-    first = await coordinator.submit(new_id(), request(), KEYED)
+    first = await coordinator.submit(new_id(), resolved(), KEYED)
     for _ in range(4):
         await submit(coordinator)
-    again = await coordinator.submit(new_id(), request(), KEYED)
+    again = await coordinator.submit(new_id(), resolved(), KEYED)
     assert (again.job, again.replayed) == (first.job, True)
 
 
 async def test_concurrent_submits_with_one_key_make_one_job(coordinator: JobCoordinator) -> None:
     snapshots = await asyncio.gather(
-        *(coordinator.submit(new_id(), request(), KEYED) for _ in range(20))
+        *(coordinator.submit(new_id(), resolved(), KEYED) for _ in range(20))
     )
     assert len({snapshot.job.id for snapshot in snapshots}) == 1
     assert [snapshot.replayed for snapshot in snapshots].count(False) == 1
 
 
 async def test_a_key_is_free_again_once_its_job_is_forgotten(coordinator: JobCoordinator) -> None:
-    first = await coordinator.submit(new_id(), request(), KEYED)
+    first = await coordinator.submit(new_id(), resolved(), KEYED)
     await coordinator.cancel(first.job.id)
-    assert (await coordinator.submit(new_id(), request(), KEYED)).job.status == "cancelled"
+    assert (await coordinator.submit(new_id(), resolved(), KEYED)).job.status == "cancelled"
     await coordinator.forget(first.job.id)
-    assert not (await coordinator.submit(new_id(), request(), KEYED)).replayed
+    assert not (await coordinator.submit(new_id(), resolved(), KEYED)).replayed
 
 
 async def test_high_priority_is_leased_first(coordinator: JobCoordinator) -> None:
     normal = await submit(coordinator)
-    high = await coordinator.submit(new_id(), request(), JobOptions(priority="high"))
+    high = await coordinator.submit(new_id(), resolved(), JobOptions(priority="high"))
     assert high.queue_position == 1
     assert [job.id for job in await lease(coordinator, limit=5)] == [high.job.id, normal]
 
@@ -409,7 +386,7 @@ async def test_high_priority_is_leased_first(coordinator: JobCoordinator) -> Non
 async def test_the_worker_of_a_job_past_its_deadline_is_told_to_stop(
     coordinator: JobCoordinator, clock: Clock
 ) -> None:
-    await coordinator.submit(new_id(), request(), JobOptions(expires_in=10.0))
+    await coordinator.submit(new_id(), resolved(), JobOptions(expires_in=10.0))
     [job] = await lease(coordinator)
     report = LeaseReport(job.id, job.token, 0.5)
     assert await coordinator.renew("w1", [report]) == ["held"]
@@ -423,7 +400,7 @@ async def test_the_worker_of_a_job_past_its_deadline_is_told_to_stop(
 async def test_the_reaper_ends_waiting_jobs_at_their_deadline(
     coordinator: JobCoordinator, clock: Clock
 ) -> None:
-    late = await coordinator.submit(new_id(), request(), JobOptions(expires_in=10.0))
+    late = await coordinator.submit(new_id(), resolved(), JobOptions(expires_in=10.0))
     other = await submit(coordinator)
     clock.now += 10.0
     async with reaping(coordinator):
@@ -468,7 +445,7 @@ async def test_a_webhook_is_handed_out_once_and_again_after_a_failure(
     coordinator: JobCoordinator, clock: Clock
 ) -> None:
     options = JobOptions(webhook_url="https://example.org/hook")
-    job_id = (await coordinator.submit(new_id(), request(), options)).job.id
+    job_id = (await coordinator.submit(new_id(), resolved(), options)).job.id
     assert await coordinator.start_webhooks(10) == []
     await coordinator.cancel(job_id)
     handed_out = await asyncio.gather(*(coordinator.start_webhooks(10) for _ in range(5)))
@@ -662,7 +639,7 @@ async def test_errors_of_the_store_reach_the_caller(
     other = sqlite3.connect(database, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     for call in (
-        coordinator.submit(new_id(), request()),
+        coordinator.submit(new_id(), resolved()),
         lease(coordinator),
         coordinator.renew("w1", [LeaseReport(job.id, 1, 0.5)]),
         coordinator.succeed(job.id, 1, RESULT),
@@ -754,7 +731,7 @@ async def test_a_job_that_others_overtake_tells_its_new_place(coordinator: JobCo
     first = await next_change(coordinator, job_id)
     waiting = asyncio.create_task(next_change(coordinator, job_id, first.event_id))
     await until_waiting()
-    await coordinator.submit(new_id(), request(), JobOptions(priority="high"))
+    await coordinator.submit(new_id(), resolved(), JobOptions(priority="high"))
     assert (await waiting).snapshot.queue_position == 2
 
 

@@ -9,37 +9,17 @@ from hypothesis import strategies as st
 
 from sa_ray.contracts import (
     FINAL_STATUSES,
-    AudioInfo,
     Job,
-    JobError,
-    JobResult,
-    ResolvedRequest,
-    StoredObject,
 )
 from sa_ray.errors import ConflictError, StaleLeaseError
 from sa_ray.jobs import JobOptions, lifecycle, webhook_schedule
+from tests.jobs import FAULT, RESULT, resolved
 
 TTL = 30.0
-FAULT = JobError(code="worker_died", message="The node was lost.")
-RESULT = JobResult(
-    audio=AudioInfo(
-        engine="procedural",
-        sample_rate=44_100,
-        channels=2,
-        duration=1.0,
-        format="wav",
-        generation_seconds=0.5,
-    ),
-    object=StoredObject(backend="local", key="a.wav", size=4, sha256="0" * 64),
-    upload_seconds=0.1,
-)
 
 
 def queued(**options: Any) -> Job:
-    request = ResolvedRequest(
-        model="small-sfx", prompt="rain", duration=1.0, steps=8, cfg_scale=1.0, seed=7
-    )
-    return lifecycle.new_job("a" * 32, request, 100.0, JobOptions(**options))
+    return lifecycle.new_job("a" * 32, resolved(), 100.0, JobOptions(**options))
 
 
 def running(*, attempts: int = 1, **options: Any) -> Job:
