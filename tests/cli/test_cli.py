@@ -5,62 +5,17 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
-from uuid import uuid4
 
 import httpx
-import psutil
 import pytest
 import soundfile
 
 from sa_ray.errors import ConfigurationError
 from sa_ray.local import LocalService, free_port
 
-BIN = Path(sys.executable).parent
-
-
-def run(*command: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    clean = {k: v for k, v in os.environ.items() if not k.startswith(("STABLE_AUDIO_", "AWS_"))}
-    return subprocess.run(
-        [str(BIN / command[0]), *command[1:]],
-        cwd=cwd,
-        env={**clean, "COLUMNS": "200", **environment},
-        capture_output=True,
-        text=True,
-        timeout=170,
-        check=False,
-    )
-
-
-MARK = "SA_RAY_TEST_MARK"
-"""Variable that every process a command starts inherits, in whatever session it ends up."""
-
-
-@pytest.fixture
-def mark() -> str:
-    return uuid4().hex
-
-
-def marked(mark: str) -> dict[int, str]:
-    """Process ids and names of what was started with ``mark``."""
-    found = {}
-    for process in psutil.process_iter():
-        try:
-            if process.environ().get(MARK) == mark:
-                found[process.pid] = process.name()
-        except psutil.Error:
-            continue
-    return found
-
-
-def left_running(mark: str) -> dict[int, str]:
-    """What still runs after the time that processes take to notice their parent's end."""
-    deadline = time.monotonic() + 30
-    while (found := marked(mark)) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    return found
+from .commands import BIN, MARK, left_running, marked, run
 
 
 def test_demo_makes_a_file_and_leaves_nothing_running(tmp_path: Path, mark: str) -> None:

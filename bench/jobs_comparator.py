@@ -1,0 +1,49 @@
+"""The contract of ``/jobs`` on plain FastAPI, in the memory of one process: what `bench/jobs.py`
+compares the service with. Same models, same checks, same view; no Ray, no store, nobody who works.
+"""
+
+import time
+import uuid
+from pathlib import Path
+from typing import Annotated
+
+from fastapi import FastAPI, Header, HTTPException, Request, Response
+
+from sa_ray.config import Settings
+from sa_ray.contracts import JobAccepted, JobRequest, JobView
+from sa_ray.jobs import JobSnapshot
+from sa_ray.jobs.lifecycle import JobOptions, new_job
+from sa_ray.serving.resolution import resolve
+from sa_ray.serving.views import job_view, status_url
+from sa_ray.storage import open_object_store
+
+app = FastAPI()
+settings = Settings(output_dir=Path("/nonexistent"))
+store = open_object_store(settings)
+jobs: dict[str, JobSnapshot] = {}
+
+
+@app.post("/jobs", status_code=202)
+async def submit(
+    request: JobRequest,
+    http: Request,
+    response: Response,
+    idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None,
+) -> JobAccepted:
+    options = JobOptions(
+        priority=request.priority, expires_in=request.expires_in, idempotency_key=idempotency_key
+    )
+    job = new_job(uuid.uuid4().hex, resolve(request, settings), time.time(), options)
+    jobs[job.id] = JobSnapshot(job, len(jobs) + 1)
+    url = status_url(str(http.base_url).rstrip("/"), job.id)
+    response.headers["Location"] = url
+    return JobAccepted(id=job.id, status=job.status, status_url=url)
+
+
+@app.get("/jobs/{job_id}")
+async def read(job_id: str, http: Request) -> JobView:
+    snapshot = jobs.get(job_id)
+    if snapshot is None:
+        raise HTTPException(404)
+    base_url = str(http.base_url).rstrip("/")
+    return job_view(snapshot, base_url=base_url, settings=settings, store=store)

@@ -1,0 +1,62 @@
+"""CPU time and memory of this process and all it has started, by the part each plays."""
+
+from collections import defaultdict
+from dataclasses import dataclass
+
+import psutil
+
+PARTS = (
+    ("ray::ProxyActor", "proxy"),
+    ("haproxy", "proxy"),
+    ("ray::ServeReplica:sa-ray:ingress", "ingress"),
+    ("ray::ServeReplica:sa-ray:dispatcher", "dispatcher"),
+    ("ray::ServeReplica:sa-ray:", "variants"),
+    ("ray::JobActor", "job actor"),
+    ("ray::Uploader", "uploader"),
+    ("ray::ServeController", "controller"),
+    ("raylet/raylet", "raylet"),
+    ("gcs/gcs_server", "GCS"),
+    ("postgres", "PostgreSQL"),
+    ("redis-server", "Redis"),
+    ("jobs_comparator", "comparator"),
+)
+"""What a command line contains, and the part that it tells of; the first match counts."""
+
+OTHER = "other"
+CLIENT = "client"
+
+
+@dataclass
+class Usage:
+    cpu_seconds: float = 0.0
+    unique_bytes: int = 0
+    """Memory that would be freed if the processes ended (USS)."""
+
+
+def usage(*, memory: bool = False) -> dict[str, Usage]:
+    """By part, added up over its processes; reading memory takes some milliseconds a process."""
+    me = psutil.Process()
+    parts: defaultdict[str, Usage] = defaultdict(Usage)
+    for process in (me, *me.children(recursive=True)):
+        try:
+            part = CLIENT if process == me else _part(" ".join(process.cmdline()))
+            times = process.cpu_times()
+            parts[part].cpu_seconds += times.user + times.system
+            if memory:
+                parts[part].unique_bytes += process.memory_full_info().uss
+        except psutil.Error:
+            continue  # it has ended meanwhile
+    return dict(parts)
+
+
+def cpu_between(before: dict[str, Usage], after: dict[str, Usage]) -> dict[str, float]:
+    """Seconds of CPU by part, the largest first."""
+    spent = {
+        part: usage.cpu_seconds - before.get(part, Usage()).cpu_seconds
+        for part, usage in after.items()
+    }
+    return dict(sorted(spent.items(), key=lambda item: -item[1]))
+
+
+def _part(command: str) -> str:
+    return next((part for mark, part in PARTS if mark in command), OTHER)

@@ -1,0 +1,224 @@
+"""Jobs through everything that an operator does to a service with Ray's own command line."""
+
+import hashlib
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+
+from sa_ray.local import free_port
+
+from .commands import BIN, MARK, left_running, run
+
+START_S = 90.0
+JOBS_S = 120.0
+POLL_S = 0.1
+
+LONG = {"prompt": "thunder, rain, wind, a siren and a choir", "duration": 120, "steps": 50}
+SHORT = {"prompt": "a bell", "duration": 0.5}
+
+ENVIRONMENT = {"RAY_AUTH_MODE": "disabled"}
+
+
+@dataclass
+class Cluster:
+    """A Ray cluster that outlives the services on it."""
+
+    folder: Path
+    mark: str
+    port: int
+    dashboard: str
+
+    def serve(self, *arguments: str) -> str:
+        result = run(
+            "serve", *arguments, "--address", self.dashboard, cwd=self.folder, **ENVIRONMENT
+        )
+        assert result.returncode == 0, result.stderr
+        return result.stdout
+
+    @contextmanager
+    def serve_run(self, config: Path) -> Iterator[None]:
+        """`serve run`, ended as by Ctrl-C."""
+        log = self.folder / "serve-run.log"
+        command = [str(BIN / "serve"), "run", str(config), "--address", f"127.0.0.1:{self.port}"]
+        with log.open("ab") as output, subprocess.Popen(
+            command,
+            cwd=self.folder,
+            stdout=output,
+            stderr=output,
+            env={**os.environ, **ENVIRONMENT, MARK: self.mark},
+        ) as process:  # fmt: skip
+            try:
+                yield
+                assert process.poll() is None, log.read_text()
+            finally:
+                process.send_signal(signal.SIGINT)
+                process.wait(60)
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, mark: str) -> Iterator[Cluster]:
+    port, dashboard = free_port(), free_port()
+    ports = {
+        "port": port,
+        "dashboard-port": dashboard,
+        "dashboard-agent-listen-port": free_port(),
+        "ray-client-server-port": free_port(),
+    }
+    log = tmp_path / "cluster.log"
+    with log.open("wb") as output, subprocess.Popen(
+        [
+            *(str(BIN / "ray"), "start", "--head", "--block", "--num-cpus=4"),
+            *("--disable-usage-stats", "--include-dashboard=true"),
+            *(f"--{name}={value}" for name, value in ports.items()),
+        ],
+        cwd=tmp_path,
+        stdout=output,
+        stderr=output,
+        env={**os.environ, **ENVIRONMENT, MARK: mark},
+    ) as process:  # fmt: skip
+        try:
+            address = f"http://127.0.0.1:{dashboard}"
+            until(lambda: answers(f"{address}/api/version"), START_S, log)
+            yield Cluster(tmp_path, mark, port, address)
+        finally:
+            process.terminate()
+            process.wait(60)
+    assert not left_running(mark)
+
+
+def answers(url: str) -> bool:
+    try:
+        return httpx.get(url, timeout=5).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def until(condition: Callable[[], bool], seconds: float, log: Path) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, log.read_text()[-4000:]
+        time.sleep(POLL_S)
+
+
+class Service:
+    """The service on ``cluster``, over HTTP, and all the jobs that it was ever given."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.cluster = cluster
+        self.port = free_port()
+        self.outputs = cluster.folder / "outputs"
+        self.accepted: list[str] = []
+
+    def config(self, **args: object) -> Path:
+        """``serve_config.yaml`` for two jobs at a time."""
+        path = self.cluster.folder / "serve_config.yaml"
+        settings = {
+            "engine": "procedural",
+            "jobs_url": f"sqlite:///{self.cluster.folder}/jobs.db",
+            "output_dir": str(self.outputs),
+            "variants": {"small-sfx": {"max_replicas": 1, "max_batch_rows": 1}},
+            **args,
+        }
+        application = {"name": "sa-ray", "route_prefix": "/", "import_path": "sa_ray.app:build"}
+        document = {
+            "http_options": {"host": "127.0.0.1", "port": self.port},
+            "applications": [{**application, "args": settings}],
+        }
+        path.write_text(yaml.safe_dump(document))
+        return path
+
+    def get(self, path: str) -> Any:
+        return httpx.get(f"http://127.0.0.1:{self.port}{path}", timeout=30).json()
+
+    def wait_until_ready(self, max_steps: int) -> None:
+        def ready() -> bool:
+            try:
+                health = self.get("/health")
+            except (httpx.TransportError, ValueError):
+                return False
+            return health.get("status") == "ok" and health["max_steps"] == max_steps
+
+        until(ready, START_S, self.cluster.folder / "serve-run.log")
+
+    def wait_until_gone(self) -> None:
+        def gone() -> bool:
+            return yaml.safe_load(self.cluster.serve("status"))["applications"] == {}
+
+        until(gone, START_S, self.cluster.folder / "serve-run.log")
+
+    def submit(self, body: dict[str, Any]) -> str:
+        url = f"http://127.0.0.1:{self.port}/jobs"
+        response = httpx.post(url, json={**body, "seed": len(self.accepted)}, timeout=30)
+        assert response.status_code == 202, response.text
+        self.accepted.append(response.json()["id"])
+        return self.accepted[-1]
+
+    def submit_of_every_kind(self) -> None:
+        """One job that succeeds, and enough that one is running and one waits."""
+        short = self.submit(SHORT)
+        assert self.get(f"/jobs/{short}?wait=60")["status"] == "succeeded"
+        for _ in range(3):
+            self.submit(LONG)
+        until(lambda: "running" in self.statuses(), JOBS_S, self.cluster.folder / "serve-run.log")
+
+    def statuses(self) -> list[str]:
+        """Of all jobs, oldest first; fails if one is missing or was never submitted."""
+        jobs = self.get("/jobs?limit=200")["jobs"]
+        assert [job["id"] for job in reversed(jobs)] == self.accepted
+        return [job["status"] for job in reversed(jobs)]
+
+
+@pytest.mark.timeout(400)
+def test_every_job_outlives_stops_starts_and_deploys(cluster: Cluster) -> None:
+    service = Service(cluster)
+
+    def interrupt() -> list[str]:
+        service.submit_of_every_kind()
+        statuses = service.statuses()
+        assert {"succeeded", "running", "queued"} <= set(statuses)
+        return statuses
+
+    with cluster.serve_run(service.config()):
+        service.wait_until_ready(max_steps=50)
+        before = interrupt()
+    with cluster.serve_run(service.config()):
+        service.wait_until_ready(max_steps=50)
+        assert_nothing_went_back(before, service.statuses())
+        interrupt()
+
+        cluster.serve("deploy", str(service.config(max_steps=60)))
+        service.wait_until_ready(max_steps=60)
+        before = interrupt()
+
+        cluster.serve("shutdown", "-y")
+        service.wait_until_gone()
+    cluster.serve("deploy", str(service.config(max_steps=60)))
+    service.wait_until_ready(max_steps=60)
+    assert_nothing_went_back(before, service.statuses())
+
+    for job_id in service.accepted:
+        job = service.get(f"/jobs/{job_id}?wait=120")
+        assert job["status"] == "succeeded", job
+        assert sha256(service.outputs / job["storage_key"]) == job["sha256"]
+    stored = [path for path in service.outputs.iterdir() if not path.name.startswith(".")]
+    assert len(stored) == len(service.accepted)
+
+
+def assert_nothing_went_back(before: list[str], after: list[str]) -> None:
+    for old, new in zip(before, after, strict=True):
+        assert new in ("queued", "running", "succeeded")
+        assert old != "succeeded" or new == "succeeded"
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
