@@ -54,6 +54,8 @@ def variant(name: VariantName, engine: EngineName, settings: Settings) -> Applic
     gpu = spec.gpu if engine == "stable-audio-3" and wants_gpu(settings) else None
     return serve.deployment(
         name=name,
+        # Not None: Serve would not tell replicas that an operator's limits are gone.
+        user_config={},
         max_ongoing_requests=spec.max_ongoing_requests,
         # Serve counts for each caller: the dispatcher's jobs have to fit too.
         max_queued_requests=max(settings.max_queued_requests, capacity(settings, name)),

@@ -45,6 +45,16 @@ args:
 Serve's own options (`autoscaling_config`, `ray_actor_options`, ...) stay Serve's: list a deployment
 by its name (`ingress`, `dispatcher`, `small-sfx`, `small-music`, `medium`) under `deployments:` in
 `serve_config.yaml`, and what is said there wins over the computed default.
+
+`user_config` of a variant changes its batch limits in place: no replica is replaced, no weights are
+loaded again, and the next batch keeps them. Rows can be lowered, not raised above those of
+`variants`. What is unknown or out of range is logged and changes nothing.
+
+```yaml
+deployments:
+  - name: medium
+    user_config: {max_batch_rows: 2, max_batch_seconds: 380}
+```
 """
 
 

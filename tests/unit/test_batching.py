@@ -116,6 +116,20 @@ async def test_keys_are_not_mixed_and_the_oldest_goes_first(engine: GatedEngine)
     assert engine.batches == [["a"], ["b", "d"], ["c", "e"]]
 
 
+async def test_changed_limits_hold_from_the_next_batch(engine: GatedEngine) -> None:
+    batcher = Batcher(engine, max_rows=8, max_seconds=100)
+    first = render(batcher, request("a"))
+    await started(engine)
+    later = [render(batcher, request(name)) for name in "bcd"]
+    await asyncio.sleep(0)
+    batcher.set_limits(max_rows=1, max_seconds=100)
+    engine.allow_steps()
+
+    await asyncio.gather(first, *later)
+
+    assert engine.batches == [["a"], ["b"], ["c"], ["d"]]
+
+
 async def test_padded_seconds_are_bounded_and_an_oversize_row_runs_alone(
     engine: GatedEngine,
 ) -> None:

@@ -45,11 +45,15 @@ class Batcher:
 
     def __init__(self, engine: Engine, *, max_rows: int, max_seconds: float) -> None:
         self._engine = engine
-        self._max_rows = max_rows
-        self._max_seconds = max_seconds
+        self.set_limits(max_rows=max_rows, max_seconds=max_seconds)
         self._waiting: deque[_Row] = deque()
         self._worker: asyncio.Task[None] | None = None
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine")
+
+    def set_limits(self, *, max_rows: int, max_seconds: float) -> None:
+        """Change the bounds from the next batch on."""
+        self._max_rows = max_rows
+        self._max_seconds = max_seconds
 
     async def render(self, request: ResolvedRequest, on_progress: OnProgress) -> Rendered:
         """Generate one request, in whatever batch it fits.

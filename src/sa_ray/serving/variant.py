@@ -5,11 +5,14 @@ import logging
 import os
 from collections.abc import AsyncGenerator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 from sa_ray.audio import OPUS_SAMPLE_RATE, encode
 from sa_ray.config import Settings
 from sa_ray.contracts import AudioInfo, ResolvedRequest, VariantName
 from sa_ray.engines import EngineOptions, load_engine, resolve_engine_name
+from sa_ray.errors import ConfigurationError
+from sa_ray.serving.batch_limits import batch_limits
 from sa_ray.serving.batching import Batcher, OnProgress, Rendered
 from sa_ray.serving.messages import AudioReady, EncodedAudio, Progress
 from sa_ray.telemetry import configure_logging
@@ -42,6 +45,7 @@ class Variant:
             max_batch_rows=spec.max_batch_rows,
         )
         self._variant = variant
+        self._spec = spec
         self._engine = load_engine(resolve_engine_name(settings.engine), variant, options)
         self._batcher = Batcher(
             self._engine, max_rows=spec.max_batch_rows, max_seconds=spec.max_batch_seconds
@@ -51,6 +55,20 @@ class Variant:
         logger.info(
             "%s is loaded: engine %s on %s", variant, self._engine.name, self._engine.device
         )
+
+    def reconfigure(self, user_config: dict[str, Any]) -> None:
+        """Take the batch limits of ``user_config``; Serve calls this whenever that changes.
+
+        What cannot be taken is logged and changes nothing: raising would have Serve replace a
+        replica that works.
+        """
+        try:
+            rows, seconds = batch_limits(user_config, self._spec)
+        except ConfigurationError as error:
+            logger.error("user_config of %s is ignored: %s", self._variant, error)
+            return
+        self._batcher.set_limits(max_rows=rows, max_seconds=seconds)
+        logger.info("%s batches at most %d rows and %g s", self._variant, rows, seconds)
 
     async def generate(self, request: ResolvedRequest) -> EncodedAudio:
         """Generate and encode one clip; cancelling the call stops the work at the next step."""
