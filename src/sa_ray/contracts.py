@@ -12,6 +12,7 @@ JobStatus = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 StorageBackend = Literal["local", "s3"]
 EngineName = Literal["procedural", "stable-audio-3"]
 Priority = Literal["high", "normal", "low"]
+Sampler = Literal["pingpong", "euler", "dpmpp"]
 
 FINAL_STATUSES: frozenset[JobStatus] = frozenset({"succeeded", "failed", "cancelled"})
 
@@ -100,6 +101,19 @@ class GenerationRequest(_Strict):
     cfg_scale: float = Field(
         default=1.0, ge=0, le=20, description="Classifier-free guidance scale."
     )
+    apg_scale: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="How much of the guidance is projected (adaptive projected guidance): 1 all, "
+        "0 none, as plain classifier-free guidance. Without effect where `cfg_scale` is 1. Null: "
+        "1. Stable Audio 3 only.",
+    )
+    sampler: Sampler | None = Field(
+        default=None,
+        description="How the steps are taken. Null: `pingpong`, which the models are distilled "
+        "for. Stable Audio 3 only.",
+    )
     seed: int = Field(
         default=RANDOM_SEED,
         ge=RANDOM_SEED,
@@ -146,6 +160,8 @@ class ResolvedRequest(_Record):
     duration: float
     steps: int
     cfg_scale: float
+    apg_scale: float | None = None
+    sampler: Sampler | None = None
     seed: int
     format: AudioFormat = "wav"
     chunked_decode: bool | None = None
@@ -276,6 +292,8 @@ class JobView(BaseModel):
     duration: float
     steps: int
     cfg_scale: float
+    apg_scale: float | None
+    sampler: Sampler | None
     seed: int
     format: AudioFormat
     created_at: datetime

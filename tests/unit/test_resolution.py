@@ -14,7 +14,7 @@ def settings() -> Settings:
 
 
 def test_what_is_absent_takes_its_default(settings: Settings) -> None:
-    resolved = resolve(GenerationRequest(prompt=" rain "), settings, draw=lambda: 42)
+    resolved = resolve(GenerationRequest(prompt=" rain "), settings, "procedural", draw=lambda: 42)
 
     assert resolved.model == "small-music"
     assert resolved.prompt == "rain"
@@ -27,7 +27,9 @@ def test_what_is_absent_takes_its_default(settings: Settings) -> None:
 
 def test_a_given_seed_is_kept(settings: Settings) -> None:
     for seed in (0, 7, 2**32 - 1):
-        assert resolve(GenerationRequest(prompt="x", seed=seed), settings).seed == seed
+        assert (
+            resolve(GenerationRequest(prompt="x", seed=seed), settings, "procedural").seed == seed
+        )
 
 
 def test_drawn_seeds_span_the_32_bit_range() -> None:
@@ -53,16 +55,29 @@ def test_limits_are_named(
     request = GenerationRequest.model_validate({"prompt": "x", **fields})
 
     with pytest.raises(InvalidRequestError, match=hint) as caught:
-        resolve(request, settings)
+        resolve(request, settings, "procedural")
 
     assert caught.value.param == param
     assert len(caught.value.message) < 500
+
+
+@pytest.mark.parametrize(("field", "value"), [("sampler", "euler"), ("apg_scale", 0.5)])
+def test_what_only_the_model_has_is_refused_where_the_procedural_engine_answers(
+    settings: Settings, field: str, value: object
+) -> None:
+    request = GenerationRequest.model_validate({"prompt": "x", field: value})
+
+    with pytest.raises(InvalidRequestError, match="Leave it out") as caught:
+        resolve(request, settings, "procedural")
+
+    assert caught.value.param == field
+    assert getattr(resolve(request, settings, "stable-audio-3"), field) == value
 
 
 def test_no_longer_model_is_offered_where_none_is_longer(settings: Settings) -> None:
     request = GenerationRequest(prompt="x", model="medium", duration=400)
 
     with pytest.raises(InvalidRequestError) as caught:
-        resolve(request, settings)
+        resolve(request, settings, "procedural")
 
     assert "another model" not in caught.value.message

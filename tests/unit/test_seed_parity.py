@@ -49,7 +49,9 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def queued() -> Job:
-    request = resolve(GenerationRequest(prompt="rain", duration=5, seed=3), load_settings())
+    request = resolve(
+        GenerationRequest(prompt="rain", duration=5, seed=3), load_settings(), "procedural"
+    )
     return lifecycle.new_job(JOB_ID, request, 100.0)
 
 
@@ -99,7 +101,7 @@ def test_every_model_name_and_repo_id_is_accepted_in_any_case(
     for name in (variant, f"stable-audio-3-{variant}", f"stabilityai/stable-audio-3-{variant}"):
         request = GenerationRequest(prompt="rain", model=change(name))
 
-        assert resolve(request, load_settings()).model == variant
+        assert resolve(request, load_settings(), "procedural").model == variant
 
 
 def test_every_field_of_the_seeds_request_reaches_the_engine() -> None:
@@ -114,7 +116,7 @@ def test_every_field_of_the_seeds_request_reaches_the_engine() -> None:
         "chunked_decode": False,
     }
 
-    resolved = resolve(GenerationRequest.model_validate(body), load_settings())
+    resolved = resolve(GenerationRequest.model_validate(body), load_settings(), "procedural")
 
     assert resolved.model_dump(include=set(body)) == body
 
@@ -126,7 +128,7 @@ def test_the_ends_of_cfg_scale_and_every_chunked_decode_are_accepted(
 ) -> None:
     request = GenerationRequest(prompt="x", cfg_scale=cfg_scale, chunked_decode=chunked_decode)
 
-    resolved = resolve(request, load_settings())
+    resolved = resolve(request, load_settings(), "procedural")
 
     assert (resolved.cfg_scale, resolved.chunked_decode) == (cfg_scale, chunked_decode)
 

@@ -95,6 +95,7 @@ def test_same_request_gives_the_same_audio(engine: StableAudioEngine) -> None:
         {"seed": 2**32 - 1},
         {"prompt": "a church bell"},
         {"cfg_scale": 4.0},
+        {"cfg_scale": 4.0, "apg_scale": 0.0},
         {"steps": 8},
     ],
 )
@@ -123,10 +124,12 @@ MIXED = [
     {"seed": 8, "duration": 9.5},
     {"prompt": "a very long description of quite a small sound", "duration": 4.2, "seed": 3},
 ]
+SAMPLERS = ["pingpong", "euler", "dpmpp"]
 GUIDED = [
     {"cfg_scale": 3.0},
     {"cfg_scale": 7.0, "negative_prompt": "hiss", "duration": 3.1},
     {"cfg_scale": 1.5, "negative_prompt": "voices", "prompt": "a bell", "seed": 1},
+    {"cfg_scale": 3.0, "apg_scale": 0.0, "duration": 2.2},
 ]
 
 
@@ -140,6 +143,30 @@ def test_batch_mates_do_not_change_the_audio(
     for together, request in zip(clips(engine, *requests), requests, strict=True):
         (alone,) = clips(engine, request)
         np.testing.assert_allclose(together, alone, atol=SAME_AUDIO)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("changes", [MIXED, GUIDED], ids=["plain", "guided"])
+def test_whichever_the_sampler_rows_know_nothing_of_their_mates(
+    engine: StableAudioEngine, changes: list[dict[str, object]], sampler: str
+) -> None:
+    requests = [wanted(**{"sampler": sampler, **change}) for change in changes]
+    steps: list[int] = []
+    outcomes = engine.generate(
+        requests, lambda row, fraction: steps.append(row), lambda row: row == 0 and len(steps) > 8
+    )
+    assert isinstance(outcomes[0], Cancelled)
+    for outcome, request in zip(outcomes[1:], requests[1:], strict=True):
+        assert isinstance(outcome, Generated)
+        np.testing.assert_allclose(outcome.samples, clips(engine, request)[0], atol=SAME_AUDIO)
+
+
+def test_samplers_differ_and_pingpong_is_the_default(engine: StableAudioEngine) -> None:
+    default = clips(engine, wanted())[0]
+    by_name = {name: clips(engine, wanted(sampler=name))[0] for name in SAMPLERS}
+    np.testing.assert_array_equal(default, by_name.pop("pingpong"))
+    for samples in by_name.values():
+        assert np.abs(samples - default).max() > OTHER_AUDIO
 
 
 @pytest.fixture(scope="module")
@@ -281,7 +308,7 @@ def test_the_batch_key_tells_apart_what_cannot_share_a_batch(engine: StableAudio
     key = engine.batch_key(wanted())
     for alike in ({"prompt": "b"}, {"seed": 1}, {"duration": 0.7}, {"negative_prompt": "c"}):
         assert engine.batch_key(wanted(**alike)) == key
-    for other in ({"steps": 8}, {"cfg_scale": 2.0}, {"duration": 60.0}):
+    for other in ({"steps": 8}, {"cfg_scale": 2.0}, {"duration": 60.0}, {"sampler": "euler"}):
         assert engine.batch_key(wanted(**other)) != key
     guided = {engine.batch_key(wanted(cfg_scale=scale)) for scale in (1.5, 2.0, 7.0)}
     assert len(guided) == 1

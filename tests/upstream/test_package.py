@@ -52,8 +52,15 @@ def without_decoder_noise(model: Any) -> None:
         {"steps": 8},
         {"steps": 3, "cfg_scale": 4.0},
         {"steps": 4, "cfg_scale": 4.0, "negative_prompt": "hiss"},
+        {"steps": 4, "cfg_scale": 4.0, "apg_scale": 0.0},
+        {"steps": 4, "cfg_scale": 4.0, "apg_scale": 0.4},
+        {"steps": 5, "sampler": "pingpong"},
+        {"steps": 5, "sampler": "euler"},
+        {"steps": 1, "sampler": "dpmpp"},
+        {"steps": 5, "sampler": "dpmpp"},
+        {"steps": 5, "sampler": "dpmpp", "cfg_scale": 3.0, "negative_prompt": "hiss"},
     ],
-    ids=["plain", "guided", "negative"],
+    ids=lambda choices: " ".join(str(value) for value in choices.values()),
 )
 def test_a_request_alone_sounds_as_the_package_makes_it(
     package: Callable[[VariantName], Any],
@@ -88,7 +95,7 @@ def test_a_request_alone_sounds_as_the_package_makes_it(
         seed=request.seed,
         sample_size=config["sample_size"],
         disable_tqdm=True,
-        **choices,
+        **{{"sampler": "sampler_type"}.get(name, name): value for name, value in choices.items()},
     )
     assert isinstance(outcome, Generated)
     found = outcome.samples[:, : expected.shape[-1]]

@@ -5,7 +5,14 @@ from collections.abc import Callable
 
 from sa_ray.catalogue import VARIANTS, find_variant
 from sa_ray.config import Settings
-from sa_ray.contracts import MAX_SEED, RANDOM_SEED, GenerationRequest, ResolvedRequest, VariantName
+from sa_ray.contracts import (
+    MAX_SEED,
+    RANDOM_SEED,
+    EngineName,
+    GenerationRequest,
+    ResolvedRequest,
+    VariantName,
+)
 from sa_ray.errors import InvalidRequestError
 
 
@@ -15,7 +22,10 @@ def draw_seed() -> int:
 
 
 def resolve(
-    request: GenerationRequest, settings: Settings, draw: Callable[[], int] = draw_seed
+    request: GenerationRequest,
+    settings: Settings,
+    engine: EngineName,
+    draw: Callable[[], int] = draw_seed,
 ) -> ResolvedRequest:
     """Settle every choice. Raises ``InvalidRequestError`` naming the field, the limit, the fix."""
     variant = _variant(request.model, settings)
@@ -32,6 +42,8 @@ def resolve(
             "(STABLE_AUDIO_MAX_STEPS). Ask for fewer.",
             param="steps",
         )
+    if engine == "procedural":
+        _refuse_what_only_a_model_has(request)
     return ResolvedRequest(
         model=variant,
         prompt=request.prompt,
@@ -39,6 +51,8 @@ def resolve(
         duration=request.duration,
         steps=request.steps,
         cfg_scale=request.cfg_scale,
+        apg_scale=request.apg_scale,
+        sampler=request.sampler,
         seed=draw() if request.seed == RANDOM_SEED else request.seed,
         format=request.format,
         chunked_decode=request.chunked_decode,
@@ -56,6 +70,16 @@ def _variant(name: str | None, settings: Settings) -> VariantName:
             param="model",
         )
     return found
+
+
+def _refuse_what_only_a_model_has(request: GenerationRequest) -> None:
+    for name in ("sampler", "apg_scale"):
+        if getattr(request, name) is not None:
+            raise InvalidRequestError(
+                f"{name} is a choice of Stable Audio 3, but the procedural engine answers here. "
+                "Leave it out.",
+                param=name,
+            )
 
 
 def _longer_than(limit: float, settings: Settings) -> str:

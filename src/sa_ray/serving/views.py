@@ -33,6 +33,8 @@ def job_view(
         duration=request.duration,
         steps=request.steps,
         cfg_scale=request.cfg_scale,
+        apg_scale=request.apg_scale,
+        sampler=request.sampler,
         seed=request.seed,
         format=request.format,
         created_at=_time(job.created_at),

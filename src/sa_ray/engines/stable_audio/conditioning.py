@@ -34,14 +34,23 @@ class Conditioner:
             for negative, second in zip(negatives, seconds, strict=False)
         ]
         embedding = seconds[:, 0].repeat(2 if guided else 1, 1)
-        scales = [request.cfg_scale for request in requests]
-        scale = torch.tensor(scales, device=device) if guided else None
-        return self._denoiser.condition(torch.stack(context), embedding, scale)
+        scale = projected = None
+        if guided:
+            scale = _per_row([request.cfg_scale for request in requests], device)
+            projected = _per_row(
+                [1.0 if request.apg_scale is None else request.apg_scale for request in requests],
+                device,
+            )
+        return self._denoiser.condition(torch.stack(context), embedding, scale, projected)
 
 
 def is_guided(request: ResolvedRequest) -> bool:
     """Whether a request needs the model's answer without its prompt too, at twice the work."""
     return request.cfg_scale != 1.0
+
+
+def _per_row(values: list[float], device: Any) -> Any:
+    return torch.tensor(values, dtype=torch.float32, device=device)[:, None, None]
 
 
 def _negative(text: TextEmbedding, second: Any) -> Any:

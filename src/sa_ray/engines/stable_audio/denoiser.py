@@ -17,12 +17,14 @@ class Conditioning:
 
     ``context_kv``: the context's keys and values for each layer, ``[layers, rows, tokens, 2 or 3
     times the width]``. ``embedding``: ``[rows, 768]``. With guidance both hold the rows, then the
-    rows again for their negative side. ``scale``: float32 ``[rows]``, or None without guidance.
+    rows again for their negative side. ``scale`` and ``projected`` (how much of the guidance is
+    projected, 0 to 1): float32 ``[rows, 1, 1]``, or None without guidance.
     """
 
     context_kv: Any
     embedding: Any
     scale: Any
+    projected: Any
 
     @property
     def sides(self) -> int:
@@ -36,6 +38,7 @@ class Conditioning:
             context_kv=self.context_kv[:, both],
             embedding=self.embedding[both],
             scale=None if self.scale is None else self.scale[rows],
+            projected=None if self.projected is None else self.projected[rows],
         )
 
 
@@ -79,14 +82,14 @@ class Denoiser:
                 self._local_channels = layer.to_local_embed[0].in_features
                 _fix_silent_local(layer.to_local_embed)
 
-    def condition(self, context: Any, embedding: Any, scale: Any) -> Conditioning:
+    def condition(self, context: Any, embedding: Any, scale: Any, projected: Any) -> Conditioning:
         """Project what stays the same over the steps.
 
-        ``context``: ``[rows * sides, tokens, 768]``; the other two as in ``Conditioning``.
+        ``context``: ``[rows * sides, tokens, 768]``; the others as in ``Conditioning``.
         """
         embedded = self._wrapper.model.to_cond_embed(context.to(self.dtype))
-        projected = [projection.project(embedded) for projection in self._projections]
-        return Conditioning(torch.stack(projected), embedding.to(self.dtype), scale)
+        context_kv = torch.stack([layer.project(embedded) for layer in self._projections])
+        return Conditioning(context_kv, embedding.to(self.dtype), scale, projected)
 
     def forget(self) -> None:
         """Let go of the last batch's conditioning, and the memory it holds."""
@@ -94,27 +97,26 @@ class Denoiser:
         for projection in self._projections:
             projection.bound = None
 
-    def denoised(self, x: Any, t: Any, valid: Any, conditioning: Conditioning) -> Any:
-        """Return the model's guess of the clean latents behind ``x`` at noise levels ``t``.
+    def velocity(self, x: Any, level: Any, valid: Any, conditioning: Conditioning) -> Any:
+        """Return the model's guided guess of the way from the clean latents behind ``x`` to noise.
 
-        ``t``: float32 ``[rows]`` in (0, 1]. ``valid``: bool ``[rows, length]``, False is padding.
+        ``level``: float32 ``[rows, 1, 1]``, noise levels in (0, 1]. ``valid``: bool ``[rows,
+        length]``, False is padding.
         """
-        sides = conditioning.sides
-        level = t[:, None, None]
-        velocity = self._velocity(
-            x.repeat(sides, 1, 1), t.repeat(sides), valid.repeat(sides, 1), conditioning
-        )
-        clean = x.repeat(sides, 1, 1) - level.repeat(sides, 1, 1) * velocity
         if conditioning.scale is None:
-            return clean
-        positive, negative = clean.chunk(2)
-        # Adaptive projected guidance, as the package does by default: arXiv 2410.02416.
-        _, orthogonal = self._wrapper.model.apg_project(
-            positive - negative, positive, padding_mask=valid
+            return self._unguided(x, level.flatten(), valid, conditioning)
+        both = self._unguided(
+            x.repeat(2, 1, 1), level.flatten().repeat(2), valid.repeat(2, 1), conditioning
         )
-        return positive + (conditioning.scale[:, None, None] - 1) * orthogonal
+        positive, negative = (x - level * velocity for velocity in both.chunk(2))
+        difference = positive - negative
+        # Adaptive projected guidance, arXiv 2410.02416; blended as the package does.
+        _, orthogonal = self._wrapper.model.apg_project(difference, positive, padding_mask=valid)
+        projected = conditioning.projected
+        guidance = projected * orthogonal + (1 - projected) * difference
+        return (x - positive - (conditioning.scale - 1) * guidance) / level
 
-    def _velocity(self, x: Any, t: Any, valid: Any, conditioning: Conditioning) -> Any:
+    def _unguided(self, x: Any, t: Any, valid: Any, conditioning: Conditioning) -> Any:
         if self._pad_rows_to is None:
             return self._forward(x, t, valid, conditioning.context_kv, conditioning.embedding)
         rows = len(x)

@@ -10,7 +10,7 @@ import torch
 from stable_audio_3.inference.sampling import build_schedule
 from stable_audio_3.models import transformer as package_transformer
 
-from sa_ray.contracts import EngineName, ResolvedRequest, VariantName
+from sa_ray.contracts import EngineName, ResolvedRequest, Sampler, VariantName
 from sa_ray.engines.port import (
     BatchOutcome,
     Cancelled,
@@ -24,6 +24,7 @@ from sa_ray.engines.stable_audio.denoiser import Denoiser
 from sa_ray.engines.stable_audio.graphs import Graphs
 from sa_ray.engines.stable_audio.plan import Geometry, halves
 from sa_ray.engines.stable_audio.sampler import Row, sample
+from sa_ray.engines.stable_audio.samplers import DEFAULT
 from sa_ray.errors import ConfigurationError, GenerationError
 
 _log = logging.getLogger(__name__)
@@ -88,9 +89,9 @@ class StableAudioEngine:
         return self._geometry.sample_rate
 
     def batch_key(self, request: ResolvedRequest) -> Hashable:
-        """Steps, guidance on or off, and the coarse length: what a batch must have in common."""
+        """What a batch must have in common: steps, sampler, guidance on or off, coarse length."""
         length = self._geometry.padded(self._geometry.latents(request.duration))
-        return request.steps, is_guided(request), length
+        return request.steps, _sampler(request), is_guided(request), length
 
     def generate(
         self, batch: Sequence[ResolvedRequest], on_step: OnStep, is_cancelled: IsCancelled
@@ -162,6 +163,7 @@ class StableAudioEngine:
             self._denoiser,
             [self._row(request) for request in requests],
             self._condition(requests),
+            sampler=_sampler(requests[0]),
             channels=self._model.io_channels,
             length=length,
             on_step=lambda place, fraction: on_step(rows[place], fraction),
@@ -196,6 +198,10 @@ class StableAudioEngine:
             samples=geometry.samples(request.duration),
             whole=request.chunked_decode is False,
         )
+
+
+def _sampler(request: ResolvedRequest) -> Sampler:
+    return request.sampler or DEFAULT
 
 
 def _geometry(model: Any, config: dict[str, Any]) -> Geometry:

@@ -1,14 +1,17 @@
-"""Ping-pong sampling of a batch whose rows know nothing of each other."""
+"""Sampling of a batch whose rows know nothing of each other."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch.nn import functional
 
+from sa_ray.contracts import Sampler
 from sa_ray.engines.port import IsCancelled, OnStep
 from sa_ray.engines.stable_audio.denoiser import Conditioning, Denoiser
+from sa_ray.engines.stable_audio.samplers import SAMPLERS, Step
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,7 @@ def sample(
     rows: Sequence[Row],
     conditioning: Conditioning,
     *,
+    sampler: Sampler,
     channels: int,
     length: int,
     on_step: OnStep,
@@ -60,10 +64,11 @@ def sample(
     kept = list(range(len(rows)))
     noises = [_Noise(row, channels) for row in rows]
     steps = len(rows[0].schedule) - 1
-    levels = torch.stack([row.schedule for row in rows]).to(device)
+    levels = torch.stack([row.schedule for row in rows]).to(device)[:, :, None, None]
     ends = torch.tensor([row.valid for row in rows], device=device)
     valid = torch.arange(length, device=device) < ends[:, None]
-    x = _draw(noises, length, device)
+    x, clean = _draw(noises, length, device), None
+    take = SAMPLERS[sampler]
     for step in range(steps):
         staying = [place for place, row in enumerate(kept) if not is_cancelled(row)]
         if not staying:
@@ -73,13 +78,21 @@ def sample(
             kept = [kept[place] for place in staying]
             noises = [noises[place] for place in staying]
             x, levels, valid = x[index], levels[index], valid[index]
+            clean = None if clean is None else clean[index]
             conditioning = conditioning.select(index)
-        clean = denoiser.denoised(x, levels[:, step], valid, conditioning)
-        if step + 1 < steps:
-            following = levels[:, step + 1, None, None]
-            x = (1 - following) * clean + following * _draw(noises, length, device)
-        else:
-            x = clean
+        taken = take(
+            partial(denoiser.velocity, valid=valid, conditioning=conditioning),
+            x,
+            Step(
+                level=levels[:, step],
+                following=levels[:, step + 1],
+                previous=levels[:, step - 1] if step else None,
+                clean=clean,
+                is_last=step + 1 == steps,
+                noise=partial(_draw, noises, length, device),
+            ),
+        )
+        x, clean = taken.x, taken.clean
         _finish(device)
         for row in kept:
             on_step(row, (step + 1) / steps)

@@ -55,7 +55,7 @@ AUDIO: dict[int | str, dict[str, Any]] = {
 )
 async def generate(request: GenerationRequest, services: ServicesDep) -> StreamingResponse:
     """Generate one clip and answer with its bytes. Hanging up cancels the work."""
-    resolved = resolve(request, services.settings)
+    resolved = resolve(request, services.settings, services.engine)
     encoded = await services.generate(resolved)
     return StreamingResponse(
         _chunks(encoded.data),

@@ -75,7 +75,7 @@ async def submit(
     ] = None,
 ) -> JobAccepted:
     """Accept a job. Once this answers 202 the job is durable and will end, whatever happens."""
-    resolved = resolve(request, services.settings)
+    resolved = resolve(request, services.settings, services.engine)
     if request.webhook_url and services.settings.webhook_secret is None:
         raise InvalidRequestError(
             "webhook_url cannot be used here: STABLE_AUDIO_WEBHOOK_SECRET is not set. Leave it "
@@ -206,7 +206,7 @@ def _view(services: Services, http: Request, snapshot: JobSnapshot) -> JobView:
 
 def _fingerprint(request: JobRequest) -> str:
     """Digest of what the client asked, before any choice (a seed) is made for it."""
-    return hashlib.sha256(request.model_dump_json().encode()).hexdigest()
+    return hashlib.sha256(request.model_dump_json(exclude_defaults=True).encode()).hexdigest()
 
 
 def _base_url(http: Request) -> str:
