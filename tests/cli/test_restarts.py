@@ -85,7 +85,7 @@ def cluster(tmp_path: Path, mark: str) -> Iterator[Cluster]:
         stdout=output,
         stderr=output,
         env={**os.environ, **ENVIRONMENT, MARK: mark},
-    ) as process:  # fmt: skip
+    ):  # fmt: skip
         try:
             address = f"http://127.0.0.1:{dashboard}"
             until(lambda: answers(f"{address}/api/version"), START_S, log)

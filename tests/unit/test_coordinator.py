@@ -138,7 +138,7 @@ async def test_submitted_jobs_queue_in_order(coordinator: JobCoordinator) -> Non
     first = await coordinator.submit(new_id(), resolved())
     await coordinator.submit(new_id(), resolved("medium"))
     second = await coordinator.submit(new_id(), resolved())
-    assert [first.queue_position, second.queue_position] == [1, 2]
+    assert (await coordinator.get(first.job.id)).queue_position == 1
     assert (await coordinator.get(second.job.id)).queue_position == 2
     assert [job.id for job in await lease(coordinator, limit=5)] == [first.job.id, second.job.id]
     assert (await coordinator.get(second.job.id)).queue_position is None
@@ -158,8 +158,7 @@ async def test_a_repeated_submit_adds_nothing_even_to_a_full_queue(
 ) -> None:
     job_ids = [await submit(coordinator) for _ in range(5)]
     again = await coordinator.submit(job_ids[1], resolved())
-    assert again == await coordinator.get(job_ids[1])
-    assert again.queue_position == 2
+    assert again.job == (await coordinator.get(job_ids[1])).job
     [first] = await lease(coordinator)
     assert (await coordinator.submit(first.id, resolved())).job == first
     assert len(await coordinator.page(10)) == 5
@@ -338,7 +337,7 @@ async def test_a_submit_with_a_known_key_returns_the_job_it_made_before(
     first = await coordinator.submit(new_id(), resolved(), KEYED)
     assert not first.replayed
     again = await coordinator.submit(new_id(), resolved(), KEYED)
-    assert again == JobSnapshot(first.job, 1, replayed=True)
+    assert again == JobSnapshot(first.job, None, replayed=True)
     # The call itself repeated, as after a lost answer, is no replay.
     assert await coordinator.submit(first.job.id, resolved(), KEYED) == first
     assert len(await coordinator.page(10)) == 1
@@ -379,7 +378,7 @@ async def test_a_key_is_free_again_once_its_job_is_forgotten(coordinator: JobCoo
 async def test_high_priority_is_leased_first(coordinator: JobCoordinator) -> None:
     normal = await submit(coordinator)
     high = await coordinator.submit(new_id(), resolved(), JobOptions(priority="high"))
-    assert high.queue_position == 1
+    assert (await coordinator.get(high.job.id)).queue_position == 1
     assert [job.id for job in await lease(coordinator, limit=5)] == [high.job.id, normal]
 
 

@@ -27,7 +27,8 @@ Announce = Callable[[Job], object]
 @dataclass(frozen=True, slots=True)
 class JobSnapshot:
     """A job with its live progress. ``queue_position``: 1 is next for its variant; None unless
-    queued, and in pages. ``replayed``: an earlier submit with the same idempotency key made it."""
+    queued, in pages, and from a submit. ``replayed``: an earlier submit with the same
+    idempotency key made it."""
 
     job: Job
     queue_position: int | None
@@ -50,22 +51,24 @@ class JobLedger:
         """
         for _ in range(MAX_ROUNDS):
             try:
-                position = self._store.insert(job, max_queued=max_queued)
+                self._store.insert(job, max_queued=max_queued)
             except (ConflictError, QueueFullError) as refused:
                 # A repeat may itself have filled the queue the first time.
                 existing = self._existing(job)
                 if existing is not None:
                     announce(existing)
-                    return self._snapshot(existing, replayed=existing.id != job.id)
+                    return JobSnapshot(existing, None, replayed=existing.id != job.id)
                 if isinstance(refused, QueueFullError):
                     raise
                 continue  # the job that held the key was deleted in between
             announce(job)
-            return JobSnapshot(job, position)
+            return JobSnapshot(job, None)
         raise _busy(job.id)
 
     def snapshot(self, job_id: str) -> JobSnapshot:
-        return self._snapshot(self._read(job_id))
+        job = self._read(job_id)
+        position = self._store.position(job) if job.status == "queued" else None
+        return JobSnapshot(job, position)
 
     def apply(self, job_id: str, transition: Transition, announce: Announce) -> Job:
         """Store what ``transition(job, now)`` makes of the job, on its newest version."""
@@ -110,10 +113,6 @@ class JobLedger:
             if self._store.replace(changed) and changed.webhook and changed.webhook.next_attempt_at:
                 started.append(changed)
         return started
-
-    def _snapshot(self, job: Job, *, replayed: bool = False) -> JobSnapshot:
-        position = self._store.position(job) if job.status == "queued" else None
-        return JobSnapshot(job, position, replayed)
 
     def _existing(self, job: Job) -> Job | None:
         """The stored job that ``job`` repeats, if it repeats one."""

@@ -40,8 +40,8 @@ class JobStore(Protocol):
         """Raise ``StorageError`` if the store cannot be written now."""
         ...
 
-    def insert(self, job: Job, *, max_queued: int) -> int:
-        """Store a new queued job and return its ``position``. Raise ``QueueFullError`` if
+    def insert(self, job: Job, *, max_queued: int) -> None:
+        """Store a new queued job. Raise ``QueueFullError`` if
         ``max_queued`` already wait, ``ConflictError`` if the id or the idempotency key is
         taken. (The very same job again may count as stored now: a call repeated by a driver.)"""
         ...

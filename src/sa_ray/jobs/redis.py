@@ -95,14 +95,12 @@ class RedisJobStore:
         with self._answering():
             self._redis.set(f"{PREFIX}check", "1")
 
-    def insert(self, job: Job, *, max_queued: int) -> int:
+    def insert(self, job: Job, *, max_queued: int) -> None:
         match self._run(self._insert, *_row(job), max_queued):
             case b"full":
                 raise queue_full(max_queued)
             case b"taken":
                 raise ConflictError(f"Job {job.id} or its idempotency key exists already.")
-            case position:
-                return cast(int, position)
 
     def get(self, job_id: str) -> Job | None:
         return next(iter(self._jobs(self._get, job_id)), None)

@@ -102,14 +102,14 @@ INSERT = (
     + """
 local c, body, max_queued = cjson.decode(ARGV[1]), ARGV[2], tonumber(ARGV[3])
 local held = call('HGET', key('job:' .. c.id), 'body')
-if held == body then return position(c.variant, c.queue_order, c.id) end
+if held == body then return 'stored' end
 if held then return 'taken' end
 if call('ZCARD', key('age:queued')) >= max_queued then return 'full' end
 if c.idempotency_key then
   if call('HSETNX', key('key'), c.idempotency_key, c.id) == 0 then return 'taken' end
 end
 write(c.id, c, body)
-return position(c.variant, c.queue_order, c.id)
+return 'stored'
 """
 )
 

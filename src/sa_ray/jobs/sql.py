@@ -63,11 +63,10 @@ class SqlJobStore:
         touch = update(SCHEMA_VERSION).values(version=SCHEMA_VERSION.c.version)
         self._writes.run(lambda connection: connection.execute(touch))
 
-    def insert(self, job: Job, *, max_queued: int) -> int:
+    def insert(self, job: Job, *, max_queued: int) -> None:
         queued = select(func.count()).select_from(JOBS).where(JOBS.c.status == "queued")
-        place = _position(job)
 
-        def write(connection: Connection) -> int:
+        def write(connection: Connection) -> None:
             waiting = connection.execute(queued).scalar_one()
             if waiting + UNSEEN_INSERTS >= max_queued:
                 # Others may be inserting: where it matters, one at a time.
@@ -81,9 +80,8 @@ class SqlJobStore:
                 raise ConflictError(
                     f"Job {job.id} or its idempotency key exists already."
                 ) from None
-            return connection.execute(place).scalar_one()
 
-        return self._writes.run(write)
+        self._writes.run(write)
 
     def get(self, job_id: str) -> Job | None:
         with transaction(self._reader) as connection:

@@ -57,7 +57,8 @@ class Services:
         raise AssertionError("unreachable")
 
 
-def _of_this_replica() -> Services:
+async def _of_this_replica() -> Services:
+    # A coroutine, or FastAPI would run it in a thread for every request.
     replica: Any = serve.get_replica_context().servable_object
     return replica.services  # type: ignore[no-any-return]
 
