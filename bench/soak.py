@@ -1,0 +1,184 @@
+"""Memory of every process of the service under a steady mixed load.
+
+uv run python -m bench.soak [--minutes 15]
+
+Twice a second a job is submitted and followed to its end in one of four ways (events, polling, a
+long poll, cancelling), what succeeded is downloaded and its digest compared, and a third of the
+jobs are deleted; once a second a clip is made synchronously. Far from saturation on two cores.
+"""
+
+import argparse
+import asyncio
+import hashlib
+import itertools
+import json
+import statistics
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from bench.process_usage import OTHER, Usage, usage
+from sa_ray.local import LocalService
+
+WARM_UP_S = 120.0
+SAMPLE_PERIOD_S = 15.0
+JOB_PERIOD_S = 0.5
+SYNC_PERIOD_S = 1.0
+POLL_S = 0.25
+ENDED = ("succeeded", "failed", "cancelled")
+FORMATS = ("wav", "flac", "mp3", "ogg")
+MEBIBYTE = 2**20
+
+
+class Load:
+    """The clients. ``outcomes`` counts what they met; anything unexpected is raised."""
+
+    def __init__(self, http: httpx.AsyncClient) -> None:
+        self._http = http
+        self.outcomes: Counter[str] = Counter()
+
+    async def generate(self, number: int) -> None:
+        body = {"prompt": "a bell", "duration": 1, "format": FORMATS[number % 4]}
+        response = await self._http.post("/v1/audio/generations", json=body)
+        response.raise_for_status()
+        self.outcomes["synchronous"] += 1
+
+    async def job(self, number: int) -> None:
+        follow = (self._by_events, self._by_polling, self._by_long_poll, self._cancelled)[
+            number % 4
+        ]
+        long = number % 8 == 7
+        body = {
+            "prompt": "rain, wind and a siren" if long else "a bell",
+            "duration": 60 if long else 2,
+            "steps": 50 if long else 8,
+            "format": FORMATS[number // 4 % 4],
+        }
+        response = await self._http.post("/jobs", json=body)
+        response.raise_for_status()
+        job = await follow(response.json()["id"])
+        self.outcomes[job["status"]] += 1
+        if job["status"] == "failed":
+            raise RuntimeError(job["error"])
+        if job["status"] == "succeeded":
+            await self._download(job)
+        if number % 3 == 0 and job["status"] in ENDED:
+            (await self._http.delete(f"/jobs/{job['id']}")).raise_for_status()
+            self.outcomes["deleted"] += 1
+
+    async def _by_events(self, job_id: str) -> dict[str, Any]:
+        job: dict[str, Any] = {}
+        async with self._http.stream("GET", f"/jobs/{job_id}/events") as events:
+            async for line in events.aiter_lines():
+                if line.startswith("data: "):
+                    self.outcomes["events"] += 1
+                    job = json.loads(line.removeprefix("data: "))
+        return job
+
+    async def _by_polling(self, job_id: str) -> dict[str, Any]:
+        while (job := await self._get(job_id))["status"] not in ENDED:
+            await asyncio.sleep(POLL_S)
+        return job
+
+    async def _by_long_poll(self, job_id: str) -> dict[str, Any]:
+        while (job := await self._get(job_id, wait=30))["status"] not in ENDED:
+            pass
+        return job
+
+    async def _cancelled(self, job_id: str) -> dict[str, Any]:
+        response = await self._http.delete(f"/jobs/{job_id}")
+        if response.status_code == 204:  # it had succeeded already, and is deleted now
+            return {"id": job_id, "status": "too late to cancel"}
+        return await self._by_polling(job_id)
+
+    async def _get(self, job_id: str, wait: float = 0) -> dict[str, Any]:
+        response = await self._http.get(f"/jobs/{job_id}", params={"wait": wait} if wait else None)
+        self.outcomes["reads"] += 1
+        job: dict[str, Any] = response.raise_for_status().json()
+        return job
+
+    async def _download(self, job: dict[str, Any]) -> None:
+        audio = (await self._http.get(job["download_url"])).raise_for_status().content
+        if hashlib.sha256(audio).hexdigest() != job["sha256"]:
+            raise RuntimeError(f"the download of {job['id']} is not what was stored")
+        self.outcomes["downloads"] += 1
+
+
+async def every(
+    period_s: float, until: float, act: Callable[[int], Awaitable[None]], group: asyncio.TaskGroup
+) -> None:
+    """Start ``act(0)``, ``act(1)``, ... ``period_s`` apart, whether or not they keep up."""
+    for number in itertools.count():
+        if time.monotonic() > until:
+            return
+        group.create_task(_awaited(act(number)))
+        await asyncio.sleep(period_s)
+
+
+async def _awaited(awaitable: Awaitable[None]) -> None:
+    await awaitable
+
+
+async def sample(until: float, samples: list[tuple[float, dict[str, Usage]]]) -> None:
+    while time.monotonic() < until:
+        samples.append((time.monotonic(), await asyncio.to_thread(usage, memory=True)))
+        await asyncio.sleep(SAMPLE_PERIOD_S)
+
+
+async def run(base_url: str, seconds: float) -> tuple[Counter[str], list[Any]]:
+    samples: list[tuple[float, dict[str, Usage]]] = []
+    until = time.monotonic() + seconds
+    async with httpx.AsyncClient(base_url=base_url, timeout=120) as http:
+        load = Load(http)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(sample(until, samples))
+            group.create_task(every(JOB_PERIOD_S, until, load.job, group))
+            group.create_task(every(SYNC_PERIOD_S, until, load.generate, group))
+    return load.outcomes, samples
+
+
+def report(samples: list[tuple[float, dict[str, Usage]]], warm_up_s: float) -> None:
+    start = samples[0][0]
+    steady = [(at, parts) for at, parts in samples if at - start >= warm_up_s]
+    hours = (steady[-1][0] - steady[0][0]) / 3600
+    print(
+        f"{len(steady)} samples over {60 * hours:.1f} minutes after {warm_up_s:.0f} s of warm-up\n"
+    )
+    print("| process | first MiB | last MiB | least | most | MiB an hour | CPU % |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
+    for part in sorted(set(steady[0][1]) & set(steady[-1][1]) - {OTHER}):
+        points = [(at / 3600, parts[part]) for at, parts in steady if part in parts]
+        sizes = [used.unique_bytes / MEBIBYTE for _, used in points]
+        slope = statistics.linear_regression([at for at, _ in points], sizes).slope
+        cpu = (points[-1][1].cpu_seconds - points[0][1].cpu_seconds) / (36 * hours)
+        print(
+            f"| {part} | {sizes[0]:.1f} | {sizes[-1]:.1f} | {min(sizes):.1f} | {max(sizes):.1f} | "
+            f"{slope:+.1f} | {cpu:.1f} |"
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--minutes", type=float, default=15)
+    options = parser.parse_args()
+    seconds = 60 * options.minutes
+    with tempfile.TemporaryDirectory() as folder:
+        args = {
+            "jobs_url": f"sqlite:///{folder}/jobs.db",
+            "output_dir": f"{folder}/outputs",
+            "engine": "procedural",
+        }
+        with LocalService(Path(folder), args) as service:
+            service.wait_until_ready()
+            outcomes, samples = asyncio.run(run(service.base_url, seconds))
+    print(", ".join(f"{count} {what}" for what, count in sorted(outcomes.items())))
+    report(samples, min(WARM_UP_S, seconds / 3))
+
+
+if __name__ == "__main__":
+    main()
