@@ -9,6 +9,9 @@ from sa_ray.errors import QueueFullError
 
 QueueCounts = Mapping[VariantName, Mapping[JobStatus, int]]
 
+COUNTED: tuple[JobStatus, ...] = ("queued", "running")
+"""Not those that have ended: there may be millions, and counts are read every second."""
+
 QUEUE_FULL_RETRY_AFTER_S = 10
 """A place in the queue frees with the next lease, typically after one batch."""
 
@@ -111,7 +114,7 @@ class JobStore(Protocol):
         ...
 
     def counts(self) -> QueueCounts:
-        """How many jobs stand in each status, by variant."""
+        """How many jobs are in each of ``COUNTED``, by variant; zeros included."""
         ...
 
     def next_due(self, variant: VariantName) -> float | None:

@@ -10,7 +10,7 @@ import logging
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, cast, get_args
+from typing import Any, cast
 
 import redis
 from redis.backoff import ExponentialBackoff
@@ -31,7 +31,7 @@ from sa_ray.errors import ConfigurationError, ConflictError, StorageError
 from sa_ray.jobs import redis_scripts as scripts
 from sa_ray.jobs.columns import columns, stored_job
 from sa_ray.jobs.lifecycle import queue_order
-from sa_ray.jobs.port import Cursor, QueueCounts, queue_full
+from sa_ray.jobs.port import COUNTED, Cursor, QueueCounts, queue_full
 
 logger = logging.getLogger(__name__)
 
@@ -172,14 +172,12 @@ class RedisJobStore:
         return self._jobs(self._page, by_age, limit, *cursor)
 
     def counts(self) -> QueueCounts:
-        """How many jobs stand in each status, by variant; zeros included."""
-        statuses: tuple[JobStatus, ...] = get_args(JobStatus)
         with self._answering(), self._redis.pipeline(transaction=True) as pipeline:
             for variant in VARIANTS:
-                for status in statuses:
+                for status in COUNTED:
                     pipeline.zcard(f"{PREFIX}age:{variant}:{status}")
             sizes = iter(pipeline.execute())
-        return {variant: {status: next(sizes) for status in statuses} for variant in VARIANTS}
+        return {variant: {status: next(sizes) for status in COUNTED} for variant in VARIANTS}
 
     def next_due(self, variant: VariantName) -> float | None:
         with self._answering():

@@ -1,7 +1,7 @@
 """Jobs in a SQL database: SQLite by default, PostgreSQL by URL."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, cast, get_args
+from typing import Any, cast
 
 from sqlalchemy import (
     Column,
@@ -27,7 +27,7 @@ from sa_ray.contracts import Job, JobStatus, VariantName
 from sa_ray.errors import ConflictError
 from sa_ray.jobs.columns import columns, stored_job
 from sa_ray.jobs.lifecycle import queue_order
-from sa_ray.jobs.port import Cursor, QueueCounts, queue_full
+from sa_ray.jobs.port import COUNTED, Cursor, QueueCounts, queue_full
 from sa_ray.jobs.sql_engine import create_job_engine, reading, transaction
 from sa_ray.jobs.sql_schema import JOBS, SCHEMA_VERSION, migrate
 from sa_ray.jobs.sql_writing import GroupedWrites, SingleWrites, Writes
@@ -198,12 +198,13 @@ class SqlJobStore:
         return self._jobs(newest_first)
 
     def counts(self) -> QueueCounts:
-        """How many jobs stand in each status, by variant; zeros included."""
-        grouped = select(JOBS.c.variant, JOBS.c.status, func.count()).group_by(
-            JOBS.c.variant, JOBS.c.status
+        grouped = (
+            select(JOBS.c.variant, JOBS.c.status, func.count())
+            .where(JOBS.c.status.in_(COUNTED))
+            .group_by(JOBS.c.variant, JOBS.c.status)
         )
         counts: dict[VariantName, dict[JobStatus, int]] = {
-            variant: dict.fromkeys(get_args(JobStatus), 0) for variant in VARIANTS
+            variant: dict.fromkeys(COUNTED, 0) for variant in VARIANTS
         }
         with transaction(self._reader) as connection:
             for variant, status, count in connection.execute(grouped):
