@@ -15,7 +15,7 @@ from sa_ray.contracts import (
     JobError,
     VariantName,
 )
-from sa_ray.errors import ConflictError, QueueFullError
+from sa_ray.errors import ConflictError, QueueFullError, StorageError
 from sa_ray.jobs import (
     Cursor,
     JobOptions,
@@ -586,3 +586,42 @@ def start_process(script: str, *args: str) -> "subprocess.Popen[str]":
 def read_line(process: "subprocess.Popen[str]") -> str:
     assert process.stdout is not None
     return process.stdout.readline().strip()
+
+
+def unreadable(number: int) -> Job:
+    """As a later release might write it."""
+    stored = job(number)
+    request = stored.request.model_copy(update={"format": "wax cylinder"})
+    return stored.model_copy(update={"request": request})
+
+
+@pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")
+def test_a_job_that_cannot_be_read_hinders_no_other_in_the_queue(job_store: JobStore) -> None:
+    insert(job_store, unreadable(1), job(2), unreadable(3), job(4))
+
+    assert ids(claim(job_store, limit=1)) == [job(2).id]
+    assert ids(claim(job_store, limit=5)) == [job(4).id]
+    assert claim(job_store) == []
+    # Or workers would be told for ever that work is due.
+    assert job_store.next_due("small-sfx") is None
+
+
+@pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")
+def test_a_job_that_cannot_be_read_hinders_no_other_in_lists(job_store: JobStore) -> None:
+    for each in (unreadable(1), job(2), unreadable(3), job(4)):
+        insert(job_store, each)
+        assert job_store.replace(lifecycle.lease(each, "w1", each.created_at, TTL))
+
+    assert ids(job_store.page(limit=2)) == ids([job(4), job(2)])
+    assert ids(job_store.expired(now=3000.0, limit=1)) == [job(2).id]
+    renewed = job_store.renew([(job(n).id, 1) for n in range(1, 5)], expires_at=4000.0)
+    assert sorted(ids(renewed)) == ids([job(2), job(4)])
+
+
+@pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")
+def test_a_job_that_cannot_be_read_is_not_said_to_be_missing(job_store: JobStore) -> None:
+    insert(job_store, unreadable(1))
+
+    with pytest.raises(StorageError, match=job(1).id) as refused:
+        job_store.get(job(1).id)
+    assert not refused.value.transient

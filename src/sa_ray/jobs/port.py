@@ -37,6 +37,9 @@ class JobStore(Protocol):
 
     What a transition does to a job is decided by ``jobs.lifecycle``; the store writes the
     result only if nobody wrote in between (``version``).
+
+    A stored job that cannot be read is left out of all lists and claims; asked for by its id or
+    key, it raises ``StorageError`` (``transient=False``).
     """
 
     def check(self) -> None:

@@ -29,9 +29,10 @@ from sa_ray.catalogue import VARIANTS
 from sa_ray.contracts import Job, JobStatus, VariantName
 from sa_ray.errors import ConfigurationError, ConflictError, StorageError
 from sa_ray.jobs import redis_scripts as scripts
-from sa_ray.jobs.columns import columns, stored_job
+from sa_ray.jobs.columns import columns
 from sa_ray.jobs.lifecycle import queue_order
 from sa_ray.jobs.port import COUNTED, Cursor, QueueCounts, queue_full
+from sa_ray.jobs.reading import JobReader, StoredRow
 
 logger = logging.getLogger(__name__)
 
@@ -73,6 +74,7 @@ class RedisJobStore:
                 param=SETTING,
             ) from None
         self._redis = redis.Redis(connection_pool=pool)
+        self._jobs = JobReader()
         self._where = _without_password(pool)
         register = self._redis.register_script
         self._insert = register(scripts.INSERT)
@@ -103,10 +105,10 @@ class RedisJobStore:
                 raise ConflictError(f"Job {job.id} or its idempotency key exists already.")
 
     def get(self, job_id: str) -> Job | None:
-        return next(iter(self._jobs(self._get, job_id)), None)
+        return self._one(self._get, job_id)
 
     def get_by_key(self, idempotency_key: str) -> Job | None:
-        return next(iter(self._jobs(self._get_by_key, idempotency_key)), None)
+        return self._one(self._get_by_key, idempotency_key)
 
     def replace(self, job: Job) -> bool:
         return bool(self._run(self._replace, *_row(job)) == [1])
@@ -120,7 +122,9 @@ class RedisJobStore:
         claimed: list[Job] = []
         # Another claimer may be first to some of what was read; each round somebody gets on.
         for _ in range(MAX_CLAIM_ROUNDS):
-            due = self._jobs(self._due, variant, repr(now), limit - len(claimed))
+            due = self._jobs.first(
+                limit - len(claimed), lambda n: self._rows(self._due, variant, repr(now), n)
+            )
             if not due:
                 break
             taken = [take(job) for job in due]
@@ -133,22 +137,23 @@ class RedisJobStore:
     def renew(self, leases: Sequence[tuple[str, int]], *, expires_at: float) -> list[Job]:
         if not leases:
             return []
-        return self._jobs(self._renew, repr(expires_at), *(part for one in leases for part in one))
+        parts = (part for one in leases for part in one)
+        return self._jobs.all(self._rows(self._renew, repr(expires_at), *parts))
 
     def expired(self, *, now: float, limit: int) -> list[Job]:
-        return self._jobs(self._reached, "leases", repr(now), limit)
+        return self._first("leases", now, limit)
 
     def overdue(self, *, now: float, limit: int) -> list[Job]:
-        return self._jobs(self._reached, "deadlines", repr(now), limit)
+        return self._first("deadlines", now, limit)
 
     def ended(self, *, before: float, limit: int) -> list[Job]:
-        return self._jobs(self._reached, "ended", repr(before), limit)
+        return self._first("ended", before, limit)
 
     def unclean(self, *, now: float, limit: int) -> list[Job]:
-        return self._jobs(self._reached, "cleanup", repr(now), limit)
+        return self._first("cleanup", now, limit)
 
     def due_webhooks(self, *, now: float, limit: int) -> list[Job]:
-        return self._jobs(self._reached, "webhooks", repr(now), limit)
+        return self._first("webhooks", now, limit)
 
     def position(self, job: Job) -> int:
         place = (job.request.model, repr(queue_order(job)), job.id)
@@ -169,7 +174,7 @@ class RedisJobStore:
     ) -> list[Job]:
         by_age = ":".join(["age", *(part for part in (variant, status) if part)])
         cursor = () if after is None else (repr(after.created_at), after.id)
-        return self._jobs(self._page, by_age, limit, *cursor)
+        return self._jobs.first(limit, lambda n: self._rows(self._page, by_age, n, *cursor))
 
     def counts(self) -> QueueCounts:
         with self._answering(), self._redis.pipeline(transaction=True) as pipeline:
@@ -180,9 +185,14 @@ class RedisJobStore:
         return {variant: {status: next(sizes) for status in COUNTED} for variant in VARIANTS}
 
     def next_due(self, variant: VariantName) -> float | None:
+        unreadable = self._jobs.unreadable
         with self._answering():
-            first: Any = self._redis.zrange(f"{PREFIX}due:{variant}", 0, 0, withscores=True)
-        return float(first[0][1]) if first else None
+            first: Any = self._redis.zrange(
+                f"{PREFIX}due:{variant}", 0, len(unreadable), withscores=True
+            )
+        return next(
+            (float(due) for job_id, due in first if job_id.decode() not in unreadable), None
+        )
 
     def close(self) -> None:
         self._redis.connection_pool.disconnect()
@@ -219,9 +229,15 @@ class RedisJobStore:
                     value,
                 )
 
-    def _jobs(self, script: Any, *args: Any) -> list[Job]:
-        rows = cast(list[tuple[bytes, bytes]], self._run(script, *args))
-        return [stored_job(body, float(lease) if lease else None) for body, lease in rows]
+    def _first(self, times: str, until: float, limit: int) -> list[Job]:
+        return self._jobs.first(limit, lambda n: self._rows(self._reached, times, repr(until), n))
+
+    def _one(self, script: Any, name: str) -> Job | None:
+        rows = self._rows(script, name)
+        return self._jobs.one(rows[0]) if rows else None
+
+    def _rows(self, script: Any, *args: Any) -> list[StoredRow]:
+        return cast(list[StoredRow], self._run(script, *args))
 
     def _run(self, script: Any, *args: Any) -> Any:
         with self._answering():

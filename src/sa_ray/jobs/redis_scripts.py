@@ -91,7 +91,7 @@ local function stored(ids)
   local rows = {}
   for _, id in ipairs(ids) do
     local row = call('HMGET', key('job:' .. id), 'body', 'lease')
-    if row[1] then rows[#rows + 1] = row end
+    if row[1] then rows[#rows + 1] = {id, row[1], row[2]} end
   end
   return rows
 end
@@ -153,7 +153,7 @@ while #rows < limit do
     local job = call('HMGET', key('job:' .. id), 'not_before', 'deadline', 'body', 'lease')
     local late = job[2] ~= '' and tonumber(job[2]) <= now
     if #rows < limit and tonumber(job[1]) <= now and not late then
-      rows[#rows + 1] = {job[3], job[4]}
+      rows[#rows + 1] = {id, job[3], job[4]}
     end
   end
   from = from + #ids

@@ -7,6 +7,7 @@ from sqlalchemy import (
     Column,
     ColumnElement,
     Connection,
+    Row,
     Select,
     and_,
     bindparam,
@@ -25,9 +26,10 @@ from sqlalchemy.exc import IntegrityError
 from sa_ray.catalogue import VARIANTS
 from sa_ray.contracts import Job, JobStatus, VariantName
 from sa_ray.errors import ConflictError
-from sa_ray.jobs.columns import columns, stored_job
+from sa_ray.jobs.columns import columns
 from sa_ray.jobs.lifecycle import queue_order
 from sa_ray.jobs.port import COUNTED, Cursor, QueueCounts, queue_full
+from sa_ray.jobs.reading import JobReader
 from sa_ray.jobs.sql_engine import create_job_engine, reading, transaction
 from sa_ray.jobs.sql_schema import JOBS, SCHEMA_VERSION, migrate
 from sa_ray.jobs.sql_writing import GroupedWrites, SingleWrites, Writes
@@ -36,7 +38,7 @@ UNSEEN_INSERTS = 200
 """More inserts than PostgreSQL transactions that can be under way at once (its connection limit
 is 100 by default): so far from the limit of the queue, they need not wait for each other."""
 
-_STORED = (JOBS.c.body, JOBS.c.lease_expires_at)
+_STORED = (JOBS.c.id, JOBS.c.body, JOBS.c.lease_expires_at)
 _age = tuple_(JOBS.c.created_at, JOBS.c.id)
 _place = tuple_(JOBS.c.queue_order, JOBS.c.id)
 
@@ -51,6 +53,7 @@ class SqlJobStore:
     def __init__(self, url: str) -> None:
         self._writer = create_job_engine(url)
         self._reader = reading(self._writer)
+        self._jobs = JobReader()
         is_sqlite = self._writer.dialect.name == "sqlite"
         self._writes: Writes = (GroupedWrites if is_sqlite else SingleWrites)(self._writer)
         try:
@@ -86,11 +89,11 @@ class SqlJobStore:
     def get(self, job_id: str) -> Job | None:
         with transaction(self._reader) as connection:
             row = connection.execute(select(*_STORED).where(JOBS.c.id == job_id)).one_or_none()
-        return None if row is None else stored_job(*row)
+        return None if row is None else self._jobs.one(row)
 
     def get_by_key(self, idempotency_key: str) -> Job | None:
-        found = self._jobs(select(*_STORED).where(JOBS.c.idempotency_key == idempotency_key))
-        return found[0] if found else None
+        found = self._rows(select(*_STORED).where(JOBS.c.idempotency_key == idempotency_key))
+        return self._jobs.one(found[0]) if found else None
 
     def replace(self, job: Job) -> bool:
         values = columns(job)
@@ -119,12 +122,12 @@ class SqlJobStore:
             .where(_queued(variant), JOBS.c.not_before <= now)
             .where(or_(JOBS.c.deadline.is_(None), JOBS.c.deadline > now))
             .order_by(JOBS.c.queue_order, JOBS.c.id)
-            .limit(limit)
             .with_for_update(skip_locked=True)
         )
 
         def write(connection: Connection) -> list[Job]:
-            taken = [take(stored_job(*row)) for row in connection.execute(due)]
+            found = self._jobs.first(limit, lambda n: connection.execute(due.limit(n)).all())
+            taken = [take(job) for job in found]
             if taken:
                 connection.execute(
                     _UPDATE_LOCKED, [columns(job) | {"_id": job.id} for job in taken]
@@ -144,9 +147,7 @@ class SqlJobStore:
             .values(lease_expires_at=expires_at)
             .returning(*_STORED)
         )
-        return self._writes.run(
-            lambda connection: [stored_job(*row) for row in connection.execute(extend)]
-        )
+        return self._writes.run(lambda connection: self._jobs.all(connection.execute(extend)))
 
     def expired(self, *, now: float, limit: int) -> list[Job]:
         return self._reached(JOBS.c.lease_expires_at, now, limit)
@@ -185,9 +186,7 @@ class SqlJobStore:
         status: JobStatus | None = None,
         variant: VariantName | None = None,
     ) -> list[Job]:
-        newest_first = (
-            select(*_STORED).order_by(JOBS.c.created_at.desc(), JOBS.c.id.desc()).limit(limit)
-        )
+        newest_first = select(*_STORED).order_by(JOBS.c.created_at.desc(), JOBS.c.id.desc())
         if after is not None:
             older = _age < tuple_(literal(after.created_at), literal(after.id))
             newest_first = newest_first.where(older)
@@ -195,7 +194,7 @@ class SqlJobStore:
             newest_first = newest_first.where(JOBS.c.status == status)
         if variant is not None:
             newest_first = newest_first.where(JOBS.c.variant == variant)
-        return self._jobs(newest_first)
+        return self._first(limit, newest_first)
 
     def counts(self) -> QueueCounts:
         grouped = (
@@ -212,7 +211,9 @@ class SqlJobStore:
         return counts
 
     def next_due(self, variant: VariantName) -> float | None:
-        earliest = select(func.min(JOBS.c.not_before)).where(_queued(variant))
+        earliest = select(func.min(JOBS.c.not_before)).where(
+            _queued(variant), JOBS.c.id.not_in(self._jobs.unreadable)
+        )
         with transaction(self._reader) as connection:
             due: float | None = connection.execute(earliest).scalar_one()
         return due
@@ -221,12 +222,14 @@ class SqlJobStore:
         self._writer.dispose()
 
     def _reached(self, column: Column[Any], time: float, limit: int) -> list[Job]:
-        return self._jobs(select(*_STORED).where(column <= time).order_by(column).limit(limit))
+        return self._first(limit, select(*_STORED).where(column <= time).order_by(column))
 
-    def _jobs(self, statement: Any) -> list[Job]:
+    def _first(self, limit: int, statement: Select[Any]) -> list[Job]:
+        return self._jobs.first(limit, lambda n: self._rows(statement.limit(n)))
+
+    def _rows(self, statement: Select[Any]) -> Sequence[Row[Any]]:
         with transaction(self._reader) as connection:
-            rows = connection.execute(statement).all()
-        return [stored_job(*row) for row in rows]
+            return connection.execute(statement).all()
 
 
 _UPDATE_LOCKED = (
