@@ -3,13 +3,11 @@
 import json
 import shutil
 import socket
-import socketserver
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -141,34 +139,6 @@ def seaweedfs(folder: Path) -> Iterator[S3Server]:
         yield server
     finally:
         server.stop()
-
-
-@contextmanager
-def corrupting_proxy(port: int, old: bytes, new: bytes) -> Iterator[str]:
-    """The base URL of a TCP proxy to ``port`` that changes ``old`` to ``new`` on its way there."""
-
-    class Connection(socketserver.BaseRequestHandler):
-        def handle(self) -> None:
-            with socket.create_connection(("127.0.0.1", port)) as upstream:
-                back = threading.Thread(target=self.copy, args=(upstream, self.request))
-                back.start()
-                self.copy(self.request, upstream, damage=True)
-                back.join()
-
-        @staticmethod
-        def copy(source: socket.socket, sink: socket.socket, *, damage: bool = False) -> None:
-            with suppress(OSError):
-                while data := source.recv(1 << 16):
-                    sink.sendall(data.replace(old, new) if damage else data)
-                sink.shutdown(socket.SHUT_WR)
-
-    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Connection) as proxy:
-        proxy.daemon_threads = True
-        threading.Thread(target=proxy.serve_forever, args=(0.05,)).start()
-        try:
-            yield f"http://127.0.0.1:{proxy.server_address[1]}"
-        finally:
-            proxy.shutdown()
 
 
 def _free_ports(names: list[str]) -> dict[str, int]:

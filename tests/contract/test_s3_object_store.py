@@ -10,7 +10,8 @@ import pytest
 
 from sa_ray.errors import StorageError
 from sa_ray.storage import ObjectStore
-from tests.servers import S3Key, S3Server, corrupting_proxy
+from tests.fault_proxy import FaultProxy
+from tests.servers import S3Key, S3Server
 
 from .stores import MIB, ODD_NAMES, content, open_store, put, s3_settings
 
@@ -161,8 +162,9 @@ def test_an_object_damaged_on_its_way_is_not_acknowledged(
     s3: ObjectStore, s3_server: S3Server, folder: str, size: int
 ) -> None:
     hiss = b"hiss" * (size // 4)
-    with corrupting_proxy(s3_server.ports["s3.port"], b"hiss", b"hush") as endpoint:
-        store = open_store(**s3_settings(s3_server, storage_endpoint_url=endpoint))
+    with FaultProxy(s3_server.ports["s3.port"]) as proxy:
+        proxy.pass_on(damage=(b"hiss", b"hush"))
+        store = open_store(**s3_settings(s3_server, storage_endpoint_url=proxy.url))
         put(store, f"{folder}/intact.wav", b"x" * size)
         with pytest.raises(StorageError) as refusal:
             put(store, f"{folder}/damaged.wav", hiss)
