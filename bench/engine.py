@@ -35,6 +35,7 @@ from bench.random_weights import (
 from sa_ray.catalogue import CATALOGUE, VARIANTS
 from sa_ray.contracts import ResolvedRequest, VariantName
 from sa_ray.engines.port import Generated
+from sa_ray.engines.stable_audio.bfloat16 import has_bfloat16, multiply_in_bfloat16
 from sa_ray.engines.stable_audio.engine import StableAudioEngine
 
 Clock = Callable[[], float]
@@ -83,6 +84,8 @@ def _compare(
         list(_package(package, config, _requests(variant, duration, 1, "warm-up"), clock))
         requests = _requests(variant, duration, options.repeat, "package")
         alone[duration] = statistics.median(_package(package, config, requests, clock))
+    if device.type == "cpu" and has_bfloat16() and not options.fp32:
+        multiply_in_bfloat16(model)
     rows = options.rows or CATALOGUE[variant].max_batch_rows
     engine = StableAudioEngine(variant, model, config, max_batch_rows=rows)
     for duration in durations:
@@ -198,6 +201,7 @@ def _options() -> argparse.Namespace:
         action="store_true",
         help="count processor seconds, for a machine that is busy with other work",
     )
+    parser.add_argument("--fp32", action="store_true", help="no bfloat16 in the engine on a CPU")
     parser.add_argument("--tiny", action="store_true", help="tiny weights: a smoke test")
     return parser.parse_args()
 

@@ -76,7 +76,7 @@ class Settings(BaseSettings):
     model_half: bool = Field(
         True,
         validation_alias=AliasChoices("STABLE_AUDIO_MODEL_HALF"),
-        description="fp16 on CUDA; no effect elsewhere.",
+        description="fp16 on CUDA, bfloat16 products on CPUs that have them; no effect elsewhere.",
     )
     hf_token: SecretStr | None = Field(
         None,

@@ -50,11 +50,11 @@ def hub_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def load(hub_cache: Path) -> "Callable[[VariantName], StableAudioEngine]":
-    """Load a variant's engine as a replica does, from the cache of the Hub."""
+    """Load a variant's engine as a replica does, in fp32, from the cache of the Hub."""
     from sa_ray.engines.port import EngineOptions
     from sa_ray.engines.stable_audio.start import load
 
-    return cache(lambda variant: load(variant, EngineOptions(device="cpu")))
+    return cache(lambda variant: load(variant, EngineOptions(device="cpu", half=False)))
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,9 @@ import torch
 from sa_ray.catalogue import CATALOGUE, VARIANTS
 from sa_ray.contracts import ResolvedRequest, VariantName
 from sa_ray.engines.port import Cancelled, EngineOptions, Generated
+from sa_ray.engines.stable_audio.bfloat16 import has_bfloat16, multiply_in_bfloat16
 from sa_ray.engines.stable_audio.engine import StableAudioEngine
+from sa_ray.engines.stable_audio.start import load as start_replica
 from sa_ray.engines.stable_audio.weights import build_model, find_snapshot
 from sa_ray.errors import GenerationError
 
@@ -218,6 +220,31 @@ def test_half_precision_sounds_nearly_the_same(
     for samples, expected in zip(clips(half, *requests), exact, strict=True):
         assert samples.dtype == np.float32
         np.testing.assert_allclose(samples, expected, atol=5e-3)
+
+
+@pytest.mark.parametrize("changes", [MIXED, GUIDED], ids=["plain", "guided"])
+@pytest.mark.parametrize("variant", ["small-sfx", "medium"])
+def test_products_in_bfloat16_sound_nearly_the_same(
+    load: Load, hub_cache: Path, variant: VariantName, changes: list[dict[str, object]]
+) -> None:
+    options = EngineOptions(device="cpu")
+    model, config = build_model(
+        find_snapshot(variant, options), device=torch.device("cpu"), half=False
+    )
+    multiply_in_bfloat16(model, smallest_weight=0)
+    engine = StableAudioEngine(variant, model, config)
+    requests = [wanted(**{"model": variant, **change}) for change in changes]
+    exact = clips(load(variant), *requests)
+    for samples, expected in zip(clips(engine, *requests), exact, strict=True):
+        np.testing.assert_allclose(samples, expected, atol=5e-3)
+        assert np.abs(samples - expected).max() > 0
+
+
+def test_a_replica_multiplies_in_bfloat16_where_its_cpu_can(hub_cache: Path, load: Load) -> None:
+    engine = start_replica("small-sfx", EngineOptions(device="cpu"))
+    (samples,), (exact,) = clips(engine, wanted()), clips(load("small-sfx"), wanted())
+    np.testing.assert_allclose(samples, exact, atol=5e-3)
+    assert (np.abs(samples - exact).max() > 0) == has_bfloat16()
 
 
 def test_at_one_shape_the_audio_is_the_same_to_the_bit(engine: StableAudioEngine) -> None:

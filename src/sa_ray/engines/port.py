@@ -40,7 +40,7 @@ class EngineOptions:
 
     device: Literal["auto", "cuda", "mps", "cpu"] = "auto"
     half: bool = True
-    """fp16 on CUDA; no effect elsewhere."""
+    """fp16 on CUDA, bfloat16 products on CPUs that have them; no effect elsewhere."""
     hf_token: str | None = field(default=None, repr=False)
     """Hugging Face token for gated weights; None: what ``huggingface_hub`` finds by itself."""
     weights_dir: Path | None = None

@@ -6,6 +6,7 @@ import torch
 
 from sa_ray.contracts import ResolvedRequest, VariantName
 from sa_ray.engines.port import EngineOptions, Generated
+from sa_ray.engines.stable_audio.bfloat16 import has_bfloat16, multiply_in_bfloat16
 from sa_ray.engines.stable_audio.engine import StableAudioEngine
 from sa_ray.engines.stable_audio.selftest import check_attention, fault_of
 from sa_ray.engines.stable_audio.weights import build_model, find_snapshot
@@ -32,6 +33,8 @@ def load(variant: VariantName, options: EngineOptions) -> StableAudioEngine:
     half = options.half and device.type == "cuda"
     try:
         model, config = build_model(snapshot, device=device, half=half)
+        if options.half and device.type == "cpu" and has_bfloat16():
+            multiply_in_bfloat16(model)
         engine = StableAudioEngine(variant, model, config, max_batch_rows=options.max_batch_rows)
         self_test(variant, model, engine)
         if device.type == "cuda":
@@ -63,13 +66,13 @@ def _device(options: EngineOptions) -> Any:
 def self_test(variant: VariantName, model: Any, engine: StableAudioEngine) -> None:
     """Make a second of audio and look at it; raises ``UnavailableError`` if it is broken."""
     attention = model.model.model.transformer.layers[0].self_attn
-    weight = attention.to_out.weight
+    parameter = next(model.model.parameters())
     with torch.inference_mode():
         check_attention(
             heads=attention.num_heads,
             width=attention.dim_heads,
-            dtype=weight.dtype,
-            device=weight.device,
+            dtype=parameter.dtype,
+            device=parameter.device,
         )
     (outcome,) = engine.generate([_probe(variant, 1.0)], _ignore_step, _never)
     fault = fault_of(outcome.samples) if isinstance(outcome, Generated) else str(outcome)
