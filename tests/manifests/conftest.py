@@ -1,0 +1,42 @@
+"""The overlays as rendered, and the custom resource definitions where they are."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.manifests.agreement import Deployment
+from tests.manifests.kustomize import render
+from tests.manifests.schemas import CustomResources
+
+KUBERAY = Path(__file__).parents[2] / "cluster" / "kuberay"
+OVERLAYS = sorted(path.name for path in (KUBERAY / "overlays").iterdir())
+CRD_DIR = "KUBERAY_CRD_DIR"
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_in_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in os.environ:
+        if name.startswith(("STABLE_AUDIO_", "AWS_", "R2_", "HF_", "HUGGING_FACE_")):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="session", params=OVERLAYS)
+def deployment(request: pytest.FixtureRequest) -> Deployment:
+    """To be left as it is."""
+    return Deployment(render(KUBERAY / "overlays" / request.param))
+
+
+@pytest.fixture(scope="session")
+def autoscaling() -> Deployment:
+    """To be left as it is."""
+    return Deployment(render(KUBERAY / "overlays" / "autoscaling"))
+
+
+@pytest.fixture(scope="session")
+def custom_resources() -> CustomResources:
+    folder = os.environ.get(CRD_DIR)
+    if not folder:
+        pytest.skip(f"{CRD_DIR} is not set: NOT CHECKED against KubeRay's definitions")
+    return CustomResources(Path(folder))
