@@ -39,8 +39,18 @@ UNSEEN_INSERTS = 200
 is 100 by default): so far from the limit of the queue, they need not wait for each other."""
 
 _STORED = (JOBS.c.id, JOBS.c.body, JOBS.c.lease_expires_at)
+_GET = select(*_STORED).where(JOBS.c.id == bindparam("id"))
+_POSITION = (
+    select(func.count())
+    .select_from(JOBS)
+    .where(JOBS.c.variant == bindparam("variant"), JOBS.c.status == "queued")
+    .where(
+        tuple_(JOBS.c.queue_order, JOBS.c.id) <= tuple_(bindparam("queue_order"), bindparam("id"))
+    )
+)
+"""Made once: making a statement costs as much as executing it, and these are most of the reads."""
+
 _age = tuple_(JOBS.c.created_at, JOBS.c.id)
-_place = tuple_(JOBS.c.queue_order, JOBS.c.id)
 
 
 class SqlJobStore:
@@ -88,7 +98,7 @@ class SqlJobStore:
 
     def get(self, job_id: str) -> Job | None:
         with transaction(self._reader) as connection:
-            row = connection.execute(select(*_STORED).where(JOBS.c.id == job_id)).one_or_none()
+            row = connection.execute(_GET, {"id": job_id}).one_or_none()
         return None if row is None else self._jobs.one(row)
 
     def get_by_key(self, idempotency_key: str) -> Job | None:
@@ -165,8 +175,10 @@ class SqlJobStore:
         return self._reached(JOBS.c.webhook_at, now, limit)
 
     def position(self, job: Job) -> int:
+        place = {"variant": job.request.model, "queue_order": queue_order(job), "id": job.id}
         with transaction(self._reader) as connection:
-            return connection.execute(_position(job)).scalar_one()
+            position: int = connection.execute(_POSITION, place).scalar_one()
+        return position
 
     def queue(self, variant: VariantName, *, limit: int) -> list[str]:
         in_order = (
@@ -237,11 +249,6 @@ _UPDATE_LOCKED = (
     .where(JOBS.c.id == bindparam("_id"))
     .values({column: bindparam(column.name) for column in JOBS.c if not column.primary_key})
 )
-
-
-def _position(job: Job) -> Select[int]:
-    ahead = _place <= tuple_(literal(queue_order(job)), literal(job.id))
-    return select(func.count()).select_from(JOBS).where(_queued(job.request.model), ahead)
 
 
 def _queued(variant: VariantName) -> ColumnElement[bool]:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+from functools import partial
 from typing import Any
 
 from ray import serve
@@ -13,6 +14,7 @@ from sa_ray.contracts import VariantName
 from sa_ray.engines import INSTALL_HINT, resolve_engine_name
 from sa_ray.errors import StorageError
 from sa_ray.serving.actors import jobs_client, uploader_client
+from sa_ray.serving.grouping import GroupedCalls
 from sa_ray.serving.health import HealthMonitor
 from sa_ray.serving.http import build_http_app
 from sa_ray.serving.services import Services
@@ -47,6 +49,8 @@ class Ingress:
             engine=engine,
             variants=variants,
             jobs=jobs,
+            submit_job=GroupedCalls(partial(jobs.call, "submit_all")),
+            read_job=GroupedCalls(partial(jobs.call, "get_all")),
             uploader=uploader,
             store=store,
             health=HealthMonitor(settings, engine, jobs, uploader),

@@ -3,6 +3,8 @@
 import asyncio
 import logging
 import time
+from collections.abc import Awaitable, Iterable, Sequence
+from typing import TypeVar, cast
 
 from sa_ray.contracts import Job, JobError, JobResult, JobStatus, ResolvedRequest, VariantName
 from sa_ray.errors import SaRayError, StorageError
@@ -22,6 +24,11 @@ from sa_ray.telemetry import configure_logging
 logger = logging.getLogger(__name__)
 
 OPEN_RETRY_S = 2.0
+
+T = TypeVar("T")
+
+Submit = tuple[str, ResolvedRequest, JobOptions]
+"""The arguments of ``JobCoordinator.submit``."""
 
 
 class JobActor:
@@ -69,13 +76,11 @@ class JobActor:
     async def check(self) -> None:
         await self._jobs.check()
 
-    async def submit(
-        self, job_id: str, request: ResolvedRequest, options: JobOptions | None = None
-    ) -> JobSnapshot:
-        return await self._jobs.submit(job_id, request, options)
+    async def submit_all(self, jobs: Sequence[Submit]) -> list[JobSnapshot | Exception]:
+        return await _outcomes(self._jobs.submit(*job) for job in jobs)
 
-    async def get(self, job_id: str) -> JobSnapshot:
-        return await self._jobs.get(job_id)
+    async def get_all(self, job_ids: Sequence[str]) -> list[JobSnapshot | Exception]:
+        return await _outcomes(map(self._jobs.get, job_ids))
 
     async def wait(self, job_id: str, timeout_s: float) -> JobSnapshot:
         return await self._jobs.wait(job_id, timeout_s)
@@ -142,3 +147,8 @@ class JobActor:
 
     async def webhook_failed(self, job_id: str, attempt: int, error: str) -> Job:
         return await self._jobs.webhook_failed(job_id, attempt, error)
+
+
+async def _outcomes(calls: Iterable[Awaitable[T]]) -> list[T | Exception]:
+    outcomes = await asyncio.gather(*calls, return_exceptions=True)
+    return cast(list[T | Exception], outcomes)

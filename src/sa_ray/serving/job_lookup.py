@@ -22,7 +22,7 @@ def require_job_id(text: str) -> None:
 
 async def find_job(services: Services, job_id: str) -> JobSnapshot:
     require_job_id(job_id)
-    return await services.jobs.call("get", job_id)  # type: ignore[no-any-return]
+    return await services.read_job(job_id)
 
 
 def require_same_store(result: JobResult, services: Services) -> None:

@@ -11,9 +11,12 @@ from ray.serve.handle import DeploymentHandle
 from sa_ray.config import Settings
 from sa_ray.contracts import EngineName, ResolvedRequest, VariantName
 from sa_ray.errors import UnavailableError
+from sa_ray.jobs import JobSnapshot
 from sa_ray.serving.actors import ActorClient
 from sa_ray.serving.faults import RETRY_AFTER_S, InfrastructureError, translate
+from sa_ray.serving.grouping import GroupedCalls
 from sa_ray.serving.health import HealthMonitor
+from sa_ray.serving.job_actor import Submit
 from sa_ray.serving.messages import EncodedAudio
 from sa_ray.storage import ObjectStore
 
@@ -27,6 +30,8 @@ class Services:
     engine: EngineName
     variants: dict[VariantName, DeploymentHandle[Any]]
     jobs: ActorClient
+    submit_job: GroupedCalls[Submit, JobSnapshot]
+    read_job: GroupedCalls[str, JobSnapshot]
     uploader: ActorClient
     store: ObjectStore
     """Only for minting URLs; objects are read and written by the uploader."""

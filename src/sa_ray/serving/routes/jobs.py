@@ -89,7 +89,7 @@ async def submit(
         idempotency_key=idempotency_key,
         fingerprint=_fingerprint(request) if idempotency_key else None,
     )
-    snapshot: JobSnapshot = await services.jobs.call("submit", uuid.uuid4().hex, resolved, options)
+    snapshot = await services.submit_job((uuid.uuid4().hex, resolved, options))
     if snapshot.replayed:
         response.status_code = 200
         response.headers["Idempotent-Replayed"] = "true"
