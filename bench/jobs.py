@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -40,7 +40,8 @@ class Result(NamedTuple):
 
 
 def measure(port: int, clients: int, seconds: float) -> dict[str, Result]:
-    """Submit, then read what was submitted; each after a warm-up that does not count."""
+    """Submit, read what was submitted, and read the list of models, which asks no other process;
+    each after a warm-up that does not count."""
     ids: list[str] = []
 
     def submit(duration: float) -> Load:
@@ -58,19 +59,19 @@ def measure(port: int, clients: int, seconds: float) -> dict[str, Result]:
         return load
 
     def read(duration: float) -> Load:
-        paths = itertools.cycle(ids[-1000:])
+        paths = itertools.cycle([f"/jobs/{job_id}" for job_id in ids[-1000:]])
+        return reading(lambda: get(next(paths)), duration)
+
+    def list_models(duration: float) -> Load:
+        return reading(lambda: get("/v1/models"), duration)
+
+    def reading(request: Callable[[], bytes], duration: float) -> Load:
         return uvloop.run(
-            closed_loop(
-                port,
-                clients=clients,
-                seconds=duration,
-                request=lambda: get(f"/jobs/{next(paths)}"),
-                status=200,
-            )
+            closed_loop(port, clients=clients, seconds=duration, request=request, status=200)
         )
 
     results = {}
-    for name, phase in (("submit", submit), ("read", read)):
+    for name, phase in (("submit", submit), ("read", read), ("HTTP alone", list_models)):
         phase(WARM_UP_S)
         before = usage()
         load = phase(seconds)

@@ -9,8 +9,9 @@ from typing import Annotated
 
 from fastapi import FastAPI, Header, HTTPException, Request, Response
 
+from sa_ray.catalogue import VARIANTS, aliases
 from sa_ray.config import Settings
-from sa_ray.contracts import JobAccepted, JobRequest, JobView
+from sa_ray.contracts import JobAccepted, JobRequest, JobView, ModelList, ModelView
 from sa_ray.jobs import JobSnapshot
 from sa_ray.jobs.lifecycle import JobOptions, new_job
 from sa_ray.serving.resolution import resolve
@@ -47,3 +48,18 @@ async def read(job_id: str, http: Request) -> JobView:
         raise HTTPException(404)
     base_url = str(http.base_url).rstrip("/")
     return job_view(snapshot, base_url=base_url, settings=settings, store=store)
+
+
+@app.get("/v1/models")
+async def models() -> ModelList:
+    views = [
+        ModelView(
+            id=name,
+            aliases=list(aliases(name)),
+            max_duration_seconds=settings.duration_limit(name),
+            state="idle",
+            message=None,
+        )
+        for name in VARIANTS
+    ]
+    return ModelList(default=settings.default_model, models=views)
