@@ -18,6 +18,9 @@ from sa_ray.serving.variant import Variant
 SMALL_CPUS = 0.05
 """For the ingress and the dispatcher, which mostly wait; keeps them off a head without CPUs."""
 
+HEALTH_CHECK_PERIOD_S = 2.0
+"""How often Serve asks each replica for its health: how late it replaces one that was killed."""
+
 INGRESS_ONGOING = 1000
 """Most HTTP requests that an ingress replica handles at once; almost all of them wait."""
 
@@ -37,11 +40,13 @@ def build(args: dict[str, Any]) -> Application:
     dispatcher = serve.deployment(
         name="dispatcher",
         num_replicas=1,
+        health_check_period_s=HEALTH_CHECK_PERIOD_S,
         ray_actor_options={"num_cpus": SMALL_CPUS},
     )(Dispatcher).bind(settings, variants)
     return serve.deployment(
         name="ingress",
         num_replicas=settings.ingress_replicas,
+        health_check_period_s=HEALTH_CHECK_PERIOD_S,
         max_ongoing_requests=INGRESS_ONGOING,
         graceful_shutdown_timeout_s=grace_seconds,
         ray_actor_options={"num_cpus": SMALL_CPUS},
@@ -60,6 +65,7 @@ def variant(name: VariantName, engine: EngineName, settings: Settings) -> Applic
         # Serve counts for each caller: the dispatcher's jobs have to fit too.
         max_queued_requests=max(settings.max_queued_requests, capacity(settings, name)),
         graceful_shutdown_timeout_s=spec.grace_seconds,
+        health_check_period_s=HEALTH_CHECK_PERIOD_S,
         ray_actor_options={"num_cpus": spec.cpu, "num_gpus": gpu or 0},
         autoscaling_config={
             "min_replicas": 1 if name in settings.preloaded else 0,

@@ -40,6 +40,9 @@ WRITE_THREADS = 16
 """Apart, so that no read waits behind writes that wait for the disk. Writes that wait together
 are made durable together, by the store or its server."""
 
+LEASE_TTL_S = 10.0
+"""Ten renewals: a worker that misses them all is dead, or as good as that."""
+
 REAP_BATCH = 256
 MIN_WAIT_S = 0.001
 """Between two looks at a job that is almost due: event loop and clock need not agree exactly."""
@@ -78,7 +81,7 @@ class JobCoordinator:
         *,
         clock: Callable[[], float],
         max_queued: int,
-        lease_ttl: float = 30.0,
+        lease_ttl: float = LEASE_TTL_S,
         job_ttl: float = 7 * 86_400.0,
         jitter: Callable[[], float] = random.random,
         queue_refresh_s: float = REFRESH_PERIOD_S,

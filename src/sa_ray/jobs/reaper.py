@@ -25,8 +25,8 @@ class Reaper:
     """``overdue`` finds queued jobs past their deadline, ``expired`` running ones whose lease ran
     out; ``apply`` stores a transition; ``clock`` gives Unix seconds, ``lease_ttl`` is in seconds.
 
-    At first, and after an outage of the store, it leaves leases alone for half a lease: workers
-    that lived through it could not renew, and get their chance before.
+    At first, and after an outage of the store, it leaves leases alone for as long as one lasts:
+    workers that lived through it could not renew, and get their chance before.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Reaper:
             logger.exception("Taking back expired leases failed")
 
     def _hold_off(self) -> None:
-        self._held_off_until = self._clock() + self._lease_ttl / 2
+        self._held_off_until = self._clock() + self._lease_ttl
 
     async def _end(self, late: Job) -> None:
         with contextlib.suppress(ConflictError, JobNotFoundError):  # it was just leased or ended

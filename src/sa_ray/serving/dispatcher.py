@@ -14,13 +14,14 @@ from ray.serve.handle import DeploymentHandle, DeploymentResponseGenerator
 from sa_ray.config import Settings
 from sa_ray.contracts import AudioInfo, Job, JobError, JobResult, VariantName
 from sa_ray.errors import (
+    JobNotFoundError,
     OverloadedError,
     SaRayError,
     StaleLeaseError,
     StorageError,
     UnavailableError,
 )
-from sa_ray.jobs import LeaseReport, LeaseVerdict
+from sa_ray.jobs import JobSnapshot, LeaseReport, LeaseVerdict
 from sa_ray.serving.actors import jobs_client, uploader_client
 from sa_ray.serving.faults import InfrastructureError, translate
 from sa_ray.serving.housekeeping import Housekeeping
@@ -208,6 +209,8 @@ class Dispatcher:
                 await self._tell("acknowledge_cancel", job.id, job.token)
             elif held.verdict == "held":
                 await self._tell("release", job.id, job.token)
+            elif held.uploading:
+                await self._discard_unless_wanted(job)
         except Exception as error:  # noqa: BLE001 - the lease runs out and the job is taken again
             logger.warning("could not hand the job back: %s", translate(error))
 
@@ -217,8 +220,8 @@ class Dispatcher:
         logger.warning("attempt %d failed: %s", job.attempts, error.message)
         try:
             match error:
-                case StaleLeaseError():
-                    pass
+                case StaleLeaseError() | JobNotFoundError():
+                    await self._discard_unless_wanted(job)
                 case OverloadedError():
                     await asyncio.sleep(RENEW_PERIOD_S)
                     await self._tell("release", job.id, job.token)
@@ -228,6 +231,18 @@ class Dispatcher:
                     await self._tell("fail", job.id, job.token, reason)
         except Exception as failure:  # noqa: BLE001 - the lease runs out and the job is taken again
             logger.warning("could not report on the job: %s", translate(failure))
+
+    async def _discard_unless_wanted(self, job: Job) -> None:
+        """Delete what was uploaded for a job that was lost meanwhile and has ended without it:
+        whoever cleaned up after it may have done so before the upload."""
+        try:
+            now: JobSnapshot = await self._jobs.call("get", job.id)
+        except JobNotFoundError:
+            wanted = False
+        else:
+            wanted = now.job.status not in ("failed", "cancelled")
+        if not wanted:
+            await self._uploader.call("discard", job.id, job.request.format)
 
     async def _tell(self, report: str, *args: Any) -> None:
         """Report the end of the work, again and again while the job store is away."""

@@ -23,7 +23,7 @@ MAX_CONCURRENT_PUTS = 4
 """Uploads at once. One network card is full well before that; more only costs memory."""
 
 FIRST_RETRY_S = 0.5
-LAST_RETRY_S = 30.0
+LAST_RETRY_S = 5.0
 CHECK_PERIOD_S = 15.0
 GIVE_UP_REFUSED_S = 3600.0
 """How long a refusal that retrying rarely mends (a wrong secret) is retried all the same."""

@@ -1,0 +1,42 @@
+"""A dispatcher that hears late, of a job that has ended without it."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import psutil
+import ray
+
+from .service import SLOW, Service
+
+
+@contextmanager
+def stopped(title: str) -> Iterator[None]:
+    """The process of this title stands still meanwhile."""
+    [process] = [
+        child
+        for child in psutil.Process().children(recursive=True)
+        if child.cmdline() and child.cmdline()[0].startswith(title)
+    ]
+    process.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        process.send_signal(signal.SIGCONT)
+
+
+def test_what_is_uploaded_for_a_job_that_is_gone_is_deleted(service: Service) -> None:
+    job_id = service.submit(**SLOW)
+    service.until(lambda: service.job(job_id)["progress"] > 0)
+    audio = service.outputs / f"{job_id}.wav"
+    actor = ray.get_actor("jobs-v1", namespace="sa_ray")
+
+    with ExitStack() as held:
+        with stopped("ray::ServeReplica:sa-ray:dispatcher"):
+            ray.get(actor.release.remote(job_id, 1))  # as if its lease had run out
+            assert service.http.delete(f"/jobs/{job_id}").json()["status"] == "cancelled"
+            assert service.http.delete(f"/jobs/{job_id}").status_code == 204
+            held.enter_context(stopped("ray::JobActor"))
+        service.until(audio.exists)
+
+    service.until(lambda: not audio.exists())
