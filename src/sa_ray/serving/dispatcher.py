@@ -235,12 +235,14 @@ class Dispatcher:
     async def _discard_unless_wanted(self, job: Job) -> None:
         """Delete what was uploaded for a job that was lost meanwhile and has ended without it:
         whoever cleaned up after it may have done so before the upload."""
-        try:
-            now: JobSnapshot = await self._jobs.call("get", job.id)
-        except JobNotFoundError:
+        now: JobSnapshot | Exception
+        [now] = await self._jobs.call("get_all", [job.id])
+        if isinstance(now, JobSnapshot):
+            wanted = now.job.status not in ("failed", "cancelled")
+        elif isinstance(now, JobNotFoundError):
             wanted = False
         else:
-            wanted = now.job.status not in ("failed", "cancelled")
+            raise now
         if not wanted:
             await self._uploader.call("discard", job.id, job.request.format)
 
