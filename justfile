@@ -21,6 +21,7 @@ check:
 # Bring generated files up to date
 generate:
     uv run sa-ray config --markdown > docs/configuration.md
+    cluster/image/export.sh
 
 # Serve on port 8000
 serve:

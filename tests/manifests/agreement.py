@@ -135,7 +135,20 @@ def version_problems(deployment: Deployment) -> Iterator[str]:
 
 
 def serve_problems(deployment: Deployment) -> Iterator[str]:
-    config = deployment.serve_config
+    """Whether ``serveConfigV2`` is the application, with room for it in the Pods."""
+    found = list(config_problems(deployment.serve_config, deployment.groups))
+    yield from found
+    if found:
+        return
+    settings = deployment.settings()
+    images = {c["image"] for pod in deployment.ray_pods() for c in pod["spec"]["containers"]}
+    flavour = "-cuda" if settings.engine == "stable-audio-3" else "-cpu"
+    if settings.engine == "auto" or not all(image.endswith(flavour) for image in images):
+        yield f"the engine {settings.engine} does not go with the images {sorted(images)}"
+
+
+def config_problems(config: Manifest, groups: list[Group]) -> Iterator[str]:
+    """What is wrong with a Serve configuration for a cluster of these nodes."""
     try:
         ServeDeploySchema.model_validate(config)
     except ValidationError as error:
@@ -150,39 +163,33 @@ def serve_problems(deployment: Deployment) -> Iterator[str]:
     if unknown := set(overrides) - DEPLOYMENTS:
         yield f"serveConfigV2 names deployments that do not exist: {sorted(unknown)}"
     try:
-        settings = deployment.settings()
+        settings = load_settings(application.get("args", {}))
     except ConfigurationError as error:
         yield f"serveConfigV2: {error.message}"
         return
-    yield from _room_problems(deployment, settings, overrides)
-    images = {c["image"] for pod in deployment.ray_pods() for c in pod["spec"]["containers"]}
-    flavour = "-cuda" if settings.engine == "stable-audio-3" else "-cpu"
-    if settings.engine == "auto" or not all(image.endswith(flavour) for image in images):
-        yield f"the engine {settings.engine} does not go with the images {sorted(images)}"
+    yield from _room_problems(groups, settings, overrides)
 
 
-def _room_problems(
-    deployment: Deployment, settings: Settings, overrides: Manifest
-) -> Iterator[str]:
+def _room_problems(groups: list[Group], settings: Settings, overrides: Manifest) -> Iterator[str]:
     """Whether what the application asks of Ray, at its most, is what the Pods give."""
     on_gpu = settings.engine == "stable-audio-3" and settings.device == "cuda"
     specs = {name: settings.spec(name) for name in VARIANTS}
     for name, spec in specs.items():
         gpu = spec.gpu if on_gpu else 0
-        if not any(group.gpus >= gpu and group.cpus >= spec.cpu for group in deployment.groups):
+        if not any(group.gpus >= gpu and group.cpus >= spec.cpu for group in groups):
             yield f"no group has room for {name}: {gpu} GPUs and {spec.cpu} CPUs"
     gpus = sum(spec.gpu * spec.max_replicas for spec in specs.values()) if on_gpu else 0
-    offered = sum(group.gpus * group.most for group in deployment.groups)
+    offered = sum(group.gpus * group.most for group in groups)
     if not gpus - EPSILON <= offered <= gpus + EPSILON:
         yield f"the variants take {gpus} GPUs at most, and the groups have {offered}"
     cpus = sum(spec.cpu * spec.max_replicas for spec in specs.values())
     cpus += SMALL_CPUS * (settings.ingress_replicas + 1) + 2 * ACTOR_CPUS
-    if cpus > sum(group.cpus * group.most for group in deployment.groups):
+    if cpus > sum(group.cpus * group.most for group in groups):
         yield f"the application takes {cpus} CPUs at most, more than the groups have"
     for name, override in overrides.items():
         options = override.get("ray_actor_options", {})
         wanted = options.get("label_selector", {}).items()
-        nodes = sum(group.least for group in deployment.groups if wanted <= group.labels.items())
+        nodes = sum(group.least for group in groups if wanted <= group.labels.items())
         replicas = settings.ingress_replicas if name == "ingress" else 1
         if nodes * override.get("max_replicas_per_node", replicas) < replicas:
             yield f"{nodes} nodes are there for {replicas} replicas of {name}"

@@ -1,0 +1,197 @@
+"""The image: its requirements, its steps as they are written, and its steps as they run."""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import tomllib
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+
+from sa_ray import __version__
+from tests.manifests.agreement import ROOT, Deployment
+from tests.manifests.image_root import Builder, Image, instructions, stages
+
+IMAGE = ROOT / "cluster" / "image"
+DOCKERFILE = IMAGE / "Dockerfile"
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PIN = re.compile(r"[A-Za-z0-9_.-]+==[^ ;]+ ")
+REQUIREMENTS = ("requirements.txt", "requirements-build.txt", "requirements-cuda.txt")
+
+
+def pins(name: str) -> dict[str, str]:
+    """Versions by package, for this Python on this system."""
+    lines = (IMAGE / name).read_text().replace("\\\n", " ").splitlines()
+    requirements = (Requirement(line.partition("--hash")[0]) for line in lines)
+    return {
+        requirement.name: str(requirement.specifier).removeprefix("==")
+        for requirement in requirements
+        if requirement.marker is None or requirement.marker.evaluate()
+    }
+
+
+def runs() -> list[str]:
+    return [value for instruction, value in instructions(DOCKERFILE) if instruction == "RUN"]
+
+
+def test_exporting_again_changes_nothing(tmp_path: Path) -> None:
+    uv = os.environ.get("UV") or shutil.which("uv")
+    assert uv, "uv is wanted: `pip install uv`"
+    path = f"{Path(uv).parent}{os.pathsep}{os.environ['PATH']}"
+
+    subprocess.run([IMAGE / "export.sh", tmp_path], check=True, env={**os.environ, "PATH": path})
+
+    for name in REQUIREMENTS:
+        assert (tmp_path / name).read_text() == (IMAGE / name).read_text(), (
+            f"{name} is not what the lock says: run cluster/image/export.sh"
+        )
+
+
+@pytest.mark.parametrize("name", REQUIREMENTS)
+def test_every_requirement_is_pinned_by_hash_and_names_no_registry(name: str) -> None:
+    text = (IMAGE / name).read_text()
+    for requirement in text.replace("\\\n", " ").splitlines():
+        assert PIN.match(requirement), requirement
+        assert "--hash=sha256:" in requirement, requirement
+    assert "://" not in text
+
+
+def test_the_image_has_what_was_tested() -> None:
+    installed = pins("requirements.txt")
+    for name in ("ray", "fastapi", "pydantic", "redis", "psycopg", "boto3", "numpy"):
+        assert installed[name] == version(name)
+    cuda = pins("requirements-cuda.txt")
+    assert installed.items() <= cuda.items()
+    assert cuda["torch"] == cuda["torchaudio"]
+    assert "stable-audio-3" not in cuda
+    assert set(pins("requirements-build.txt")) >= {"hatchling"}
+    assert PROJECT["build-system"]["requires"] == PROJECT["dependency-groups"]["image-build"]
+
+
+def test_the_model_is_the_one_of_the_lock() -> None:
+    (commit,) = (
+        value.removeprefix("STABLE_AUDIO_3=")
+        for instruction, value in instructions(DOCKERFILE)
+        if instruction == "ARG" and value.startswith("STABLE_AUDIO_3=")
+    )
+    source = PROJECT["tool"]["uv"]["sources"]["stable-audio-3"]
+    assert commit == source["rev"]
+    assert any(f"git+{source['git']}@${{STABLE_AUDIO_3}}" in step for step in runs())
+
+
+def test_only_hashed_packages_are_installed() -> None:
+    for step in runs():
+        for command in step.split("&&"):
+            words = shlex.split(command)
+            if words[:1] in (["pip"], ["tools/bin/pip"]) and words[1] in ("install", "wheel"):
+                assert "--no-deps" in words
+                by_hash = "--require-hashes" in words
+                # What was just built, or is being built, without a resolver or a registry.
+                own = any(word.startswith("dist/") for word in words)
+                assert by_hash or own or "--no-build-isolation" in words, command
+                if by_hash:
+                    assert words[words.index("--requirement") + 1] in REQUIREMENTS
+
+
+def test_stages_are_pinned_and_both_targets_end_without_root(deployment: Deployment) -> None:
+    found = stages(DOCKERFILE)
+    assert {"cpu", "cuda"} <= set(found)
+    for image, _ in found.values():
+        if image not in found:
+            python = re.fullmatch(r"python:(\d+\.\d+\.\d+)-slim-\w+", image)
+            assert python, image
+            assert python[1] in SpecifierSet(PROJECT["project"]["requires-python"])
+    (user,) = (value for key, value in found["runtime"][1] if key == "USER")
+    for target in ("cpu", "cuda"):
+        base, steps = found[target]
+        assert base == "runtime"
+        assert not [key for key, _ in steps if key in ("USER", "RUN")]
+    security = deployment.cluster["headGroupSpec"]["template"]["spec"]["securityContext"]
+    assert user == f"{security['runAsUser']}:{security['runAsGroup']}"
+
+
+def test_the_manifests_stop_workers_with_what_the_image_has(deployment: Deployment) -> None:
+    copied = [shlex.split(v)[-1] for k, v in instructions(DOCKERFILE) if k == "COPY"]
+    for pod in deployment.ray_pods()[1:]:
+        (container,) = pod["spec"]["containers"]
+        program = container["lifecycle"]["preStop"]["exec"]["command"][0]
+        assert f"/opt/sa-ray/bin/{program}" in copied
+
+
+def test_nothing_secret_is_sent_to_the_builder() -> None:
+    ignored = (ROOT / ".dockerignore").read_text().splitlines()
+    assert ignored[0] == "*"
+    sent = {line[1:] for line in ignored if line.startswith("!")}
+    copied = [
+        shlex.split(value)
+        for instruction, value in instructions(DOCKERFILE)
+        if instruction == "COPY" and "--from" not in value
+    ]
+    sources = {word for words in copied for word in words[:-1] if not word.startswith("--")}
+    assert all(any(Path(source).is_relative_to(name) for name in sent) for source in sources)
+    assert not {name for name in sent if name.startswith((".env", "outputs", ".sa-ray"))}
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Image:
+    """The target `cpu`, built in an empty root with this machine as its base image."""
+    if os.geteuid() != 0 or not shutil.which("unshare"):
+        pytest.skip("only root may mount: the image's steps were NOT RUN")
+    return Builder(DOCKERFILE, ROOT, tmp_path_factory.mktemp("image")).build("cpu")
+
+
+@pytest.mark.cluster
+@pytest.mark.timeout(900)
+class TestBuilt:
+    def test_it_runs_as_nobody_special(self, image: Image) -> None:
+        done = image.run("id -u && id -g && touch /opt/sa-ray/mine", read_only=True)
+        assert done.stdout.split() == ["1000", "1000"]
+        assert done.returncode != 0
+
+    def test_the_programs_that_kuberay_and_the_manifests_start_are_there(
+        self, image: Image
+    ) -> None:
+        programs = "bash sleep ray python drain-node"
+        done = image.run(f"for name in {programs}; do command -v $name; done", read_only=True)
+        assert len(done.stdout.split()) == len(programs.split()), done.stdout
+
+    def test_ray_and_the_service_are_of_the_right_versions(self, image: Image) -> None:
+        show = "import sa_ray; print(sa_ray.__version__, sa_ray.__file__)"
+        done = image.run(f"ray --version && python -c '{show}'", read_only=True)
+        assert f"version {version('ray')}" in done.stdout, done.stderr
+        assert f"{__version__} /opt/sa-ray/lib" in done.stdout
+
+    def test_the_command_line_works(self, image: Image) -> None:
+        done = image.run("sa-ray --help && sa-ray config", read_only=True)
+        assert done.returncode == 0, done.stderr
+        assert "jobs_url" in done.stdout
+        assert image.run(f"command -v {image.command[0]}").returncode == 0
+
+    def test_it_makes_sound_with_a_read_only_root(self, image: Image) -> None:
+        done = image.run(
+            "sa-ray demo 'a bell' --duration 2 --output /tmp/bell.flac "
+            "&& python -c \"import soundfile; print(soundfile.info('/tmp/bell.flac').duration)\"",
+            read_only=True,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert done.stdout.split()[-1] == "2.0"
+
+    def test_what_the_cuda_target_installs_can_be_had(self, tmp_path: Path) -> None:
+        """Every package by its hash; three gigabytes, so they are not downloaded."""
+        done = subprocess.run(
+            [
+                *("uv", "pip", "install", "--dry-run", "--require-hashes", "--no-deps"),
+                *("--target", tmp_path / "cuda"),
+                *("--requirement", IMAGE / "requirements-cuda.txt"),
+            ],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert "+ torch==" in done.stderr
