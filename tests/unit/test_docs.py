@@ -15,7 +15,7 @@ from sa_ray.serving.http import build_http_app
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "cluster" / "README.md", *sorted(DOCS.glob("*.md"))]
 HTTP_METHODS = {"get", "put", "post", "delete", "patch", "head", "options"}
 
 FENCE = re.compile(r"^ *```.*?^ *```$", re.MULTILINE | re.DOTALL)
