@@ -1,15 +1,17 @@
 """The overlays as rendered, and the custom resource definitions where they are."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 
-from tests.manifests.agreement import Deployment
+from tests.manifests.agreement import ROOT, Deployment
+from tests.manifests.image_root import Builder, Image
 from tests.manifests.kustomize import render
 from tests.manifests.schemas import CustomResources
 
-KUBERAY = Path(__file__).parents[2] / "cluster" / "kuberay"
+KUBERAY = ROOT / "cluster" / "kuberay"
 OVERLAYS = sorted(path.name for path in (KUBERAY / "overlays").iterdir())
 CRD_DIR = "KUBERAY_CRD_DIR"
 
@@ -40,3 +42,12 @@ def custom_resources() -> CustomResources:
     if not folder:
         pytest.skip(f"{CRD_DIR} is not set: NOT CHECKED against KubeRay's definitions")
     return CustomResources(Path(folder))
+
+
+@pytest.fixture(scope="session")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Image:
+    """The target `cpu`, built in an empty root with this machine as its base image."""
+    if os.geteuid() != 0 or not shutil.which("unshare"):
+        pytest.skip("only root may mount: the image's steps were NOT RUN")
+    dockerfile = ROOT / "cluster" / "image" / "Dockerfile"
+    return Builder(dockerfile, ROOT, tmp_path_factory.mktemp("image")).build("cpu")

@@ -27,6 +27,13 @@ ETC = (
 PIP = ("PIP_", "SSL_CERT", "REQUESTS_CA", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
 
 
+# SIOCSIFFLAGS: IFF_UP | IFF_RUNNING.
+LOOPBACK_UP = """
+import fcntl, socket, struct
+fcntl.ioctl(socket.socket(), 0x8914, struct.pack("16sh", b"lo", 0x41))
+"""
+
+
 def instructions(dockerfile: Path) -> list[tuple[str, str]]:
     parser = DockerfileParser(path=str(dockerfile))
     return [
@@ -64,13 +71,20 @@ class Image:
     command: list[str] = field(default_factory=list)
 
     def run(
-        self, command: str, *, read_only: bool = False, timeout_s: float = 600
+        self,
+        command: str,
+        *,
+        read_only: bool = False,
+        alone: bool = False,
+        timeout_s: float = 600,
     ) -> subprocess.CompletedProcess[str]:
-        """Run a shell command; ``read_only``: `/tmp` and the home folder are the only places that
-        can be written, as in the manifests."""
+        """Run a shell command, and end what it has started. ``read_only``: `/tmp` and the home
+        folder are the only places that can be written, as in the manifests. ``alone``: with a
+        network of its own, where every port is free."""
         script = "\n".join(
             [
                 "set -e",
+                *([shlex.join([sys.executable, "-c", LOOPBACK_UP])] if alone else ()),
                 *([f"mount --bind {self.root} {self.root}"] if read_only else ()),
                 *(_bind(source, self.root / target) for source, target in _borrowed()),
                 f"mount --rbind /dev {self.root}/dev",
@@ -80,7 +94,9 @@ class Image:
             ]
         )
         return subprocess.run(
-            ["unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", script],
+            ["unshare", "--mount", "--pid", "--fork", "--kill-child"]
+            + (["--net"] if alone else [])
+            + ["sh", "-c", script],
             capture_output=True,
             text=True,
             timeout=timeout_s,

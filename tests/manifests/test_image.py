@@ -15,7 +15,7 @@ from packaging.specifiers import SpecifierSet
 
 from sa_ray import __version__
 from tests.manifests.agreement import ROOT, Deployment
-from tests.manifests.image_root import Builder, Image, instructions, stages
+from tests.manifests.image_root import Image, instructions, stages
 
 IMAGE = ROOT / "cluster" / "image"
 DOCKERFILE = IMAGE / "Dockerfile"
@@ -135,14 +135,6 @@ def test_nothing_secret_is_sent_to_the_builder() -> None:
     sources = {word for words in copied for word in words[:-1] if not word.startswith("--")}
     assert all(any(Path(source).is_relative_to(name) for name in sent) for source in sources)
     assert not {name for name in sent if name.startswith((".env", "outputs", ".sa-ray"))}
-
-
-@pytest.fixture(scope="module")
-def image(tmp_path_factory: pytest.TempPathFactory) -> Image:
-    """The target `cpu`, built in an empty root with this machine as its base image."""
-    if os.geteuid() != 0 or not shutil.which("unshare"):
-        pytest.skip("only root may mount: the image's steps were NOT RUN")
-    return Builder(DOCKERFILE, ROOT, tmp_path_factory.mktemp("image")).build("cpu")
 
 
 @pytest.mark.cluster
