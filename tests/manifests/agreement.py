@@ -33,6 +33,8 @@ SECRET_KEYS = {
 }
 GPU = "nvidia.com/gpu"
 EPSILON = 1e-9
+CLEANUP_S = 300
+"""How long KubeRay lets the job run that removes a deleted cluster's state from Redis."""
 
 
 @dataclass(frozen=True)
@@ -287,6 +289,10 @@ def drain_problems(deployment: Deployment) -> Iterator[str]:
         if spec.get("terminationGracePeriodSeconds", 30) <= seconds:
             yield "a worker is killed before it has drained"
     _, stays = _stopping(head)
+    if "gcsFaultToleranceOptions" in deployment.cluster:
+        annotations = deployment.service["metadata"].get("annotations", {})
+        if float(annotations.get("ray.io/gcs-ft-deletion-timeout", 300)) < stays + CLEANUP_S:
+            yield "the operator gives up cleaning Redis before the cluster has drained"
     if stays <= max(drains) or head.get("terminationGracePeriodSeconds", 30) <= stays:
         yield "the head is gone before the workers have drained"
 

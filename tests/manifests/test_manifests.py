@@ -197,6 +197,10 @@ BROKEN = {
         lambda d: service(d).pop("rayClusterDeletionDelaySeconds"),
         "an old cluster is deleted",
     ),
+    "Redis left as it is": (
+        lambda d: d.service["metadata"].pop("annotations"),
+        "gives up cleaning Redis",
+    ),
     "unknown field of a policy": (unknown_field_of_a_policy, "'ingres' was unexpected"),
     "wrong type in a budget": (wrong_type_in_a_budget, "[1] is not valid"),
     "policy that selects nothing": (
