@@ -13,25 +13,15 @@ import gc
 import platform
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, cast
 
 import torch
-from stable_audio_3.factory import create_diffusion_cond_from_config
 from stable_audio_3.model import StableAudioModel
 
-from bench.random_weights import (
-    TEXT_ENCODER,
-    TINY,
-    model_config,
-    randomise,
-    real_sizes,
-    write_text_encoder,
-)
+from bench.random_weights import random_model
 from sa_ray.catalogue import CATALOGUE, VARIANTS
 from sa_ray.contracts import ResolvedRequest, VariantName
 from sa_ray.engines.port import Generated
@@ -75,7 +65,7 @@ def main() -> None:
 def _compare(
     variant: VariantName, durations: Sequence[float], options: argparse.Namespace, device: Any
 ) -> None:
-    model, config = _random_model(variant, device, tiny=options.tiny)
+    model, config = random_model(variant, device, tiny=options.tiny)
     half = device.type == "cuda"
     clock = time.process_time if options.cpu_time else time.perf_counter
     package = StableAudioModel(model, config, device, half)
@@ -146,21 +136,6 @@ def _requests(
         )
         for place in range(count)
     ]
-
-
-def _random_model(variant: VariantName, device: Any, *, tiny: bool) -> tuple[Any, dict[str, Any]]:
-    sizes = TINY if tiny else real_sizes(variant)
-    config = model_config(variant, sizes)
-    with tempfile.TemporaryDirectory() as folder:
-        write_text_encoder(Path(folder) / TEXT_ENCODER, sizes)
-        config["model"]["conditioning"]["configs"][0]["config"]["model_path"] = folder
-        with device:
-            model = create_diffusion_cond_from_config(config)
-    randomise(model)
-    model.to(device).eval().requires_grad_(False)
-    if device.type == "cuda":
-        model.to(torch.float16)
-    return model, config
 
 
 def _print_row(variant: str, duration: float, theirs: Measured, ours: Measured) -> None:

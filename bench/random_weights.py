@@ -1,11 +1,13 @@
 """Random weights in the layout and the sizes of Stable Audio 3: true speed, no gated file."""
 
 import math
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import torch
+from stable_audio_3.factory import create_diffusion_cond_from_config
 from tokenizers import Tokenizer, decoders, models, normalizers
 from transformers import PreTrainedTokenizerFast, T5GemmaConfig, T5GemmaEncoderModel
 from transformers.models.t5gemma.configuration_t5gemma import T5GemmaModuleConfig
@@ -80,6 +82,24 @@ TINY: Final = Sizes(
     text_vocabulary=300,
 )
 """A few MB in all; the stride, chunk and patch sizes, and so all lengths, are the real ones."""
+
+
+def random_model(
+    variant: VariantName, device: Any, *, tiny: bool = False
+) -> tuple[Any, dict[str, Any]]:
+    """Return the package's wrapper, in fp16 on CUDA, and its config."""
+    sizes = TINY if tiny else real_sizes(variant)
+    config = model_config(variant, sizes)
+    with tempfile.TemporaryDirectory() as folder:
+        write_text_encoder(Path(folder) / TEXT_ENCODER, sizes)
+        config["model"]["conditioning"]["configs"][0]["config"]["model_path"] = folder
+        with device:
+            model = create_diffusion_cond_from_config(config)
+    randomise(model)
+    model.to(device).eval().requires_grad_(False)
+    if device.type == "cuda":
+        model.to(torch.float16)
+    return model, config
 
 
 def randomise(model: Any) -> None:
