@@ -8,7 +8,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, cast
 
-from ray import ObjectRef
+from ray import ObjectRef, serve
 from ray.serve.handle import DeploymentHandle, DeploymentResponseGenerator
 
 from sa_ray.config import Settings
@@ -23,7 +23,8 @@ from sa_ray.errors import (
 )
 from sa_ray.jobs import JobSnapshot, LeaseReport, LeaseVerdict
 from sa_ray.serving.actors import jobs_client, uploader_client
-from sa_ray.serving.faults import InfrastructureError, translate
+from sa_ray.serving.faults import InfrastructureError, cannot_serve, translate
+from sa_ray.serving.health import deployments_of, given_up
 from sa_ray.serving.housekeeping import Housekeeping
 from sa_ray.serving.messages import Progress
 from sa_ray.telemetry import configure_logging, log_context
@@ -32,6 +33,9 @@ logger = logging.getLogger(__name__)
 
 RENEW_PERIOD_S = 1.0
 """How often leases are renewed: progress is this fresh, and a cancel takes this long to arrive."""
+
+WATCH_PERIOD_S = 5.0
+"""How often Serve is asked whether the jobs that wait for a replica wait in vain."""
 
 WORK_WAIT_S = 20.0
 LOST_RACE_PAUSE_S = 0.05
@@ -58,6 +62,8 @@ class _Held:
     settling: bool = False
     """Its end is being reported: there is nothing left to cancel."""
     verdict: LeaseVerdict = "held"
+    no_replica: bool = False
+    """Serve no longer tries to start a replica that could take it."""
     task: asyncio.Task[None] | None = None
 
     def stop(self) -> None:
@@ -89,6 +95,7 @@ class Dispatcher:
             for loop in (
                 *(self._lease_forever(name) for name in self._variants),
                 self._renew_forever(),
+                self._watch_forever(serve.get_replica_context().app_name),
                 *housekeeping.loops(),
             )
         ]
@@ -157,6 +164,23 @@ class Dispatcher:
                     one.verdict = verdict
                     one.stop()
 
+    async def _watch_forever(self, app: str) -> None:
+        """End the wait for replicas that fail to start: Serve keeps what waits for one for ever."""
+        while True:
+            await asyncio.sleep(WATCH_PERIOD_S)
+            waiting = [held for held in self._held.values() if not held.progress]
+            if not waiting:
+                continue
+            try:
+                failed = given_up(await deployments_of(app))
+            except Exception as error:  # noqa: BLE001 - the next round asks again
+                logger.warning("asking Serve for its deployments failed: %s", translate(error))
+                continue
+            for held in waiting:
+                if held.job.request.model in failed and held.verdict == "held":
+                    held.no_replica = True
+                    held.stop()
+
     async def _work(self, held: _Held) -> None:
         job = held.job
         with log_context(job_id=job.id):
@@ -164,7 +188,10 @@ class Dispatcher:
                 await self._generate_and_upload(held)
             except asyncio.CancelledError:
                 held.settling = True
-                await self._let_go(held)
+                if held.no_replica and held.verdict == "held":
+                    await self._report(held, cannot_serve(job.request.model))
+                else:
+                    await self._let_go(held)
             except Exception as error:  # noqa: BLE001 - every way to fail ends in a report
                 held.settling = True
                 await self._report(held, translate(error))

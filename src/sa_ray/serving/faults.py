@@ -9,6 +9,7 @@ from ray.serve.exceptions import (
     RayServeException,
 )
 
+from sa_ray.contracts import VariantName
 from sa_ray.errors import OverloadedError, SaRayError, UnavailableError
 
 logger = logging.getLogger(__name__)
@@ -22,6 +23,13 @@ class InfrastructureError(SaRayError):
 
     code = "infrastructure_fault"
     status = 503
+
+
+def cannot_serve(variant: VariantName) -> UnavailableError:
+    """The error of a variant that has no replica, and gets none."""
+    return UnavailableError(
+        f"{variant} cannot serve now; GET /health says why.", retry_after_s=RETRY_AFTER_S
+    )
 
 
 def translate(error: Exception) -> SaRayError:

@@ -46,6 +46,7 @@ class HealthMonitor:
         self._uploader = uploader
         self._app = serve.get_replica_context().app_name
         self._variants = {name: VariantHealth(state="starting", replicas=0) for name in VARIANTS}
+        self._given_up: frozenset[VariantName] = frozenset()
         self._storage = UNKNOWN
         self._job_store = UNKNOWN
         self._counts: dict[JobStatus, int] | None = None
@@ -57,6 +58,10 @@ class HealthMonitor:
 
     def variant(self, name: VariantName) -> VariantHealth:
         return self._variants[name]
+
+    def given_up(self, name: VariantName) -> bool:
+        """Whether Serve no longer tries to start a replica: whoever waits for one waits in vain."""
+        return name in self._given_up
 
     def read(self) -> Health:
         settings = self._settings
@@ -103,6 +108,7 @@ class HealthMonitor:
 
     async def _ask_serve(self) -> None:
         deployments = await deployments_of(self._app)
+        self._given_up = given_up(deployments)
         self._variants = {
             name: variant_health(deployments[name]) for name in VARIANTS if name in deployments
         }
@@ -146,13 +152,24 @@ async def deployments_of(app: str) -> Mapping[str, DeploymentStatusOverview]:
     }
 
 
+def given_up(deployments: Mapping[str, DeploymentStatusOverview]) -> frozenset[VariantName]:
+    """The variants whose replicas failed to start so often that Serve has stopped trying."""
+    return frozenset(
+        name
+        for name in VARIANTS
+        if name in deployments
+        and deployments[name].status in FAILED_STATUSES
+        and not any(deployments[name].replica_states.values())
+    )
+
+
 def variant_health(deployment: DeploymentStatusOverview) -> VariantHealth:
     states = cast(dict[str, int], deployment.replica_states)
     running = states.get("RUNNING", 0)
     starting = sum(states.get(state, 0) for state in STARTING_STATES)
     if running:
         return VariantHealth(state="ready", replicas=running)
-    if deployment.status in ("UNHEALTHY", "DEPLOY_FAILED"):
+    if deployment.status in FAILED_STATUSES:
         return VariantHealth(state="unavailable", replicas=0, message=public(deployment.message))
     return VariantHealth(
         state="starting" if starting else "idle", replicas=0, message=public(deployment.message)
@@ -169,6 +186,7 @@ def public(message: str) -> str | None:
 
 
 OWN_ERROR = re.compile(r"sa_ray\.errors\.\w+: (.+)")
+FAILED_STATUSES = ("UNHEALTHY", "DEPLOY_FAILED")
 STARTING_STATES = ("STARTING", "UPDATING", "RECOVERING")
 
 

@@ -2,20 +2,19 @@
 
 import asyncio
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 from fastapi import Depends
 from ray import serve
-from ray.serve.handle import DeploymentHandle
+from ray.serve.handle import DeploymentHandle, DeploymentResponse
 
 from sa_ray.config import Settings
 from sa_ray.contracts import EngineName, ResolvedRequest, VariantName
-from sa_ray.errors import UnavailableError
 from sa_ray.jobs import JobSnapshot
 from sa_ray.serving.actors import ActorClient
-from sa_ray.serving.faults import RETRY_AFTER_S, InfrastructureError, translate
+from sa_ray.serving.faults import InfrastructureError, cannot_serve, translate
 from sa_ray.serving.grouping import GroupedCalls
-from sa_ray.serving.health import HealthMonitor
+from sa_ray.serving.health import REFRESH_PERIOD_S, HealthMonitor
 from sa_ray.serving.job_actor import Submit
 from sa_ray.serving.messages import EncodedAudio
 from sa_ray.storage import ObjectStore
@@ -39,19 +38,18 @@ class Services:
 
     def require_servable(self, variant: VariantName) -> None:
         """Raise ``UnavailableError`` if no replica of ``variant`` can be had at all."""
-        health = self.health.variant(variant)
-        if health.state == "unavailable":
-            raise UnavailableError(
-                f"{variant} cannot serve now; GET /health says why.", retry_after_s=RETRY_AFTER_S
-            )
+        if self.health.variant(variant).state == "unavailable":
+            raise cannot_serve(variant)
 
     async def generate(self, request: ResolvedRequest) -> EncodedAudio:
         """Have the variant generate ``request`` while the caller waits; cancelling cancels it."""
         self.require_servable(request.model)
         for attempt in range(1, SYNC_ATTEMPTS + 1):
-            response = self.variants[request.model].generate.remote(request)
+            response = cast(
+                DeploymentResponse[Any], self.variants[request.model].generate.remote(request)
+            )
             try:
-                return await response  # type: ignore[no-any-return]
+                return await self._answer(request.model, response)
             except asyncio.CancelledError:
                 response.cancel()  # type: ignore[no-untyped-call]
                 raise
@@ -60,6 +58,28 @@ class Services:
                 if not isinstance(reason, InfrastructureError) or attempt == SYNC_ATTEMPTS:
                     raise reason from error
         raise AssertionError("unreachable")
+
+    async def _answer(
+        self, variant: VariantName, response: DeploymentResponse[Any]
+    ) -> EncodedAudio:
+        """Await ``response``, as long as there is or may be a replica to give it.
+
+        Serve keeps a request that waits for a first replica even once it has stopped trying to
+        start one.
+        """
+        answer = asyncio.ensure_future(_value(response))
+        try:
+            while not (await asyncio.wait({answer}, timeout=REFRESH_PERIOD_S))[0]:
+                if self.health.given_up(variant):
+                    response.cancel()  # type: ignore[no-untyped-call]
+                    raise cannot_serve(variant)
+            return await answer
+        finally:
+            answer.cancel()
+
+
+async def _value(response: DeploymentResponse[Any]) -> EncodedAudio:
+    return await response  # type: ignore[no-any-return]
 
 
 async def _of_this_replica() -> Services:

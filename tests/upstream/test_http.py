@@ -1,0 +1,129 @@
+"""The whole graph over HTTP with the real engine, on tiny checkpoints."""
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from tiny import make_snapshot
+
+from sa_ray.contracts import ResolvedRequest, VariantName
+from sa_ray.engines.port import Generated
+from sa_ray.engines.stable_audio.engine import StableAudioEngine
+from tests.serve.conftest import Deploy, base_url, deploy
+from tests.serve.service import Service
+
+__all__ = ["base_url", "deploy"]
+
+pytestmark = pytest.mark.upstream
+
+ENDLESS = {"duration": 60, "steps": 5000}
+"""Minutes of work even for a tiny model: it ends by being cancelled."""
+
+SIXTEEN_BIT = 1e-4
+"""A sample stored in 16 bits is off by half of 1/32768 at most; the rest is for batch shapes."""
+
+
+@pytest.fixture(scope="module")
+def service(deploy: Deploy, tmp_path_factory: pytest.TempPathFactory) -> Service:
+    """All of the service on a CPU; small-music has no weights."""
+    weights: Path = tmp_path_factory.mktemp("weights")
+    for variant in ("small-sfx", "medium"):
+        make_snapshot(weights / variant, variant)
+    return deploy(
+        engine="stable-audio-3",
+        device="cpu",
+        model_half=False,
+        weights_dir=str(weights),
+        max_steps=ENDLESS["steps"],
+        variants={name: {"max_replicas": 1} for name in ("small-sfx", "small-music", "medium")},
+    )
+
+
+def samples(data: bytes) -> np.ndarray:
+    audio, rate = soundfile.read(io.BytesIO(data), dtype="float32")
+    assert rate == 44_100
+    return audio.T
+
+
+def test_a_variant_without_weights_says_what_it_lacks_while_the_others_serve(
+    service: Service,
+) -> None:
+    job_id = service.submit(model="small-music")
+    refused = service.generate(model="small-music", duration=1)
+    service.until(lambda: service.health().variants["small-music"].state == "unavailable")
+    health = service.health()
+    again = service.generate(model="small-music", duration=1)
+
+    assert (health.engine, health.status) == ("stable-audio-3", "degraded")
+    assert health.variants["small-sfx"].state == "ready"
+    message = health.variants["small-music"].message or ""
+    assert message.startswith("STABLE_AUDIO_WEIGHTS_DIR is ")
+    assert message.endswith(
+        "has no folder small-music with model_config.json, model.safetensors "
+        "and the text encoder's folder."
+    )
+    for answer in (refused, again):
+        assert answer.status_code == 503
+        assert answer.json()["error"]["code"] == "unavailable"
+    assert service.generate(model="small-sfx", duration=1).status_code == 200
+    job = service.wait_for(job_id, "failed")
+    assert job["error_code"] == "attempts_exhausted"
+    assert job["attempts"] == 3
+    assert "GET /health says why" in job["error"]
+
+
+@pytest.mark.parametrize("variant", ["small-sfx", "medium"])
+def test_a_clip_over_http_is_what_the_engine_makes(
+    service: Service, load: Callable[[VariantName], StableAudioEngine], variant: VariantName
+) -> None:
+    choices = {"prompt": "a church bell", "duration": 1.5, "steps": 4, "cfg_scale": 3.0, "seed": 5}
+    answer = service.generate(model=variant, **choices)
+
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["x-engine"] == "stable-audio-3"
+    assert answer.headers["x-model"] == variant
+    assert answer.headers["x-seed"] == "5"
+    assert answer.headers["x-audio-duration"] == "1.500000"
+    request = ResolvedRequest.model_validate({"model": variant} | choices)
+    (outcome,) = load(variant).generate([request], lambda row, done: None, lambda row: False)
+    assert isinstance(outcome, Generated)
+    np.testing.assert_allclose(samples(answer.content), outcome.samples, atol=SIXTEEN_BIT)
+
+
+def test_a_job_reports_progress_and_leaves_its_audio(service: Service) -> None:
+    job_id = service.submit(duration=30, steps=400, seed=3)
+    service.until(lambda: 0 < service.job(job_id)["progress"] < 100)
+    view = service.wait_for(job_id, "succeeded")
+
+    assert view["engine"] == "stable-audio-3"
+    assert view["progress"] == 100
+    audio = service.http.get(f"/jobs/{job_id}/audio")
+    assert samples(audio.content).shape == (2, 30 * 44_100)
+
+
+def test_a_job_cancelled_midway_frees_the_engine(service: Service) -> None:
+    job_id = service.submit(**ENDLESS)
+    service.until(lambda: service.job(job_id)["progress"] > 0)
+    assert service.http.delete(f"/jobs/{job_id}").json()["cancel_requested"] is True
+    view = service.wait_for(job_id, "cancelled")
+
+    assert view["progress"] < 100
+    assert service.generate(duration=1).status_code == 200
+
+
+def test_one_of_several_clips_in_a_batch_is_cancelled(service: Service) -> None:
+    """The engine is kept busy meanwhile, so that the others form one batch."""
+    busy = service.submit(**ENDLESS)
+    service.until(lambda: service.job(busy)["progress"] > 0)
+    jobs = [service.submit(duration=8 + place, steps=300, seed=place) for place in range(3)]
+    service.http.delete(f"/jobs/{busy}").raise_for_status()
+    service.until(lambda: service.job(jobs[1])["progress"] > 0)
+    service.http.delete(f"/jobs/{jobs[1]}").raise_for_status()
+
+    assert service.wait_for(jobs[1])["status"] == "cancelled"
+    for place in (0, 2):
+        view = service.wait_for(jobs[place], "succeeded")
+        assert view["audio_duration"] == 8 + place
