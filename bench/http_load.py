@@ -8,6 +8,7 @@ import asyncio
 import statistics
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 SEPARATOR = b"\r\n\r\n"
@@ -59,6 +60,12 @@ async def closed_loop(
     end = time.perf_counter() + seconds
 
     async def client() -> None:
+        while time.perf_counter() < end:
+            # A proxy that takes in another configuration closes the connections it had.
+            with suppress(asyncio.IncompleteReadError, ConnectionError):
+                await one_connection()
+
+    async def one_connection() -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         try:
             while (started := time.perf_counter()) < end:

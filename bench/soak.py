@@ -12,7 +12,9 @@ import asyncio
 import hashlib
 import itertools
 import json
+import signal
 import statistics
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -166,6 +168,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--minutes", type=float, default=15)
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # unwinds, and so stops the service
     seconds = 60 * options.minutes
     with tempfile.TemporaryDirectory() as folder:
         args = {
