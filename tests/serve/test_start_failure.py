@@ -1,4 +1,4 @@
-"""A model whose replicas cannot start: nobody waits for it in vain."""
+"""A model whose replicas cannot start: requests are told, jobs wait until it can."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import pytest
 from .conftest import Deploy
 
 
-def test_a_request_and_a_job_that_wait_for_a_model_that_cannot_start_are_told(
+def test_a_model_that_cannot_start_refuses_requests_and_keeps_its_jobs(
     deploy: Deploy, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """The package seems to be installed where the application is built, and is not in replicas."""
@@ -21,11 +21,15 @@ def test_a_request_and_a_job_that_wait_for_a_model_that_cannot_start_are_told(
     job_id = service.submit(model="small-music")
     answer = service.generate(model="small-music", duration=1)
     health = service.health()
-    job = service.wait_for(job_id, "failed")
+    job = service.wait_for(job_id, "queued")
 
     assert answer.status_code == 503
     assert answer.json()["error"]["code"] == "unavailable"
     assert health.status == "degraded"
     assert health.variants["small-music"].state == "unavailable"
     assert "stable-audio" in (health.variants["small-music"].message or "")
-    assert (job["error_code"], job["attempts"]) == ("attempts_exhausted", 3)
+    assert job["attempts"] == 0
+
+    kept = {name: service.settings[name] for name in ("jobs_url", "output_dir")}
+    mended = deploy(engine="procedural", preload_models="", **kept)
+    assert mended.wait_for(job_id)["status"] == "succeeded"

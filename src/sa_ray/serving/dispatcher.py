@@ -23,7 +23,7 @@ from sa_ray.errors import (
 )
 from sa_ray.jobs import JobSnapshot, LeaseReport, LeaseVerdict
 from sa_ray.serving.actors import jobs_client, uploader_client
-from sa_ray.serving.faults import InfrastructureError, cannot_serve, translate
+from sa_ray.serving.faults import InfrastructureError, translate
 from sa_ray.serving.health import deployments_of, given_up
 from sa_ray.serving.housekeeping import Housekeeping
 from sa_ray.serving.messages import Progress
@@ -35,7 +35,7 @@ RENEW_PERIOD_S = 1.0
 """How often leases are renewed: progress is this fresh, and a cancel takes this long to arrive."""
 
 WATCH_PERIOD_S = 5.0
-"""How often Serve is asked whether the jobs that wait for a replica wait in vain."""
+"""How often Serve is asked which models it has given up starting."""
 
 WORK_WAIT_S = 20.0
 LOST_RACE_PAUSE_S = 0.05
@@ -62,8 +62,6 @@ class _Held:
     settling: bool = False
     """Its end is being reported: there is nothing left to cancel."""
     verdict: LeaseVerdict = "held"
-    no_replica: bool = False
-    """Serve no longer tries to start a replica that could take it."""
     task: asyncio.Task[None] | None = None
 
     def stop(self) -> None:
@@ -87,6 +85,7 @@ class Dispatcher:
         }
         self._capacity = {name: capacity(settings, name) for name in variants}
         self._held: dict[tuple[str, int], _Held] = {}
+        self._given_up: frozenset[VariantName] = frozenset()
         self._leasing: set[asyncio.Task[int]] = set()
         self._changed = asyncio.Condition()
         housekeeping = Housekeeping(settings, self._jobs, self._uploader)
@@ -141,6 +140,8 @@ class Dispatcher:
         return len(jobs)
 
     def _room(self, variant: VariantName) -> int:
+        if variant in self._given_up:
+            return 0
         generating = uploading = 0
         for held in self._held.values():
             uploading += held.uploading
@@ -165,21 +166,19 @@ class Dispatcher:
                     one.stop()
 
     async def _watch_forever(self, app: str) -> None:
-        """End the wait for replicas that fail to start: Serve keeps what waits for one for ever."""
+        """Have jobs of models that cannot start wait in the queue, where they can be cancelled and
+        outlive this application: Serve would keep them for ever."""
         while True:
             await asyncio.sleep(WATCH_PERIOD_S)
-            waiting = [held for held in self._held.values() if not held.progress]
-            if not waiting:
-                continue
             try:
-                failed = given_up(await deployments_of(app))
+                self._given_up = given_up(await deployments_of(app))
             except Exception as error:  # noqa: BLE001 - the next round asks again
                 logger.warning("asking Serve for its deployments failed: %s", translate(error))
                 continue
-            for held in waiting:
-                if held.job.request.model in failed and held.verdict == "held":
-                    held.no_replica = True
+            for held in list(self._held.values()):
+                if held.job.request.model in self._given_up and not held.progress:
                     held.stop()
+            await self._notify()
 
     async def _work(self, held: _Held) -> None:
         job = held.job
@@ -188,10 +187,7 @@ class Dispatcher:
                 await self._generate_and_upload(held)
             except asyncio.CancelledError:
                 held.settling = True
-                if held.no_replica and held.verdict == "held":
-                    await self._report(held, cannot_serve(job.request.model))
-                else:
-                    await self._let_go(held)
+                await self._let_go(held)
             except Exception as error:  # noqa: BLE001 - every way to fail ends in a report
                 held.settling = True
                 await self._report(held, translate(error))
