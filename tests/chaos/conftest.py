@@ -1,45 +1,57 @@
-"""One Ray cluster for the chaos suite, and the application on it."""
+"""The cluster of the chaos suite, the applications on it, and the table it prints."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from ray import serve
 
-from sa_ray.app import build
 from tests.contract.conftest import postgresql_server, redis_db
-from tests.ray_cluster import one_node
 
-from .load import Chaos
+from .cluster import ServiceCluster
+from .rows import HEADER, Books, Service
 
 __all__ = ["postgresql_server", "redis_db"]
 
-rows: list[str] = []
+BOOKS = Books()
 
 
 @pytest.fixture(scope="session")
-def base_url() -> Iterator[str]:
-    with one_node(num_cpus=6) as url:
-        yield url
-    print("\n| victim | times | jobs | lost | duplicated | attempts over 1 | seconds |")
-    print("| --- | --- | --- | --- | --- | --- | --- |")
-    print("\n".join(rows))
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceCluster]:
+    cluster = ServiceCluster(tmp_path_factory.mktemp("cluster") / "log")
+    yield cluster
+    cluster.kill()
 
 
-@pytest.fixture(scope="session")
-def deploy(base_url: str, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Chaos]:
-    """Deploy on the job store of the given URL; a ``{folder}`` in it is an empty folder."""
+class Deploy:
+    """Deploys the application, and gives it as the tests see it."""
 
-    def run(jobs_url: str) -> Chaos:
-        folder: Path = tmp_path_factory.mktemp("chaos")
+    def __init__(self, cluster: ServiceCluster) -> None:
+        self._cluster = cluster
+
+    def __call__(self, folder: Path, *, bare_head: bool = False, **settings: Any) -> Service:
+        """On a SQLite file and with objects in ``folder``, unless ``settings`` say otherwise."""
+        one_replica = {"max_replicas": 1}
         settings = {
-            "jobs_url": jobs_url.format(folder=folder),
+            "jobs_url": f"sqlite:///{folder}/jobs.db",
             "output_dir": f"{folder}/outputs",
             "engine": "procedural",
             "preload_models": "small-sfx,small-music",
             "ingress_replicas": 2,
+            "variants": {"small-sfx": one_replica, "small-music": one_replica},
+            **settings,
         }
-        serve.run(build(settings), name="sa-ray", route_prefix="/")
-        return Chaos(base_url, folder / "outputs", rows)
+        self._cluster.deploy(settings, bare_head=bare_head)
+        service = Service(self._cluster.base_url, settings, BOOKS)
+        service.learn()
+        return service
 
-    return run
+
+@pytest.fixture(scope="session")
+def deploy(cluster: ServiceCluster) -> Deploy:
+    return Deploy(cluster)
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    if BOOKS.rows:
+        terminalreporter.write_line("\n".join(["", HEADER, *BOOKS.rows]))

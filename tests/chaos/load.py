@@ -1,23 +1,32 @@
-"""A load of jobs, what each must yield, and the clients that submit them."""
+"""A load of jobs, and the clients that submit them, wait for them and put up with faults."""
 
+import threading
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 import httpx
 
-JOBS = 60
-CLIENTS = 16
+JOBS = 200
+CLIENTS = 8
+WINDOW = 5
+"""Jobs that a client has under way at once."""
+
 PROMPTS = ("rain and wind", "a bell", "a drum loop 120 BPM", "thunder, a siren and a choir")
-DURATIONS = (2.0, 20.0, 60.0)
+DURATIONS = (0.5, 1.0, 3.0)
 FORMATS = ("wav", "flac", "mp3")
 MODELS = ("small-sfx", "small-music")
+PRIORITIES = ("normal", "normal", "high", "low", "normal")
+CANCELLED = frozenset(range(7, JOBS, 20))
+"""Jobs whose client thinks better of it."""
 
-PATIENCE_S = 240.0
-POLL_S = 0.2
+PATIENCE_S = 150.0
+LONG_POLL_S = 5
+RETRY_S = 0.2
 
-Views = list[dict[str, Any]]
+View = dict[str, Any]
 
 
 def body(index: int) -> dict[str, Any]:
@@ -27,95 +36,124 @@ def body(index: int) -> dict[str, Any]:
         "duration": DURATIONS[index % len(DURATIONS)],
         "format": FORMATS[index // 3 % len(FORMATS)],
         "model": MODELS[index % len(MODELS)],
-        "steps": 20,
+        "priority": PRIORITIES[index % len(PRIORITIES)],
+        "steps": 8,
         "seed": index,
     }
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """``view``: the job at its end; None if its client's cancellation came late and deleted it."""
+
+    index: int
+    job_id: str
+    view: View | None
+
+    @property
+    def succeeded(self) -> bool:
+        return self.view is not None and self.view["status"] == "succeeded"
+
+    @property
+    def lost(self) -> bool:
+        """Neither succeeded nor cancelled by its client."""
+        gone = self.view is None or self.view["status"] == "cancelled"
+        return not self.succeeded and not (gone and self.index in CANCELLED)
 
 
 class Client:
     """Retries as any client would: a connection may break, an answer may be 5xx or 429."""
 
     def __init__(self, base_url: str) -> None:
-        self._http = httpx.Client(base_url=base_url, timeout=10)
+        self._http = httpx.Client(base_url=base_url, timeout=2 * LONG_POLL_S)
         self._deadline = time.monotonic() + PATIENCE_S
 
     def submit(self, index: int, run: str) -> str:
         headers = {"Idempotency-Key": f"{run}-{index}"}
-        answer = self._request("POST", "/jobs", json=body(index), headers=headers)
-        job_id: str = answer["id"]
+        response = self._request("POST", "/jobs", json=body(index), headers=headers)
+        job_id: str = response.json()["id"]
         return job_id
 
-    def wait(self, job_id: str) -> dict[str, Any]:
-        while (view := self._request("GET", f"/jobs/{job_id}"))["completed_at"] is None:
-            assert time.monotonic() < self._deadline, f"stuck: {view}"
-            time.sleep(POLL_S)
-        return view
-
-    def delete(self, job_id: str) -> None:
+    def cancel(self, job_id: str) -> None:
         self._request("DELETE", f"/jobs/{job_id}")
 
-    def _request(self, method: str, path: str, **options: Any) -> dict[str, Any]:
+    def wait(self, job_id: str) -> View | None:
+        """The job at its end; None if there is no such job."""
         while True:
+            response = self._request("GET", f"/jobs/{job_id}?wait={LONG_POLL_S}")
+            if response.status_code == httpx.codes.NOT_FOUND:
+                return None
+            view: View = response.json()
+            if view["completed_at"]:
+                return view
+            assert time.monotonic() < self._deadline, f"stuck: {view}"
+
+    def jobs(self, **query: str) -> Iterator[View]:
+        """The jobs of the service, newest first."""
+        while True:
+            page = self._request("GET", "/jobs", params={"limit": "200", **query}).json()
+            yield from page["jobs"]
+            if not page["next_cursor"]:
+                return
+            query["cursor"] = page["next_cursor"]
+
+    def _request(self, method: str, path: str, **options: Any) -> httpx.Response:
+        while True:
+            answer = "no answer"
             try:
                 response = self._http.request(method, path, **options)
-                if response.status_code < 429:
-                    response.raise_for_status()
-                    answer: dict[str, Any] = response.json() if response.content else {}
-                    return answer
-            except httpx.TransportError:
-                pass
-            assert time.monotonic() < self._deadline, f"{method} {path} was never answered"
-            time.sleep(POLL_S)
+                answer = f"{response.status_code} {response.text}"
+                if response.is_success or response.status_code == httpx.codes.NOT_FOUND:
+                    return response
+                assert response.status_code >= httpx.codes.TOO_MANY_REQUESTS, answer
+            except httpx.TransportError as error:
+                answer = repr(error)
+            assert time.monotonic() < self._deadline, f"{method} {path}: {answer}"
+            time.sleep(RETRY_S)
 
 
-class Chaos:
-    """A deployed application under load."""
+class Load:
+    """``JOBS`` jobs from ``CLIENTS`` clients, started at once. ``run`` names it."""
 
-    def __init__(self, base_url: str, outputs: Path, rows: list[str]) -> None:
+    def __init__(self, base_url: str, run: str, *, cancelling: bool) -> None:
         self._base_url = base_url
-        self._outputs = outputs
-        self._rows = rows
-        self._pool = ThreadPoolExecutor(1)
-        self._expected: dict[int, str] = {}
-        self._started = 0.0
+        self._run = run
+        self._cancelled = CANCELLED if cancelling else frozenset()
+        self._ended = 0
+        self._progress = threading.Condition()
+        pool = ThreadPoolExecutor(CLIENTS)
+        self._clients = [pool.submit(self._work, first) for first in range(CLIENTS)]
+        pool.shutdown(wait=False)
 
-    def run_calmly(self) -> None:
-        """Learn what each job yields when nothing fails."""
-        views = self._run("calm")
-        assert [view["status"] for view in views] == ["succeeded"] * JOBS
-        self._expected = {view["seed"]: view["sha256"] for view in views}
-        self._forget(views)
-        assert self._stored() == []
+    def wait_until_ended(self, count: int) -> None:
+        """Return once that many jobs have ended."""
+        with self._progress:
+            assert self._progress.wait_for(lambda: self._ended >= count, PATIENCE_S)
 
-    def start(self, run: str) -> "Future[Views]":
-        self._started = time.monotonic()
-        return self._pool.submit(self._run, run)
+    def result(self) -> list[Outcome]:
+        return [outcome for client in self._clients for outcome in client.result()]
 
-    def finish(self, victim: str, times: int, load: "Future[Views]") -> Views:
-        """Wait for the load, note a row, and fail if a job was lost, done twice, or done wrong:
-        every one has succeeded with the audio of the calm run, in exactly one object."""
-        views = load.result()
-        self._rows.append(
-            f"| {victim} | {times} | {JOBS} | {sum(v['status'] != 'succeeded' for v in views)} | "
-            f"{len(self._stored()) - len({v['storage_key'] for v in views})} | "
-            f"{sum(v['attempts'] > 1 for v in views)} | {time.monotonic() - self._started:.0f} |"
-        )
-        assert [v["error"] for v in views if v["status"] != "succeeded"] == []
-        assert {v["seed"]: v["sha256"] for v in views} == self._expected
-        assert self._stored() == sorted(view["storage_key"] for view in views)
-        self._forget(views)
-        return views
+    def _work(self, first: int) -> list[Outcome]:
+        client = Client(self._base_url)
+        under_way: list[tuple[int, str]] = []
+        outcomes: list[Outcome] = []
+        try:
+            for index in range(first, JOBS, CLIENTS):
+                if len(under_way) == WINDOW:
+                    outcomes.append(self._settle(client, *under_way.pop(0)))
+                under_way.append((index, client.submit(index, self._run)))
+                if index in self._cancelled:
+                    client.cancel(under_way[-1][1])
+            return outcomes + [self._settle(client, *one) for one in under_way]
+        except BaseException:
+            with self._progress:
+                self._ended = JOBS  # nobody need wait: result() raises what happened
+                self._progress.notify_all()
+            raise
 
-    def _run(self, run: str) -> Views:
-        with ThreadPoolExecutor(CLIENTS) as pool:
-            ids = list(
-                pool.map(lambda index: Client(self._base_url).submit(index, run), range(JOBS))
-            )
-            return list(pool.map(lambda job_id: Client(self._base_url).wait(job_id), ids))
-
-    def _forget(self, views: Views) -> None:
-        for view in views:
-            Client(self._base_url).delete(view["id"])
-
-    def _stored(self) -> list[str]:
-        return sorted(p.name for p in self._outputs.iterdir() if not p.name.startswith("."))
+    def _settle(self, client: Client, index: int, job_id: str) -> Outcome:
+        outcome = Outcome(index, job_id, client.wait(job_id))
+        with self._progress:
+            self._ended += 1
+            self._progress.notify_all()
+        return outcome

@@ -1,14 +1,10 @@
-"""Processes are killed with SIGKILL under load; no accepted job is lost or done twice."""
+"""Processes are killed with SIGKILL under load, then the whole cluster."""
 
-import random
-import signal
-import time
-from collections.abc import Callable
-
-import psutil
 import pytest
 
-from .load import Chaos
+from .cluster import ServiceCluster
+from .conftest import Deploy
+from .rows import Row, Service
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(400)]
 
@@ -25,35 +21,25 @@ VICTIMS = {
 
 
 @pytest.fixture(scope="module")
-def chaos(deploy: Callable[[str], Chaos]) -> Chaos:
-    chaos = deploy("sqlite:///{folder}/jobs.db")
-    chaos.run_calmly()
-    return chaos
-
-
-def processes(title: str) -> list[psutil.Process]:
-    found = []
-    for process in psutil.process_iter(["cmdline"]):
-        words = process.info["cmdline"] or [""]
-        if words[0].startswith(title):
-            found.append(process)
-    return found
-
-
-def kill_one(title: str, chance: random.Random) -> None:
-    deadline = time.monotonic() + 60
-    while not (alive := processes(title)):
-        assert time.monotonic() < deadline, f"no {title} came back"
-        time.sleep(0.1)
-    chance.choice(alive).send_signal(signal.SIGKILL)
+def service(deploy: Deploy, tmp_path_factory: pytest.TempPathFactory) -> Service:
+    return deploy(tmp_path_factory.mktemp("kills"))
 
 
 @pytest.mark.parametrize("victim", VICTIMS)
-def test_killed_three_times_under_load(chaos: Chaos, victim: str) -> None:
-    chance = random.Random(victim)
-    load = chaos.start(victim)
-    for _ in range(KILLS):
-        time.sleep(chance.uniform(0.5, 4))
-        kill_one(VICTIMS[victim], chance)
+def test_a_process_is_killed(service: Service, cluster: ServiceCluster, victim: str) -> None:
+    row = Row(service, victim)
+    for chance in row.moments(KILLS):
+        cluster.kill_process(VICTIMS[victim], chance)
+    row.finish()
+    row.tidy()
 
-    chaos.finish(victim, KILLS, load)
+
+def test_the_cluster_is_killed_and_started_again_on_sqlite(
+    service: Service, cluster: ServiceCluster
+) -> None:
+    row = Row(service, "whole cluster, SQLite")
+    for _ in row.moments(1):
+        cluster.kill()
+        cluster.restart()
+    row.finish()
+    row.tidy()

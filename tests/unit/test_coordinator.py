@@ -599,6 +599,22 @@ async def test_the_reaper_spares_renewed_leases(coordinator: JobCoordinator, clo
     assert (await coordinator.get(kept.id)).job.status == "running"
 
 
+async def test_a_dead_workers_jobs_are_queued_again_at_once(coordinator: JobCoordinator) -> None:
+    dead = await lease_one(coordinator)
+    await submit(coordinator)
+    [other] = await coordinator.lease("small-sfx", "w2", 1)
+
+    await coordinator.retire("w1")
+
+    taken_back = (await coordinator.get(dead.id)).job
+    assert (taken_back.status, taken_back.attempts) == ("queued", 1)
+    with pytest.raises(StaleLeaseError):
+        await coordinator.succeed(dead.id, 1, RESULT)
+    assert (await coordinator.get(other.id)).job == other
+    assert await coordinator.lease("small-sfx", "w1", 1) == []
+    assert await coordinator.lease("small-sfx", "w2", 1) == []  # not before its backoff
+
+
 async def test_after_a_restart_the_reaper_lets_workers_renew_first(
     start: Start, clock: Clock
 ) -> None:

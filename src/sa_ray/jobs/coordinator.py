@@ -24,6 +24,7 @@ from sa_ray.contracts import (
     ResolvedRequest,
     VariantName,
 )
+from sa_ray.errors import ConflictError, JobNotFoundError
 from sa_ray.jobs import lifecycle, webhook_schedule
 from sa_ray.jobs.changes import REFRESH_PERIOD_S, JobChange, QueueWatch, change_of
 from sa_ray.jobs.ledger import Announce, JobLedger, JobSnapshot, Transition
@@ -44,6 +45,9 @@ LEASE_TTL_S = 10.0
 """Ten renewals: a worker that misses them all is dead, or as good as that."""
 
 REAP_BATCH = 256
+MAX_LEASES = 10_000
+"""More than there are ever at once."""
+
 MIN_WAIT_S = 0.001
 """Between two looks at a job that is almost due: event loop and clock need not agree exactly."""
 
@@ -96,6 +100,7 @@ class JobCoordinator:
         self._readers = ThreadPoolExecutor(READ_THREADS, thread_name_prefix="job-store-read")
         self._writers = ThreadPoolExecutor(WRITE_THREADS, thread_name_prefix="job-store-write")
         self._progress = LiveProgress()
+        self._retired: set[str] = set()
         self._work = Wakeups[VariantName]()
         self._ends = Wakeups[str]()
         self._changes = Wakeups[str]()
@@ -171,7 +176,10 @@ class JobCoordinator:
     # For workers
 
     async def lease(self, variant: VariantName, worker: str, limit: int) -> list[Job]:
-        """Lease up to ``limit`` due jobs in the order of the queue; empty if none is due."""
+        """Lease up to ``limit`` due jobs in the order of the queue; empty if none is due, and for
+        a worker that was retired."""
+        if worker in self._retired:
+            return []
         return await self._write(self._ledger.claim, variant, worker, limit, self._announcer())
 
     async def wait_for_work(self, variant: VariantName, wait_s: float) -> None:
@@ -233,6 +241,18 @@ class JobCoordinator:
     async def release(self, job_id: str, token: int) -> Job:
         """Hand the job back unused; it is due again at once and the attempt does not count."""
         return await self._apply(job_id, lambda job, now: lifecycle.release(job, token, now))
+
+    async def retire(self, worker: str) -> None:
+        """The worker is dead: take back its jobs now, instead of when their leases run out, and
+        give it no more. (It may live on, cut off from everything but this.)"""
+        self._retired.add(worker)
+        all_leases = self._clock() + 2 * self._lease_ttl
+        for job in await self._read(self._store.expired, now=all_leases, limit=MAX_LEASES):
+            if job.lease and job.lease.worker == worker:
+                with contextlib.suppress(ConflictError, JobNotFoundError):  # it ended meanwhile
+                    await self._apply(
+                        job.id, lambda job, now: lifecycle.take_back(job, worker, now)
+                    )
 
     async def acknowledge_cancel(self, job_id: str, token: int) -> Job:
         """The worker has stopped, as the verdict ``cancel`` asked. The job comes back as

@@ -4,8 +4,8 @@
 
     queued ── lease ──▶ running ── succeed ──▶ succeeded   (cancelled, if that was asked for)
       │ ▲                │ │ │ └── fail ─────▶ failed
-      │ └── retry, expire, release            (retry and expire: failed after MAX_ATTEMPTS)
-      └─ cancel ─▶ cancelled ◀── cancel, then acknowledge_cancel, retry, expire or release
+      │ └── retry, expire, take_back, release    (but for release: failed after MAX_ATTEMPTS)
+      └─ cancel ─▶ cancelled ◀── cancel, then acknowledge_cancel or any of these
 
 Past its ``deadline`` a job can only end: as ``failed`` with the code ``deadline_exceeded``
 (``overdue`` while queued; whatever the worker reports while running), unless its cancellation
@@ -168,6 +168,14 @@ def expire(job: Job, now: float) -> Job:
         code="lease_expired",
         message=f"The worker {job.lease.worker} stopped renewing its lease.",
     )
+    return _after_fault(job, reason, now)
+
+
+def take_back(job: Job, worker: str, now: float) -> Job:
+    """The worker is dead: treated as a lease that ran out, without waiting for it."""
+    if job.lease is None or job.lease.worker != worker:
+        raise ConflictError(f"The worker {worker} holds no lease of job {job.id}.")
+    reason = JobError(code="worker_died", message=f"The worker {worker} died.")
     return _after_fault(job, reason, now)
 
 

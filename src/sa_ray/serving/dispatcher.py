@@ -8,6 +8,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, cast
 
+import ray
 from ray import ObjectRef, serve
 from ray.serve.handle import DeploymentHandle, DeploymentResponseGenerator
 
@@ -70,7 +71,7 @@ class _Held:
 
 
 class Dispatcher:
-    """Holds no state that matters: what it leased expires if it dies, and is leased again."""
+    """Holds no state that matters: what it leased is taken back if it dies, and leased again."""
 
     async def __init__(  # type: ignore[misc] # Serve awaits it
         self, settings: Settings, variants: dict[VariantName, DeploymentHandle[Any]]
@@ -95,6 +96,7 @@ class Dispatcher:
                 *(self._lease_forever(name) for name in self._variants),
                 self._renew_forever(),
                 self._watch_forever(serve.get_replica_context().app_name),
+                self._be_watched(),
                 *housekeeping.loops(),
             )
         ]
@@ -179,6 +181,16 @@ class Dispatcher:
                 if held.job.request.model in self._given_up and not held.progress:
                     held.stop()
             await self._notify()
+
+    async def _be_watched(self) -> None:
+        """Have the job actor notice if this process dies, whichever job actor there is."""
+        me = ray.get_runtime_context().current_actor
+        while True:
+            try:
+                await self._jobs.call("watch", self._worker, me, timeout_s=None)
+            except Exception as error:  # noqa: BLE001 - without it, leases run out in time
+                logger.warning("nobody watches this dispatcher: %s", translate(error))
+            await asyncio.sleep(RENEW_PERIOD_S)
 
     async def _work(self, held: _Held) -> None:
         job = held.job

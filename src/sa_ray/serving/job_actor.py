@@ -4,7 +4,10 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Iterable, Sequence
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
+
+from ray.actor import ActorHandle
+from ray.exceptions import ActorDiedError, RayError
 
 from sa_ray.contracts import Job, JobError, JobResult, JobStatus, ResolvedRequest, VariantName
 from sa_ray.errors import SaRayError, StorageError
@@ -24,6 +27,8 @@ from sa_ray.telemetry import configure_logging
 logger = logging.getLogger(__name__)
 
 OPEN_RETRY_S = 2.0
+WATCH_PERIOD_S = 1.0
+WATCH_TIMEOUT_S = 10.0
 
 T = TypeVar("T")
 
@@ -115,6 +120,15 @@ class JobActor:
     async def renew(self, worker: str, reports: list[LeaseReport]) -> list[LeaseVerdict]:
         return await self._jobs.renew(worker, reports)
 
+    async def watch(self, worker: str, process: ActorHandle[Any]) -> None:
+        """Take back the jobs of ``worker`` as soon as its process is dead; return then."""
+        alive = True
+        while alive:
+            await asyncio.sleep(WATCH_PERIOD_S)
+            alive = await _may_live(process)
+        logger.warning("worker %s has died", worker)
+        await self._jobs.retire(worker)
+
     async def succeed(self, job_id: str, token: int, result: JobResult) -> Job:
         return await self._jobs.succeed(job_id, token, result)
 
@@ -152,3 +166,15 @@ class JobActor:
 async def _outcomes(calls: Iterable[Awaitable[T]]) -> list[T | Exception]:
     outcomes = await asyncio.gather(*calls, return_exceptions=True)
     return cast(list[T | Exception], outcomes)
+
+
+async def _may_live(process: ActorHandle[Any]) -> bool:
+    """False only if Ray is sure: a process that does not answer may still be at work."""
+    try:
+        async with asyncio.timeout(WATCH_TIMEOUT_S):
+            await process.__ray_ready__.remote()
+    except ActorDiedError:
+        return False
+    except (RayError, TimeoutError):
+        pass
+    return True
