@@ -1,7 +1,9 @@
 """A Ray cluster in processes of its own, to be killed in part or as a whole."""
 
 import json
+import os
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -46,6 +48,8 @@ class ServiceCluster:
         for process in processes:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
+        with suppress(ProcessLookupError):  # what has lost its parent
+            os.killpg(self._host.pid, signal.SIGKILL)
         self._host.wait()
         psutil.wait_procs(processes, timeout=RETURN_TIMEOUT_S)
         self._host = None

@@ -183,14 +183,17 @@ class Dispatcher:
             await self._notify()
 
     async def _be_watched(self) -> None:
-        """Have the job actor notice if this process dies, whichever job actor there is."""
+        """Have the job actor notice if this process dies, whichever job actor there is. Ends only
+        if Ray took it for dead and it is not: it gets no jobs any more and ought to be replaced."""
         me = ray.get_runtime_context().current_actor
         while True:
             try:
                 await self._jobs.call("watch", self._worker, me, timeout_s=None)
             except Exception as error:  # noqa: BLE001 - without it, leases run out in time
                 logger.warning("nobody watches this dispatcher: %s", translate(error))
-            await asyncio.sleep(RENEW_PERIOD_S)
+                await asyncio.sleep(RENEW_PERIOD_S)
+            else:
+                return
 
     async def _work(self, held: _Held) -> None:
         job = held.job

@@ -122,10 +122,10 @@ class JobActor:
 
     async def watch(self, worker: str, process: ActorHandle[Any]) -> None:
         """Take back the jobs of ``worker`` as soon as its process is dead; return then."""
-        alive = True
-        while alive:
+        while True:
+            if not await _may_live(process):
+                break
             await asyncio.sleep(WATCH_PERIOD_S)
-            alive = await _may_live(process)
         logger.warning("worker %s has died", worker)
         await self._jobs.retire(worker)
 
