@@ -34,7 +34,7 @@ async def submit(
     options = JobOptions(
         priority=request.priority, expires_in=request.expires_in, idempotency_key=idempotency_key
     )
-    job = new_job(uuid.uuid4().hex, resolve(request, settings), time.time(), options)
+    job = new_job(uuid.uuid4().hex, resolve(request, settings, "procedural"), time.time(), options)
     jobs[job.id] = JobSnapshot(job, len(jobs) + 1)
     url = status_url(str(http.base_url).rstrip("/"), job.id)
     response.headers["Location"] = url
