@@ -87,7 +87,7 @@ def measure(port: int, clients: int, seconds: float) -> dict[str, Result]:
 def comparator() -> Iterator[int]:
     port = free_port()
     command = ["-m", "uvicorn", "bench.jobs_comparator:app", "--port", str(port)]
-    with subprocess.Popen([sys.executable, *command, "--no-access-log"]) as process:
+    with subprocess.Popen([sys.executable, *command, "--log-level", "warning"]) as process:
         try:
             for _ in range(200):
                 try:
