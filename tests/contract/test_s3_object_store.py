@@ -192,3 +192,17 @@ def test_a_store_works_again_after_an_outage(
     put(s3, f"{folder}/after.wav", b"after")
     assert {*s3.keys(folder)} == {f"{folder}/before.wav", f"{folder}/after.wav"}
     assert content(s3, f"{folder}/before.wav") == b"before"
+
+
+def test_a_store_that_answers_500_may_recover(s3_server: S3Server, folder: str) -> None:
+    with FaultProxy(s3_server.ports["s3.port"]) as proxy:
+        store = open_store(**s3_settings(s3_server, storage_endpoint_url=proxy.url))
+        put(store, f"{folder}/before.wav", b"before")
+
+        proxy.answer_500()
+        refused = refusals(store)
+        proxy.pass_on(delay_s=0.1)
+        put(store, f"{folder}/after.wav", b"after")
+
+    assert all(refusal.transient for refusal in refused)
+    assert all("InternalError" in refusal.message for refusal in refused)
