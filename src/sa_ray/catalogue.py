@@ -21,7 +21,9 @@ class VariantSpec(BaseModel):
     )
     max_duration: float = Field(gt=0, description="Longest clip the model makes, seconds.")
     gpu: float = Field(gt=0, description="GPUs (or fraction of one) for a replica.")
-    cpu: float = Field(ge=0, description="CPUs for a replica.")
+    cpu: float = Field(
+        ge=0, description="CPUs for a replica; rounded up, the threads of the real model."
+    )
     max_replicas: int = Field(ge=1, description="Upper autoscaling bound.")
     max_batch_rows: int = Field(ge=1, description="Most requests in one batch.")
     max_batch_seconds: float = Field(

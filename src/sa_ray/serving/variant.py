@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import os
 from collections.abc import AsyncGenerator
 from concurrent.futures import ThreadPoolExecutor
@@ -40,10 +41,12 @@ class Variant:
             hf_token=token.get_secret_value() if token else None,
             weights_dir=settings.weights_dir,
             gpu_fraction=gpu and min(gpu, 1.0),
-            # Ray tells libraries to use as many threads as the CPUs it counted for the replica.
-            cpu_threads=os.cpu_count(),
+            cpu_threads=math.ceil(spec.cpu) or 1,
             max_batch_rows=spec.max_batch_rows,
         )
+        # Replicas share the CPUs of their node, so a thread that waits for others must not keep
+        # one busy; OpenMP reads this when torch is loaded.
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         self._variant = variant
         self._spec = spec
         self._engine = load_engine(resolve_engine_name(settings.engine), variant, options)
