@@ -99,17 +99,19 @@ class OutOfMemory(logging.Handler):
 
 
 class Memory:
-    """The most memory that a piece of work takes, over what was taken before it, in bytes."""
+    """The most memory that a batch takes, in bytes, over the weights.
+
+    On CUDA with the graphs of the batches before it, which a replica would hold as well.
+    """
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._before = 0
+        self._before = torch.cuda.memory_allocated(device) if device.type == "cuda" else 0
 
     def start(self) -> None:
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats(self._device)
-            self._before = torch.cuda.memory_allocated(self._device)
         else:
             ctypes.CDLL(None).malloc_trim(0)  # what was freed counts until it is handed back
             Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM
