@@ -9,10 +9,12 @@ from ray.serve import Application
 from sa_ray.catalogue import VARIANTS
 from sa_ray.config import Settings, load_settings
 from sa_ray.contracts import EngineName, VariantName
+from sa_ray.costs import cost_of
 from sa_ray.engines import resolve_engine_name
 from sa_ray.serving.actors import provision
 from sa_ray.serving.dispatcher import Dispatcher, capacity
 from sa_ray.serving.ingress import Ingress
+from sa_ray.serving.scaling import autoscaling_config, grace_seconds, router_config
 from sa_ray.serving.variant import Variant
 
 SMALL_CPUS = 0.05
@@ -35,7 +37,6 @@ def build(args: dict[str, Any]) -> Application:
     settings = resolve_paths(load_settings(args))
     engine = resolve_engine_name(settings.engine)
     provision(settings)
-    grace_seconds = max(settings.spec(name).grace_seconds for name in VARIANTS)
     variants = {name: variant(name, engine, settings) for name in VARIANTS}
     dispatcher = serve.deployment(
         name="dispatcher",
@@ -48,7 +49,7 @@ def build(args: dict[str, Any]) -> Application:
         num_replicas=settings.ingress_replicas,
         health_check_period_s=HEALTH_CHECK_PERIOD_S,
         max_ongoing_requests=INGRESS_ONGOING,
-        graceful_shutdown_timeout_s=grace_seconds,
+        graceful_shutdown_timeout_s=max(grace(name, engine, settings) for name in VARIANTS),
         ray_actor_options={"num_cpus": SMALL_CPUS},
     )(Ingress).bind(settings, variants, dispatcher)
 
@@ -56,7 +57,8 @@ def build(args: dict[str, Any]) -> Application:
 def variant(name: VariantName, engine: EngineName, settings: Settings) -> Application:
     """One model variant's deployment, with the catalogue's resources and autoscaling bounds."""
     spec = settings.spec(name)
-    gpu = spec.gpu if engine == "stable-audio-3" and wants_gpu(settings) else None
+    gpu = spec.gpu if on_gpu(engine, settings) else None
+    cost = cost_of(name, engine, gpu=gpu is not None)
     return serve.deployment(
         name=name,
         # Not None: Serve would not tell replicas that an operator's limits are gone.
@@ -64,18 +66,27 @@ def variant(name: VariantName, engine: EngineName, settings: Settings) -> Applic
         max_ongoing_requests=spec.max_ongoing_requests,
         # Serve counts for each caller: the dispatcher's jobs have to fit too.
         max_queued_requests=max(settings.max_queued_requests, capacity(settings, name)),
-        graceful_shutdown_timeout_s=spec.grace_seconds,
+        graceful_shutdown_timeout_s=grace(name, engine, settings),
         health_check_period_s=HEALTH_CHECK_PERIOD_S,
         ray_actor_options={"num_cpus": spec.cpu, "num_gpus": gpu or 0},
-        autoscaling_config={
-            "min_replicas": 1 if name in settings.preloaded else 0,
-            "max_replicas": spec.max_replicas,
-            "target_ongoing_requests": spec.max_batch_rows,
-            "look_back_period_s": 15,
-            "upscale_delay_s": 15,
-            "downscale_delay_s": 300,
-        },
+        autoscaling_config=autoscaling_config(
+            settings.autoscaling,
+            spec,
+            cost,
+            min_replicas=1 if name in settings.preloaded else 0,
+        ),
+        request_router_config=router_config(spec, cost),
     )(Variant).bind(name, settings, gpu)
+
+
+def grace(name: VariantName, engine: EngineName, settings: Settings) -> float:
+    """Seconds that a stopping replica of ``name`` may finish its work."""
+    cost = cost_of(name, engine, gpu=on_gpu(engine, settings))
+    return grace_seconds(settings.spec(name), cost)
+
+
+def on_gpu(engine: EngineName, settings: Settings) -> bool:
+    return engine == "stable-audio-3" and wants_gpu(settings)
 
 
 def wants_gpu(settings: Settings) -> bool:

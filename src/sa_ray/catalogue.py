@@ -30,7 +30,11 @@ class VariantSpec(BaseModel):
         gt=0, description="Most audio in one batch: rows times the longest row, seconds."
     )
     grace_seconds: float = Field(
-        gt=0, description="How long a stopping replica may finish its work, seconds."
+        gt=0,
+        description="How long at least a stopping replica may finish its work, seconds.",
+    )
+    target_wait: float = Field(
+        gt=0, description="How long a request should wait for its batch at most, seconds."
     )
 
     @property
@@ -44,17 +48,17 @@ CATALOGUE: Final = MappingProxyType[VariantName, VariantSpec](
         "small-sfx": VariantSpec(
             revision="ae12755283df9d62ca39a9b050a39a0b607b8c20",
             max_duration=120, gpu=0.25, cpu=0.5, max_replicas=4,
-            max_batch_rows=8, max_batch_seconds=480, grace_seconds=60,
+            max_batch_rows=8, max_batch_seconds=480, grace_seconds=60, target_wait=5,
         ),
         "small-music": VariantSpec(
             revision="0fef1392cd842149a2b6d445e181c97608faac06",
             max_duration=120, gpu=0.25, cpu=0.5, max_replicas=4,
-            max_batch_rows=8, max_batch_seconds=480, grace_seconds=60,
+            max_batch_rows=8, max_batch_seconds=480, grace_seconds=60, target_wait=5,
         ),
         "medium": VariantSpec(
             revision="27b5a21b791b1b033d193a9e1e3ce78493f102f9",
             max_duration=380, gpu=1.0, cpu=0.5, max_replicas=2,
-            max_batch_rows=4, max_batch_seconds=760, grace_seconds=180,
+            max_batch_rows=4, max_batch_seconds=760, grace_seconds=180, target_wait=10,
         ),
     }
 )  # fmt: skip
@@ -71,6 +75,7 @@ class VariantOverride(BaseModel):
     max_batch_rows: int | None = Field(default=None, ge=1)
     max_batch_seconds: float | None = Field(default=None, gt=0)
     grace_seconds: float | None = Field(default=None, gt=0)
+    target_wait: float | None = Field(default=None, gt=0)
 
     def applied_to(self, spec: VariantSpec) -> VariantSpec:
         return spec.model_copy(update=self.model_dump(exclude_none=True))

@@ -36,6 +36,7 @@ BLANK_MEANS_SOMETHING = frozenset({"STABLE_AUDIO_PRELOAD_MODELS"})
 """Blank variables that are not taken for unset ones."""
 
 Device = Literal["auto", "cuda", "mps", "cpu"]
+Autoscaling = Literal["backlog", "requests"]
 
 
 class Settings(BaseSettings):
@@ -94,7 +95,14 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("STABLE_AUDIO_VARIANTS"),
         description="Per-variant resources and batch limits (JSON in the environment, a mapping "
         "in `serve_config.yaml`): `gpu`, `cpu`, `max_replicas`, `max_batch_rows`, "
-        "`max_batch_seconds`, `grace_seconds`.",
+        "`max_batch_seconds`, `grace_seconds`, `target_wait`.",
+    )
+    autoscaling: Autoscaling = Field(
+        "backlog",
+        validation_alias=AliasChoices("STABLE_AUDIO_AUTOSCALING"),
+        description="What the number of replicas follows: `backlog`, the seconds of work that "
+        "wait, against the `target_wait` of the model; or `requests`, how many requests there "
+        "are, as Ray Serve does by itself.",
     )
 
     # Limits

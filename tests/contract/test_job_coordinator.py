@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from sa_ray.contracts import JobError, ResolvedRequest
+from sa_ray.costs import Cost, Estimator
 from sa_ray.errors import IdempotencyConflictError
 from sa_ray.jobs import JobCoordinator, JobOptions, LeaseReport, open_job_store
 
@@ -85,3 +86,23 @@ async def test_many_submits_at_once_are_leased_once_each(
     async with asyncio.timeout(LONG):
         await asyncio.gather(submitted, *(work(each) for each in coordinators))
     assert sorted(leased) == sorted(ids)
+
+
+async def test_the_backlog_is_what_the_queued_jobs_of_a_variant_cost(
+    coordinators: list[JobCoordinator],
+) -> None:
+    one, other = coordinators
+    cost = Cost(batch=0, row=1, second=0, sampling=0, guidance=1)
+    estimator = Estimator(cost, max_rows=4, max_seconds=60)
+    assert await other.backlog("small-sfx", estimator, 10) == 0
+    long = REQUEST.model_copy(update={"steps": 50})
+    medium = REQUEST.model_copy(update={"model": "medium"})
+    for request in (REQUEST, REQUEST, long, medium):
+        await one.submit(uuid.uuid4().hex, request)
+    assert await other.backlog("small-sfx", estimator, 10) == 3
+    assert await other.backlog("small-sfx", estimator, 0.5) == 1.5
+    await one.lease("small-sfx", "w1", 1)
+    assert await other.backlog("small-sfx", estimator, 10) == 2
+    for _ in range(300):
+        await one.submit(uuid.uuid4().hex, REQUEST)
+    assert await other.backlog("small-sfx", estimator, 10) == pytest.approx(302)

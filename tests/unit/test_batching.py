@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 
 from sa_ray.contracts import EngineName, ResolvedRequest
+from sa_ray.costs import Cost, Estimator
 from sa_ray.engines import BatchOutcome, Cancelled, Generated
 from sa_ray.engines.port import IsCancelled, OnStep
 from sa_ray.errors import GenerationError
 from sa_ray.serving.batching import Batcher
+from sa_ray.serving.workload import Workload
 
 
 def request(prompt: str, *, steps: int = 4, duration: float = 1.0) -> ResolvedRequest:
@@ -71,6 +73,11 @@ class GatedEngine:
         return outcomes
 
 
+def batching(engine: GatedEngine, *, max_rows: int, max_seconds: float) -> Batcher:
+    cost = Cost(batch=0, row=1, second=0, sampling=0, guidance=1)
+    return Batcher(engine, Workload(Estimator(cost, max_rows, max_seconds), target_wait=10))
+
+
 @pytest.fixture
 def engine() -> GatedEngine:
     return GatedEngine()
@@ -89,7 +96,7 @@ async def started(engine: GatedEngine) -> None:
 
 
 async def test_what_waits_together_runs_together(engine: GatedEngine) -> None:
-    batcher = Batcher(engine, max_rows=3, max_seconds=100)
+    batcher = batching(engine, max_rows=3, max_seconds=100)
     first = render(batcher, request("a"))
     await started(engine)
     later = [render(batcher, request(name)) for name in "bcde"]
@@ -103,7 +110,7 @@ async def test_what_waits_together_runs_together(engine: GatedEngine) -> None:
 
 
 async def test_keys_are_not_mixed_and_the_oldest_goes_first(engine: GatedEngine) -> None:
-    batcher = Batcher(engine, max_rows=8, max_seconds=100)
+    batcher = batching(engine, max_rows=8, max_seconds=100)
     first = render(batcher, request("a"))
     await started(engine)
     rows = [request("b", steps=2), request("c"), request("d", steps=2), request("e")]
@@ -117,7 +124,7 @@ async def test_keys_are_not_mixed_and_the_oldest_goes_first(engine: GatedEngine)
 
 
 async def test_changed_limits_hold_from_the_next_batch(engine: GatedEngine) -> None:
-    batcher = Batcher(engine, max_rows=8, max_seconds=100)
+    batcher = batching(engine, max_rows=8, max_seconds=100)
     first = render(batcher, request("a"))
     await started(engine)
     later = [render(batcher, request(name)) for name in "bcd"]
@@ -133,7 +140,7 @@ async def test_changed_limits_hold_from_the_next_batch(engine: GatedEngine) -> N
 async def test_padded_seconds_are_bounded_and_an_oversize_row_runs_alone(
     engine: GatedEngine,
 ) -> None:
-    batcher = Batcher(engine, max_rows=8, max_seconds=10)
+    batcher = batching(engine, max_rows=8, max_seconds=10)
     first = render(batcher, request("a"))
     await started(engine)
     rows = [request("b", duration=3), request("c", duration=6), request("d", duration=3),
@@ -148,7 +155,7 @@ async def test_padded_seconds_are_bounded_and_an_oversize_row_runs_alone(
 
 
 async def test_progress_reaches_its_own_caller(engine: GatedEngine) -> None:
-    batcher = Batcher(engine, max_rows=2, max_seconds=100)
+    batcher = batching(engine, max_rows=2, max_seconds=100)
     engine.allow_steps()
     progress: list[float] = []
 
@@ -158,7 +165,7 @@ async def test_progress_reaches_its_own_caller(engine: GatedEngine) -> None:
 
 
 async def test_a_caller_that_goes_stops_the_engine_at_the_next_step(engine: GatedEngine) -> None:
-    batcher = Batcher(engine, max_rows=1, max_seconds=100)
+    batcher = batching(engine, max_rows=1, max_seconds=100)
     gone = render(batcher, request("gone", steps=50))
     await started(engine)
     engine.allow_steps(3)
@@ -180,7 +187,7 @@ async def test_a_caller_that_goes_stops_the_engine_at_the_next_step(engine: Gate
 async def test_a_caller_that_goes_while_waiting_never_reaches_the_engine(
     engine: GatedEngine,
 ) -> None:
-    batcher = Batcher(engine, max_rows=1, max_seconds=100)
+    batcher = batching(engine, max_rows=1, max_seconds=100)
     first = render(batcher, request("a"))
     await started(engine)
     gone = render(batcher, request("gone"))
@@ -195,7 +202,7 @@ async def test_a_caller_that_goes_while_waiting_never_reaches_the_engine(
 
 
 async def test_a_bad_row_fails_alone(engine: GatedEngine) -> None:
-    batcher = Batcher(engine, max_rows=3, max_seconds=100)
+    batcher = batching(engine, max_rows=3, max_seconds=100)
     first = render(batcher, request("a"))
     await started(engine)
     bad, good = render(batcher, request("bad")), render(batcher, request("good"))
@@ -210,7 +217,7 @@ async def test_a_bad_row_fails_alone(engine: GatedEngine) -> None:
 
 
 async def test_a_failed_batch_fails_its_rows_and_nothing_else(engine: GatedEngine) -> None:
-    batcher = Batcher(engine, max_rows=1, max_seconds=100)
+    batcher = batching(engine, max_rows=1, max_seconds=100)
     engine.allow_steps()
 
     with pytest.raises(RuntimeError, match="whole batch"):

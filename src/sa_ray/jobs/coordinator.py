@@ -24,6 +24,7 @@ from sa_ray.contracts import (
     ResolvedRequest,
     VariantName,
 )
+from sa_ray.costs import Estimator
 from sa_ray.errors import ConflictError, JobNotFoundError
 from sa_ray.jobs import lifecycle, webhook_schedule
 from sa_ray.jobs.changes import REFRESH_PERIOD_S, JobChange, QueueWatch, change_of
@@ -47,6 +48,8 @@ LEASE_TTL_S = 10.0
 REAP_BATCH = 256
 MAX_LEASES = 10_000
 """More than there are ever at once."""
+BACKLOG_SAMPLE = 256
+"""Most queued jobs that are read to estimate what all of them cost."""
 
 MIN_WAIT_S = 0.001
 """Between two looks at a job that is almost due: event loop and clock need not agree exactly."""
@@ -301,6 +304,15 @@ class JobCoordinator:
 
     async def counts(self) -> QueueCounts:
         return await self._read(self._store.counts)
+
+    async def backlog(self, variant: VariantName, estimator: Estimator, at_most: float) -> float:
+        """Seconds of one replica that the queued jobs of ``variant`` take, each counted
+        ``at_most`` seconds. If there are more than ``BACKLOG_SAMPLE``, going by the newest."""
+        jobs, counts = await asyncio.gather(
+            self.page(BACKLOG_SAMPLE, status="queued", variant=variant), self.counts()
+        )
+        seconds = estimator.work((snapshot.job.request for snapshot in jobs), at_most)
+        return seconds * max(1.0, counts[variant]["queued"] / BACKLOG_SAMPLE)
 
     async def check(self) -> None:
         """Raise ``StorageError`` if the store cannot be written now."""

@@ -5,13 +5,14 @@ import time
 from collections import deque
 from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from sa_ray.contracts import ResolvedRequest
 from sa_ray.engines import BatchOutcome, Cancelled, Engine, Generated
+from sa_ray.serving.workload import Workload
 
 OnProgress = Callable[[float], None]
 
@@ -36,24 +37,32 @@ class _Row:
 class Batcher:
     """Groups waiting requests by the engine's batch key, oldest first, within two bounds.
 
-    ``max_rows`` requests, and ``max_seconds`` of padded audio (rows times the longest row, which
-    is what a batch costs in memory). A request over ``max_seconds`` by itself runs alone.
+    Those of ``workload.estimator``: ``max_rows`` requests, and ``max_seconds`` of padded audio
+    (rows times the longest row, which is what a batch costs in memory). A request over
+    ``max_seconds`` by itself runs alone.
 
     The engine runs in one thread of its own, so never twice at once, even when a caller has gone
     and Serve has already given its slot to the next request.
     """
 
-    def __init__(self, engine: Engine, *, max_rows: int, max_seconds: float) -> None:
+    def __init__(self, engine: Engine, workload: Workload) -> None:
         self._engine = engine
-        self.set_limits(max_rows=max_rows, max_seconds=max_seconds)
+        self._workload = workload
         self._waiting: deque[_Row] = deque()
         self._worker: asyncio.Task[None] | None = None
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine")
 
     def set_limits(self, *, max_rows: int, max_seconds: float) -> None:
         """Change the bounds from the next batch on."""
-        self._max_rows = max_rows
-        self._max_seconds = max_seconds
+        workload = self._workload
+        workload.estimator = replace(
+            workload.estimator, max_rows=max_rows, max_seconds=max_seconds
+        )
+
+    @property
+    def waiting(self) -> list[ResolvedRequest]:
+        """The requests that no batch has taken yet."""
+        return [row.request for row in self._waiting if not row.cancelled]
 
     async def render(self, request: ResolvedRequest, on_progress: OnProgress) -> Rendered:
         """Generate one request, in whatever batch it fits.
@@ -79,13 +88,14 @@ class Batcher:
         batch: list[_Row] = []
         passed_over: deque[_Row] = deque()
         longest = 0.0
-        while self._waiting and len(batch) < self._max_rows:
+        limits = self._workload.estimator
+        while self._waiting and len(batch) < limits.max_rows:
             row = self._waiting.popleft()
             if row.cancelled:
                 continue
             longest_with = max(longest, row.request.duration)
             fits = row.key == batch[0].key if batch else True
-            if fits and (not batch or longest_with * (len(batch) + 1) <= self._max_seconds):
+            if fits and (not batch or longest_with * (len(batch) + 1) <= limits.max_seconds):
                 batch.append(row)
                 longest = longest_with
             else:
@@ -105,6 +115,8 @@ class Batcher:
             )
 
         started = time.monotonic()
+        self._workload.started([row.request for row in batch], crowded=bool(self.waiting))
+        outcomes: list[BatchOutcome] = []
         try:
             outcomes = await loop.run_in_executor(self._thread, generate)
         except Exception as error:  # noqa: BLE001 - whatever it was, the callers must hear of it
@@ -112,6 +124,9 @@ class Batcher:
                 if not row.done.done():
                     row.done.set_exception(error)
             return
+        finally:
+            whole = all(isinstance(outcome, Generated) for outcome in outcomes)
+            self._workload.finished(learn=whole and bool(outcomes))
         seconds = time.monotonic() - started
         for row, outcome in zip(batch, outcomes, strict=True):
             if not row.done.done():

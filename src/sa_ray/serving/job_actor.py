@@ -10,6 +10,7 @@ from ray.actor import ActorHandle
 from ray.exceptions import ActorDiedError, RayError
 
 from sa_ray.contracts import Job, JobError, JobResult, JobStatus, ResolvedRequest, VariantName
+from sa_ray.costs import Estimator
 from sa_ray.errors import SaRayError, StorageError
 from sa_ray.jobs import (
     Cursor,
@@ -104,6 +105,9 @@ class JobActor:
 
     async def counts(self) -> QueueCounts:
         return await self._jobs.counts()
+
+    async def backlog(self, variant: VariantName, estimator: Estimator, at_most: float) -> float:
+        return await self._jobs.backlog(variant, estimator, at_most)
 
     async def cancel(self, job_id: str) -> Job:
         return await self._jobs.cancel(job_id)

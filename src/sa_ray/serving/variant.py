@@ -8,14 +8,21 @@ from collections.abc import AsyncGenerator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from ray import serve
+
 from sa_ray.audio import OPUS_SAMPLE_RATE, encode
 from sa_ray.config import Settings
 from sa_ray.contracts import AudioInfo, ResolvedRequest, VariantName
+from sa_ray.costs import cost_of
 from sa_ray.engines import EngineOptions, load_engine, resolve_engine_name
-from sa_ray.errors import ConfigurationError
+from sa_ray.errors import ConfigurationError, SaRayError
+from sa_ray.serving.actors import jobs_client
+from sa_ray.serving.autoscaling import QUEUE_SECONDS
 from sa_ray.serving.batch_limits import batch_limits
 from sa_ray.serving.batching import Batcher, OnProgress, Rendered
 from sa_ray.serving.messages import AudioReady, EncodedAudio, Progress
+from sa_ray.serving.scaling import estimator
+from sa_ray.serving.workload import Workload
 from sa_ray.telemetry import configure_logging
 
 logger = logging.getLogger(__name__)
@@ -25,6 +32,9 @@ MIN_PROGRESS_STEP = 0.01
 
 ENCODER_THREADS = 2
 """MP3 and Opus take some 30 ms of a core for each second of audio, WAV and FLAC next to none."""
+
+BACKLOG_TIMEOUT_S = 2.0
+"""How long to wait for the seconds of work in the durable queue."""
 
 
 class Variant:
@@ -50,9 +60,10 @@ class Variant:
         self._variant = variant
         self._spec = spec
         self._engine = load_engine(resolve_engine_name(settings.engine), variant, options)
-        self._batcher = Batcher(
-            self._engine, max_rows=spec.max_batch_rows, max_seconds=spec.max_batch_seconds
-        )
+        cost = cost_of(variant, self._engine.name, gpu=self._engine.device == "cuda")
+        self._workload = Workload(estimator(spec, cost), spec.target_wait)
+        self._batcher = Batcher(self._engine, self._workload)
+        self._jobs = jobs_client(settings)
         # Encoding has threads of its own: the engine's thread is already on the next batch.
         self._encoder = ThreadPoolExecutor(ENCODER_THREADS, thread_name_prefix="encoder")
         logger.info(
@@ -76,6 +87,19 @@ class Variant:
     async def generate(self, request: ResolvedRequest) -> EncodedAudio:
         """Generate and encode one clip; cancelling the call stops the work at the next step."""
         return await self._produce(request, lambda _: None)
+
+    async def record_autoscaling_stats(self) -> dict[str, float]:
+        """Serve asks for these metrics; ``BacklogPolicy`` reads them."""
+        metrics = self._workload.report(self._batcher.waiting)
+        if serve.get_replica_context().rank.rank == 0:
+            try:
+                async with asyncio.timeout(BACKLOG_TIMEOUT_S):
+                    metrics[QUEUE_SECONDS] = await self._jobs.call(
+                        "backlog", self._variant, self._workload.estimator, self._spec.target_wait
+                    )
+            except (SaRayError, TimeoutError) as error:
+                logger.warning("the backlog of jobs is not known: %s", error)
+        return metrics
 
     async def stream(
         self, request: ResolvedRequest

@@ -1,0 +1,96 @@
+"""What a replica tells the autoscaler: how many seconds of work it has, by cost and experience."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from sa_ray.contracts import ResolvedRequest
+from sa_ray.costs import Estimator
+from sa_ray.serving.autoscaling import BUSY, PENDING_SECONDS, REQUEST_SECONDS
+
+WEIGHT = 0.1
+"""Of the newest batch in the moving averages: those of the last ten or so batches count."""
+
+
+class Workload:
+    """Follows one batcher. ``clock`` gives seconds that only grow.
+
+    The scale of the estimates follows what batches really take: a machine's speed, its load and
+    its neighbours on the GPU are in there.
+    """
+
+    def __init__(
+        self,
+        estimator: Estimator,
+        target_wait: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.estimator = estimator
+        self._target_wait = target_wait
+        self._clock = clock
+        self._request_seconds: float | None = None
+        self._running: Sequence[ResolvedRequest] = ()
+        self._running_since = 0.0
+        self._crowded = False
+        self._done_seconds = 0.0
+        self._reported_at = clock()
+        self._done_reported = 0.0
+
+    def started(self, batch: Sequence[ResolvedRequest], *, crowded: bool) -> None:
+        """``crowded``: others wait that could not join the batch."""
+        self._running = batch
+        self._crowded = crowded
+        self._running_since = self._clock()
+
+    def finished(self, *, learn: bool) -> None:
+        """The batch that was started has ended. ``learn``: all its rows ran to the end."""
+        batch, self._running = self._running, ()
+        if learn:
+            self._learn(batch, self._clock() - self._running_since)
+
+    def _learn(self, batch: Sequence[ResolvedRequest], seconds: float) -> None:
+        estimator = self.estimator
+        fill = estimator.fill
+        if self._crowded:
+            in_full_batches = self._shares(batch) / fill
+            fill = _moved(fill, max(1.0, estimator.batch(batch) / in_full_batches))
+        scale = _moved(estimator.scale, seconds / estimator.cost.of(batch))
+        self.estimator = replace(estimator, scale=scale, fill=fill)
+        self._done_seconds += self._shares(batch)
+        counted = self._counted(batch) / len(batch)
+        self._request_seconds = _moved(self._request_seconds or counted, counted)
+
+    def report(self, waiting: Sequence[ResolvedRequest]) -> dict[str, float]:
+        """The metrics for the autoscaler; ``waiting``: what is not in the engine yet.
+
+        Requests count as in the batches that a crowd makes, also while batches are smaller for want
+        of requests: a replica that is busy with those has room left.
+        """
+        now = self._clock()
+        done = 0.0
+        if self._running:
+            took = now - self._running_since
+            done = min(1.0, took / self.estimator.batch(self._running))
+        running = self._shares(self._running)
+        done_seconds = self._done_seconds + done * running
+        elapsed = max(now - self._reported_at, 1e-9)
+        busy = max(0.0, done_seconds - self._done_reported) / elapsed
+        self._reported_at, self._done_reported = now, done_seconds
+        left = min((1 - done) * running, self._target_wait)
+        metrics = {
+            PENDING_SECONDS: left + self._counted(waiting),
+            BUSY: min(busy, 1.0),
+        }
+        if self._request_seconds is not None:
+            metrics[REQUEST_SECONDS] = self._request_seconds
+        return metrics
+
+    def _shares(self, requests: Sequence[ResolvedRequest]) -> float:
+        return sum(map(self.estimator.share, requests))
+
+    def _counted(self, requests: Sequence[ResolvedRequest]) -> float:
+        return self.estimator.work(requests, self._target_wait)
+
+
+def _moved(average: float, value: float) -> float:
+    return average + WEIGHT * (value - average)

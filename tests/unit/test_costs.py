@@ -1,0 +1,124 @@
+"""What clips cost, and what a replica learns of it."""
+
+import pytest
+
+from sa_ray.contracts import ResolvedRequest
+from sa_ray.costs import Cost, Estimator
+from sa_ray.serving.autoscaling import BUSY, PENDING_SECONDS, REQUEST_SECONDS
+from sa_ray.serving.workload import Workload
+
+COST = Cost(batch=4, row=1, second=0.1, sampling=0.5, guidance=2)
+ESTIMATOR = Estimator(COST, max_rows=4, max_seconds=60)
+TARGET_WAIT = 20.0
+
+
+def clip(duration: float = 10, *, steps: int = 8, cfg_scale: float = 1) -> ResolvedRequest:
+    return ResolvedRequest(
+        model="small-sfx",
+        prompt="rain",
+        duration=duration,
+        steps=steps,
+        cfg_scale=cfg_scale,
+        seed=0,
+    )
+
+
+def test_a_batch_costs_as_if_all_its_rows_were_as_long_as_the_longest() -> None:
+    assert COST.of([]) == 0
+    assert COST.of([clip(10)]) == pytest.approx(6)
+    assert COST.of([clip(10), clip(30)]) == pytest.approx(4 + 2 * (1 + 3))
+
+
+def test_steps_and_guidance_lengthen_the_share_that_is_sampling() -> None:
+    assert COST.of([clip(steps=16)]) == pytest.approx(3 + 6)
+    assert COST.of([clip(cfg_scale=3)]) == pytest.approx(3 + 6)
+    assert COST.of([clip(steps=4)]) == pytest.approx(3 + 1.5)
+
+
+@pytest.mark.parametrize(("duration", "rows"), [(1, 4), (15, 4), (20, 3), (60, 1), (90, 1)])
+def test_a_share_is_that_of_the_fullest_batch_allowed(duration: float, rows: int) -> None:
+    assert ESTIMATOR.share(clip(duration)) == pytest.approx(4 / rows + 1 + 0.1 * duration)
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def workload(clock: Clock) -> Workload:
+    return Workload(ESTIMATOR, TARGET_WAIT, clock)
+
+
+def test_an_idle_replica_has_no_work(workload: Workload) -> None:
+    assert workload.report([]) == {PENDING_SECONDS: 0, BUSY: 0}
+
+
+def test_pending_work_is_what_waits_and_what_is_left_of_the_batch(
+    workload: Workload, clock: Clock
+) -> None:
+    share = ESTIMATOR.share(clip())
+    workload.started([clip(), clip()], crowded=False)
+    assert workload.report([clip()])[PENDING_SECONDS] == pytest.approx(3 * share)
+    clock.now += 4  # of 8
+    assert workload.report([])[PENDING_SECONDS] == pytest.approx(share)
+    clock.now += 100
+    assert workload.report([])[PENDING_SECONDS] == 0
+
+
+def test_no_request_counts_more_than_the_target_wait(workload: Workload) -> None:
+    long = clip(300)
+    assert ESTIMATOR.share(long) > TARGET_WAIT
+    workload.started([long], crowded=True)
+    assert workload.report([long, long])[PENDING_SECONDS] == pytest.approx(3 * TARGET_WAIT)
+
+
+def test_a_replica_whose_batches_are_half_empty_is_half_busy(
+    workload: Workload, clock: Clock
+) -> None:
+    half = [clip(), clip()]
+    workload.started(half, crowded=False)
+    clock.now += COST.of(half)
+    workload.finished(learn=True)
+    assert workload.report([])[BUSY] == pytest.approx(2 * ESTIMATOR.share(clip()) / COST.of(half))
+    clock.now += 1
+    assert workload.report([])[BUSY] == 0
+
+
+def test_estimates_follow_what_batches_really_take(workload: Workload, clock: Clock) -> None:
+    for _ in range(100):
+        workload.started([clip()], crowded=False)
+        clock.now += 3 * COST.of([clip()])
+        workload.finished(learn=True)
+    metrics = workload.report([clip()])
+    assert metrics[PENDING_SECONDS] == pytest.approx(3 * ESTIMATOR.share(clip()), rel=0.01)
+    assert metrics[REQUEST_SECONDS] == pytest.approx(3 * ESTIMATOR.share(clip()), rel=0.1)
+
+
+def test_a_crowd_that_makes_small_batches_costs_what_those_cost(
+    workload: Workload, clock: Clock
+) -> None:
+    pair = [clip(), clip()]
+    for _ in range(100):
+        workload.started(pair, crowded=True)
+        clock.now += COST.of(pair)
+        workload.finished(learn=True)
+    metrics = workload.report([clip()])
+    assert metrics[PENDING_SECONDS] == pytest.approx(COST.of(pair) / 2, rel=0.01)
+    workload.started(pair, crowded=True)
+    clock.now += COST.of(pair)
+    assert workload.report([])[BUSY] == pytest.approx(1, rel=0.01)
+
+
+def test_a_batch_that_was_cut_short_teaches_nothing(workload: Workload, clock: Clock) -> None:
+    workload.started([clip()], crowded=False)
+    clock.now += 0.1
+    workload.finished(learn=False)
+    assert workload.estimator == ESTIMATOR
