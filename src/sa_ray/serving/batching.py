@@ -55,9 +55,7 @@ class Batcher:
     def set_limits(self, *, max_rows: int, max_seconds: float) -> None:
         """Change the bounds from the next batch on."""
         workload = self._workload
-        workload.estimator = replace(
-            workload.estimator, max_rows=max_rows, max_seconds=max_seconds
-        )
+        workload.estimator = replace(workload.estimator, max_rows=max_rows, max_seconds=max_seconds)
 
     @property
     def waiting(self) -> list[ResolvedRequest]:
