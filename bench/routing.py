@@ -80,8 +80,8 @@ async def latencies(requests: int, rate: float, long_share: float, seed: int) ->
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--requests", type=int, default=150, help="for each of four runs")
-    parser.add_argument("--rate", type=float, default=2.5, help="requests a second")
+    parser.add_argument("--requests", type=int, default=80, help="for each of four runs")
+    parser.add_argument("--rate", type=float, default=1.5, help="requests a second")
     parser.add_argument("--long", type=float, default=0.06, help="share of long clips")
     options = parser.parse_args()
     ray.init(address="local", num_cpus=8, include_dashboard=False, log_to_driver=False)
@@ -93,7 +93,7 @@ def main() -> None:
             for run in (1, 2):
                 for own_router in (False, True):
                     deploy(folder, own_router=own_router)
-                    asyncio.run(latencies(REPLICAS * 8, 20, 0, 0))  # every replica, once
+                    asyncio.run(latencies(REPLICAS * 4, 5, 0, 0))  # every replica, once
                     found = asyncio.run(
                         latencies(options.requests, options.rate, options.long, run)
                     )

@@ -3,7 +3,7 @@
 Arrival traces are replayed through both autoscaling policies, wrapped in Serve's own delays, with
 the code and the settings of production; and through both routers. No Ray cluster is started.
 
-    python -m bench.simulate            # writes bench/results/simulate*.{md,png}
+    python -m bench.simulate            # prints tables, draws bench/results/simulate-*.png
 """
 
 import argparse
@@ -206,7 +206,6 @@ def main() -> None:
     for part in parser.parse_args().parts or PARTS:
         started = time.monotonic()
         table = "".join(PARTS[part]())
-        (RESULTS / f"simulate-{part}.md").write_text(table)
         print(f"{part}: {time.monotonic() - started:.0f} s\n\n{table}")
 
 
