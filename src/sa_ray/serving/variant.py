@@ -64,6 +64,7 @@ class Variant:
         self._workload = Workload(estimator(spec, cost), spec.target_wait)
         self._batcher = Batcher(self._engine, self._workload)
         self._jobs = jobs_client(settings)
+        self._reports_queue = settings.autoscaling == "backlog"
         # Encoding has threads of its own: the engine's thread is already on the next batch.
         self._encoder = ThreadPoolExecutor(ENCODER_THREADS, thread_name_prefix="encoder")
         logger.info(
@@ -91,7 +92,7 @@ class Variant:
     async def record_autoscaling_stats(self) -> dict[str, float]:
         """Serve asks for these metrics; ``BacklogPolicy`` reads them."""
         metrics = self._workload.report(self._batcher.waiting)
-        if serve.get_replica_context().rank.rank == 0:
+        if self._reports_queue and serve.get_replica_context().rank.rank == 0:
             try:
                 async with asyncio.timeout(BACKLOG_TIMEOUT_S):
                     metrics[QUEUE_SECONDS] = await self._jobs.call(
