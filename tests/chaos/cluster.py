@@ -33,7 +33,7 @@ class ServiceCluster:
     def deploy(self, settings: dict[str, Any], *, bare_head: bool = False) -> None:
         """Have the application run with these settings, on such a cluster, and return then."""
         if self._host is None or bare_head != self._bare_head:
-            self._bare_head = bare_head
+            self._bare_head, self._settings = bare_head, {}
             self.kill()
             self._start()
         if settings != self._settings:
