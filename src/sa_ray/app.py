@@ -51,7 +51,7 @@ def build(args: dict[str, Any]) -> Application:
         max_ongoing_requests=INGRESS_ONGOING,
         graceful_shutdown_timeout_s=max(grace(name, engine, settings) for name in VARIANTS),
         ray_actor_options={"num_cpus": SMALL_CPUS},
-    )(Ingress).bind(settings, variants, dispatcher)
+    )(Ingress).bind(settings, engine, variants, dispatcher)
 
 
 def variant(name: VariantName, engine: EngineName, settings: Settings) -> Application:
@@ -76,7 +76,7 @@ def variant(name: VariantName, engine: EngineName, settings: Settings) -> Applic
             min_replicas=1 if name in settings.preloaded else 0,
         ),
         request_router_config=router_config(spec, cost),
-    )(Variant).bind(name, settings, gpu)
+    )(Variant).bind(name, engine, settings, gpu)
 
 
 def grace(name: VariantName, engine: EngineName, settings: Settings) -> float:

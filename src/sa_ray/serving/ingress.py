@@ -10,8 +10,8 @@ from ray import serve
 from ray.serve.handle import DeploymentHandle
 
 from sa_ray.config import Settings
-from sa_ray.contracts import VariantName
-from sa_ray.engines import INSTALL_HINT, resolve_engine_name
+from sa_ray.contracts import EngineName, VariantName
+from sa_ray.engines import INSTALL_HINT
 from sa_ray.errors import StorageError
 from sa_ray.serving.actors import jobs_client, uploader_client
 from sa_ray.serving.grouping import GroupedCalls
@@ -34,11 +34,11 @@ class Ingress:
     async def __init__(  # type: ignore[misc] # Serve awaits it
         self,
         settings: Settings,
+        engine: EngineName,
         variants: dict[VariantName, DeploymentHandle[Any]],
         _dispatcher: DeploymentHandle[Any],
     ) -> None:
         configure_logging()
-        engine = resolve_engine_name(settings.engine)
         jobs, uploader = jobs_client(settings), uploader_client(settings)
         store = open_object_store(settings)
         # The first URL loads the S3 client and finds credentials, which takes its time.

@@ -12,9 +12,9 @@ from ray import serve
 
 from sa_ray.audio import OPUS_SAMPLE_RATE, encode
 from sa_ray.config import Settings
-from sa_ray.contracts import AudioInfo, ResolvedRequest, VariantName
+from sa_ray.contracts import AudioInfo, EngineName, ResolvedRequest, VariantName
 from sa_ray.costs import cost_of
-from sa_ray.engines import EngineOptions, load_engine, resolve_engine_name
+from sa_ray.engines import EngineOptions, load_engine
 from sa_ray.errors import ConfigurationError, SaRayError
 from sa_ray.serving.actors import jobs_client
 from sa_ray.serving.autoscaling import QUEUE_SECONDS
@@ -40,7 +40,9 @@ BACKLOG_TIMEOUT_S = 2.0
 class Variant:
     """Generates audio with one model variant. Takes resolved requests, returns encoded audio."""
 
-    def __init__(self, variant: VariantName, settings: Settings, gpu: float | None) -> None:
+    def __init__(
+        self, variant: VariantName, engine: EngineName, settings: Settings, gpu: float | None
+    ) -> None:
         """``gpu``: the share of a GPU that Ray gives this replica; None: none."""
         configure_logging()
         spec = settings.spec(variant)
@@ -59,7 +61,7 @@ class Variant:
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         self._variant = variant
         self._spec = spec
-        self._engine = load_engine(resolve_engine_name(settings.engine), variant, options)
+        self._engine = load_engine(engine, variant, options)
         cost = cost_of(variant, self._engine.name, gpu=self._engine.device == "cuda")
         self._workload = Workload(estimator(spec, cost), spec.target_wait)
         self._batcher = Batcher(self._engine, self._workload)
