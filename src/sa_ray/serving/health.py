@@ -109,7 +109,8 @@ class HealthMonitor:
     async def _ask_serve(self) -> None:
         deployments = await deployments_of(self._app)
         self._given_up = given_up(deployments)
-        self._variants = {
+        # While another deploy is being built, Serve lists none: what was known still holds.
+        self._variants |= {
             name: variant_health(deployments[name]) for name in VARIANTS if name in deployments
         }
 
@@ -158,22 +159,30 @@ def given_up(deployments: Mapping[str, DeploymentStatusOverview]) -> frozenset[V
         name
         for name in VARIANTS
         if name in deployments
-        and deployments[name].status in FAILED_STATUSES
+        and has_failed(deployments[name])
         and not any(deployments[name].replica_states.values())
     )
 
 
 def variant_health(deployment: DeploymentStatusOverview) -> VariantHealth:
     states = cast(dict[str, int], deployment.replica_states)
-    running = states.get("RUNNING", 0)
-    starting = sum(states.get(state, 0) for state in STARTING_STATES)
+    running = sum(states.get(state, 0) for state in SERVING_STATES)
     if running:
         return VariantHealth(state="ready", replicas=running)
-    if deployment.status in FAILED_STATUSES:
-        return VariantHealth(state="unavailable", replicas=0, message=public(deployment.message))
-    return VariantHealth(
-        state="starting" if starting else "idle", replicas=0, message=public(deployment.message)
+    message = public(deployment.message)
+    if has_failed(deployment):
+        return VariantHealth(state="unavailable", replicas=0, message=message)
+    starting = deployment.status in FAILED_STATUSES or any(
+        states.get(state, 0) for state in STARTING_STATES
     )
+    return VariantHealth(state="starting" if starting else "idle", replicas=0, message=message)
+
+
+def has_failed(deployment: DeploymentStatusOverview) -> bool:
+    """Whether replicas fail to start. A deployment that lost one is UNHEALTHY, too, until the next
+    one is up; that failed health checks made it so."""
+    lost_one = deployment.status_trigger == "HEALTH_CHECK_FAILED"
+    return deployment.status in FAILED_STATUSES and not lost_one
 
 
 def public(message: str) -> str | None:
@@ -187,6 +196,7 @@ def public(message: str) -> str | None:
 
 OWN_ERROR = re.compile(r"sa_ray\.errors\.\w+: (.+)")
 FAILED_STATUSES = ("UNHEALTHY", "DEPLOY_FAILED")
+SERVING_STATES = ("RUNNING", "PENDING_MIGRATION")
 STARTING_STATES = ("STARTING", "UPDATING", "RECOVERING")
 
 
