@@ -1,6 +1,7 @@
 """The detached job actor: a Ray shell, one line a method, over ``JobCoordinator``."""
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Iterable, Sequence
@@ -30,6 +31,8 @@ logger = logging.getLogger(__name__)
 OPEN_RETRY_S = 2.0
 WATCH_PERIOD_S = 1.0
 WATCH_TIMEOUT_S = 10.0
+OPEN_PATIENCE_S = 10.0
+"""How long the first calls wait for the store, before they are told that it is being opened."""
 
 T = TypeVar("T")
 
@@ -53,7 +56,10 @@ class JobActor:
         self._job_ttl = job_ttl
         self._coordinator: JobCoordinator | None = None
         self._problem = "The job store is being opened."
+        self._tried = asyncio.Event()
         self._work = asyncio.create_task(self._run())
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._tried.wait(), OPEN_PATIENCE_S)
 
     async def _run(self) -> None:
         while self._coordinator is None:
@@ -63,11 +69,13 @@ class JobActor:
                 # An actor whose constructor fails is gone for good: this one waits instead.
                 self._problem = error.message
                 logger.error("the job store cannot be opened: %s", error.message)
+                self._tried.set()
                 await asyncio.sleep(OPEN_RETRY_S)
             else:
                 self._coordinator = JobCoordinator(
                     store, clock=time.time, max_queued=self._max_queued, job_ttl=self._job_ttl
                 )
+        self._tried.set()
         await self._coordinator.run_reaper()
 
     @property
