@@ -11,6 +11,10 @@ test *args:
 chaos:
     uv run pytest -m chaos -s tests/chaos
 
+# Several Ray nodes on this machine
+cluster:
+    uv run pytest -m cluster -s tests
+
 # Formatting, lint, types, layers
 check:
     uv run ruff format --check

@@ -1,16 +1,20 @@
-"""A Ray cluster with Serve on it, for the tests of one process."""
+"""Ray clusters for the tests of one process: of one node with Serve on it, or of several nodes."""
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import ray
 from ray import serve
+from ray.cluster_utils import Cluster
 
 from sa_ray.local import free_port
 
 # Otherwise nothing could join the cluster without its token.
 os.environ["RAY_AUTH_MODE"] = "disabled"
+
+HEAD: dict[str, Any] = {"num_cpus": 0, "include_dashboard": True}
 
 
 @contextmanager
@@ -40,3 +44,19 @@ def serve_proxies() -> Iterator[str]:
         yield f"http://127.0.0.1:{port}"
     finally:
         serve.shutdown()
+
+
+@contextmanager
+def several_nodes(**head: Any) -> Iterator[Cluster]:
+    """A cluster of a head without CPUs, so that nothing of ours lands there; ``add_node`` joins
+    others.
+
+    This process does not join it: what it wants to know, it asks the head's dashboard, at
+    ``webui_url``.
+    """
+    options = {**HEAD, "dashboard_port": free_port(), **head}
+    cluster = Cluster(initialize_head=True, head_node_args=options)
+    try:
+        yield cluster
+    finally:
+        cluster.shutdown()
