@@ -140,18 +140,16 @@ def main() -> None:
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # unwinds, and so stops the service
 
-    rows = []
+    print("| | operation | a second | p50 ms | p95 ms | ratio | CPU ms a request |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
     for store in options.stores.split(","):
         with comparator() as port:
             base = measure(port, options.clients, options.seconds)
         with service(store) as port:
             ours = measure(port, options.clients, options.seconds)
         for operation in base:
-            rows.append(row(f"comparator before {store}", operation, base[operation], None))
-            rows.append(row(store, operation, ours[operation], base[operation]))
-    print("| | operation | a second | p50 ms | p95 ms | ratio | CPU ms a request |")
-    print("| --- | --- | --- | --- | --- | --- | --- |")
-    print("\n".join(rows))
+            print(row(f"comparator before {store}", operation, base[operation], None))
+            print(row(store, operation, ours[operation], base[operation]), flush=True)
 
 
 if __name__ == "__main__":

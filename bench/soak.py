@@ -34,7 +34,6 @@ SYNC_PERIOD_S = 1.0
 POLL_S = 0.25
 ENDED = ("succeeded", "failed", "cancelled")
 FORMATS = ("wav", "flac", "mp3", "ogg")
-MEBIBYTE = 2**20
 
 
 class Load:
@@ -147,21 +146,24 @@ async def run(base_url: str, seconds: float) -> tuple[Counter[str], list[Any]]:
 def report(samples: list[tuple[float, dict[str, Usage]]], warm_up_s: float) -> None:
     start = samples[0][0]
     steady = [(at, parts) for at, parts in samples if at - start >= warm_up_s]
-    hours = (steady[-1][0] - steady[0][0]) / 3600
-    print(
-        f"{len(steady)} samples over {60 * hours:.1f} minutes after {warm_up_s:.0f} s of warm-up\n"
-    )
-    print("| process | first MiB | last MiB | least | most | MiB an hour | CPU % |")
-    print("| --- | --- | --- | --- | --- | --- | --- |")
-    for part in sorted(set(steady[0][1]) & set(steady[-1][1]) - {OTHER}):
-        points = [(at / 3600, parts[part]) for at, parts in steady if part in parts]
-        sizes = [used.unique_bytes / MEBIBYTE for _, used in points]
-        slope = statistics.linear_regression([at for at, _ in points], sizes).slope
-        cpu = (points[-1][1].cpu_seconds - points[0][1].cpu_seconds) / (36 * hours)
-        print(
-            f"| {part} | {sizes[0]:.1f} | {sizes[-1]:.1f} | {min(sizes):.1f} | {max(sizes):.1f} | "
-            f"{slope:+.1f} | {cpu:.1f} |"
-        )
+    minutes = (steady[-1][0] - steady[0][0]) / 60
+    print(f"{len(steady)} samples over {minutes:.1f} minutes after {warm_up_s:.0f} s of warm-up\n")
+    shown = [steady[round(quarter * (len(steady) - 1) / 4)] for quarter in range(5)]
+    times = " | ".join(f"{(at - start) / 60:.0f} min" for at, _ in shown)
+    print(f"| USS, MiB | {times} | MiB an hour, second half | CPU % |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
+    half = steady[len(steady) // 2 :]
+    for part in sorted(set.intersection(*(set(parts) for _, parts in steady)) - {OTHER}):
+        sizes = " | ".join(f"{mebibytes(parts[part]):.1f}" for _, parts in shown)
+        slope = statistics.linear_regression(
+            [at / 3600 for at, _ in half], [mebibytes(parts[part]) for _, parts in half]
+        ).slope
+        cpu = steady[-1][1][part].cpu_seconds - steady[0][1][part].cpu_seconds
+        print(f"| {part} | {sizes} | {slope:+.1f} | {100 * cpu / (60 * minutes):.1f} |")
+
+
+def mebibytes(used: Usage) -> float:
+    return used.unique_bytes / 2**20
 
 
 def main() -> None:
