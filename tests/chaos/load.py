@@ -103,13 +103,25 @@ class Client:
             try:
                 response = self._http.request(method, path, **options)
                 answer = f"{response.status_code} {response.text}"
-                if response.is_success or response.status_code == httpx.codes.NOT_FOUND:
+                if response.is_success or _is_missing(response):
                     return response
-                assert response.status_code >= httpx.codes.TOO_MANY_REQUESTS, answer
+                known = response.status_code < httpx.codes.TOO_MANY_REQUESTS
+                assert not known or _is_before_the_application(response), answer
             except httpx.TransportError as error:
                 answer = repr(error)
             assert time.monotonic() < self._deadline, f"{method} {path}: {answer}"
             time.sleep(RETRY_S)
+
+
+def _is_before_the_application(response: httpx.Response) -> bool:
+    """Whether it is Serve's HTTP proxy that answers, to which nothing is deployed yet."""
+    is_json = response.headers.get("content-type", "").startswith("application/json")
+    return response.status_code == httpx.codes.NOT_FOUND and not is_json
+
+
+def _is_missing(response: httpx.Response) -> bool:
+    is_404 = response.status_code == httpx.codes.NOT_FOUND
+    return is_404 and not _is_before_the_application(response)
 
 
 class Load:

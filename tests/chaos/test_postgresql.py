@@ -39,7 +39,7 @@ def service(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Service:
     url = postgresql_server.create_database("chaos")
-    settings = s3_settings(s3_server, storage_endpoint_url=s3.url, storage_backend="s3")
+    settings = s3_settings(s3_server, storage_endpoint_url=s3.url)
     return deploy(tmp_path_factory.mktemp("postgresql"), jobs_url=url, **settings)
 
 
