@@ -9,11 +9,13 @@ from typing import Protocol
 
 import numpy as np
 
+from bench.simulation.forecast import Forecast
 from sa_ray.contracts import ResolvedRequest
 from sa_ray.costs import Cost, Estimator
-from sa_ray.serving.forecast import Forecast
-from sa_ray.serving.routing import MAX_CANDIDATES
 from sa_ray.serving.workload import Workload
+
+MAX_CANDIDATES = 16
+"""Replicas compared for one request, drawn at random: nearly as good as all of many."""
 
 NOISE = 0.1
 """Standard deviation of the logarithm of a batch's time over its cost."""

@@ -100,7 +100,7 @@ _SMALL_CPU: Final = Cost(batch=0, row=11.4, second=1.156, sampling=0.88, guidanc
 (``bench/results/engine.md``); batches gain nothing there. Guidance evaluates the model twice."""
 
 _SMALL_CUDA: Final = Cost(batch=0.42, row=0, second=0.0003, sampling=0.9, guidance=2)
-"""Not measured with this engine. Published by Stability AI for its package on an H100, eager, one
+"""Not measured with this engine. Published by Stability AI for its package on an H200, eager, one
 request at a time: 0.41, 0.46 and 0.45 s for 5, 30 and 120 s of audio. The share of sampling, and
 that rows of a batch share what does not grow with the length, are assumptions."""
 

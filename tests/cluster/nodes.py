@@ -1,5 +1,8 @@
 """What happens to whole nodes."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
 import psutil
 from ray._private.node import Node
 from ray.cluster_utils import Cluster
@@ -22,8 +25,16 @@ def kill(cluster: Cluster, node: Node) -> None:
     cluster.remove_node(node, allow_graceful=False)
 
 
-def freeze(node: Node) -> None:
-    """Stop everything on the node without ending it: its connections stay open, and nothing
-    answers on them any more, as when its network goes."""
-    for process in processes(node):
+@contextmanager
+def frozen(node: Node) -> Iterator[None]:
+    """Everything on the node is stopped without having ended: its connections stay open, and
+    nothing answers on them any more, as when its network goes. It ends with the block."""
+    stopped = processes(node)
+    for process in stopped:
         process.suspend()
+    try:
+        yield
+    finally:
+        for process in stopped:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()

@@ -9,7 +9,7 @@ from ray.cluster_utils import Cluster
 from .application import CONTROL, Application
 from .conftest import AddNode
 from .load import Load
-from .nodes import freeze, kill
+from .nodes import frozen, kill
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
@@ -68,9 +68,9 @@ def test_a_node_falls_silent_mid_generation(
         survivor = add_node(**GPU_NODE)
         job_id = app.service.submit(**LONG)
         app.until(lambda: is_generating(app, job_id))
-        freeze(doomed)
-        recovery = app.until(load.serves_again())
-        load.wait_for_answers()
+        with frozen(doomed):
+            recovery = app.until(load.serves_again())
+            load.wait_for_answers()
 
     assert app.service.wait_for(job_id, "succeeded")["attempts"] == 2
     assert app.places()["small-sfx"] == survivor.node_id

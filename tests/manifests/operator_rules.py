@@ -1,7 +1,7 @@
 """What the KubeRay operator refuses besides its schema.
 
-After `ray-operator/controllers/ray/utils/validation.go` of KubeRay 1.7, for what a RayService can
-say; features behind gates that are off by default are refused.
+After `utils/validation.go` and `common/service.go` of `ray-operator/controllers/ray` in KubeRay
+1.7, for what a RayService can say; features behind gates that are off by default are refused.
 """
 
 import re
@@ -64,6 +64,9 @@ def _cluster(spec: Manifest) -> Iterator[str]:
             yield f"{field} is behind a feature gate that is off by default"
     if not head["template"]["spec"]["containers"]:
         return
+    ports = head["template"]["spec"]["containers"][0].get("ports", [])
+    if ports and not any(port.get("name", "").split("-")[0] == "serve" for port in ports):
+        yield "the head needs a port named serve: the service has its ports from there"
     names = [group.get("groupName") for group in spec.get("workerGroupSpecs", ())]
     if len(names) != len(set(names)):
         yield f"group names are not unique: {names}"

@@ -1,5 +1,6 @@
 """Who reaches what, and what a container may do."""
 
+import itertools
 from typing import Any
 
 import pytest
@@ -101,7 +102,10 @@ def test_containers_are_bounded_and_watched(deployment: Deployment) -> None:
 
 
 def test_the_head_does_no_work(deployment: Deployment) -> None:
-    assert deployment.cluster["headGroupSpec"]["rayStartParams"] == {"num-cpus": "0"}
+    assert deployment.cluster["headGroupSpec"]["rayStartParams"] == {
+        "num-cpus": "0",
+        "num-gpus": "0",
+    }
     assert deployment.service["spec"]["excludeHeadPodFromServeSvc"] is True
     assert deployment.cluster["authOptions"] == {"mode": "token"}
 
@@ -137,6 +141,15 @@ def test_disruption_budgets_hold_for_pods_of_custom_owners(deployment: Deploymen
     for budget in deployment.of_kind("PodDisruptionBudget"):
         assert set(budget["spec"]) == {"minAvailable", "selector"}
         assert isinstance(budget["spec"]["minAvailable"], int)
+
+
+def test_redis_refuses_what_it_has_no_room_for(autoscaling: Deployment) -> None:
+    (redis,) = autoscaling.of_kind("StatefulSet")
+    (container,) = redis["spec"]["template"]["spec"]["containers"]
+    given = dict(itertools.pairwise(container["command"]))
+    assert given["--maxmemory-policy"] == "noeviction"
+    limit = container["resources"]["limits"]["memory"]
+    assert (given["--maxmemory"], limit) == ("1200mb", "2Gi")
 
 
 @pytest.mark.parametrize("field", ["replicas", "minReplicas"])

@@ -73,6 +73,11 @@ def head(deployment: Deployment) -> Manifest:
     return deployment.cluster["headGroupSpec"]["template"]["spec"]["containers"][0]  # type: ignore[no-any-return]
 
 
+def no_serve_port(deployment: Deployment) -> None:
+    ports = head(deployment)["ports"]
+    ports[:] = [port for port in ports if port["name"] != "serve"]
+
+
 def serve(old: str, new: str) -> Callable[[Deployment], None]:
     def change(deployment: Deployment) -> None:
         text = service(deployment)["serveConfigV2"]
@@ -132,6 +137,7 @@ NEEDS_CRD = {
 }
 
 BROKEN = {
+    "no port for the service": (no_serve_port, "a port named serve"),
     "name too long": (
         lambda d: d.service["metadata"].update(name="s" * 48),
         "DNS-1035",

@@ -343,6 +343,24 @@ async def test_a_submit_with_a_known_key_returns_the_job_it_made_before(
     assert len(await coordinator.page(10)) == 1
 
 
+async def test_a_renewal_that_has_to_wait_for_the_store_still_lasts(
+    coordinator: JobCoordinator, clock: Clock, database: Path
+) -> None:
+    await submit(coordinator)
+    [job] = await lease(coordinator)
+    with contextlib.closing(sqlite3.connect(database, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        renewal = asyncio.create_task(coordinator.renew("w1", [LeaseReport(job.id, 1, 0.5)]))
+        await clock.looked_at(1)
+        clock.now += 2 * TTL
+        other.execute("ROLLBACK")
+
+    assert await renewal == ["held"]
+    renewed = (await coordinator.get(job.id)).job.lease
+    assert renewed is not None
+    assert renewed.expires_at > clock.now
+
+
 async def test_a_known_key_with_another_request_is_refused(coordinator: JobCoordinator) -> None:
     await coordinator.submit(new_id(), resolved(), KEYED)
     with pytest.raises(IdempotencyConflictError):

@@ -1,6 +1,7 @@
 """Calls that go together: who joins whom, and who hears what."""
 
 import asyncio
+import contextvars
 
 import pytest
 
@@ -31,7 +32,7 @@ async def started(grouped: GroupedCalls[int, int], *numbers: int) -> list["async
 
 async def test_calls_made_meanwhile_go_together_and_each_gets_its_own_answer() -> None:
     backend = Backend()
-    grouped = GroupedCalls(backend)
+    grouped = GroupedCalls(backend, under_way=1)
     tasks = await started(grouped, 0)
     tasks += await started(grouped, 2, 3, 4)
     assert backend.groups == [[0]]
@@ -48,7 +49,7 @@ async def test_calls_made_meanwhile_go_together_and_each_gets_its_own_answer() -
 
 async def test_a_failed_call_is_told_to_its_group_and_no_other() -> None:
     backend = Backend()
-    grouped = GroupedCalls(backend)
+    grouped = GroupedCalls(backend, under_way=1)
     tasks = await started(grouped, 2)
     tasks += await started(grouped, 13, 4)
     backend.open.set()
@@ -63,7 +64,7 @@ async def test_a_failed_call_is_told_to_its_group_and_no_other() -> None:
 
 async def test_who_gives_up_takes_nobody_along() -> None:
     backend = Backend()
-    grouped = GroupedCalls(backend)
+    grouped = GroupedCalls(backend, under_way=1)
     first, *others = await started(grouped, 0)
     others += await started(grouped, 2, 4)
     first.cancel()
@@ -73,14 +74,43 @@ async def test_who_gives_up_takes_nobody_along() -> None:
     assert await others[1] == 8
     with pytest.raises(asyncio.CancelledError):
         await first
+    assert backend.groups == [[0], [4]], "what nobody waits for is not sent"
 
 
 async def test_a_group_has_a_limit() -> None:
     backend = Backend()
-    grouped = GroupedCalls(backend)
+    grouped = GroupedCalls(backend, under_way=1)
     tasks = await started(grouped, *range(0, 2 * MAX_GROUP + 2, 2))
     backend.open.set()
 
     await asyncio.gather(*tasks)
 
     assert [len(group) for group in backend.groups] == [MAX_GROUP, 1]
+
+
+async def test_a_call_without_an_answer_does_not_hold_up_the_others() -> None:
+    backend = Backend()
+    grouped = GroupedCalls(backend, under_way=2)
+    held = await started(grouped, 0)
+    tasks = await started(grouped, 2)
+    assert backend.groups == [[0], [2]]
+
+    backend.open.set()
+    assert await asyncio.gather(*held, *tasks) == [0, 4]
+
+
+request: contextvars.ContextVar[str] = contextvars.ContextVar("request", default="none")
+
+
+async def test_a_call_is_no_part_of_the_request_that_was_first() -> None:
+    """Ray keeps the task that is being executed in a context variable, and cancels with it what
+    it called."""
+    seen = []
+
+    async def call(numbers: list[int]) -> list[int | Exception]:
+        seen.append(request.get())
+        return [*numbers]
+
+    request.set("the first")
+    assert await GroupedCalls(call)(1) == 1
+    assert seen == ["none"]

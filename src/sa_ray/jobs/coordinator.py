@@ -210,12 +210,13 @@ class JobCoordinator:
         for report in reports:
             self._progress.note(report.job_id, report.token, report.progress)
             self._changes.notify(report.job_id)
-        now = self._clock()
-        renewed = await self._write(
-            self._store.renew,
-            [(report.job_id, report.token) for report in reports],
-            expires_at=now + self._lease_ttl,
-        )
+        leases = [(report.job_id, report.token) for report in reports]
+        while True:
+            now = self._clock()
+            renewed = await self._write(self._store.renew, leases, expires_at=now + self._lease_ttl)
+            # A write that had to wait has renewed until a time that may be over.
+            if self._clock() < now + self._lease_ttl / 2:
+                break
         verdicts: dict[tuple[str, int], LeaseVerdict] = {
             (job.id, job.token): "cancel" if lifecycle.must_stop(job, now) else "held"
             for job in renewed

@@ -35,6 +35,9 @@ logger = logging.getLogger(__name__)
 RENEW_PERIOD_S = 1.0
 """How often leases are renewed: progress is this fresh, and a cancel takes this long to arrive."""
 
+RENEW_TIMEOUT_S = 3.0
+"""Several renewals have to fit into a lease of 10 s."""
+
 WATCH_PERIOD_S = 5.0
 """How often Serve is asked which models it has given up starting."""
 
@@ -158,7 +161,9 @@ class Dispatcher:
                 continue
             reports = [LeaseReport(h.job.id, h.job.token, h.progress) for h in held]
             try:
-                verdicts = await self._jobs.call("renew", self._worker, reports)
+                verdicts = await self._jobs.call(
+                    "renew", self._worker, reports, timeout_s=RENEW_TIMEOUT_S
+                )
             except Exception as error:  # noqa: BLE001 - the next round tries again
                 logger.warning("renewing leases failed: %s", translate(error))
                 continue
@@ -170,13 +175,16 @@ class Dispatcher:
     async def _watch_forever(self, app: str) -> None:
         """Have jobs of models that cannot start wait in the queue, where they can be cancelled and
         outlive this application: Serve would keep them for ever."""
+        failed_before: frozenset[VariantName] = frozenset()
         while True:
             await asyncio.sleep(WATCH_PERIOD_S)
             try:
-                self._given_up = given_up(await deployments_of(app))
+                failed = given_up(await deployments_of(app))
             except Exception as error:  # noqa: BLE001 - the next round asks again
                 logger.warning("asking Serve for its deployments failed: %s", translate(error))
                 continue
+            # Twice in a row: between two attempts to start one, there is no replica either.
+            self._given_up, failed_before = failed & failed_before, failed
             for held in list(self._held.values()):
                 if held.job.request.model in self._given_up and not held.progress:
                     held.stop()

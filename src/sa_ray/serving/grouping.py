@@ -1,6 +1,7 @@
 """Many small calls as few larger ones: a call to an actor costs more than what most of them do."""
 
 import asyncio
+import contextvars
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
@@ -10,31 +11,44 @@ R = TypeVar("R")
 MAX_GROUP = 64
 """Most calls that go together: more would hold up the event loop to pickle them."""
 
+MAX_UNDER_WAY = 4
+"""Groups at once, so that one slow answer does not hold up all others."""
+
 
 class GroupedCalls(Generic[A, R]):
-    """Calls made while one is under way go together in the next; a lone one goes at once.
+    """Calls made while ``under_way`` are under way go together in the next; others at once.
 
     ``call`` answers a list of arguments with a result or an error for each, in order; what it
     raises is raised to all of the group. For one event loop.
     """
 
-    def __init__(self, call: Callable[[list[A]], Awaitable[list[R | Exception]]]) -> None:
+    def __init__(
+        self,
+        call: Callable[[list[A]], Awaitable[list[R | Exception]]],
+        under_way: int = MAX_UNDER_WAY,
+    ) -> None:
         self._call = call
+        self._under_way = under_way
         self._waiting: list[tuple[A, asyncio.Future[R]]] = []
-        self._calling: asyncio.Task[None] | None = None
+        self._calling: set[asyncio.Task[None]] = set()
 
     async def __call__(self, argument: A) -> R:
         """The result for ``argument``. Cancelling the caller does not cancel the call, which
-        others may have joined."""
+        others may have joined, but keeps it from being made if it has not been."""
         answer: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         self._waiting.append((argument, answer))
-        if self._calling is None:
-            self._calling = asyncio.create_task(self._call_until_none_waits())
+        if len(self._calling) < self._under_way:
+            # In a context of its own: in that of this request, Ray would take the call for a part
+            # of it, and cancel it with it.
+            calling = asyncio.get_running_loop().create_task(
+                self._call_until_none_waits(), context=contextvars.Context()
+            )
+            self._calling.add(calling)
+            calling.add_done_callback(self._calling.discard)
         return await answer
 
     async def _call_until_none_waits(self) -> None:
-        while self._waiting:
-            group, self._waiting = self._waiting[:MAX_GROUP], self._waiting[MAX_GROUP:]
+        while group := self._next_group():
             outcomes: list[R | Exception]
             try:
                 outcomes = await self._call([argument for argument, _ in group])
@@ -47,4 +61,8 @@ class GroupedCalls(Generic[A, R]):
                     answer.set_exception(outcome)
                 else:
                     answer.set_result(outcome)
-        self._calling = None
+
+    def _next_group(self) -> list[tuple[A, asyncio.Future[R]]]:
+        wanted = [entry for entry in self._waiting if not entry[1].cancelled()]
+        group, self._waiting = wanted[:MAX_GROUP], wanted[MAX_GROUP:]
+        return group

@@ -47,6 +47,7 @@ class HealthMonitor:
         self._app = serve.get_replica_context().app_name
         self._variants = {name: VariantHealth(state="starting", replicas=0) for name in VARIANTS}
         self._given_up: frozenset[VariantName] = frozenset()
+        self._failed_before: frozenset[VariantName] = frozenset()
         self._storage = UNKNOWN
         self._job_store = UNKNOWN
         self._counts: dict[JobStatus, int] | None = None
@@ -108,7 +109,9 @@ class HealthMonitor:
 
     async def _ask_serve(self) -> None:
         deployments = await deployments_of(self._app)
-        self._given_up = given_up(deployments)
+        # Twice in a row: between two attempts to start one, there is no replica either.
+        failed = given_up(deployments)
+        self._given_up, self._failed_before = failed & self._failed_before, failed
         # While another deploy is being built, Serve lists none: what was known still holds.
         self._variants |= {
             name: variant_health(deployments[name]) for name in VARIANTS if name in deployments

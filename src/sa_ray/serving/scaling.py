@@ -1,4 +1,4 @@
-"""What Serve is told of a variant: how to scale it, how to route to it, how long stopping takes."""
+"""What Serve is told of a variant: how to scale it, and how long stopping takes."""
 
 from typing import Any
 
@@ -8,7 +8,6 @@ from sa_ray.contracts import GenerationRequest, ResolvedRequest
 from sa_ray.costs import Cost, Estimator
 
 BACKLOG_POLICY = "sa_ray.serving.autoscaling:BacklogPolicy"
-ROUTER = "sa_ray.serving.routing.EarliestCompletionRouter"
 
 LOOK_BACK_S = 15.0
 """Serve averages over it; it has to be longer than the 10 s between two reports."""
@@ -45,18 +44,6 @@ def autoscaling_config(
             },
         }
     return config
-
-
-def router_config(spec: VariantSpec, cost: Cost) -> dict[str, Any]:
-    """Serve's ``request_router_config`` for a variant whose clips cost ``cost``."""
-    return {
-        "request_router_class": ROUTER,
-        "request_router_kwargs": {
-            "cost": cost.model_dump(),
-            "max_rows": spec.max_batch_rows,
-            "max_seconds": spec.max_batch_seconds,
-        },
-    }
 
 
 def grace_seconds(spec: VariantSpec, cost: Cost) -> float:

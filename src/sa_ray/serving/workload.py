@@ -12,6 +12,11 @@ WEIGHT = 0.1
 """Of the newest batch in the moving averages: those of the last ten or so batches count."""
 
 
+MAX_RATIO = 5.0
+"""More than this many times its estimate, or as much less, no batch counts: what was held up once
+must not ask for replicas."""
+
+
 class Workload:
     """Follows one batcher. ``clock`` gives seconds that only grow.
 
@@ -54,7 +59,8 @@ class Workload:
         if self._crowded:
             in_full_batches = self._shares(batch) / fill
             fill = _moved(fill, max(1.0, estimator.batch(batch) / in_full_batches))
-        scale = _moved(estimator.scale, seconds / estimator.cost.of(batch))
+        ratio = seconds / estimator.batch(batch)
+        scale = estimator.scale * _moved(1.0, min(max(ratio, 1 / MAX_RATIO), MAX_RATIO))
         self.estimator = replace(estimator, scale=scale, fill=fill)
         self._done_seconds += self._shares(batch)
         counted = self._counted(batch) / len(batch)

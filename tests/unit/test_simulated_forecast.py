@@ -2,9 +2,9 @@
 
 import pytest
 
+from bench.simulation.forecast import Forecast
 from sa_ray.contracts import ResolvedRequest
 from sa_ray.costs import Cost, Estimator
-from sa_ray.serving.forecast import Forecast
 
 COST = Cost(batch=4, row=0, second=0.1, sampling=0, guidance=1)
 SHORT_S = 4 + 0.5
