@@ -17,7 +17,7 @@ from ray.util.state import list_actors
 from sa_ray.local import IMPORT_PATH
 from tests.serve.service import Service
 
-DEADLINE_S = 90.0
+DEADLINE_S = 180.0
 POLL_S = 0.2
 
 CONTROL = {"num_cpus": 0.05, "label_selector": {"sa-ray/role": "control"}}
