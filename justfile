@@ -27,6 +27,14 @@ generate:
     uv run sa-ray config --markdown > docs/configuration.md
     cluster/image/export.sh
 
+# Take the newest versions of the day that `exclude-newer` in pyproject.toml names
+upgrade:
+    cluster/image/pin.py
+    uv lock --upgrade
+    cluster/image/export.sh
+    cluster/image/pin.py cluster/image/requirements-*.txt
+    uv lock
+
 # Serve on port 8000
 serve:
     uv run serve run serve_config.yaml

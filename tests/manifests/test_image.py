@@ -61,6 +61,16 @@ def test_every_requirement_is_pinned_by_hash_and_names_no_registry(name: str) ->
     assert "://" not in text
 
 
+def test_every_resolution_arrives_at_what_the_image_installs() -> None:
+    exported = {
+        line.removesuffix(" \\")
+        for name in REQUIREMENTS
+        for line in (IMAGE / name).read_text().splitlines()
+        if not line.startswith(" ")
+    }
+    assert exported == set(PROJECT["tool"]["uv"]["constraint-dependencies"]), "run `just upgrade`"
+
+
 def test_the_image_has_what_was_tested() -> None:
     installed = pins("requirements.txt")
     for name in ("ray", "fastapi", "pydantic", "redis", "psycopg", "boto3", "numpy"):
