@@ -3,6 +3,7 @@
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
+from bench.simulation.batches import first_batch
 from sa_ray.contracts import ResolvedRequest
 from sa_ray.costs import Estimator
 
@@ -83,12 +84,12 @@ class Forecast:
             left = max(0.0, batch - (self._clock() - state.since))
         waiting = [*state.waiting.values(), request]
         while request in waiting:
-            batch_ahead, waiting = first_batch(self._estimator, waiting)
+            batch_ahead, waiting = first_batch(self._estimator, waiting, _itself)
             left += self._estimator.batch(batch_ahead)
         return left + others * self._request_seconds
 
     def _start(self, state: _Replica) -> None:
-        batch, _ = first_batch(self._estimator, list(state.waiting.values()))
+        batch, _ = first_batch(self._estimator, list(state.waiting.values()), _itself)
         taken = set(map(id, batch))
         state.running = {key: row for key, row in state.waiting.items() if id(row) in taken}
         for key in state.running:
@@ -102,12 +103,5 @@ class Forecast:
             self._estimator = replace(self._estimator, scale=scale)
 
 
-def first_batch(
-    estimator: Estimator, waiting: Sequence[ResolvedRequest]
-) -> tuple[list[ResolvedRequest], list[ResolvedRequest]]:
-    """The batch that a replica makes of ``waiting``, oldest first, and what it leaves."""
-    batch: list[ResolvedRequest] = []
-    left: list[ResolvedRequest] = []
-    for request in waiting:
-        (batch if estimator.fits(batch, request) else left).append(request)
-    return batch, left
+def _itself(request: ResolvedRequest) -> ResolvedRequest:
+    return request

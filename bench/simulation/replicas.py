@@ -9,6 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
+from bench.simulation.batches import first_batch
 from bench.simulation.forecast import Forecast
 from sa_ray.contracts import ResolvedRequest
 from sa_ray.costs import Cost, Estimator
@@ -122,14 +123,8 @@ class EarliestCompletion:
 
 
 def in_order(waiting: list[Request], estimator: Estimator) -> list[Request]:
-    """As the batcher does: the oldest, and those behind it that may join it."""
-    batch: list[Request] = []
-    bodies: list[ResolvedRequest] = []
-    for request in waiting:
-        if estimator.fits(bodies, request.body):
-            batch.append(request)
-            bodies.append(request.body)
-    return batch
+    """The oldest, and those behind it that may join it."""
+    return first_batch(estimator, waiting, lambda request: request.body)[0]
 
 
 class Fleet:

@@ -9,7 +9,7 @@ from ray.serve import Application
 from sa_ray.catalogue import VARIANTS
 from sa_ray.config import Settings, load_settings
 from sa_ray.contracts import EngineName, VariantName
-from sa_ray.costs import cost_of
+from sa_ray.costs import Cost, cost_of
 from sa_ray.engines import resolve_engine_name
 from sa_ray.serving.actors import provision
 from sa_ray.serving.dispatcher import Dispatcher, capacity
@@ -37,7 +37,13 @@ def build(args: dict[str, Any]) -> Application:
     settings = resolve_paths(load_settings(args))
     engine = resolve_engine_name(settings.engine)
     provision(settings)
-    variants = {name: variant(name, engine, settings) for name in VARIANTS}
+    on_gpu = engine == "stable-audio-3" and wants_gpu(settings)
+    costs = {name: cost_of(name, engine, gpu=on_gpu) for name in VARIANTS}
+    grace = {name: grace_seconds(settings.spec(name), costs[name]) for name in VARIANTS}
+    variants = {
+        name: variant(name, engine, settings, costs[name], grace[name], on_gpu=on_gpu)
+        for name in VARIANTS
+    }
     dispatcher = serve.deployment(
         name="dispatcher",
         num_replicas=1,
@@ -49,16 +55,26 @@ def build(args: dict[str, Any]) -> Application:
         num_replicas=settings.ingress_replicas,
         health_check_period_s=HEALTH_CHECK_PERIOD_S,
         max_ongoing_requests=INGRESS_ONGOING,
-        graceful_shutdown_timeout_s=max(grace(name, engine, settings) for name in VARIANTS),
+        graceful_shutdown_timeout_s=max(grace.values()),
         ray_actor_options={"num_cpus": SMALL_CPUS},
     )(Ingress).bind(settings, engine, variants, dispatcher)
 
 
-def variant(name: VariantName, engine: EngineName, settings: Settings) -> Application:
-    """One model variant's deployment, with the catalogue's resources and autoscaling bounds."""
+def variant(
+    name: VariantName,
+    engine: EngineName,
+    settings: Settings,
+    cost: Cost,
+    grace: float,
+    *,
+    on_gpu: bool,
+) -> Application:
+    """One model variant's deployment, with the catalogue's resources and autoscaling bounds.
+
+    ``grace``: seconds that a stopping replica may finish its work.
+    """
     spec = settings.spec(name)
-    gpu = spec.gpu if on_gpu(engine, settings) else None
-    cost = cost_of(name, engine, gpu=gpu is not None)
+    gpu = spec.gpu if on_gpu else None
     return serve.deployment(
         name=name,
         # Not None: Serve would not tell replicas that an operator's limits are gone.
@@ -66,7 +82,7 @@ def variant(name: VariantName, engine: EngineName, settings: Settings) -> Applic
         max_ongoing_requests=spec.max_ongoing_requests,
         # Serve counts for each caller: the dispatcher's jobs have to fit too.
         max_queued_requests=max(settings.max_queued_requests, capacity(settings, name)),
-        graceful_shutdown_timeout_s=grace(name, engine, settings),
+        graceful_shutdown_timeout_s=grace,
         health_check_period_s=HEALTH_CHECK_PERIOD_S,
         ray_actor_options={"num_cpus": spec.cpu, "num_gpus": gpu or 0},
         autoscaling_config=autoscaling_config(
@@ -76,16 +92,6 @@ def variant(name: VariantName, engine: EngineName, settings: Settings) -> Applic
             min_replicas=1 if name in settings.preloaded else 0,
         ),
     )(Variant).bind(name, engine, settings, gpu)
-
-
-def grace(name: VariantName, engine: EngineName, settings: Settings) -> float:
-    """Seconds that a stopping replica of ``name`` may finish its work."""
-    cost = cost_of(name, engine, gpu=on_gpu(engine, settings))
-    return grace_seconds(settings.spec(name), cost)
-
-
-def on_gpu(engine: EngineName, settings: Settings) -> bool:
-    return engine == "stable-audio-3" and wants_gpu(settings)
 
 
 def wants_gpu(settings: Settings) -> bool:

@@ -15,10 +15,6 @@ from sa_ray.contracts import EngineName, ResolvedRequest, VariantName
 REFERENCE_STEPS: Final = 8
 """Sampling steps that the figures below are for: the default of the API."""
 
-LENGTH_RATIO: Final = 1.125
-LENGTH_SLACK: Final = 3.0
-"""Seconds. With the ratio: the width of the length buckets that the model's engine batches by."""
-
 
 class Cost(BaseModel):
     """Seconds of one replica for a batch of ``n`` rows, of which the longest lasts ``d`` seconds:
@@ -74,21 +70,6 @@ class Estimator:
     def work(self, requests: Iterable[ResolvedRequest], at_most: float) -> float:
         """The sum of the shares of ``requests``, none of which counts more than ``at_most``."""
         return sum(min(self.share(request), at_most) for request in requests)
-
-    def fits(self, batch: Sequence[ResolvedRequest], request: ResolvedRequest) -> bool:
-        """Whether ``request`` may join ``batch``: steps and guidance are the same, lengths are near
-        enough, as ``Engine.batch_key`` demands, give or take."""
-        if not batch:
-            return True
-        longest = max(request.duration, *(row.duration for row in batch))
-        shortest = min(request.duration, *(row.duration for row in batch))
-        return (
-            len(batch) < self.max_rows
-            and longest * (len(batch) + 1) <= self.max_seconds
-            and longest <= LENGTH_RATIO * shortest + LENGTH_SLACK
-            and request.steps == batch[0].steps
-            and (request.cfg_scale == 1) == (batch[0].cfg_scale == 1)
-        )
 
 
 _PROCEDURAL: Final = Cost(batch=0, row=0.03, second=0.003, sampling=0, guidance=1)

@@ -24,8 +24,8 @@ from sa_ray.errors import (
 )
 from sa_ray.jobs import JobSnapshot, LeaseReport, LeaseVerdict
 from sa_ray.serving.actors import jobs_client, uploader_client
+from sa_ray.serving.deployments import Starts, deployments_of
 from sa_ray.serving.faults import InfrastructureError, translate
-from sa_ray.serving.health import deployments_of, given_up
 from sa_ray.serving.housekeeping import Housekeeping
 from sa_ray.serving.messages import Progress
 from sa_ray.telemetry import configure_logging, log_context
@@ -89,7 +89,7 @@ class Dispatcher:
         }
         self._capacity = {name: capacity(settings, name) for name in variants}
         self._held: dict[tuple[str, int], _Held] = {}
-        self._given_up: frozenset[VariantName] = frozenset()
+        self._starts = Starts()
         self._leasing: set[asyncio.Task[int]] = set()
         self._changed = asyncio.Condition()
         housekeeping = Housekeeping(settings, self._jobs, self._uploader)
@@ -145,7 +145,7 @@ class Dispatcher:
         return len(jobs)
 
     def _room(self, variant: VariantName) -> int:
-        if variant in self._given_up:
+        if variant in self._starts.given_up:
             return 0
         generating = uploading = 0
         for held in self._held.values():
@@ -175,18 +175,15 @@ class Dispatcher:
     async def _watch_forever(self, app: str) -> None:
         """Have jobs of models that cannot start wait in the queue, where they can be cancelled and
         outlive this application: Serve would keep them for ever."""
-        failed_before: frozenset[VariantName] = frozenset()
         while True:
             await asyncio.sleep(WATCH_PERIOD_S)
             try:
-                failed = given_up(await deployments_of(app))
+                self._starts.look(await deployments_of(app))
             except Exception as error:  # noqa: BLE001 - the next round asks again
                 logger.warning("asking Serve for its deployments failed: %s", translate(error))
                 continue
-            # Twice in a row: between two attempts to start one, there is no replica either.
-            self._given_up, failed_before = failed & failed_before, failed
             for held in list(self._held.values()):
-                if held.job.request.model in self._given_up and not held.progress:
+                if held.job.request.model in self._starts.given_up and not held.progress:
                     held.stop()
             await self._notify()
 

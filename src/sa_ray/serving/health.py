@@ -4,12 +4,10 @@ import asyncio
 import logging
 import re
 import time
-from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
 from ray import serve
-from ray.serve.context import _get_global_client
 from ray.serve.schema import DeploymentStatusOverview
 
 from sa_ray import __version__
@@ -24,6 +22,7 @@ from sa_ray.contracts import (
     VariantName,
 )
 from sa_ray.serving.actors import ActorClient
+from sa_ray.serving.deployments import FAILED_STATUSES, Starts, deployments_of, has_failed
 from sa_ray.serving.faults import translate
 
 logger = logging.getLogger(__name__)
@@ -46,8 +45,7 @@ class HealthMonitor:
         self._uploader = uploader
         self._app = serve.get_replica_context().app_name
         self._variants = {name: VariantHealth(state="starting", replicas=0) for name in VARIANTS}
-        self._given_up: frozenset[VariantName] = frozenset()
-        self._failed_before: frozenset[VariantName] = frozenset()
+        self._starts = Starts()
         self._storage = UNKNOWN
         self._job_store = UNKNOWN
         self._counts: dict[JobStatus, int] | None = None
@@ -62,7 +60,7 @@ class HealthMonitor:
 
     def given_up(self, name: VariantName) -> bool:
         """Whether Serve no longer tries to start a replica: whoever waits for one waits in vain."""
-        return name in self._given_up
+        return name in self._starts.given_up
 
     def read(self) -> Health:
         settings = self._settings
@@ -109,9 +107,7 @@ class HealthMonitor:
 
     async def _ask_serve(self) -> None:
         deployments = await deployments_of(self._app)
-        # Twice in a row: between two attempts to start one, there is no replica either.
-        failed = given_up(deployments)
-        self._given_up, self._failed_before = failed & self._failed_before, failed
+        self._starts.look(deployments)
         # While another deploy is being built, Serve lists none: what was known still holds.
         self._variants |= {
             name: variant_health(deployments[name]) for name in VARIANTS if name in deployments
@@ -137,36 +133,6 @@ class HealthMonitor:
             self._job_store = ComponentHealth(ok=False, message=translate(error).message)
 
 
-async def deployments_of(app: str) -> Mapping[str, DeploymentStatusOverview]:
-    """What Serve says of the deployments of ``app``, by name.
-
-    ``serve.status`` says the same, but first makes models of every setting of every deployment:
-    50 ms of the interpreter each time.
-    """
-    client: Any = _get_global_client()
-    details = await asyncio.to_thread(client.get_serve_details)
-    return {
-        name: DeploymentStatusOverview(
-            status=deployment["status"],
-            status_trigger=deployment["status_trigger"],
-            replica_states=Counter(replica["state"] for replica in deployment["replicas"]),
-            message=deployment["message"],
-        )
-        for name, deployment in details["applications"][app]["deployments"].items()
-    }
-
-
-def given_up(deployments: Mapping[str, DeploymentStatusOverview]) -> frozenset[VariantName]:
-    """The variants whose replicas failed to start so often that Serve has stopped trying."""
-    return frozenset(
-        name
-        for name in VARIANTS
-        if name in deployments
-        and has_failed(deployments[name])
-        and not any(deployments[name].replica_states.values())
-    )
-
-
 def variant_health(deployment: DeploymentStatusOverview) -> VariantHealth:
     states = cast(dict[str, int], deployment.replica_states)
     running = sum(states.get(state, 0) for state in SERVING_STATES)
@@ -181,13 +147,6 @@ def variant_health(deployment: DeploymentStatusOverview) -> VariantHealth:
     return VariantHealth(state="starting" if starting else "idle", replicas=0, message=message)
 
 
-def has_failed(deployment: DeploymentStatusOverview) -> bool:
-    """Whether replicas fail to start. A deployment that lost one is UNHEALTHY, too, until the next
-    one is up; that failed health checks made it so."""
-    lost_one = deployment.status_trigger == "HEALTH_CHECK_FAILED"
-    return deployment.status in FAILED_STATUSES and not lost_one
-
-
 def public(message: str) -> str | None:
     """What a client may see of Serve's message: our own errors in full, never a traceback."""
     if own := OWN_ERROR.findall(message):
@@ -198,7 +157,6 @@ def public(message: str) -> str | None:
 
 
 OWN_ERROR = re.compile(r"sa_ray\.errors\.\w+: (.+)")
-FAILED_STATUSES = ("UNHEALTHY", "DEPLOY_FAILED")
 SERVING_STATES = ("RUNNING", "PENDING_MIGRATION")
 STARTING_STATES = ("STARTING", "UPDATING", "RECOVERING")
 

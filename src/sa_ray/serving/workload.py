@@ -11,7 +11,6 @@ from sa_ray.serving.autoscaling import BUSY, PENDING_SECONDS, REQUEST_SECONDS
 WEIGHT = 0.1
 """Of the newest batch in the moving averages: those of the last ten or so batches count."""
 
-
 MAX_RATIO = 5.0
 """More than this many times its estimate, or as much less, no batch counts: what was held up once
 must not ask for replicas."""
