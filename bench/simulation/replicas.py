@@ -9,14 +9,14 @@ from typing import Protocol
 
 import numpy as np
 
-from bench.simulation.batches import first_batch
-from bench.simulation.forecast import Forecast
 from sa_ray.contracts import ResolvedRequest
 from sa_ray.costs import Cost, Estimator
+from sa_ray.serving.forecast import Forecast, first_batch
+from sa_ray.serving.routing import MAX_CANDIDATES, MIN_BUSY_S
 from sa_ray.serving.workload import Workload
 
-MAX_CANDIDATES = 16
-"""Replicas compared for one request, drawn at random: nearly as good as all of many."""
+REPORT_AGE_S = 1.0
+"""Serve asks replicas twice a second and tells the handles when it next looks after them."""
 
 NOISE = 0.1
 """Standard deviation of the logarithm of a batch's time over its cost."""
@@ -91,7 +91,7 @@ class PowerOfTwo:
 
 class EarliestCompletion:
     """As ``EarliestCompletionRouter`` does, over the same forecast, in each of several handles
-    that share the requests at random."""
+    that share the requests at random. What replicas report is up to ``REPORT_AGE_S`` old."""
 
     def __init__(
         self,
@@ -101,6 +101,9 @@ class EarliestCompletion:
         handles: int = 1,
     ) -> None:
         self._rng = rng
+        self._estimator = estimator
+        self._clock = clock
+        self._reports: dict[int, tuple[float, float]] = {}
         self._forecasts = [Forecast(estimator, clock) for _ in range(handles)]
         self._sender: dict[int, Forecast] = {}
 
@@ -112,11 +115,24 @@ class EarliestCompletion:
         best = min(
             drawn,
             key=lambda replica: forecast.seconds(
-                replica.number, request.body, replica.ongoing - forecast.held(replica.number)
+                replica.number,
+                request.body,
+                others=replica.ongoing - forecast.held(replica.number),
+                busy=self._busy(replica),
             ),
         )
-        forecast.sent(best.number, str(id(request)), request.body)
+        forecast.arrived(best.number, str(id(request)), request.body)
         return best
+
+    def _busy(self, replica: Replica) -> float:
+        """Seconds for which the replica said it has work. It knows by its progress."""
+        now = self._clock()
+        at, until = self._reports.get(replica.number, (-REPORT_AGE_S, 0.0))
+        if now >= at + REPORT_AGE_S:
+            left = sum(self._estimator.share(one.body) for one in replica.waiting)
+            until = max(now, replica.until) + left if replica.running else 0.0
+            self._reports[replica.number] = now, until if until - now > MIN_BUSY_S else 0.0
+        return max(0.0, self._reports[replica.number][1] - now)
 
     def returned(self, replica: Replica, request: Request) -> None:
         self._sender.pop(id(request)).returned(replica.number, str(id(request)))

@@ -14,7 +14,7 @@ from sa_ray.engines import resolve_engine_name
 from sa_ray.serving.actors import provision
 from sa_ray.serving.dispatcher import Dispatcher, capacity
 from sa_ray.serving.ingress import Ingress
-from sa_ray.serving.scaling import autoscaling_config, grace_seconds
+from sa_ray.serving.scaling import autoscaling_config, grace_seconds, router_config
 from sa_ray.serving.variant import Variant
 
 SMALL_CPUS = 0.05
@@ -91,6 +91,7 @@ def variant(
             cost,
             min_replicas=1 if name in settings.preloaded else 0,
         ),
+        request_router_config=router_config(spec, cost),
     )(Variant).bind(name, engine, settings, gpu)
 
 

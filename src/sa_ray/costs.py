@@ -4,9 +4,9 @@ Only the proportions matter much: a replica corrects the scale by what its batch
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Final
+from typing import Final, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -14,6 +14,13 @@ from sa_ray.contracts import EngineName, ResolvedRequest, VariantName
 
 REFERENCE_STEPS: Final = 8
 """Sampling steps that the figures below are for: the default of the API."""
+
+WEIGHT: Final = 0.1
+"""Of the newest batch in the moving averages: those of the last ten or so batches count."""
+
+MAX_RATIO: Final = 5.0
+"""More than this many times its estimate, or as much less, no batch counts: what was held up once
+must not ask for replicas."""
 
 
 class Cost(BaseModel):
@@ -70,6 +77,16 @@ class Estimator:
     def work(self, requests: Iterable[ResolvedRequest], at_most: float) -> float:
         """The sum of the shares of ``requests``, none of which counts more than ``at_most``."""
         return sum(min(self.share(request), at_most) for request in requests)
+
+    def corrected(self, batch: Sequence[ResolvedRequest], seconds: float) -> Self:
+        """With ``scale`` moved towards what ``batch`` took."""
+        ratio = min(max(seconds / self.batch(batch), 1 / MAX_RATIO), MAX_RATIO)
+        return replace(self, scale=self.scale * moved(1.0, ratio))
+
+
+def moved(average: float, value: float) -> float:
+    """The moving ``average`` with one more ``value``."""
+    return average + WEIGHT * (value - average)
 
 
 _PROCEDURAL: Final = Cost(batch=0, row=0.03, second=0.003, sampling=0, guidance=1)

@@ -7,16 +7,24 @@ from typing import Any
 import pytest
 from ray._private.node import Node
 from ray.cluster_utils import Cluster
+from ray.serve.context import _get_global_client
+from ray.serve.schema import ServeDeploySchema
 
 from sa_ray.local import free_port
 from tests.contract.conftest import redis_db
-from tests.ray_cluster import several_nodes
+from tests.ray_cluster import one_node, several_nodes
+from tests.serve.service import Service
 
 from .application import Application
 
 __all__ = ["redis_db"]
 
 AddNode = Callable[..., Node]
+
+Deploy = Callable[[dict[str, Any]], Service]
+
+MODEL = "medium"
+"""The model whose autoscaling ``deploy`` takes."""
 
 HEALTH_CHECKS = {
     "health_check_period_ms": 1000,
@@ -73,3 +81,32 @@ def application(cluster: Cluster, port: int, tmp_path: Path) -> Callable[..., Ap
         return Application(cluster, port, tmp_path, **args)
 
     return make
+
+
+@pytest.fixture(scope="module")
+def deploy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deploy]:
+    """Deploy on one node, as ``serve deploy`` does, with an operator's ``autoscaling_config`` of
+    ``MODEL``."""
+    folder = tmp_path_factory.mktemp("service")
+    settings = {
+        "jobs_url": f"sqlite:///{folder}/jobs.db",
+        "output_dir": f"{folder}/outputs",
+        "engine": "procedural",
+        "preload_models": "",
+    }
+    with one_node(num_cpus=4) as base_url:
+
+        def run(autoscaling: dict[str, Any]) -> Service:
+            application = {
+                "name": "sa-ray",
+                "import_path": "sa_ray.app:build",
+                "args": settings,
+                "deployments": [{"name": MODEL, "autoscaling_config": autoscaling}],
+            }
+            client = _get_global_client()
+            client.deploy_apps(ServeDeploySchema.model_validate({"applications": [application]}))
+            service = Service(base_url, settings)
+            service.wait_until_started()
+            return service
+
+        yield run

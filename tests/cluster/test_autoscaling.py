@@ -1,19 +1,15 @@
 """Serve's own autoscaler with either policy: up from nothing under load, down, nothing lost."""
 
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from ray.serve.context import _get_global_client
-from ray.serve.schema import ServeDeploySchema
 
 from sa_ray.config import Autoscaling
-from tests.ray_cluster import one_node
-from tests.serve.service import Service
+
+from .conftest import MODEL, Deploy
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
-MODEL = "medium"
 CLIP = {"model": MODEL, "duration": 120, "steps": 50}
 PROMPT = "muffled thunder, rain, wind, a siren, a choir and a drum loop"
 """About a second of work for the procedural engine."""
@@ -36,68 +32,34 @@ POLICIES: dict[Autoscaling, dict[str, Any]] = {
     },
 }
 
-Deploy = Callable[..., Service]
-
-
-@pytest.fixture(scope="module")
-def deploy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deploy]:
-    """Deploy as ``serve deploy`` does, with what an operator says of the model's autoscaling."""
-    folder = tmp_path_factory.mktemp("service")
-    settings = {
-        "jobs_url": f"sqlite:///{folder}/jobs.db",
-        "output_dir": f"{folder}/outputs",
-        "engine": "procedural",
-        "preload_models": "",
-    }
-    with one_node(num_cpus=4) as base_url:
-
-        def run(**autoscaling: Any) -> Service:
-            application = {
-                "name": "sa-ray",
-                "import_path": "sa_ray.app:build",
-                "args": settings,
-                "deployments": [{"name": MODEL, "autoscaling_config": QUICK | autoscaling}],
-            }
-            client = _get_global_client()
-            client.deploy_apps(ServeDeploySchema.model_validate({"applications": [application]}))
-            service = Service(base_url, settings)
-            service.wait_until_started()
-            return service
-
-        yield run
-
-
-def replicas(service: Service) -> int:
-    return service.health().variants[MODEL].replicas
-
 
 @pytest.mark.parametrize("policy", list(POLICIES))
 def test_replicas_come_with_the_load_and_go_with_it(deploy: Deploy, policy: Autoscaling) -> None:
-    service = deploy(min_replicas=0, max_replicas=3, **POLICIES[policy])
-    service.until(lambda: replicas(service) == 0)
+    service = deploy(QUICK | {"min_replicas": 0, "max_replicas": 3} | POLICIES[policy])
+    service.until(lambda: service.health().variants[MODEL].replicas == 0)
     jobs = [service.submit(**CLIP, prompt=f"{PROMPT} {number}") for number in range(16)]
     most = 0
 
     def grown() -> bool:
         nonlocal most
-        most = max(most, replicas(service))
+        most = max(most, service.health().variants[MODEL].replicas)
         return most == 3
 
     service.until(grown)
     views = [service.wait_for(job) for job in jobs]
     assert {view["status"] for view in views} == {"succeeded"}
     assert {view["attempts"] for view in views} == {1}
-    service.until(lambda: replicas(service) == 0)
+    service.until(lambda: service.health().variants[MODEL].replicas == 0)
 
 
 def test_work_in_flight_survives_a_downscale(deploy: Deploy) -> None:
-    service = deploy(min_replicas=3, max_replicas=3, **POLICIES["backlog"])
-    service.until(lambda: replicas(service) == 3)
+    service = deploy(QUICK | {"min_replicas": 3, "max_replicas": 3} | POLICIES["backlog"])
+    service.until(lambda: service.health().variants[MODEL].replicas == 3)
     long = CLIP | {"duration": 380}
     jobs = [service.submit(**long, prompt=f"{PROMPT} {number}") for number in range(18)]
     service.until(lambda: sum(service.job(job)["progress"] > 0 for job in jobs) >= 9)
-    deploy(min_replicas=1, max_replicas=1, **POLICIES["backlog"])
-    service.until(lambda: replicas(service) == 1)
+    deploy(QUICK | {"min_replicas": 1, "max_replicas": 1} | POLICIES["backlog"])
+    service.until(lambda: service.health().variants[MODEL].replicas == 1)
     assert service.health().running_jobs, "the work was too short for this test"
     views = [service.wait_for(job) for job in jobs]
     assert {view["status"] for view in views} == {"succeeded"}

@@ -57,6 +57,22 @@ def workload(clock: Clock) -> Workload:
     return Workload(ESTIMATOR, TARGET_WAIT, clock)
 
 
+def test_what_is_left_follows_the_progress_where_there_is_any(
+    workload: Workload, clock: Clock
+) -> None:
+    assert workload.seconds_left([]) == 0
+    workload.started([clip(10)], crowded=False)
+    waiting = ESTIMATOR.share(clip())
+    assert workload.seconds_left([]) == pytest.approx(6)
+    assert workload.seconds_left([clip()]) == pytest.approx(6 + waiting)
+    clock.now += 9
+    assert workload.seconds_left([]) == 0, "overdue: any moment"
+    workload.progressed(0.3)
+    assert workload.seconds_left([]) == pytest.approx(21)
+    workload.finished(learn=False)
+    assert workload.seconds_left([]) == 0
+
+
 def test_an_idle_replica_has_no_work(workload: Workload) -> None:
     assert workload.report([]) == {PENDING_SECONDS: 0, BUSY: 0}
 

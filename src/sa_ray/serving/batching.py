@@ -105,7 +105,7 @@ class Batcher:
         loop = asyncio.get_running_loop()
 
         def on_step(index: int, fraction: float) -> None:
-            loop.call_soon_threadsafe(_report, batch[index], fraction)
+            loop.call_soon_threadsafe(self._report, batch[index], fraction)
 
         def generate() -> list[BatchOutcome]:
             return self._engine.generate(
@@ -130,10 +130,10 @@ class Batcher:
             if not row.done.done():
                 _settle(row.done, outcome, seconds)
 
-
-def _report(row: _Row, fraction: float) -> None:
-    if not row.cancelled:
-        row.on_progress(fraction)
+    def _report(self, row: _Row, fraction: float) -> None:
+        self._workload.progressed(fraction)
+        if not row.cancelled:
+            row.on_progress(fraction)
 
 
 def _settle(done: asyncio.Future[Rendered], outcome: BatchOutcome, seconds: float) -> None:

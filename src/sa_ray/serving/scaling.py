@@ -1,4 +1,4 @@
-"""What Serve is told of a variant: how to scale it, and how long stopping takes."""
+"""What Serve is told of a variant: how to scale it, route to it, and how long stopping takes."""
 
 from typing import Any
 
@@ -6,8 +6,10 @@ from sa_ray.catalogue import VariantSpec
 from sa_ray.config import Autoscaling
 from sa_ray.contracts import GenerationRequest, ResolvedRequest
 from sa_ray.costs import Cost, Estimator
+from sa_ray.serving.routing import REPORT_PERIOD_S
 
 BACKLOG_POLICY = "sa_ray.serving.autoscaling:BacklogPolicy"
+ROUTER = "sa_ray.serving.routing:EarliestCompletionRouter"
 
 LOOK_BACK_S = 15.0
 """Serve averages over it; it has to be longer than the 10 s between two reports."""
@@ -44,6 +46,19 @@ def autoscaling_config(
             },
         }
     return config
+
+
+def router_config(spec: VariantSpec, cost: Cost) -> dict[str, Any]:
+    """Serve's ``request_router_config`` for a variant whose clips cost ``cost``."""
+    return {
+        "request_router_class": ROUTER,
+        "request_router_kwargs": {
+            "cost": cost.model_dump(),
+            "max_rows": spec.max_batch_rows,
+            "max_seconds": spec.max_batch_seconds,
+        },
+        "request_routing_stats_period_s": REPORT_PERIOD_S,
+    }
 
 
 def grace_seconds(spec: VariantSpec, cost: Cost) -> float:

@@ -21,6 +21,7 @@ from sa_ray.serving.autoscaling import QUEUE_SECONDS
 from sa_ray.serving.batch_limits import batch_limits
 from sa_ray.serving.batching import Batcher, OnProgress, Rendered
 from sa_ray.serving.messages import AudioReady, EncodedAudio, Progress
+from sa_ray.serving.routing import busy_report
 from sa_ray.serving.scaling import estimator
 from sa_ray.serving.workload import Workload
 from sa_ray.telemetry import configure_logging
@@ -103,6 +104,10 @@ class Variant:
             except (SaRayError, TimeoutError) as error:
                 logger.warning("the backlog of jobs is not known: %s", error)
         return metrics
+
+    def record_routing_stats(self) -> dict[str, float]:
+        """Serve asks for these; ``EarliestCompletionRouter`` reads them."""
+        return busy_report(self._workload.seconds_left(self._batcher.waiting))
 
     async def stream(
         self, request: ResolvedRequest

@@ -5,15 +5,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from sa_ray.contracts import ResolvedRequest
-from sa_ray.costs import Estimator
+from sa_ray.costs import Estimator, moved
 from sa_ray.serving.autoscaling import BUSY, PENDING_SECONDS, REQUEST_SECONDS
-
-WEIGHT = 0.1
-"""Of the newest batch in the moving averages: those of the last ten or so batches count."""
-
-MAX_RATIO = 5.0
-"""More than this many times its estimate, or as much less, no batch counts: what was held up once
-must not ask for replicas."""
 
 
 class Workload:
@@ -35,6 +28,7 @@ class Workload:
         self._request_seconds: float | None = None
         self._running: Sequence[ResolvedRequest] = ()
         self._running_since = 0.0
+        self._fraction = 0.0
         self._crowded = False
         self._done_seconds = 0.0
         self._reported_at = clock()
@@ -45,6 +39,11 @@ class Workload:
         self._running = batch
         self._crowded = crowded
         self._running_since = self._clock()
+        self._fraction = 0.0
+
+    def progressed(self, fraction: float) -> None:
+        """How much of the running batch is done, 0 to 1."""
+        self._fraction = fraction
 
     def finished(self, *, learn: bool) -> None:
         """The batch that was started has ended. ``learn``: all its rows ran to the end."""
@@ -57,13 +56,20 @@ class Workload:
         fill = estimator.fill
         if self._crowded:
             in_full_batches = self._shares(batch) / fill
-            fill = _moved(fill, max(1.0, estimator.batch(batch) / in_full_batches))
-        ratio = seconds / estimator.batch(batch)
-        scale = estimator.scale * _moved(1.0, min(max(ratio, 1 / MAX_RATIO), MAX_RATIO))
-        self.estimator = replace(estimator, scale=scale, fill=fill)
+            fill = moved(fill, max(1.0, estimator.batch(batch) / in_full_batches))
+        self.estimator = replace(estimator.corrected(batch, seconds), fill=fill)
         self._done_seconds += self._shares(batch)
         counted = self._counted(batch) / len(batch)
-        self._request_seconds = _moved(self._request_seconds or counted, counted)
+        self._request_seconds = moved(self._request_seconds or counted, counted)
+
+    def seconds_left(self, waiting: Sequence[ResolvedRequest]) -> float:
+        """Until all that the replica has is done; ``waiting``: what is not in the engine yet."""
+        running = 0.0
+        if self._running:
+            took = self._clock() - self._running_since
+            whole = took / self._fraction if self._fraction else self.estimator.batch(self._running)
+            running = max(0.0, whole - took)
+        return running + self._shares(waiting)
 
     def report(self, waiting: Sequence[ResolvedRequest]) -> dict[str, float]:
         """The metrics for the autoscaler; ``waiting``: what is not in the engine yet.
@@ -95,7 +101,3 @@ class Workload:
 
     def _counted(self, requests: Sequence[ResolvedRequest]) -> float:
         return self.estimator.work(requests, self._target_wait)
-
-
-def _moved(average: float, value: float) -> float:
-    return average + WEIGHT * (value - average)

@@ -1,0 +1,182 @@
+"""When each replica will have finished a request, as far as whoever sends them can tell. Pure."""
+
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Final, TypeVar
+
+from sa_ray.contracts import ResolvedRequest
+from sa_ray.costs import Estimator, moved
+
+LENGTH_RATIO: Final = 1.125
+LENGTH_SLACK: Final = 3.0
+"""Seconds. With the ratio: the width of the length buckets that the model's engine batches by."""
+
+PATIENCE_S: Final = 2.0
+"""How long a request may be on its way to a replica. Serve does not say that one was cancelled
+before it got there, and has chosen again for one that was refused."""
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class _Replica:
+    waiting: dict[str, ResolvedRequest] = field(default_factory=dict)
+    batch: dict[str, ResolvedRequest] = field(default_factory=dict)
+    running: set[str] = field(default_factory=set)
+    """Those of the batch that have not come back."""
+    since: float = 0.0
+
+
+class Forecast:
+    """Follows what was sent to each replica and what came back; replicas may be any keys.
+
+    A replica is taken to do as ``Batcher`` does: it starts at once when it is idle, and takes what
+    waits in batches, oldest first. ``clock`` gives seconds that only grow.
+    """
+
+    def __init__(self, estimator: Estimator, clock: Callable[[], float]) -> None:
+        self._estimator = estimator
+        self._clock = clock
+        self._replicas: dict[Hashable, _Replica] = {}
+        self._place: dict[str, Hashable] = {}
+        self._on_the_way: dict[str, float] = {}
+        """Since when, oldest first."""
+        self._request_seconds = 0.0
+
+    def chosen(self, replica: Hashable, request_id: str, request: ResolvedRequest) -> None:
+        """``request`` is about to be sent to ``replica``: it counts as if it were there, so that
+        those chosen for meanwhile do not all go there too."""
+        self.withdraw(request_id)
+        self._add(replica, request_id, request)
+        self._on_the_way[request_id] = self._clock()
+
+    def arrived(self, replica: Hashable, request_id: str, request: ResolvedRequest) -> None:
+        """``replica`` has accepted ``request``, whichever was chosen."""
+        if self._place.get(request_id) != replica:
+            self.withdraw(request_id)
+            self._add(replica, request_id, request)
+        self._on_the_way.pop(request_id, None)
+
+    def returned(self, replica: Hashable, request_id: str) -> None:
+        """The answer of ``replica`` is there, or an error, or a refusal, or nobody wants it any
+        more."""
+        if self._place.get(request_id) != replica:
+            return  # refused, and sent elsewhere since
+        if request_id in self._on_the_way:
+            self.withdraw(request_id)
+            return
+        state = self._replicas[self._place.pop(request_id)]
+        state.waiting.pop(request_id, None)
+        state.running.discard(request_id)
+        # The rows of a batch end together, so that the last one to come back ends it.
+        if state.batch and not state.running:
+            took = self._clock() - state.since
+            self._estimator = self._estimator.corrected(list(state.batch.values()), took)
+            self._start(state)
+
+    def withdraw(self, request_id: str) -> None:
+        """As if it had never been sent anywhere."""
+        self._on_the_way.pop(request_id, None)
+        if request_id not in self._place:
+            return
+        state = self._replicas[self._place.pop(request_id)]
+        state.waiting.pop(request_id, None)
+        state.running.discard(request_id)
+        if state.batch.pop(request_id, None) and not state.running:
+            self._start(state)
+
+    def forget_lost(self) -> None:
+        """Drop what has not arrived in ``PATIENCE_S``."""
+        latest = self._clock() - PATIENCE_S
+        for request_id, since in list(self._on_the_way.items()):
+            if since > latest:
+                return
+            self.withdraw(request_id)
+
+    def keep(self, replicas: Iterable[Hashable]) -> None:
+        """Forget all other replicas."""
+        for gone in self._replicas.keys() - set(replicas):
+            state = self._replicas.pop(gone)
+            for request_id in (*state.waiting, *state.running):
+                del self._place[request_id]
+                self._on_the_way.pop(request_id, None)
+
+    def held(self, replica: Hashable) -> int:
+        """How many requests were sent there and have not come back."""
+        state = self._replicas.get(replica)
+        return len(state.waiting) + len(state.running) if state else 0
+
+    def seconds(
+        self, replica: Hashable, request: ResolvedRequest, *, others: int = 0, busy: float = 0.0
+    ) -> float:
+        """Seconds until ``request``, sent there now, would be finished. ``others``: requests that
+        the replica has from other senders; each is taken to be like the average of ours. ``busy``:
+        seconds for which the replica itself said it has work, whoever sent it."""
+        state = self._replicas.get(replica, _Replica())
+        running = 0.0
+        if state.batch:
+            batch = self._estimator.batch(list(state.batch.values()))
+            running = max(0.0, batch - (self._clock() - state.since))
+        waiting = [*state.waiting.values(), request]
+        before = 0.0
+        while True:
+            next_batch, waiting = first_batch(self._estimator, waiting, _itself)
+            seconds = self._estimator.batch(next_batch)
+            if next_batch[-1] is request:
+                break
+            before += seconds
+        before += running + others * (self._request_seconds or self._estimator.share(request))
+        return max(before, busy) + seconds
+
+    def _add(self, replica: Hashable, request_id: str, request: ResolvedRequest) -> None:
+        share = self._estimator.share(request)
+        self._request_seconds = moved(self._request_seconds or share, share)
+        state = self._replicas.setdefault(replica, _Replica())
+        self._place[request_id] = replica
+        state.waiting[request_id] = request
+        if not state.batch:
+            self._start(state)
+
+    def _start(self, state: _Replica) -> None:
+        rows, waiting = first_batch(self._estimator, list(state.waiting.items()), _request_of)
+        state.batch, state.waiting = dict(rows), dict(waiting)
+        state.running = set(state.batch)
+        state.since = self._clock()
+
+
+def first_batch(
+    estimator: Estimator, waiting: Sequence[T], body: Callable[[T], ResolvedRequest]
+) -> tuple[list[T], list[T]]:
+    """What ``Batcher`` takes of ``waiting``: the oldest, and those behind it that may join it:
+    steps and guidance are the same, lengths are near enough, as ``Engine.batch_key`` demands, give
+    or take. And what it leaves. ``body``: the request of each."""
+    batch: list[T] = []
+    left: list[T] = []
+    shortest = longest = steps = guided = None
+    for one in waiting:
+        request = body(one)
+        duration, own = request.duration, (request.steps, request.cfg_scale != 1)
+        if shortest is None or longest is None:
+            shortest, longest, steps, guided = duration, duration, *own
+            batch.append(one)
+            continue
+        most, least = max(longest, duration), min(shortest, duration)
+        if (
+            len(batch) < estimator.max_rows
+            and most * (len(batch) + 1) <= estimator.max_seconds
+            and most <= LENGTH_RATIO * least + LENGTH_SLACK
+            and own == (steps, guided)
+        ):
+            batch.append(one)
+            longest, shortest = most, least
+        else:
+            left.append(one)
+    return batch, left
+
+
+def _itself(request: ResolvedRequest) -> ResolvedRequest:
+    return request
+
+
+def _request_of(item: tuple[str, ResolvedRequest]) -> ResolvedRequest:
+    return item[1]
