@@ -4,6 +4,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
+from contextlib import closing
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -113,7 +114,7 @@ class Load:
 
     def _wait_for_audio(self, first: int) -> None:
         turn = first
-        with self._connect() as http:
+        with closing(self._connect()) as http:
             while not self._stop.wait(PAUSE_S):
                 model = self._models[turn % len(self._models)]
                 body = {**SYNC, "model": model, "seed": turn}
@@ -123,7 +124,7 @@ class Load:
 
     def _submit_jobs(self) -> None:
         turn = 0
-        with self._connect() as http:
+        with closing(self._connect()) as http:
             while not self._stop.wait(2 * PAUSE_S):
                 model = self._models[turn % len(self._models)]
                 answer, response = _post(http, "/jobs", {**JOB, "model": model, "seed": turn})

@@ -63,7 +63,6 @@ def test_the_gcs_restarts(cluster: Cluster, app: Application, table: list[str]) 
     load.assert_nothing_lost()
 
 
-@pytest.mark.skip(reason="not passed yet: nothing is answered through the worker's proxy")
 def test_the_head_is_lost_and_another_takes_its_place(
     cluster: Cluster, head: dict[str, Any], app: Application, table: list[str]
 ) -> None:
