@@ -38,7 +38,9 @@ def autoscaling_config(gcs_address: str) -> dict[str, Any]:
     return {
         "cluster_name": "test",
         "provider": {
-            "type": "fake_multinode",
+            # By its own name, Ray would look for defaults that are not in its wheel.
+            "type": "external",
+            "module": "ray.autoscaler._private.fake_multi_node.node_provider.FakeMultiNodeProvider",
             "use_node_id_as_ip": True,
             "disable_node_updaters": True,
             "disable_launch_config_check": True,
@@ -80,7 +82,7 @@ def autoscaling_config(gcs_address: str) -> dict[str, Any]:
 
 class AutoscalingCluster:
     """``ray.cluster_utils.AutoscalingCluster`` runs ``ray stop``, which ends every Ray on the
-    machine, and needs a file that Ray's wheel lacks. This one ends what it has started."""
+    machine. This one ends what it has started."""
 
     def __init__(self, folder: Path) -> None:
         port, dashboard_port = free_port(), free_port()
@@ -110,8 +112,8 @@ class AutoscalingCluster:
         self._wait_until_up()
 
     def gpu_nodes(self) -> int:
-        nodes = list_nodes(address=f"http://{self.webui_url}", filters=[("state", "=", "ALIVE")])
-        return sum("GPU" in node.resources_total for node in nodes)
+        nodes = list_nodes(address=f"http://{self.webui_url}")
+        return sum(node.state == "ALIVE" and "GPU" in node.resources_total for node in nodes)
 
     def stop(self) -> None:
         session = self._process.pid
@@ -146,7 +148,6 @@ def cluster(tmp_path: Path) -> Iterator[AutoscalingCluster]:
         cluster.stop()
 
 
-@pytest.mark.skip(reason="not passed yet: the proxy of the fake cluster's head hangs up")
 def test_a_gpu_node_comes_for_a_pending_replica_and_goes_when_idle(
     cluster: AutoscalingCluster, tmp_path: Path, table: list[str]
 ) -> None:
