@@ -1,7 +1,6 @@
 """`serve deploy` on a service under load."""
 
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +18,12 @@ ROWS = {"prompt": "rain, wind and thunder", "duration": 60, "steps": 20}
 MODELS = ("small-sfx", "small-music")
 
 
-@pytest.fixture
-def app(cluster: Cluster, application: Callable[..., Application]) -> Application:
-    app = application(preload_models=",".join(MODELS), ingress_replicas=2, variants=variants())
+@pytest.fixture(scope="module")
+def app(cluster: Cluster, port: int, tmp_path_factory: pytest.TempPathFactory) -> Application:
+    """Deployed once: each test goes on from what the one before has left."""
+    folder: Path = tmp_path_factory.mktemp("rolling")
+    options: dict[str, Any] = {"ingress_replicas": 2, "variants": variants()}
+    app = Application(cluster, port, folder, preload_models=",".join(MODELS), **options)
     app.deploy({})
     return app
 
@@ -46,20 +48,19 @@ def batches_of_four(app: Application) -> int:
     return len({job["timings"]["generation_seconds"] for job in jobs})
 
 
-def test_new_code_replaces_everything_under_load(
-    app: Application, tmp_path: Path, table: list[str]
-) -> None:
+def test_changed_user_config_reaches_running_replicas(app: Application, table: list[str]) -> None:
     before = {replica.actor_id for replica in app.replicas()}
+    assert batches_of_four(app) < 4
 
     with Load(app.service, MODELS) as load:
         load.wait_for_answers()
-        seconds = app.deploy({}, runtime_env=next_release(tmp_path))
+        seconds = app.deploy({"small-sfx": {"user_config": {"max_batch_rows": 1}}})
         load.wait_for_answers()
 
-    assert app.service.health().version == "next"
-    assert before.isdisjoint(replica.actor_id for replica in app.replicas())
-    table.append(load.row("serve deploy of new code", f"{seconds:.1f} s"))
+    assert {replica.actor_id for replica in app.replicas()} == before
+    table.append(load.row("serve deploy of changed user_config", f"{seconds:.1f} s"))
     load.assert_nothing_lost()
+    assert batches_of_four(app) == 4
 
 
 def test_changed_settings_replace_everything_under_load(app: Application, table: list[str]) -> None:
@@ -76,16 +77,17 @@ def test_changed_settings_replace_everything_under_load(app: Application, table:
     load.assert_nothing_lost()
 
 
-def test_changed_user_config_reaches_running_replicas(app: Application, table: list[str]) -> None:
+def test_new_code_replaces_everything_under_load(
+    app: Application, tmp_path: Path, table: list[str]
+) -> None:
     before = {replica.actor_id for replica in app.replicas()}
-    assert batches_of_four(app) < 4
 
     with Load(app.service, MODELS) as load:
         load.wait_for_answers()
-        seconds = app.deploy({"small-sfx": {"user_config": {"max_batch_rows": 1}}})
+        seconds = app.deploy({}, runtime_env=next_release(tmp_path))
         load.wait_for_answers()
 
-    assert {replica.actor_id for replica in app.replicas()} == before
-    table.append(load.row("serve deploy of changed user_config", f"{seconds:.1f} s"))
+    assert app.service.health().version == "next"
+    assert before.isdisjoint(replica.actor_id for replica in app.replicas())
+    table.append(load.row("serve deploy of new code", f"{seconds:.1f} s"))
     load.assert_nothing_lost()
-    assert batches_of_four(app) == 4
