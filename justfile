@@ -27,7 +27,8 @@ generate:
     uv run sa-ray config --markdown > docs/configuration.md
     cluster/image/export.sh
 
-# Take the newest versions of the day that `exclude-newer` in pyproject.toml names
+# Take the newest versions of the day that `exclude-newer` in pyproject.toml names. If it fails half
+# way, `git checkout pyproject.toml`
 upgrade:
     cluster/image/pin.py
     uv lock --upgrade

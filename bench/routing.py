@@ -85,6 +85,8 @@ async def waits(base_url: str, requests: int, rate: float, seed: int) -> list[fl
             await asyncio.sleep(chance.expovariate(rate))
             asked.append(asyncio.create_task(ask()))
         await asyncio.gather(*asked)
+        if background.done():
+            background.result()
         background.cancel()
     return taken
 

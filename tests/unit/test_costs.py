@@ -69,8 +69,19 @@ def test_what_is_left_follows_the_progress_where_there_is_any(
     assert workload.seconds_left([]) == 0, "overdue: any moment"
     workload.progressed(0.3)
     assert workload.seconds_left([]) == pytest.approx(21)
+    clock.now += 5
+    assert workload.seconds_left([]) == pytest.approx(16), "also between two steps"
     workload.finished(learn=False)
     assert workload.seconds_left([]) == 0
+
+
+def test_what_comes_after_the_last_step_goes_by_the_estimate(
+    workload: Workload, clock: Clock
+) -> None:
+    workload.started([clip(10)], crowded=False)
+    clock.now += 4
+    workload.progressed(1.0)
+    assert workload.seconds_left([]) == pytest.approx(2)
 
 
 def test_an_idle_replica_has_no_work(workload: Workload) -> None:

@@ -123,12 +123,15 @@ def test_what_is_chosen_for_again_leaves_no_trace(forecast: Forecast) -> None:
     assert forecast.held("b") == 1, "what the first said of it came late"
 
 
-def test_what_is_refused_leaves_no_trace(forecast: Forecast, clock: Clock) -> None:
+def test_what_is_refused_leaves_no_trace(forecast: Forecast) -> None:
     forecast.chosen("a", "refused", clip())
-    clock.now += 1
-    forecast.returned("a", "refused")
+    forecast.refused("elsewhere", "refused")
+    assert forecast.held("a") == 1
+    forecast.refused("a", "refused")
     assert forecast.held("a") == 0
-    assert forecast.seconds("a", clip()) == pytest.approx(SHORT_S), "nothing was learned from it"
+    forecast.arrived("a", "taken", clip())
+    forecast.refused("a", "taken")
+    assert forecast.held("a") == 1, "too late to refuse it"
 
 
 def test_what_never_arrives_is_forgotten(forecast: Forecast, clock: Clock) -> None:
@@ -156,10 +159,14 @@ def test_replicas_that_are_gone_are_forgotten(forecast: Forecast, clock: Clock) 
     assert forecast.held("a") == forecast.held("b") == 0
 
 
-def test_estimates_follow_what_batches_take(forecast: Forecast, clock: Clock) -> None:
-    forecast.arrived("a", "0", clip())
-    for number in range(1, 100):
-        forecast.arrived("a", str(number), clip())
-        clock.now += 3 * SHORT_S
-        forecast.returned("a", str(number - 1))
-    assert forecast.seconds("b", clip()) == pytest.approx(3 * SHORT_S, rel=0.01)
+def test_estimates_follow_what_batches_take(forecast: Forecast) -> None:
+    forecast.scale_to(3)
+    assert forecast.seconds("b", clip()) == pytest.approx(3 * SHORT_S)
+
+
+def test_rows_that_share_the_batch_are_not_waited_for(forecast: Forecast) -> None:
+    forecast.arrived("a", "running", clip(300))
+    forecast.arrived("a", "waiting", clip())
+    share = 4 / 2 + 0.5
+    said = LONG_S + share
+    assert forecast.seconds("a", clip(), busy=said) == pytest.approx(LONG_S + 4 + 2 * 0.5)

@@ -1,7 +1,7 @@
 """When each replica will have finished a request, as far as whoever sends them can tell. Pure."""
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, TypeVar
 
 from sa_ray.contracts import ResolvedRequest
@@ -16,6 +16,8 @@ PATIENCE_S: Final = 2.0
 before it got there, and has chosen again for one that was refused."""
 
 T = TypeVar("T")
+
+_OURS: Final = "the request in question"
 
 
 @dataclass(slots=True)
@@ -57,21 +59,22 @@ class Forecast:
             self._add(replica, request_id, request)
         self._on_the_way.pop(request_id, None)
 
-    def returned(self, replica: Hashable, request_id: str) -> None:
-        """The answer of ``replica`` is there, or an error, or a refusal, or nobody wants it any
-        more."""
-        if self._place.get(request_id) != replica:
-            return  # refused, and sent elsewhere since
-        if request_id in self._on_the_way:
+    def refused(self, replica: Hashable, request_id: str) -> None:
+        """``replica`` did not take it."""
+        if request_id in self._on_the_way and self._place[request_id] == replica:
             self.withdraw(request_id)
-            return
+
+    def returned(self, replica: Hashable, request_id: str) -> None:
+        """The answer of ``replica`` is there, or an error, or nobody wants it any more."""
+        if self._place.get(request_id) != replica:
+            return  # sent elsewhere since
+        self._on_the_way.pop(request_id, None)
         state = self._replicas[self._place.pop(request_id)]
         state.waiting.pop(request_id, None)
         state.running.discard(request_id)
-        # The rows of a batch end together, so that the last one to come back ends it.
+        # The rows of a batch end together. The last to come back ends it here, which is late by
+        # what it takes to encode.
         if state.batch and not state.running:
-            took = self._clock() - state.since
-            self._estimator = self._estimator.corrected(list(state.batch.values()), took)
             self._start(state)
 
     def withdraw(self, request_id: str) -> None:
@@ -106,6 +109,10 @@ class Forecast:
         state = self._replicas.get(replica)
         return len(state.waiting) + len(state.running) if state else 0
 
+    def scale_to(self, scale: float) -> None:
+        """What batches really take, over what they cost."""
+        self._estimator = replace(self._estimator, scale=scale)
+
     def seconds(
         self, replica: Hashable, request: ResolvedRequest, *, others: int = 0, busy: float = 0.0
     ) -> float:
@@ -117,16 +124,19 @@ class Forecast:
         if state.batch:
             batch = self._estimator.batch(list(state.batch.values()))
             running = max(0.0, batch - (self._clock() - state.since))
-        waiting = [*state.waiting.values(), request]
+        waiting = [*state.waiting.items(), (_OURS, request)]
         before = 0.0
         while True:
-            next_batch, waiting = first_batch(self._estimator, waiting, _itself)
+            rows, waiting = first_batch(self._estimator, waiting, _request_of)
+            ids, next_batch = zip(*rows, strict=True)
             seconds = self._estimator.batch(next_batch)
-            if next_batch[-1] is request:
+            if ids[-1] == _OURS:
                 break
             before += seconds
         before += running + others * (self._request_seconds or self._estimator.share(request))
-        return max(before, busy) + seconds
+        # What the replica said includes those that would share the batch of ``request``.
+        mates = sum(map(self._estimator.share, next_batch[:-1]))
+        return max(before, busy - mates) + seconds
 
     def _add(self, replica: Hashable, request_id: str, request: ResolvedRequest) -> None:
         share = self._estimator.share(request)
@@ -172,10 +182,6 @@ def first_batch(
         else:
             left.append(one)
     return batch, left
-
-
-def _itself(request: ResolvedRequest) -> ResolvedRequest:
-    return request
 
 
 def _request_of(item: tuple[str, ResolvedRequest]) -> ResolvedRequest:

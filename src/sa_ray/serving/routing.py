@@ -1,7 +1,11 @@
 """Which replica gets a request: the one that will have finished it first."""
 
+import asyncio
+import math
 import random
+import statistics
 import time
+from functools import partial
 from typing import Any, Final
 
 from ray.serve.request_router import (
@@ -19,17 +23,23 @@ from sa_ray.serving.forecast import Forecast
 BUSY_UNTIL: Final = "busy_until"
 """What a replica says for routing: the Unix time at which it will have done all that it has."""
 
+SCALE: Final = "scale"
+"""What a replica says for routing: how long batches really take there, over what they cost."""
+
 REPORT_PERIOD_S: Final = 0.5
 """How often Serve asks for it."""
 
 MIN_BUSY_S: Final = 1.0
 """Work that will be done sooner is not worth a report: it would be over when it arrives."""
 
+SCALE_RATIO: Final = 1.25
+"""Between two scales that a replica reports."""
+
 MAX_CANDIDATES: Final = 16
 """Replicas compared for one request, drawn at random: nearly as good as all of many."""
 
-MAX_TRIED: Final = 3
-"""Of those, how many are asked to take it, before Serve pauses and draws anew."""
+MAX_RANKS: Final = 3
+"""How many of them are offered it before Serve pauses and draws anew."""
 
 
 class EarliestCompletionRouter(FIFOMixin, RequestRouter):
@@ -38,7 +48,8 @@ class EarliestCompletionRouter(FIFOMixin, RequestRouter):
     It knows exactly what its own handle has sent to each replica. Of other handles' requests it
     knows how many there were at the last answer of the replica, and, where they take seconds, when
     they will be done. So a request avoids the replica that has a long clip before it, and prefers a
-    batch that forms and has room for it.
+    batch that forms and has room for it. While all replicas are full, a slot that comes free goes
+    to the request that has waited longest, whichever it was chosen for.
     """
 
     def initialize_state(self, **kwargs: Any) -> None:
@@ -56,49 +67,68 @@ class EarliestCompletionRouter(FIFOMixin, RequestRouter):
         fewer requests. It asks those that it does not know, or knows to be full."""
         count = min(MAX_CANDIDATES, len(candidate_replicas))
         drawn = random.sample(candidate_replicas, count)
-        # As Serve's own router does: if all are full, two of them are asked whether they still are.
-        any_two = drawn[:2]
+        if pending_request is not None:
+            # Serve would otherwise ask again without a pause while no replica has a slot.
+            pending_request.routing_context.should_backoff = True
+        free = self.select_available_replicas(drawn)
         request = _clip(pending_request)
-        if pending_request is None or request is None:
-            return [any_two]
-        # Serve would otherwise ask again without a pause while no replica has a slot.
-        pending_request.routing_context.should_backoff = True
+        if pending_request is None or request is None or not free:
+            # As Serve's own router does: two are asked whether they have room.
+            return [drawn[:2]]
         self._forecast.forget_lost()
         self._forecast.withdraw(_id(pending_request))
-        free = self.select_available_replicas(drawn)
-        if not free:
-            return [any_two]
         seconds = {replica.replica_id: self._seconds(replica, request) for replica in free}
         free.sort(key=lambda replica: seconds[replica.replica_id])
         best = [one for one in free if seconds[one.replica_id] == seconds[free[0].replica_id]][:2]
         self._forecast.chosen(best[0].replica_id, _id(pending_request), request)
-        return [best, *([other] for other in free[len(best) : MAX_TRIED]), any_two]
+        return [best, *([other] for other in free[len(best) :])][:MAX_RANKS]
 
     def on_request_routed(
         self, pending_request: PendingRequest, replica_id: ReplicaID, result: Any
     ) -> None:
         request = _clip(pending_request)
-        if request is not None:
-            self._forecast.arrived(replica_id, _id(pending_request), request)
+        if request is None:
+            return
+        self._forecast.arrived(replica_id, _id(pending_request), request)
+        # Not through ``on_request_completed``, which may have been called already if the answer was
+        # quick. This is called at once then; from another thread, in any case.
+        returned = partial(self._forecast.returned, replica_id, _id(pending_request))
+        loop = asyncio.get_running_loop()
+        result.add_done_callback(lambda _: loop.call_soon_threadsafe(returned))
 
     def on_request_completed(self, replica_id: ReplicaID, internal_request_id: str) -> None:
-        self._forecast.returned(replica_id, internal_request_id)
+        self._forecast.refused(replica_id, internal_request_id)
 
     def update_replicas(self, replicas: list[RunningReplica]) -> None:
         self._forecast.keep(replica.replica_id for replica in replicas)
+        scales = [one.routing_stats[SCALE] for one in replicas if SCALE in one.routing_stats]
+        if scales:
+            self._forecast.scale_to(statistics.fmean(scales))
         super().update_replicas(replicas)
 
     def _seconds(self, replica: RunningReplica, request: ResolvedRequest) -> float:
-        known = self.replica_queue_len_cache.get(replica.replica_id) or 0
-        others = max(0, known - self._forecast.held(replica.replica_id))
-        busy = max(0.0, replica.routing_stats.get(BUSY_UNTIL, 0.0) - time.time())
+        held = self._forecast.held(replica.replica_id)
+        known = self.replica_queue_len_cache.get(replica.replica_id)
+        others = max(0, known - held) if known is not None else 0
+        busy = 0.0
+        # Where all requests are our own, we know better than a report, which is a moment old.
+        if others or known is None:
+            busy = max(0.0, replica.routing_stats.get(BUSY_UNTIL, 0.0) - time.time())
         return self._forecast.seconds(replica.replica_id, request, others=others, busy=busy)
 
 
-def busy_report(seconds: float) -> dict[str, float]:
-    """What a replica says that has ``seconds`` of work. The time is rounded: Serve tells every
-    handle of a change, and there is none while a clip goes on as was to be expected."""
-    return {BUSY_UNTIL: float(round(time.time() + seconds))} if seconds > MIN_BUSY_S else {}
+def report(seconds_left: float, scale: float) -> dict[str, float]:
+    """What a replica says that has so much work.
+
+    Both are rounded, the time to a tenth of what is left or less, but not below a second: Serve
+    tells every handle of every change, and there should be few while a clip goes on as was to be
+    expected.
+    """
+    stats = {SCALE: SCALE_RATIO ** round(math.log(scale, SCALE_RATIO))}
+    if seconds_left > MIN_BUSY_S:
+        step = 2.0 ** max(0, math.floor(math.log2(seconds_left / 10)))
+        stats[BUSY_UNTIL] = step * round((time.time() + seconds_left) / step)
+    return stats
 
 
 def _id(pending: PendingRequest) -> str:

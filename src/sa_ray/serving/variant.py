@@ -16,12 +16,12 @@ from sa_ray.contracts import AudioInfo, EngineName, ResolvedRequest, VariantName
 from sa_ray.costs import cost_of
 from sa_ray.engines import EngineOptions, load_engine
 from sa_ray.errors import ConfigurationError, SaRayError
+from sa_ray.serving import routing
 from sa_ray.serving.actors import jobs_client
 from sa_ray.serving.autoscaling import QUEUE_SECONDS
 from sa_ray.serving.batch_limits import batch_limits
 from sa_ray.serving.batching import Batcher, OnProgress, Rendered
 from sa_ray.serving.messages import AudioReady, EncodedAudio, Progress
-from sa_ray.serving.routing import busy_report
 from sa_ray.serving.scaling import estimator
 from sa_ray.serving.workload import Workload
 from sa_ray.telemetry import configure_logging
@@ -105,9 +105,11 @@ class Variant:
                 logger.warning("the backlog of jobs is not known: %s", error)
         return metrics
 
-    def record_routing_stats(self) -> dict[str, float]:
+    async def record_routing_stats(self) -> dict[str, float]:
         """Serve asks for these; ``EarliestCompletionRouter`` reads them."""
-        return busy_report(self._workload.seconds_left(self._batcher.waiting))
+        # A coroutine, or Serve would run it in a thread beside the batcher.
+        left = self._workload.seconds_left(self._batcher.waiting)
+        return routing.report(left, self._workload.estimator.scale)
 
     async def stream(
         self, request: ResolvedRequest

@@ -28,7 +28,7 @@ class Workload:
         self._request_seconds: float | None = None
         self._running: Sequence[ResolvedRequest] = ()
         self._running_since = 0.0
-        self._fraction = 0.0
+        self._whole = 0.0
         self._crowded = False
         self._done_seconds = 0.0
         self._reported_at = clock()
@@ -39,11 +39,15 @@ class Workload:
         self._running = batch
         self._crowded = crowded
         self._running_since = self._clock()
-        self._fraction = 0.0
+        self._whole = self.estimator.batch(batch)
 
     def progressed(self, fraction: float) -> None:
-        """How much of the running batch is done, 0 to 1."""
-        self._fraction = fraction
+        """How much of the sampling of the running batch is done, 0 to 1. Called after each step;
+        what comes after the last one goes by the estimate."""
+        if 0 < fraction < 1:
+            self._whole = (self._clock() - self._running_since) / fraction
+        else:
+            self._whole = max(self._whole, self.estimator.batch(self._running))
 
     def finished(self, *, learn: bool) -> None:
         """The batch that was started has ended. ``learn``: all its rows ran to the end."""
@@ -66,9 +70,7 @@ class Workload:
         """Until all that the replica has is done; ``waiting``: what is not in the engine yet."""
         running = 0.0
         if self._running:
-            took = self._clock() - self._running_since
-            whole = took / self._fraction if self._fraction else self.estimator.batch(self._running)
-            running = max(0.0, whole - took)
+            running = max(0.0, self._whole - (self._clock() - self._running_since))
         return running + self._shares(waiting)
 
     def report(self, waiting: Sequence[ResolvedRequest]) -> dict[str, float]:

@@ -1,0 +1,221 @@
+"""Which replica a request is offered to, as far as a handle's router knows them."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import pytest
+from ray.serve._private.common import (
+    DeploymentHandleSource,
+    DeploymentID,
+    ReplicaID,
+    RequestMetadata,
+)
+from ray.serve.request_router import PendingRequest
+
+from sa_ray.contracts import ResolvedRequest
+from sa_ray.costs import Cost
+from sa_ray.serving.routing import BUSY_UNTIL, SCALE, EarliestCompletionRouter, report
+
+VARIANT = DeploymentID("medium", "sa-ray")
+SLOTS = 4
+COST = Cost(batch=4, row=0, second=0.1, sampling=0, guidance=1)
+
+
+@dataclass
+class Replica:
+    """What the router sees of Ray's ``RunningReplica``."""
+
+    replica_id: ReplicaID
+    max_ongoing_requests: int = SLOTS
+    routing_stats: dict[str, float] = field(default_factory=dict)
+
+
+class Result:
+    """What the router sees of a call that a replica has accepted."""
+
+    def __init__(self) -> None:
+        self._callbacks: list[Callable[[object], None]] = []
+
+    def add_done_callback(self, callback: Callable[[object], None]) -> None:
+        self._callbacks.append(callback)
+
+    async def end(self) -> None:
+        for callback in self._callbacks:
+            await asyncio.to_thread(callback, None)
+        await asyncio.sleep(0)
+
+
+@pytest.fixture
+async def router() -> EarliestCompletionRouter:
+    router = EarliestCompletionRouter(
+        deployment_id=VARIANT,
+        handle_source=DeploymentHandleSource.REPLICA,
+        use_replica_queue_len_cache=True,
+    )
+    router.initialize_state(cost=COST.model_dump(), max_rows=2, max_seconds=600)
+    return router
+
+
+@pytest.fixture
+def replicas() -> list[Replica]:
+    return [Replica(ReplicaID(name, VARIANT)) for name in ("a", "b", "c")]
+
+
+def pending(name: str, duration: float = 5) -> PendingRequest:
+    clip = ResolvedRequest(
+        model="medium", prompt="rain", duration=duration, steps=8, cfg_scale=1, seed=0
+    )
+    return PendingRequest([clip], {}, RequestMetadata(name, name))
+
+
+async def names(
+    router: EarliestCompletionRouter, replicas: list[Replica], request: PendingRequest
+) -> list[list[str]]:
+    ranks = await router.choose_replicas(replicas, request)  # type: ignore[arg-type]
+    return [[replica.replica_id.unique_id for replica in rank] for rank in ranks]
+
+
+def lengths(router: EarliestCompletionRouter, replicas: list[Replica], *known: int) -> None:
+    for replica, length in zip(replicas, known, strict=True):
+        router.on_new_queue_len_info(replica.replica_id, length)
+
+
+async def send(
+    router: EarliestCompletionRouter, replica: Replica, request: PendingRequest
+) -> Result:
+    result = Result()
+    router.on_send_request(replica.replica_id)
+    router.on_request_routed(request, replica.replica_id, result)
+    return result
+
+
+async def test_a_replica_with_a_long_clip_comes_last(
+    router: EarliestCompletionRouter, replicas: list[Replica]
+) -> None:
+    lengths(router, replicas, 0, 0, 0)
+    await send(router, replicas[0], pending("long", 300))
+    await send(router, replicas[1], pending("short"))
+    assert await names(router, replicas, pending("next")) == [["c"], ["b"], ["a"]]
+
+
+async def test_of_equals_serve_asks_two(
+    router: EarliestCompletionRouter, replicas: list[Replica]
+) -> None:
+    first, second = await names(router, replicas, pending("one"))
+    assert len(first) == 2
+    assert set(first + second) == {"a", "b", "c"}
+
+
+async def test_requests_chosen_for_at_once_spread(
+    router: EarliestCompletionRouter, replicas: list[Replica]
+) -> None:
+    lengths(router, replicas, 0, 0, 0)
+    chosen = [(await names(router, replicas, pending(str(n), 300)))[0][0] for n in range(3)]
+    assert sorted(chosen) == ["a", "b", "c"]
+
+
+async def test_the_best_batch_that_forms_has_room(
+    router: EarliestCompletionRouter, replicas: list[Replica]
+) -> None:
+    lengths(router, replicas, 0, 0, 0)
+    for n, replica in enumerate(replicas):
+        await send(router, replica, pending(f"running {n}"))
+    await send(router, replicas[1], pending("waiting"))
+    await send(router, replicas[2], pending("long and waiting", 300))
+    assert (await names(router, replicas, pending("next")))[:2] == [["a"], ["b"]]
+
+
+async def test_full_replicas_are_not_offered_anything(
+    router: EarliestCompletionRouter, replicas: list[Replica]
+) -> None:
+    lengths(router, replicas, SLOTS, 0, SLOTS)
+    await send(router, replicas[1], pending("long", 300))
+    assert await names(router, replicas, pending("next")) == [["b"]]
+
+
+async def test_if_all_are_full_two_are_asked_and_serve_pauses(
+    router: EarliestCompletionRouter, replicas: list[Replica]
+) -> None:
+    lengths(router, replicas, SLOTS, SLOTS, SLOTS)
+    request = pending("next")
+    [rank] = await names(router, replicas, request)
+    assert len(rank) == 2
+    assert request.routing_context.should_backoff
+    other = PendingRequest([], {}, RequestMetadata("other", "other"))
+    assert len((await names(router, replicas, other))[0]) == 2
+    assert other.routing_context.should_backoff
+
+
+async def test_what_others_sent_counts_by_number_and_by_the_replicas_word(
+    router: EarliestCompletionRouter, replicas: list[Replica]
+) -> None:
+    lengths(router, replicas, 1, 2, 0)
+    assert await names(router, replicas, pending("one")) == [["c"], ["a"], ["b"]]
+    router.on_request_completed(replicas[2].replica_id, "one")
+    replicas[0].routing_stats = {BUSY_UNTIL: time.time() + 100}
+    assert await names(router, replicas, pending("two")) == [["c"], ["b"], ["a"]]
+
+
+async def test_a_replicas_word_is_not_needed_for_what_the_handle_sent_itself(
+    router: EarliestCompletionRouter, replicas: list[Replica]
+) -> None:
+    lengths(router, replicas, 0, 0, 0)
+    replicas[0].routing_stats = {BUSY_UNTIL: time.time() + 100}
+    await send(router, replicas[1], pending("short"))
+    await send(router, replicas[2], pending("long", 300))
+    assert (await names(router, replicas, pending("next")))[0] == ["a"], "its report is old"
+
+
+async def test_an_ended_call_is_forgotten(
+    router: EarliestCompletionRouter, replicas: list[Replica]
+) -> None:
+    lengths(router, replicas, 0, 0, 0)
+    result = await send(router, replicas[0], pending("long", 300))
+    for replica in replicas[1:]:
+        await send(router, replica, pending(f"for {replica.replica_id.unique_id}"))
+    assert (await names(router, replicas, pending("next")))[-1] == ["a"]
+    router.on_request_completed(replicas[0].replica_id, "long")
+    await result.end()
+    router.decrement_queue_len_cache(replicas[0].replica_id)
+    assert (await names(router, replicas, pending("next")))[0] == ["a"]
+
+
+async def test_an_answer_before_the_request_counts_as_routed_leaves_nothing(
+    router: EarliestCompletionRouter, replicas: list[Replica]
+) -> None:
+    lengths(router, replicas, 0, 0, 0)
+    for n in range(3):
+        request = pending(f"quick {n}", 300)
+        await names(router, replicas[:1], request)
+        router.on_request_completed(replicas[0].replica_id, f"quick {n}")
+        await (await send(router, replicas[0], request)).end()
+        router.decrement_queue_len_cache(replicas[0].replica_id)
+    await send(router, replicas[1], pending("short"))
+    await send(router, replicas[2], pending("short too"))
+    assert (await names(router, replicas, pending("next")))[0] == ["a"]
+
+
+async def test_the_scale_of_the_replicas_is_the_routers(
+    router: EarliestCompletionRouter, replicas: list[Replica]
+) -> None:
+    lengths(router, replicas, 0, 1, 0)
+    await send(router, replicas[0], pending("long", 300))
+    replicas[1].routing_stats = {BUSY_UNTIL: time.time() + 50}
+    both = replicas[:2]
+    assert (await names(router, both, pending("one")))[0] == ["a"], "34 s against 50"
+    router.on_request_completed(replicas[0].replica_id, "one")
+    for replica in both:
+        replica.routing_stats = {**replica.routing_stats, SCALE: 2.0}
+    router.update_replicas(both)  # type: ignore[arg-type]
+    assert (await names(router, both, pending("two")))[0] == ["b"], "68 s against 50"
+
+
+def test_a_report_says_little_and_changes_seldom() -> None:
+    assert report(0.5, 1.0) == {SCALE: 1.0}
+    assert report(0.5, 1.08) == {SCALE: 1.0}
+    assert report(0.5, 2.0)[SCALE] == pytest.approx(2.0, rel=0.13)
+    until = report(300, 1.0)[BUSY_UNTIL]
+    assert until == pytest.approx(time.time() + 300, abs=30 / 2)
+    assert until % 16 == 0
