@@ -51,7 +51,7 @@ def until(ask, good):
 base = "http://127.0.0.1:8000"
 health = until(
     lambda: get(f"{base}/health"),
-    lambda answer: answer is not None and answer.json().get("status") == "ok",
+    lambda answer: answer is not None and answer.is_success and answer.json()["status"] == "ok",
 )
 clip = httpx.post(
     f"{base}/v1/audio/generations", json={"prompt": "a bell", "duration": 1}, timeout=60
@@ -60,7 +60,9 @@ token = {"Authorization": f"Bearer {os.environ['RAY_AUTH_TOKEN']}"}
 applications = "http://127.0.0.1:8265/api/serve/applications/"
 ports = (8080, 8081, 8082, 8083)
 until(
-    lambda: "".join(get(f"http://127.0.0.1:{port}/metrics").text for port in ports),
+    lambda: "".join(
+        answer.text for port in ports if (answer := get(f"http://127.0.0.1:{port}/metrics"))
+    ),
     lambda exported: all(name in exported for name in json.loads(sys.argv[1])),
 )
 ray.init(address="auto", log_to_driver=False)
