@@ -1,10 +1,18 @@
 """Fixtures for every kind of test."""
 
+import signal
 from collections.abc import Iterator
 
 import pytest
 
 from tests.servers import S3Server, seaweedfs
+
+
+def pytest_configure() -> None:
+    # A shell has what it starts in the background ignore SIGINT, and so would all that tests start,
+    # of which some are to be interrupted.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
