@@ -12,11 +12,8 @@ import numpy as np
 from sa_ray.contracts import ResolvedRequest
 from sa_ray.costs import Cost, Estimator
 from sa_ray.serving.forecast import Forecast, first_batch
-from sa_ray.serving.routing import MAX_CANDIDATES, MIN_BUSY_S
+from sa_ray.serving.routing import MAX_CANDIDATES, MIN_BUSY_S, REPORT_AGE_S
 from sa_ray.serving.workload import Workload
-
-REPORT_AGE_S = 1.0
-"""Serve asks replicas twice a second and tells the handles when it next looks after them."""
 
 NOISE = 0.1
 """Standard deviation of the logarithm of a batch's time over its cost."""
@@ -116,7 +113,8 @@ class EarliestCompletion:
 
         def seconds(replica: Replica) -> float:
             others = replica.ongoing - forecast.held(replica.number)
-            busy = self._busy(replica) if others else 0.0
+            old = forecast.silent(replica.number) > REPORT_AGE_S
+            busy = self._busy(replica) if others or old else 0.0
             return forecast.seconds(replica.number, request.body, others=others, busy=busy)
 
         best = min(drawn, key=seconds)

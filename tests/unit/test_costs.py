@@ -73,6 +73,11 @@ def test_what_is_left_follows_the_progress_where_there_is_any(
     assert workload.seconds_left([]) == pytest.approx(16), "also between two steps"
     workload.finished(learn=False)
     assert workload.seconds_left([]) == 0
+    assert workload.scale is None
+    workload.started([clip(10)], crowded=False)
+    clock.now += 12
+    workload.finished(learn=True)
+    assert workload.scale == pytest.approx(1.1)
 
 
 def test_what_comes_after_the_last_step_goes_by_the_estimate(

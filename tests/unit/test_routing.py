@@ -120,11 +120,12 @@ async def test_the_best_batch_that_forms_has_room(
     router: EarliestCompletionRouter, replicas: list[Replica]
 ) -> None:
     lengths(router, replicas, 0, 0, 0)
-    for n, replica in enumerate(replicas):
-        await send(router, replica, pending(f"running {n}"))
+    await send(router, replicas[0], pending("longer", 20))
+    await send(router, replicas[1], pending("running"))
     await send(router, replicas[1], pending("waiting"))
+    await send(router, replicas[2], pending("running too"))
     await send(router, replicas[2], pending("long and waiting", 300))
-    assert (await names(router, replicas, pending("next")))[:2] == [["a"], ["b"]]
+    assert await names(router, replicas, pending("next")) == [["b"], ["a"], ["c"]]
 
 
 async def test_full_replicas_are_not_offered_anything(
@@ -143,6 +144,7 @@ async def test_if_all_are_full_two_are_asked_and_serve_pauses(
     [rank] = await names(router, replicas, request)
     assert len(rank) == 2
     assert request.routing_context.should_backoff
+    lengths(router, replicas, 0, 0, 0)
     other = PendingRequest([], {}, RequestMetadata("other", "other"))
     assert len((await names(router, replicas, other))[0]) == 2
     assert other.routing_context.should_backoff
@@ -158,14 +160,30 @@ async def test_what_others_sent_counts_by_number_and_by_the_replicas_word(
     assert await names(router, replicas, pending("two")) == [["c"], ["b"], ["a"]]
 
 
-async def test_a_replicas_word_is_not_needed_for_what_the_handle_sent_itself(
+async def test_what_was_chosen_and_refused_counts_no_more(
     router: EarliestCompletionRouter, replicas: list[Replica]
 ) -> None:
     lengths(router, replicas, 0, 0, 0)
-    replicas[0].routing_stats = {BUSY_UNTIL: time.time() + 100}
+    await names(router, replicas[:1], pending("refused", 300))
+    assert await names(router, replicas[:2], pending("one")) == [["b"], ["a"]]
+    router.on_request_completed(replicas[0].replica_id, "refused")
+    router.on_request_completed(replicas[1].replica_id, "one")
+    [equals] = await names(router, replicas[:2], pending("two"))
+    assert set(equals) == {"a", "b"}
+
+
+async def test_a_replicas_word_counts_unless_the_handle_has_heard_of_it_since(
+    router: EarliestCompletionRouter, replicas: list[Replica]
+) -> None:
+    lengths(router, replicas, 0, 0, 0)
     await send(router, replicas[1], pending("short"))
-    await send(router, replicas[2], pending("long", 300))
-    assert (await names(router, replicas, pending("next")))[0] == ["a"], "its report is old"
+    replicas[0].routing_stats = {BUSY_UNTIL: time.time() + 100}
+    both = replicas[:2]
+    assert await names(router, both, pending("one")) == [["b"], ["a"]], "others may have sent it"
+    router.on_request_completed(replicas[1].replica_id, "one")
+    await (await send(router, replicas[0], pending("quick"))).end()
+    router.decrement_queue_len_cache(replicas[0].replica_id)
+    assert await names(router, both, pending("two")) == [["a"], ["b"]], "it has just answered"
 
 
 async def test_an_ended_call_is_forgotten(
@@ -213,6 +231,7 @@ async def test_the_scale_of_the_replicas_is_the_routers(
 
 
 def test_a_report_says_little_and_changes_seldom() -> None:
+    assert report(0.5, None) == {}
     assert report(0.5, 1.0) == {SCALE: 1.0}
     assert report(0.5, 1.08) == {SCALE: 1.0}
     assert report(0.5, 2.0)[SCALE] == pytest.approx(2.0, rel=0.13)

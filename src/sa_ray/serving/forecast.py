@@ -1,5 +1,6 @@
 """When each replica will have finished a request, as far as whoever sends them can tell. Pure."""
 
+import math
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, TypeVar
@@ -27,6 +28,8 @@ class _Replica:
     running: set[str] = field(default_factory=set)
     """Those of the batch that have not come back."""
     since: float = 0.0
+    heard_at: float = -math.inf
+    """When it last took a request of ours, or answered one."""
 
 
 class Forecast:
@@ -58,6 +61,7 @@ class Forecast:
             self.withdraw(request_id)
             self._add(replica, request_id, request)
         self._on_the_way.pop(request_id, None)
+        self._replicas[replica].heard_at = self._clock()
 
     def refused(self, replica: Hashable, request_id: str) -> None:
         """``replica`` did not take it."""
@@ -70,6 +74,7 @@ class Forecast:
             return  # sent elsewhere since
         self._on_the_way.pop(request_id, None)
         state = self._replicas[self._place.pop(request_id)]
+        state.heard_at = self._clock()
         state.waiting.pop(request_id, None)
         state.running.discard(request_id)
         # The rows of a batch end together. The last to come back ends it here, which is late by
@@ -108,6 +113,11 @@ class Forecast:
         """How many requests were sent there and have not come back."""
         state = self._replicas.get(replica)
         return len(state.waiting) + len(state.running) if state else 0
+
+    def silent(self, replica: Hashable) -> float:
+        """Seconds since ``replica`` last took a request of ours, or answered one."""
+        state = self._replicas.get(replica)
+        return self._clock() - state.heard_at if state else math.inf
 
     def scale_to(self, scale: float) -> None:
         """What batches really take, over what they cost."""

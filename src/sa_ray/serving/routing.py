@@ -29,6 +29,9 @@ SCALE: Final = "scale"
 REPORT_PERIOD_S: Final = 0.5
 """How often Serve asks for it."""
 
+REPORT_AGE_S: Final = 2 * REPORT_PERIOD_S
+"""How old a report may be: Serve passes it on when it next looks after the replicas."""
+
 MIN_BUSY_S: Final = 1.0
 """Work that will be done sooner is not worth a report: it would be over when it arrives."""
 
@@ -39,7 +42,7 @@ MAX_CANDIDATES: Final = 16
 """Replicas compared for one request, drawn at random: nearly as good as all of many."""
 
 MAX_RANKS: Final = 3
-"""How many of them are offered it before Serve pauses and draws anew."""
+"""Of them, the first of up to two, that are offered it before Serve draws anew."""
 
 
 class EarliestCompletionRouter(FIFOMixin, RequestRouter):
@@ -49,7 +52,7 @@ class EarliestCompletionRouter(FIFOMixin, RequestRouter):
     knows how many there were at the last answer of the replica, and, where they take seconds, when
     they will be done. So a request avoids the replica that has a long clip before it, and prefers a
     batch that forms and has room for it. While all replicas are full, a slot that comes free goes
-    to the request that has waited longest, whichever it was chosen for.
+    to that of a handle's requests that has waited longest, whichever it was chosen for.
     """
 
     def initialize_state(self, **kwargs: Any) -> None:
@@ -111,20 +114,22 @@ class EarliestCompletionRouter(FIFOMixin, RequestRouter):
         known = self.replica_queue_len_cache.get(replica.replica_id)
         others = max(0, known - held) if known is not None else 0
         busy = 0.0
-        # Where all requests are our own, we know better than a report, which is a moment old.
-        if others or known is None:
+        # Where it has just told us that all requests are ours, we know better than its report.
+        if others or self._forecast.silent(replica.replica_id) > REPORT_AGE_S:
             busy = max(0.0, replica.routing_stats.get(BUSY_UNTIL, 0.0) - time.time())
         return self._forecast.seconds(replica.replica_id, request, others=others, busy=busy)
 
 
-def report(seconds_left: float, scale: float) -> dict[str, float]:
-    """What a replica says that has so much work.
+def report(seconds_left: float, scale: float | None) -> dict[str, float]:
+    """What a replica says that has so much work; ``scale``: None before it has done any.
 
     Both are rounded, the time to a tenth of what is left or less, but not below a second: Serve
     tells every handle of every change, and there should be few while a clip goes on as was to be
     expected.
     """
-    stats = {SCALE: SCALE_RATIO ** round(math.log(scale, SCALE_RATIO))}
+    stats: dict[str, float] = {}
+    if scale is not None:
+        stats[SCALE] = SCALE_RATIO ** round(math.log(scale, SCALE_RATIO))
     if seconds_left > MIN_BUSY_S:
         step = 2.0 ** max(0, math.floor(math.log2(seconds_left / 10)))
         stats[BUSY_UNTIL] = step * round((time.time() + seconds_left) / step)

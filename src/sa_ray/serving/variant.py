@@ -109,7 +109,7 @@ class Variant:
         """Serve asks for these; ``EarliestCompletionRouter`` reads them."""
         # A coroutine, or Serve would run it in a thread beside the batcher.
         left = self._workload.seconds_left(self._batcher.waiting)
-        return routing.report(left, self._workload.estimator.scale)
+        return routing.report(left, self._workload.scale)
 
     async def stream(
         self, request: ResolvedRequest

@@ -34,6 +34,11 @@ class Workload:
         self._reported_at = clock()
         self._done_reported = 0.0
 
+    @property
+    def scale(self) -> float | None:
+        """How long batches really take, over what they cost; None before there was one."""
+        return None if self._request_seconds is None else self.estimator.scale
+
     def started(self, batch: Sequence[ResolvedRequest], *, crowded: bool) -> None:
         """``crowded``: others wait that could not join the batch."""
         self._running = batch
