@@ -9,10 +9,14 @@ from tests.servers import S3Server, seaweedfs
 
 
 def pytest_configure() -> None:
-    # A shell has what it starts in the background ignore SIGINT, and so would all that tests start,
-    # of which some are to be interrupted.
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    # A shell has what it starts in the background ignore SIGINT, nohup SIGHUP, and so would all
+    # that tests start, of which some are to be ended so. What is handled here is not ignored there.
+    for number, handler in (
+        (signal.SIGINT, signal.default_int_handler),
+        (signal.SIGHUP, lambda *_: None),
+    ):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 @pytest.fixture(scope="session")
