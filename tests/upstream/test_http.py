@@ -48,6 +48,7 @@ def samples(data: bytes) -> np.ndarray:
     return audio.T
 
 
+@pytest.mark.timeout(400)  # Serve loads torch several times before it gives up.
 def test_a_variant_without_weights_says_what_it_lacks_while_the_others_serve(
     service: Service,
 ) -> None:
