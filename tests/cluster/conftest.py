@@ -110,3 +110,8 @@ def deploy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deploy]:
             return service
 
         yield run
+
+
+def replicas(service: Service) -> int:
+    """How many of ``MODEL`` serve."""
+    return service.health().variants[MODEL].replicas

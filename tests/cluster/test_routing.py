@@ -7,7 +7,7 @@ import pytest
 
 from tests.serve.service import SLOW
 
-from .conftest import MODEL, Deploy
+from .conftest import MODEL, Deploy, replicas
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
@@ -17,7 +17,7 @@ SHORT = {"model": MODEL, "prompt": "a bell", "duration": 1, "steps": 2}
 
 def test_a_long_job_holds_up_none_of_the_short_clips_behind_it(deploy: Deploy) -> None:
     service = deploy({"min_replicas": 2, "max_replicas": 2})
-    service.until(lambda: service.health().variants[MODEL].replicas == 2)
+    service.until(lambda: replicas(service) == 2)
     long = service.submit(**LONG)
     service.wait_for(long, "running")
     service.until(lambda: service.job(long)["progress"] > 0)
