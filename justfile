@@ -11,6 +11,10 @@ test *args:
 chaos:
     uv run pytest -m chaos -s tests/chaos
 
+# Strangers against a running service
+attack:
+    uv run pytest -m attack tests/attack
+
 # Several Ray nodes on this machine
 cluster:
     uv run pytest -m cluster -s tests

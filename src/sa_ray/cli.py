@@ -148,15 +148,16 @@ def version() -> None:
     typer.echo(__version__)
 
 
-def _serve(
+@app.command()
+def serve(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 8000,
 ) -> None:
-    """Serve HTTP until interrupted: `serve run serve_config.yaml` on another address."""
+    """Serve HTTP until interrupted, on a Ray of its own that nobody else can reach."""
     load_settings()
     rendered = local.hold(local.render_config(local.find_config(), host=host, port=port, args={}))
-    command = local.serve_command(rendered)
-    os.execv(command[0], command)  # noqa: S606 - our own command line
+    command = local.run_command(rendered)
+    os.execve(command[0], command, local.server_environment())  # noqa: S606 - our own command line
 
 
 def main() -> None:
@@ -166,7 +167,7 @@ def main() -> None:
 def stable_audio_api() -> None:
     """The seed server's command: ``stable-audio-api --host 0.0.0.0 --port 8000``."""
     single = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    single.command()(_serve)
+    single.command()(serve)
     _run(single)
 
 

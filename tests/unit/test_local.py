@@ -1,47 +1,64 @@
 """A service of one's own: its configuration, its end, and what it leaves behind.
 
-``serve run`` is stood in for: a module of its name that starts in no time, found before Ray's.
+Ray is stood in for: a package of its name that starts in no time, found before the real one.
 """
 
+import json
 import os
 import signal
+import stat
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 import yaml
 
-from sa_ray.local import LocalService, render_config
+from sa_ray.errors import ConfigurationError
+from sa_ray.local import LocalService, render_config, server_environment
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 
-STAND_IN = """
+RAY = """
+import json, os
+from pathlib import Path
+
+def init(**options):
+    umask = os.umask(0)
+    os.umask(umask)
+    seen = {"options": options, "environment": dict(os.environ), "umask": umask}
+    Path(os.environ["STAND_IN"], "seen.json").write_text(json.dumps(seen))
+"""
+
+SERVE_SCRIPTS = """
 import os, subprocess, sys, time
 from pathlib import Path
 
-folder = Path(os.environ["STAND_IN"])
-(folder / "config.yaml").write_text(Path(sys.argv[-1]).read_text())
-# Deaf to what ends its parent, as a process that hangs.
-deaf = "from signal import *; signal(SIGINT, SIG_IGN); print(flush=True); pause()"
-child = subprocess.Popen([sys.executable, "-c", deaf], stdout=subprocess.PIPE)
-child.stdout.readline()
-try:
-    (folder / "pids.part").write_text(f"{os.getpid()} {child.pid}")
-    (folder / "pids.part").rename(folder / "pids")
-    while True:
-        time.sleep(0.05)
-except KeyboardInterrupt:
-    (folder / "in_order").touch()
+def cli(arguments):
+    folder = Path(os.environ["STAND_IN"])
+    assert arguments[0] == "run"
+    (folder / "config.yaml").write_text(Path(arguments[1]).read_text())
+    # Deaf to what ends its parent, as a process that hangs.
+    deaf = "from signal import *; signal(SIGINT, SIG_IGN); print(flush=True); pause()"
+    child = subprocess.Popen([sys.executable, "-c", deaf], stdout=subprocess.PIPE)
+    child.stdout.readline()
+    try:
+        (folder / "pids.part").write_text(f"{os.getpid()} {child.pid}")
+        (folder / "pids.part").rename(folder / "pids")
+        while True:
+            time.sleep(0.05)
+    except KeyboardInterrupt:
+        (folder / "in_order").touch()
 """
 
 
 class StandIn:
-    """What the stand-in for ``serve run`` tells of itself."""
+    """What the stand-in for Ray tells of itself."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -55,23 +72,31 @@ class StandIn:
             time.sleep(0.02)
         return [int(pid) for pid in (self.folder / "pids").read_text().split()]
 
+    def seen(self) -> dict[str, Any]:
+        """What Ray was started with: ``options``, ``environment`` and ``umask``."""
+        self.pids()
+        found: dict[str, Any] = json.loads((self.folder / "seen.json").read_text())
+        return found
+
 
 @pytest.fixture
 def serve_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
     package = tmp_path / "path" / "ray" / "serve"
     package.mkdir(parents=True)
-    for module in (package.parent / "__init__.py", package / "__init__.py"):
-        module.touch()
-    (package / "scripts.py").write_text(STAND_IN)
+    (package.parent / "__init__.py").write_text(RAY)
+    (package / "__init__.py").touch()
+    (package / "scripts.py").write_text(SERVE_SCRIPTS)
     stand_in = StandIn(tmp_path)
     stand_in.temporary.mkdir()
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "path"))
     monkeypatch.setenv("STAND_IN", str(tmp_path))
-    monkeypatch.setenv("TMPDIR", str(stand_in.temporary))
+    for variable in ("TMPDIR", "RAY_TMPDIR"):
+        monkeypatch.setenv(variable, str(stand_in.temporary))
     monkeypatch.chdir(tmp_path)
     yield stand_in
-    for pid in stand_in.pids():
-        gone(pid)
+    if (tmp_path / "pids").exists():
+        for pid in stand_in.pids():
+            gone(pid)
 
 
 def gone(pid: int) -> bool:
@@ -123,6 +148,55 @@ def test_a_demo_that_is_told_to_end_leaves_nothing(
     assert list(serve_run.temporary.iterdir()) == []
 
 
+def test_ray_is_private_whatever_the_environment_says(
+    serve_run: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "known to others")
+    monkeypatch.setenv("RAY_ADDRESS", "192.0.2.1:6379")
+
+    with LocalService(tmp_path, {}):
+        seen = serve_run.seen()
+        token = Path(seen["environment"]["RAY_AUTH_TOKEN_PATH"])
+        folder = token.parent
+
+        assert len(token.read_text()) == 64
+        assert stat.S_IMODE(token.stat().st_mode) == 0o600
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert seen["options"]["address"] == "local"
+    assert seen["options"]["include_dashboard"] is False
+    assert seen["umask"] == 0o077
+    assert seen["environment"]["RAY_AUTH_MODE"] == "token"
+    assert seen["environment"]["RAY_TMPDIR"] == str(folder)
+    assert not {"RAY_ADDRESS", "RAY_AUTH_TOKEN"} & seen["environment"].keys()
+    assert not folder.exists()
+
+
+def test_servers_of_one_user_share_a_folder_and_its_token(serve_run: StandIn) -> None:
+    first, second = server_environment(), server_environment()
+
+    token = Path(first["RAY_AUTH_TOKEN_PATH"])
+    assert token.read_text() == Path(second["RAY_AUTH_TOKEN_PATH"]).read_text() != ""
+    assert token.parent == serve_run.temporary / f"sa-ray-{os.getuid()}"
+    assert stat.S_IMODE(token.parent.stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize("trap", ["open to all", "a link to a folder of another"])
+def test_a_folder_that_somebody_else_prepared_is_refused(
+    serve_run: StandIn, tmp_path: Path, trap: str
+) -> None:
+    folder = serve_run.temporary / f"sa-ray-{os.getuid()}"
+    if trap == "open to all":
+        folder.mkdir()
+        folder.chmod(0o777)
+    else:
+        (tmp_path / "elsewhere").mkdir(mode=0o700)
+        folder.symlink_to(tmp_path / "elsewhere")
+
+    with pytest.raises(ConfigurationError, match="only you can enter"):
+        server_environment()
+
+
 def test_the_seed_servers_command_leaves_no_file_behind(serve_run: StandIn, tmp_path: Path) -> None:
     with subprocess.Popen(
         [str(BIN / "stable-audio-api"), "--host", "0.0.0.0", "--port", "9"],
@@ -137,7 +211,8 @@ def test_the_seed_servers_command_leaves_no_file_behind(serve_run: StandIn, tmp_
     assert pids[0] == server.pid, "signals reach `serve run` itself"
     config = yaml.safe_load((tmp_path / "config.yaml").read_text())
     assert (config["http_options"]["host"], config["http_options"]["port"]) == ("0.0.0.0", 9)
-    assert list(serve_run.temporary.iterdir()) == []
+    [private] = serve_run.temporary.iterdir()
+    assert [path.name for path in private.iterdir()] == ["auth_token"]
 
 
 def test_the_rendered_configuration_keeps_what_it_does_not_change() -> None:

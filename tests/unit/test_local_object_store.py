@@ -2,6 +2,7 @@
 
 import errno
 import os
+import stat
 import time
 from pathlib import Path
 
@@ -42,11 +43,30 @@ def test_a_relative_folder_stays_where_it_was_when_opened(
     assert (tmp_path / "outputs" / "x.wav").is_file()
 
 
-def test_files_get_the_usual_permissions(tmp_path: Path) -> None:
-    (tmp_path / "other").touch()
-    put(LocalObjectStore(tmp_path), "x.wav")
+def modes(folder: Path) -> dict[str, int]:
+    """Permission bits by path, of what the store made."""
+    return {
+        path.relative_to(folder).as_posix(): stat.S_IMODE(path.stat().st_mode)
+        for path in folder.rglob("*")
+        if ".sa-ray-" not in path.name
+    }
 
-    assert (tmp_path / "x.wav").stat().st_mode == (tmp_path / "other").stat().st_mode
+
+def test_what_it_makes_is_readable_by_its_user_alone(tmp_path: Path) -> None:
+    put(LocalObjectStore(tmp_path / "outputs"), "x.wav")
+
+    assert modes(tmp_path) == {"outputs": 0o700, "outputs/x.wav": 0o600}
+
+
+def test_what_another_process_serves_has_the_usual_permissions(tmp_path: Path) -> None:
+    (tmp_path / "other").touch()
+    (tmp_path / "others").mkdir()
+    usual = modes(tmp_path)
+
+    put(LocalObjectStore(tmp_path / "outputs", public_base_url="https://cdn.test"), "x.wav")
+
+    found = modes(tmp_path)
+    assert (found["outputs"], found["outputs/x.wav"]) == (usual["others"], usual["other"])
 
 
 @pytest.mark.parametrize("output", ["file", "file/below"])

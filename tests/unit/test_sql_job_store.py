@@ -1,6 +1,7 @@
 """What only the SQL store promises: opening, migrations, and errors that say what to mend."""
 
 import sqlite3
+import stat
 import subprocess
 import sys
 import threading
@@ -62,6 +63,16 @@ def test_postgresql_without_its_driver_says_what_to_install(
 def test_the_parent_folders_are_made(tmp_path: Path) -> None:
     open_job_store(url_of(tmp_path / "a" / "b" / "jobs.db")).close()
     assert (tmp_path / "a" / "b" / "jobs.db").is_file()
+
+
+def test_only_its_user_can_read_the_database_and_the_files_beside_it(tmp_path: Path) -> None:
+    store = open_job_store(url_of(tmp_path / "a" / "jobs.db"))
+    store.insert(JOB, max_queued=1)
+
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.rglob("*")}
+    store.close()
+    assert modes.pop("a") == 0o700
+    assert modes == {"jobs.db": 0o600, "jobs.db-wal": 0o600, "jobs.db-shm": 0o600}
 
 
 def test_a_path_under_a_file_is_a_lasting_error(tmp_path: Path) -> None:

@@ -1,10 +1,11 @@
 """SQLAlchemy engines for the job store: SQLite made durable, and errors made ours."""
 
+import os
 import re
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -87,15 +88,21 @@ def _create_sqlite_engine(url: URL) -> Engine:
             "sqlite:///.sa-ray/jobs.db.",
             param=SETTING,
         )
-    folder = Path(url.database).parent
+    path = Path(url.database)
+    folder = path.parent
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise StorageError(
             f"The folder {folder} of the job database cannot be made ({error.strerror}); "
             f"set {SETTING} to a path that can be written.",
             transient=False,
         ) from error
+    # Prompts are nobody else's. SQLite gives the files beside it the same mode. What cannot be made
+    # here is explained when SQLite fails on it; an existing file must not be opened, since closing
+    # it would drop the locks of other connections in this process.
+    with suppress(OSError):
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
     if "timeout" not in url.query:
         url = url.update_query_dict({"timeout": str(SQLITE_BUSY_TIMEOUT_S)})
     engine = create_engine(url)

@@ -39,12 +39,16 @@ class LocalObjectStore:
     Files are written aside, flushed to disk and renamed, so that a reader, or a machine that lost
     its power, sees the old object or the new one. Keys that would leave the folder, by ``..`` or
     through a symbolic link, raise ``StorageError`` (``transient=False``).
+
+    What it makes is readable by this user alone; with a ``public_base_url``, where another process
+    serves the files, by whom the umask says.
     """
 
     def __init__(self, folder: Path, *, public_base_url: str | None = None) -> None:
         self._folder = folder.absolute()
         self._public_base_url = public_base_url
         self._partial = self._folder / f"{RESERVED}partial"
+        self._open_to = 0o777 if public_base_url else 0o700
 
     @property
     def backend(self) -> StorageBackend:
@@ -125,11 +129,12 @@ class LocalObjectStore:
         return path
 
     def _write(self, path: Path, data: bytes) -> None:
-        _make_folder(path.parent)
-        _make_folder(self._partial)
+        _make_folder(path.parent, self._open_to)
+        _make_folder(self._partial, self._open_to)
         partial = self._partial / uuid4().hex
+        mode = 0o666 & self._open_to
         try:
-            with partial.open("xb") as file:
+            with open(partial, "xb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
@@ -165,10 +170,10 @@ class LocalObjectStore:
             ) from error
 
 
-def _make_folder(folder: Path) -> None:
+def _make_folder(folder: Path, mode: int) -> None:
     if not folder.is_dir():
-        _make_folder(folder.parent)
-        folder.mkdir(exist_ok=True)
+        _make_folder(folder.parent, mode)
+        folder.mkdir(mode, exist_ok=True)
         _flush_folder(folder.parent)
 
 

@@ -1,30 +1,32 @@
-"""A service of one's own on this machine: ``serve run`` in a child process."""
+"""Run the service in a child process, on a Ray of its own, and stop it in order."""
 
 import os
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from importlib.resources import files
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import httpx
-import yaml
 
 from sa_ray.client import ApiError, Client
 from sa_ray.config import load_settings
 from sa_ray.contracts import Health
 from sa_ray.engines import resolve_engine_name
 from sa_ray.errors import SaRayError
+from sa_ray.local.configuration import CONFIG_NAME, find_config, render_config
+from sa_ray.local.private_ray import (
+    PRIVATE_UMASK,
+    private_environment,
+    run_command,
+    temporary_root,
+)
 
-CONFIG_NAME = "serve_config.yaml"
-IMPORT_PATH = "sa_ray.app:build"
 START_TIMEOUT_S = 180.0
 STOP_TIMEOUT_S = 30.0
 POLL_PERIOD_S = 0.25
@@ -35,45 +37,6 @@ class LocalServiceError(SaRayError):
     """The local service did not start."""
 
     code = "local_service_failed"
-
-
-def find_config() -> Path:
-    """``serve_config.yaml`` of the working directory, else the one that ships in the package."""
-    own = Path(CONFIG_NAME)
-    return own if own.is_file() else Path(str(files("sa_ray").joinpath(CONFIG_NAME)))
-
-
-def render_config(source: Path, *, host: str, port: int, args: Mapping[str, Any]) -> str:
-    """The YAML of ``source`` with another address, and ``args`` laid over those of this service.
-
-    Other applications in it stay as they are.
-    """
-    config = yaml.safe_load(source.read_text())
-    config["http_options"] = {**(config.get("http_options") or {}), "host": host, "port": port}
-    for application in config["applications"]:
-        if application["import_path"] != IMPORT_PATH:
-            continue
-        application["args"] = {**(application.get("args") or {}), **args}
-    return yaml.safe_dump(config, sort_keys=False)
-
-
-def hold(text: str) -> Path:
-    """A path at which this process, and the one it becomes with ``exec``, reads ``text``.
-
-    The file behind it has no name: it is gone with the process, however that ends.
-    """
-    with tempfile.TemporaryFile("w") as file:
-        file.write(text)
-        file.flush()
-        descriptor = os.dup(file.fileno())
-    os.lseek(descriptor, 0, os.SEEK_SET)
-    os.set_inheritable(descriptor, True)
-    return Path(f"/dev/fd/{descriptor}")
-
-
-def serve_command(config: Path, *options: str) -> list[str]:
-    """The command line of ``serve run``, whether or not its script is on the ``PATH``."""
-    return [sys.executable, "-m", "ray.serve.scripts", "run", *options, str(config)]
 
 
 def free_port() -> int:
@@ -101,15 +64,20 @@ class LocalService:
             render_config(find_config(), host="127.0.0.1", port=self.port, args=args)
         )
         self._process: subprocess.Popen[bytes] | None = None
+        self._ray_folder: tempfile.TemporaryDirectory[str] | None = None
 
     def __enter__(self) -> Self:
+        # A process on its way out may still write there.
+        self._ray_folder = tempfile.TemporaryDirectory(
+            prefix="sa-ray-", dir=temporary_root(), ignore_cleanup_errors=True
+        )
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(  # noqa: S603 - our own command line
-                serve_command(self._config, "--address", "local"),
+                run_command(self._config),
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                # A token would be written to the home folder, for a cluster nobody else joins.
-                env={"RAY_AUTH_MODE": "disabled", **os.environ},
+                env=private_environment(Path(self._ray_folder.name)),
+                umask=PRIVATE_UMASK,
                 # Of its own, so that `stop` can end whatever is left of it.
                 start_new_session=True,
             )
@@ -155,6 +123,8 @@ class LocalService:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+            if self._ray_folder:
+                self._ray_folder.cleanup()
 
     def _tail(self) -> str:
         lines = self.log.read_text(errors="replace").splitlines()

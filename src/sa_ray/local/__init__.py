@@ -1,0 +1,17 @@
+"""A service of one's own on this machine, on a Ray that nobody else can reach."""
+
+from sa_ray.local.configuration import IMPORT_PATH, find_config, hold, render_config
+from sa_ray.local.private_ray import run_command, server_environment
+from sa_ray.local.service import LocalService, LocalServiceError, free_port
+
+__all__ = [
+    "IMPORT_PATH",
+    "LocalService",
+    "LocalServiceError",
+    "find_config",
+    "free_port",
+    "hold",
+    "render_config",
+    "run_command",
+    "server_environment",
+]

@@ -1,0 +1,78 @@
+"""Keep a local Ray private: its token, its folder, and the addresses it listens on.
+
+Whoever can call a Ray process can run code in it. So every call needs a token that only this user
+can read, and nothing but the replicas' own gRPC port, which wants the token too, listens beyond
+loopback.
+"""
+
+import os
+import secrets
+import stat
+import sys
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+from sa_ray.errors import ConfigurationError
+
+PRIVATE_UMASK = 0o077
+
+_TOKEN_NAME = "auth_token"  # noqa: S105 - the name of a file
+
+_SWITCHES = {
+    "RAY_AUTH_MODE": "token",
+    # Ray takes the loopback address for the node's on no other word (`_node_ip_address` is
+    # resolved to one that others reach), and then listens on loopback alone.
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    # Metrics are served without a token. These ports have no switch; -1 cannot be listened on.
+    "RAY_enable_metrics_collection": "false",
+    "AUTOSCALER_METRIC_PORT": "-1",
+    "DASHBOARD_METRIC_PORT": "-1",
+}
+
+_FOREIGN = ("RAY_ADDRESS", "RAY_AUTH_TOKEN")
+"""Variables that name, or open, a cluster of somebody else's."""
+
+
+def run_command(config: Path) -> list[str]:
+    """The command line that serves ``config`` on a private Ray, in the right environment."""
+    return [sys.executable, "-m", "sa_ray.local", str(config)]
+
+
+def private_environment(folder: Path) -> dict[str, str]:
+    """This process's environment with what keeps Ray private; Ray's files go under ``folder``.
+
+    Makes the token there. Raises ``ConfigurationError`` if others can enter ``folder``.
+    """
+    _require_private(folder)
+    token = folder / _TOKEN_NAME
+    with suppress(FileExistsError):
+        descriptor = os.open(token, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(secrets.token_hex(32))
+    inherited = {name: text for name, text in os.environ.items() if name not in _FOREIGN}
+    return inherited | _SWITCHES | {"RAY_AUTH_TOKEN_PATH": str(token), "RAY_TMPDIR": str(folder)}
+
+
+def server_environment() -> dict[str, str]:
+    """``private_environment`` for servers of this user: their logs stay after them."""
+    folder = temporary_root() / f"sa-ray-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return private_environment(folder)
+
+
+def temporary_root() -> Path:
+    """Where Ray would put its folder by itself: the paths of its sockets may have 103 bytes."""
+    if "RAY_TMPDIR" in os.environ:
+        return Path(os.environ["RAY_TMPDIR"])
+    return Path("/tmp" if sys.platform == "darwin" else tempfile.gettempdir())  # noqa: S108
+
+
+def _require_private(folder: Path) -> None:
+    info = folder.lstat()
+    mine = stat.S_ISDIR(info.st_mode) and info.st_uid == os.getuid()
+    if not mine or stat.S_IMODE(info.st_mode) & PRIVATE_UMASK:
+        raise ConfigurationError(
+            f"{folder} must be a folder that only you can enter (mode 0700), since it holds the "
+            "token of the local Ray. Remove it, or set RAY_TMPDIR to another place."
+        )

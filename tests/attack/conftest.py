@@ -1,0 +1,49 @@
+"""One service as ``sa-ray demo`` starts it, to attack."""
+
+import os
+import tempfile
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from sa_ray.local import LocalService
+from tests.cli.commands import MARK, marked
+
+from .strangers import listening
+
+
+@dataclass(frozen=True)
+class Target:
+    """A running service, and where its processes listen."""
+
+    service: LocalService
+    folder: Path
+    private: Path
+    """The folder of its Ray, with the token."""
+    listens: dict[tuple[str, int], str]
+
+    def ports(self, process: str) -> list[int]:
+        """Ports of the processes whose name starts with ``process``."""
+        return [port for (_, port), name in self.listens.items() if name.startswith(process)]
+
+
+@pytest.fixture(scope="module")
+def target() -> Iterator[Target]:
+    mark = uuid.uuid4().hex
+    os.environ[MARK] = mark
+    try:
+        with tempfile.TemporaryDirectory(prefix="attack-") as name:
+            folder = Path(name)
+            args = {"jobs_url": f"sqlite:///{folder}/jobs.db", "output_dir": f"{folder}/outputs"}
+            before = set(Path(tempfile.gettempdir()).glob("sa-ray-*"))
+            with LocalService(folder, args) as service:
+                service.wait_until_ready()
+                [private] = set(Path(tempfile.gettempdir()).glob("sa-ray-*")) - before
+                # Others may enter the folder of the results: what is in it has to guard itself.
+                folder.chmod(0o755)
+                yield Target(service, folder, private, listening(marked(mark)))
+    finally:
+        del os.environ[MARK]
