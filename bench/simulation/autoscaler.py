@@ -10,7 +10,7 @@ from ray.serve import autoscaling_policy
 from ray.serve.config import AutoscalingConfig, AutoscalingContext
 
 from bench.simulation.replicas import Fleet
-from sa_ray.serving.autoscaling import QUEUE_SECONDS
+from sa_ray.scheduling.autoscaling_policy import QUEUE_SECONDS
 
 PUSH_S = 10.0
 """How often handles and replicas report, Serve's default."""

@@ -10,10 +10,12 @@ from typing import Protocol
 import numpy as np
 
 from sa_ray.contracts import ResolvedRequest
-from sa_ray.costs import Cost, Estimator
-from sa_ray.serving.forecast import Forecast, first_batch
-from sa_ray.serving.routing import MAX_CANDIDATES, MIN_BUSY_S, REPORT_AGE_S
-from sa_ray.serving.workload import Workload
+from sa_ray.scheduling.costs import Cost
+from sa_ray.scheduling.estimator import Estimator
+from sa_ray.scheduling.forecast import Forecast, first_batch
+from sa_ray.scheduling.replica_load import Workload
+from sa_ray.scheduling.reports import MIN_BUSY_S
+from sa_ray.serving.routing import MAX_CANDIDATES, REPORT_AGE_S
 
 NOISE = 0.1
 """Standard deviation of the logarithm of a batch's time over its cost."""

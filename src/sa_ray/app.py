@@ -9,8 +9,8 @@ from ray.serve import Application
 from sa_ray.catalogue import VARIANTS
 from sa_ray.config import Settings, load_settings
 from sa_ray.contracts import EngineName, VariantName
-from sa_ray.costs import Cost, cost_of
 from sa_ray.engines import resolve_engine_name
+from sa_ray.scheduling.costs import Cost, cost_of
 from sa_ray.serving.actors import provision
 from sa_ray.serving.dispatcher import Dispatcher, capacity
 from sa_ray.serving.ingress import Ingress

@@ -1,5 +1,6 @@
 """The backlog policy: what it wants for a load, and what Serve makes of it over time."""
 
+import importlib
 import math
 import subprocess
 import sys
@@ -14,8 +15,7 @@ from ray.serve.config import AutoscalingConfig, AutoscalingPolicy
 
 from sa_ray.catalogue import CATALOGUE
 from sa_ray.contracts import EngineName, VariantName
-from sa_ray.costs import cost_of
-from sa_ray.serving.autoscaling import (
+from sa_ray.scheduling.autoscaling_policy import (
     MAX_BUSY,
     PEAK_S,
     PENDING_SECONDS,
@@ -25,6 +25,7 @@ from sa_ray.serving.autoscaling import (
     Load,
     desired_replicas,
 )
+from sa_ray.scheduling.costs import cost_of
 from sa_ray.serving.scaling import autoscaling_config, grace_seconds
 
 WAIT = 10.0
@@ -175,3 +176,14 @@ def test_grace_grows_with_what_a_clip_costs() -> None:
     )
     assert single(1) == pytest.approx(2 * (11.4 + 1.156 * 120))
     assert single(2) == pytest.approx(2 * single(1))
+
+
+def test_the_published_import_path_is_the_policy_in_use() -> None:
+    config = autoscaling_config(
+        "backlog", CATALOGUE["medium"], cost_of("medium", "procedural", gpu=False), min_replicas=0
+    )
+    published = importlib.import_module("sa_ray.serving.autoscaling").BacklogPolicy
+
+    module, _, name = config["policy"]["policy_function"].partition(":")
+
+    assert getattr(importlib.import_module(module), name) is published is BacklogPolicy

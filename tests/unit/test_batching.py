@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 
 from sa_ray.contracts import EngineName, ResolvedRequest
-from sa_ray.costs import Cost, Estimator
 from sa_ray.engines import BatchOutcome, Cancelled, Generated
 from sa_ray.engines.port import IsCancelled, OnStep
 from sa_ray.errors import GenerationError
+from sa_ray.scheduling.costs import Cost
+from sa_ray.scheduling.estimator import Estimator
+from sa_ray.scheduling.replica_load import Workload
 from sa_ray.serving.batching import Batcher
-from sa_ray.serving.workload import Workload
 
 
 def request(prompt: str, *, steps: int = 4, duration: float = 1.0) -> ResolvedRequest:

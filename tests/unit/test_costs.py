@@ -3,9 +3,10 @@
 import pytest
 
 from sa_ray.contracts import ResolvedRequest
-from sa_ray.costs import Cost, Estimator
-from sa_ray.serving.autoscaling import BUSY, PENDING_SECONDS, REQUEST_SECONDS
-from sa_ray.serving.workload import Workload
+from sa_ray.scheduling.autoscaling_policy import BUSY, PENDING_SECONDS, REQUEST_SECONDS
+from sa_ray.scheduling.costs import Cost
+from sa_ray.scheduling.estimator import Estimator
+from sa_ray.scheduling.replica_load import Workload
 
 COST = Cost(batch=4, row=1, second=0.1, sampling=0.5, guidance=2)
 ESTIMATOR = Estimator(COST, max_rows=4, max_seconds=60)

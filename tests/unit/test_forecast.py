@@ -3,8 +3,9 @@
 import pytest
 
 from sa_ray.contracts import ResolvedRequest
-from sa_ray.costs import Cost, Estimator
-from sa_ray.serving.forecast import PATIENCE_S, Forecast
+from sa_ray.scheduling.costs import Cost
+from sa_ray.scheduling.estimator import Estimator
+from sa_ray.scheduling.forecast import PATIENCE_S, Forecast
 
 COST = Cost(batch=4, row=0, second=0.1, sampling=0, guidance=1)
 SHORT_S = 4 + 0.5

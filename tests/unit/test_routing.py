@@ -15,8 +15,9 @@ from ray.serve._private.common import (
 from ray.serve.request_router import PendingRequest
 
 from sa_ray.contracts import ResolvedRequest
-from sa_ray.costs import Cost
-from sa_ray.serving.routing import BUSY_UNTIL, SCALE, EarliestCompletionRouter, report
+from sa_ray.scheduling.costs import Cost
+from sa_ray.scheduling.reports import BUSY_UNTIL, SCALE, routing_report
+from sa_ray.serving.routing import EarliestCompletionRouter
 
 VARIANT = DeploymentID("medium", "sa-ray")
 SLOTS = 4
@@ -231,10 +232,10 @@ async def test_the_scale_of_the_replicas_is_the_routers(
 
 
 def test_a_report_says_little_and_changes_seldom() -> None:
-    assert report(0.5, None) == {}
-    assert report(0.5, 1.0) == {SCALE: 1.0}
-    assert report(0.5, 1.08) == {SCALE: 1.0}
-    assert report(0.5, 2.0)[SCALE] == pytest.approx(2.0, rel=0.13)
-    until = report(300, 1.0)[BUSY_UNTIL]
+    assert routing_report(0.5, None) == {}
+    assert routing_report(0.5, 1.0) == {SCALE: 1.0}
+    assert routing_report(0.5, 1.08) == {SCALE: 1.0}
+    assert routing_report(0.5, 2.0)[SCALE] == pytest.approx(2.0, rel=0.13)
+    until = routing_report(300, 1.0)[BUSY_UNTIL]
     assert until == pytest.approx(time.time() + 300, abs=30 / 2)
     assert until % 16 == 0

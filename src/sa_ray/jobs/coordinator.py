@@ -24,7 +24,6 @@ from sa_ray.contracts import (
     ResolvedRequest,
     VariantName,
 )
-from sa_ray.costs import Estimator
 from sa_ray.errors import ConflictError, JobNotFoundError
 from sa_ray.jobs import lifecycle, webhook_schedule
 from sa_ray.jobs.changes import REFRESH_PERIOD_S, JobChange, QueueWatch, change_of
@@ -34,6 +33,7 @@ from sa_ray.jobs.port import Cursor, JobStore, QueueCounts
 from sa_ray.jobs.progress import LiveProgress
 from sa_ray.jobs.reaper import Reaper
 from sa_ray.jobs.wakeups import Wakeups, wait_for
+from sa_ray.scheduling.estimator import Estimator
 
 logger = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from sa_ray.contracts import ResolvedRequest
 from sa_ray.engines import BatchOutcome, Cancelled, Engine, Generated
-from sa_ray.serving.workload import Workload
+from sa_ray.scheduling.replica_load import Workload
 
 OnProgress = Callable[[float], None]
 

@@ -11,7 +11,6 @@ from ray.actor import ActorHandle
 from ray.exceptions import ActorDiedError, RayError
 
 from sa_ray.contracts import Job, JobError, JobResult, JobStatus, ResolvedRequest, VariantName
-from sa_ray.costs import Estimator
 from sa_ray.errors import SaRayError, StorageError
 from sa_ray.jobs import (
     Cursor,
@@ -24,6 +23,7 @@ from sa_ray.jobs import (
     QueueCounts,
     open_job_store,
 )
+from sa_ray.scheduling.estimator import Estimator
 from sa_ray.telemetry import configure_logging
 
 logger = logging.getLogger(__name__)

@@ -1,7 +1,6 @@
 """Which replica gets a request: the one that will have finished it first."""
 
 import asyncio
-import math
 import random
 import statistics
 import time
@@ -17,26 +16,16 @@ from ray.serve.request_router import (
 )
 
 from sa_ray.contracts import ResolvedRequest
-from sa_ray.costs import Cost, Estimator
-from sa_ray.serving.forecast import Forecast
-
-BUSY_UNTIL: Final = "busy_until"
-"""What a replica says for routing: the Unix time at which it will have done all that it has."""
-
-SCALE: Final = "scale"
-"""What a replica says for routing: how long batches really take there, over what they cost."""
+from sa_ray.scheduling.costs import Cost
+from sa_ray.scheduling.estimator import Estimator
+from sa_ray.scheduling.forecast import Forecast
+from sa_ray.scheduling.reports import BUSY_UNTIL, SCALE
 
 REPORT_PERIOD_S: Final = 0.5
 """How often Serve asks for it."""
 
 REPORT_AGE_S: Final = 2 * REPORT_PERIOD_S
 """How old a report may be: Serve passes it on when it next looks after the replicas."""
-
-MIN_BUSY_S: Final = 1.0
-"""Work that will be done sooner is not worth a report: it would be over when it arrives."""
-
-SCALE_RATIO: Final = 1.25
-"""Between two scales that a replica reports."""
 
 MAX_CANDIDATES: Final = 16
 """Replicas compared for one request, drawn at random: nearly as good as all of many."""
@@ -118,22 +107,6 @@ class EarliestCompletionRouter(FIFOMixin, RequestRouter):
         if others or self._forecast.silent(replica.replica_id) > REPORT_AGE_S:
             busy = max(0.0, replica.routing_stats.get(BUSY_UNTIL, 0.0) - time.time())
         return self._forecast.seconds(replica.replica_id, request, others=others, busy=busy)
-
-
-def report(seconds_left: float, scale: float | None) -> dict[str, float]:
-    """What a replica says that has so much work; ``scale``: None before it has done any.
-
-    Both are rounded, the time to a tenth of what is left or less, but not below a second: Serve
-    tells every handle of every change, and there should be few while a clip goes on as was to be
-    expected.
-    """
-    stats: dict[str, float] = {}
-    if scale is not None:
-        stats[SCALE] = SCALE_RATIO ** round(math.log(scale, SCALE_RATIO))
-    if seconds_left > MIN_BUSY_S:
-        step = 2.0 ** max(0, math.floor(math.log2(seconds_left / 10)))
-        stats[BUSY_UNTIL] = step * round((time.time() + seconds_left) / step)
-    return stats
 
 
 def _id(pending: PendingRequest) -> str:

@@ -5,10 +5,11 @@ from typing import Any
 from sa_ray.catalogue import VariantSpec
 from sa_ray.config import Autoscaling
 from sa_ray.contracts import GenerationRequest, ResolvedRequest
-from sa_ray.costs import Cost, Estimator
+from sa_ray.scheduling.costs import Cost
+from sa_ray.scheduling.estimator import Estimator
 from sa_ray.serving.routing import REPORT_PERIOD_S
 
-BACKLOG_POLICY = "sa_ray.serving.autoscaling:BacklogPolicy"
+BACKLOG_POLICY = "sa_ray.scheduling.autoscaling_policy:BacklogPolicy"
 ROUTER = "sa_ray.serving.routing:EarliestCompletionRouter"
 
 LOOK_BACK_S = 15.0

@@ -13,17 +13,17 @@ from ray import serve
 from sa_ray.audio import OPUS_SAMPLE_RATE, encode
 from sa_ray.config import Settings
 from sa_ray.contracts import AudioInfo, EngineName, ResolvedRequest, VariantName
-from sa_ray.costs import cost_of
 from sa_ray.engines import EngineOptions, load_engine
 from sa_ray.errors import ConfigurationError, SaRayError
-from sa_ray.serving import routing
+from sa_ray.scheduling.autoscaling_policy import QUEUE_SECONDS
+from sa_ray.scheduling.costs import cost_of
+from sa_ray.scheduling.replica_load import Workload
+from sa_ray.scheduling.reports import routing_report
 from sa_ray.serving.actors import jobs_client
-from sa_ray.serving.autoscaling import QUEUE_SECONDS
 from sa_ray.serving.batch_limits import batch_limits
 from sa_ray.serving.batching import Batcher, OnProgress, Rendered
 from sa_ray.serving.messages import AudioReady, EncodedAudio, Progress
 from sa_ray.serving.scaling import estimator
-from sa_ray.serving.workload import Workload
 from sa_ray.telemetry import configure_logging
 
 logger = logging.getLogger(__name__)
@@ -109,7 +109,7 @@ class Variant:
         """Serve asks for these; ``EarliestCompletionRouter`` reads them."""
         # A coroutine, or Serve would run it in a thread beside the batcher.
         left = self._workload.seconds_left(self._batcher.waiting)
-        return routing.report(left, self._workload.scale)
+        return routing_report(left, self._workload.scale)
 
     async def stream(
         self, request: ResolvedRequest

@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from sa_ray.contracts import ResolvedRequest
-from sa_ray.costs import Estimator, moved
-from sa_ray.serving.autoscaling import BUSY, PENDING_SECONDS, REQUEST_SECONDS
+from sa_ray.scheduling.autoscaling_policy import BUSY, PENDING_SECONDS, REQUEST_SECONDS
+from sa_ray.scheduling.estimator import Estimator, moved
 
 
 class Workload:

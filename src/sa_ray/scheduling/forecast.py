@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final, TypeVar
 
 from sa_ray.contracts import ResolvedRequest
-from sa_ray.costs import Estimator, moved
+from sa_ray.scheduling.estimator import Estimator, moved
 
 LENGTH_RATIO: Final = 1.125
 LENGTH_SLACK: Final = 3.0

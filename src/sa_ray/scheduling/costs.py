@@ -1,12 +1,11 @@
-"""What a clip costs: seconds of one replica, from its length, its steps and its guidance.
+"""Cost of a batch: seconds of one replica, from length, steps and guidance.
 
 Only the proportions matter much: a replica corrects the scale by what its batches really take.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
 from types import MappingProxyType
-from typing import Final, Self
+from typing import Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -14,13 +13,6 @@ from sa_ray.contracts import EngineName, ResolvedRequest, VariantName
 
 REFERENCE_STEPS: Final = 8
 """Sampling steps that the figures below are for: the default of the API."""
-
-WEIGHT: Final = 0.1
-"""Of the newest batch in the moving averages: those of the last ten or so batches count."""
-
-MAX_RATIO: Final = 5.0
-"""More than this many times its estimate, or as much less, no batch counts: what was held up once
-must not ask for replicas."""
 
 
 class Cost(BaseModel):
@@ -49,44 +41,6 @@ class Cost(BaseModel):
         """How much longer the steps and the guidance of ``request`` make it than the reference."""
         passes = self.guidance if request.cfg_scale != 1 else 1.0
         return 1 - self.sampling + self.sampling * passes * request.steps / REFERENCE_STEPS
-
-
-@dataclass(frozen=True, slots=True)
-class Estimator:
-    """Costs where at most ``max_rows`` requests and ``max_seconds`` of padded audio (rows times the
-    longest) make a batch. ``scale``: what batches really take, over what ``cost`` says. ``fill``:
-    what requests cost in the batches that a crowd of them makes, over what they cost in full
-    batches; more than 1 where lengths or steps are too various for those."""
-
-    cost: Cost
-    max_rows: int
-    max_seconds: float
-    scale: float = 1.0
-    fill: float = 1.0
-
-    def batch(self, requests: Sequence[ResolvedRequest]) -> float:
-        """Seconds for one batch of ``requests``."""
-        return self.scale * self.cost.of(requests)
-
-    def share(self, request: ResolvedRequest) -> float:
-        """Seconds that ``request`` takes of a batch where much waits: full ones of its like, or
-        less full by ``fill``."""
-        rows = max(1, min(self.max_rows, int(self.max_seconds / request.duration)))
-        return self.fill * self.batch([request] * rows) / rows
-
-    def work(self, requests: Iterable[ResolvedRequest], at_most: float) -> float:
-        """The sum of the shares of ``requests``, none of which counts more than ``at_most``."""
-        return sum(min(self.share(request), at_most) for request in requests)
-
-    def corrected(self, batch: Sequence[ResolvedRequest], seconds: float) -> Self:
-        """With ``scale`` moved towards what ``batch`` took."""
-        ratio = min(max(seconds / self.batch(batch), 1 / MAX_RATIO), MAX_RATIO)
-        return replace(self, scale=self.scale * moved(1.0, ratio))
-
-
-def moved(average: float, value: float) -> float:
-    """The moving ``average`` with one more ``value``."""
-    return average + WEIGHT * (value - average)
 
 
 _PROCEDURAL: Final = Cost(batch=0, row=0.03, second=0.003, sampling=0, guidance=1)

@@ -1,0 +1,1 @@
+"""Pure rules of scheduling: costs, batches, routing forecasts and autoscaling."""

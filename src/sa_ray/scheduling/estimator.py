@@ -1,0 +1,55 @@
+"""Estimates of seconds of work for waiting requests, corrected by what batches really take."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, Self
+
+from sa_ray.contracts import ResolvedRequest
+from sa_ray.scheduling.costs import Cost
+
+WEIGHT: Final = 0.1
+"""Weight of the newest batch in moving averages, which so cover the last ten or so batches."""
+
+MAX_RATIO: Final = 5.0
+"""Clamp on measured/estimated time, so one stalled batch cannot trigger scaling."""
+
+
+@dataclass(frozen=True, slots=True)
+class Estimator:
+    """Costs of requests that are batched.
+
+    ``max_rows`` requests and ``max_seconds`` of padded audio (rows times the longest) bound a
+    batch. ``scale``: measured over estimated time of batches. ``fill``: cost per request in batches
+    formed under load, relative to full batches; above 1 when mixed lengths keep batches from
+    filling.
+    """
+
+    cost: Cost
+    max_rows: int
+    max_seconds: float
+    scale: float = 1.0
+    fill: float = 1.0
+
+    def batch(self, requests: Sequence[ResolvedRequest]) -> float:
+        """Seconds for one batch of ``requests``."""
+        return self.scale * self.cost.of(requests)
+
+    def share(self, request: ResolvedRequest) -> float:
+        """Seconds of a batch that ``request`` takes under load: full batches of its like, or less
+        full by ``fill``."""
+        rows = max(1, min(self.max_rows, int(self.max_seconds / request.duration)))
+        return self.fill * self.batch([request] * rows) / rows
+
+    def work(self, requests: Iterable[ResolvedRequest], at_most: float) -> float:
+        """The sum of the shares of ``requests``, none of which counts more than ``at_most``."""
+        return sum(min(self.share(request), at_most) for request in requests)
+
+    def corrected(self, batch: Sequence[ResolvedRequest], seconds: float) -> Self:
+        """Move ``scale`` towards the ``seconds`` that ``batch`` took."""
+        ratio = min(max(seconds / self.batch(batch), 1 / MAX_RATIO), MAX_RATIO)
+        return replace(self, scale=self.scale * moved(1.0, ratio))
+
+
+def moved(average: float, value: float) -> float:
+    """Add ``value`` to the moving ``average``."""
+    return average + WEIGHT * (value - average)

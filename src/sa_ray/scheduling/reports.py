@@ -1,0 +1,32 @@
+"""Routing statistics that a replica reports to Serve and the router reads."""
+
+import math
+import time
+from typing import Final
+
+BUSY_UNTIL: Final = "busy_until"
+"""Routing statistic of a replica: the Unix time at which all it has will be done."""
+
+SCALE: Final = "scale"
+"""Routing statistic of a replica: measured over estimated time of its batches."""
+
+MIN_BUSY_S: Final = 1.0
+"""Work that will be done sooner is not worth a report: it would be over when it arrives."""
+
+SCALE_RATIO: Final = 1.25
+"""Ratio of two neighbouring scales that a replica reports."""
+
+
+def routing_report(seconds_left: float, scale: float | None) -> dict[str, float]:
+    """Report of a replica with ``seconds_left`` of work. ``scale``: None before its first batch.
+
+    Both are rounded, the time to a tenth of what is left, but not below a second: Serve tells every
+    handle of every change, and there should be few while a clip takes as long as estimated.
+    """
+    stats: dict[str, float] = {}
+    if scale is not None:
+        stats[SCALE] = SCALE_RATIO ** round(math.log(scale, SCALE_RATIO))
+    if seconds_left > MIN_BUSY_S:
+        step = 2.0 ** max(0, math.floor(math.log2(seconds_left / 10)))
+        stats[BUSY_UNTIL] = step * round((time.time() + seconds_left) / step)
+    return stats
