@@ -12,6 +12,7 @@ from sa_ray.contracts import (
     GenerationRequest,
     ResolvedRequest,
     VariantName,
+    fields_only_a_model_has,
 )
 from sa_ray.errors import InvalidRequestError
 
@@ -44,19 +45,13 @@ def resolve(
         )
     if engine == "procedural":
         _refuse_what_only_a_model_has(request)
-    return ResolvedRequest(
-        model=variant,
-        prompt=request.prompt,
-        negative_prompt=request.negative_prompt or None,
-        duration=request.duration,
-        steps=request.steps,
-        cfg_scale=request.cfg_scale,
-        apg_scale=request.apg_scale,
-        sampler=request.sampler,
-        seed=draw() if request.seed == RANDOM_SEED else request.seed,
-        format=request.format,
-        chunked_decode=request.chunked_decode,
-    )
+    chosen = {
+        "model": variant,
+        "negative_prompt": request.negative_prompt or None,
+        "seed": draw() if request.seed == RANDOM_SEED else request.seed,
+    }
+    shared = request.model_dump(include=set(ResolvedRequest.model_fields))
+    return ResolvedRequest.model_validate(shared | chosen)
 
 
 def _variant(name: str | None, settings: Settings) -> VariantName:
@@ -73,7 +68,7 @@ def _variant(name: str | None, settings: Settings) -> VariantName:
 
 
 def _refuse_what_only_a_model_has(request: GenerationRequest) -> None:
-    for name in ("sampler", "apg_scale"):
+    for name in fields_only_a_model_has():
         if getattr(request, name) is not None:
             raise InvalidRequestError(
                 f"{name} is a choice of Stable Audio 3, but the procedural engine answers here. "

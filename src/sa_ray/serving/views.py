@@ -4,7 +4,7 @@ import logging
 from datetime import UTC, datetime
 
 from sa_ray.config import Settings
-from sa_ray.contracts import Job, JobTimings, JobView
+from sa_ray.contracts import ClipFields, Job, JobTimings, JobView
 from sa_ray.errors import StorageError
 from sa_ray.jobs import JobSnapshot
 from sa_ray.storage import ObjectStore
@@ -27,16 +27,7 @@ def job_view(
         id=job.id,
         status=job.status,
         status_url=status_url(base_url, job.id),
-        model=request.model,
-        prompt=request.prompt,
-        negative_prompt=request.negative_prompt,
-        duration=request.duration,
-        steps=request.steps,
-        cfg_scale=request.cfg_scale,
-        apg_scale=request.apg_scale,
-        sampler=request.sampler,
-        seed=request.seed,
-        format=request.format,
+        **request.model_dump(include=set(ClipFields.model_fields)),
         created_at=_time(job.created_at),
         started_at=_time_or_none(job.started_at),
         completed_at=_time_or_none(job.completed_at),

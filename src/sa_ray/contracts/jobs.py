@@ -1,0 +1,111 @@
+"""The stored job, and the messages between the processes that work on it."""
+
+from pydantic import Field
+
+from sa_ray.contracts.names import (
+    JOB_ID_PATTERN,
+    AudioFormat,
+    EngineName,
+    JobStatus,
+    Priority,
+    StorageBackend,
+)
+from sa_ray.contracts.requests import Record, ResolvedRequest
+
+
+class AudioInfo(Record):
+    """What is known of a finished clip besides its bytes."""
+
+    engine: EngineName
+    sample_rate: int
+    """Hz of the encoded file: Opus has no 44.1 kHz and is stored at 48 kHz."""
+    channels: int
+    duration: float
+    """Seconds, exactly the samples generated over their rate."""
+    format: AudioFormat
+    generation_seconds: float
+    """Seconds the engine worked on the batch that held this clip."""
+
+
+class StoredObject(Record):
+    """An object that the store has confirmed."""
+
+    backend: StorageBackend
+    key: str
+    size: int
+    """Bytes."""
+    sha256: str
+    """Lower-case hex digest of the content."""
+
+
+class JobResult(Record):
+    audio: AudioInfo
+    object: StoredObject
+    upload_seconds: float
+
+
+class JobError(Record):
+    code: str
+    message: str
+
+
+class Lease(Record):
+    """A worker's right to work on a job until ``expires_at``.
+
+    ``token`` is the fencing token: it grows with every lease of the job, so a report that
+    carries an older one is refused.
+    """
+
+    token: int
+    worker: str
+    expires_at: float
+    """Unix seconds."""
+
+
+class Webhook(Record):
+    """The call that tells a client of the end of its job. Times are Unix seconds."""
+
+    url: str
+    next_attempt_at: float | None = None
+    """Null until the job has ended, and again once delivered or given up."""
+    attempts: int = 0
+    delivered_at: float | None = None
+    error: str | None = None
+    """What the last attempt that failed met."""
+
+
+class Job(Record):
+    """The stored job. Times are Unix seconds (UTC). Only ``jobs.lifecycle`` makes new versions."""
+
+    id: str = Field(pattern=JOB_ID_PATTERN)
+    request: ResolvedRequest
+    priority: Priority = "normal"
+    deadline: float | None = None
+    """A job not finished by then fails."""
+    idempotency_key: str | None = None
+    """Unique among the stored jobs."""
+    fingerprint: str | None = None
+    """Digest of the client's request, to tell a repeat from another request with its key."""
+    status: JobStatus = "queued"
+    created_at: float
+    started_at: float | None = None
+    """When the last attempt was leased; null while queued for the first time."""
+    completed_at: float | None = None
+    not_before: float
+    """A queued job is not leased before this time (backoff after an infrastructure fault)."""
+    attempts: int = 0
+    """Leases taken so far, not counting those handed back unused."""
+    token: int = 0
+    """The last fencing token given out for this job."""
+    lease: Lease | None = None
+    cancel_requested: bool = False
+    progress: float = 0.0
+    """Fraction in [0, 1] of the current attempt."""
+    result: JobResult | None = None
+    error: JobError | None = None
+    cleanup_at: float | None = None
+    """From then on an object must be looked for and deleted: the job ended without a result,
+    but was leased, so that an upload may have happened or happen still."""
+    webhook: Webhook | None = None
+    version: int = 0
+    """Grows with every stored change; the compare-and-set key of the store."""

@@ -1,0 +1,25 @@
+"""Names and constants that every layer shares."""
+
+from typing import Literal
+
+VariantName = Literal["small-sfx", "small-music", "medium"]
+AudioFormat = Literal["wav", "flac", "mp3", "ogg"]
+JobStatus = Literal["queued", "running", "succeeded", "failed", "cancelled"]
+StorageBackend = Literal["local", "s3"]
+EngineName = Literal["procedural", "stable-audio-3"]
+Priority = Literal["high", "normal", "low"]
+Sampler = Literal["pingpong", "euler", "dpmpp"]
+
+FINAL_STATUSES: frozenset[JobStatus] = frozenset({"succeeded", "failed", "cancelled"})
+
+SAMPLE_RATE = 44_100
+"""Hz; every variant of Stable Audio 3 produces this rate (its ``model_config.json``)."""
+
+MEDIA_TYPES: dict[AudioFormat, str] = {
+    "wav": "audio/wav",
+    "flac": "audio/flac",
+    "mp3": "audio/mpeg",
+    "ogg": "audio/ogg",
+}
+
+JOB_ID_PATTERN = r"^[0-9a-f]{32}$"

@@ -1,0 +1,159 @@
+"""Requests: what clients send, and what an engine gets."""
+
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+
+from sa_ray.contracts.names import AudioFormat, Priority, Sampler, VariantName
+
+MAX_PROMPT_CHARS = 10_000
+"""Longest prompt accepted, in characters; the limit of Stability's hosted API."""
+
+MAX_SEED = 2**32 - 1
+RANDOM_SEED = -1
+
+MAX_EXPIRES_IN = 7 * 86_400.0
+"""Latest deadline a client may set, seconds after the submit."""
+
+MAX_URL_CHARS = 2_048
+
+MIN_DURATION = 0.01
+"""Shortest clip, seconds: below it there is nothing to hear."""
+
+
+def _without_nul(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("must not contain a NUL character; leave it out")
+    return text
+
+
+Text = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, max_length=MAX_PROMPT_CHARS),
+    AfterValidator(_without_nul),
+]
+Prompt = Annotated[Text, StringConstraints(min_length=1)]
+
+
+def _http_url(text: str) -> str:
+    try:
+        parts = urlsplit(text)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable or any(char.isspace() or ord(char) < 32 for char in text):
+        raise ValueError("must be an absolute http:// or https:// URL")
+    return text
+
+
+HttpUrl = Annotated[str, StringConstraints(max_length=MAX_URL_CHARS), AfterValidator(_http_url)]
+
+
+MODEL_ONLY = "only a model has it"
+"""Marks a field that the procedural engine refuses, in its annotation."""
+
+
+class Record(BaseModel):
+    """Base of what travels between processes and is stored: frozen, and no unknown fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class ClipFields(BaseModel):
+    """One clip, as it is asked for, resolved and shown: each has all of these fields.
+
+    Stored jobs are read with the same bounds: a later release may widen them, not narrow them.
+    """
+
+    model: str | None = Field(
+        default=None,
+        description="Variant name or Hugging Face repo id, case-insensitive. "
+        "Default: `STABLE_AUDIO_DEFAULT_MODEL`.",
+        examples=["small-sfx"],
+    )
+    prompt: Prompt = Field(description="What to hear.", examples=["rain on a tin roof"])
+    negative_prompt: Text | None = Field(default=None, description="What to keep out.")
+    duration: float = Field(
+        default=7.0,
+        ge=MIN_DURATION,
+        description="Seconds of audio. Capped by the variant and by `STABLE_AUDIO_MAX_DURATION`.",
+    )
+    steps: int = Field(
+        default=8, ge=1, description="Sampling steps, at most `STABLE_AUDIO_MAX_STEPS`."
+    )
+    cfg_scale: float = Field(
+        default=1.0, ge=0, le=20, description="Classifier-free guidance scale."
+    )
+    apg_scale: Annotated[float | None, MODEL_ONLY] = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="How much of the guidance is projected (adaptive projected guidance): 1 all, "
+        "0 none, as plain classifier-free guidance. Without effect where `cfg_scale` is 1. Null: "
+        "1. Stable Audio 3 only.",
+    )
+    sampler: Annotated[Sampler | None, MODEL_ONLY] = Field(
+        default=None,
+        description="How the steps are taken. Null: `pingpong`, which the models are distilled "
+        "for. Stable Audio 3 only.",
+    )
+    seed: int = Field(
+        default=RANDOM_SEED,
+        ge=RANDOM_SEED,
+        le=MAX_SEED,
+        description="The same seed and request give the same audio. -1 draws one; the one used "
+        "is returned.",
+    )
+    format: AudioFormat = Field(
+        default="wav",
+        description="`wav` (16-bit PCM), `flac`, `mp3` or `ogg` (Opus, at 48 kHz).",
+    )
+
+
+class DecodingFields(BaseModel):
+    """How the engine works on a clip: asked for and resolved, not shown."""
+
+    chunked_decode: bool | None = Field(
+        default=None, description="Overrides how the model decodes long clips; null: its default."
+    )
+
+
+class GenerationRequest(DecodingFields, ClipFields):
+    """One clip to generate: the body of the synchronous endpoints, and the core of a job's."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+
+
+class JobRequest(GenerationRequest):
+    """The body of ``POST /jobs``: a clip, and how the job is to be handled."""
+
+    priority: Priority = Field(
+        default="normal",
+        description="`high` is served as if submitted 10 minutes earlier, `low` as if 10 minutes "
+        "later; nothing waits for ever.",
+    )
+    expires_in: float | None = Field(
+        default=None,
+        gt=0,
+        le=MAX_EXPIRES_IN,
+        description="Seconds from now; a job that has not finished by then fails with "
+        "`deadline_exceeded`.",
+    )
+    webhook_url: HttpUrl | None = Field(
+        default=None,
+        description="Called with a signed POST (Standard Webhooks) once the job has ended.",
+    )
+
+
+class ResolvedRequest(DecodingFields, ClipFields, Record):
+    """A request with every choice made: what an engine needs, and all it may depend on."""
+
+    model: VariantName
+    seed: int
+
+
+def fields_only_a_model_has() -> list[str]:
+    """Names of the fields that ``MODEL_ONLY`` marks."""
+    fields = ResolvedRequest.model_fields.items()
+    return [name for name, field in fields if MODEL_ONLY in field.metadata]

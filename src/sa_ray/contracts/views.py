@@ -1,0 +1,128 @@
+"""Answers: what clients see of jobs, models and the service, and every error."""
+
+from datetime import datetime
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from sa_ray.contracts.names import EngineName, JobStatus, Priority, StorageBackend, VariantName
+from sa_ray.contracts.requests import ClipFields
+
+
+class JobTimings(BaseModel):
+    queued_seconds: float | None = None
+    generation_seconds: float | None = None
+    upload_seconds: float | None = None
+    total_seconds: float | None = None
+
+
+class JobHead(BaseModel):
+    """Names a job."""
+
+    id: str
+    status: JobStatus
+    status_url: str
+
+
+class JobAccepted(JobHead):
+    """The answer to ``POST /jobs``."""
+
+
+class JobView(ClipFields, JobHead):
+    """A job as a client sees it."""
+
+    # A view has every field, so no client need know their defaults.
+    model_config = ConfigDict(json_schema_serialization_defaults_required=True)
+
+    model: VariantName
+    seed: int
+    created_at: datetime
+    started_at: datetime | None
+    completed_at: datetime | None
+    priority: Priority
+    expires_at: datetime | None = Field(description="A job not finished by then fails.")
+    queue_position: int | None = Field(
+        description="While queued: 1 is next for its variant. Otherwise null."
+    )
+    progress: float = Field(ge=0, le=100, description="Percent of the generation done.")
+    attempts: int
+    cancel_requested: bool
+    engine: EngineName | None
+    sample_rate: int | None
+    audio_duration: float | None = Field(description="Exact seconds of the finished audio.")
+    size_bytes: int | None
+    sha256: str | None
+    download_url: str | None
+    storage_backend: StorageBackend
+    storage_key: str | None
+    error: str | None
+    error_code: str | None
+    timings: JobTimings
+
+
+class JobPage(BaseModel):
+    jobs: list[JobView]
+    next_cursor: str | None = Field(
+        description="Pass as `cursor` for the next page; null: no more."
+    )
+
+
+class ModelView(BaseModel):
+    id: VariantName
+    aliases: list[str]
+    max_duration_seconds: float
+    state: str
+    message: str | None
+
+
+class ModelList(BaseModel):
+    default: VariantName
+    models: list[ModelView]
+
+
+class VariantHealth(BaseModel):
+    state: Literal["ready", "idle", "starting", "unavailable"]
+    """idle: no replica now, one starts at the first request."""
+    replicas: int
+    message: str | None = None
+
+
+class ComponentHealth(BaseModel):
+    ok: bool
+    message: str | None = None
+
+
+class Health(BaseModel):
+    """``status``: ``ok``, ``starting``, or ``degraded`` (serves, but needs an operator)."""
+
+    status: Literal["ok", "degraded", "starting"]
+    version: str
+    engine: EngineName
+    model: VariantName
+    device: str
+    loaded: bool
+    storage_backend: StorageBackend
+    available_models: list[VariantName]
+    loaded_models: list[VariantName]
+    preload_models: list[VariantName]
+    model_duration_limits_seconds: dict[VariantName, float]
+    max_duration_seconds: float
+    max_steps: int
+    variants: dict[VariantName, VariantHealth]
+    storage: ComponentHealth
+    jobs: ComponentHealth
+    queued_jobs: int | None
+    running_jobs: int | None
+
+
+class ErrorBody(BaseModel):
+    code: str
+    message: str
+    param: str | None = None
+    request_id: str
+
+
+class ErrorResponse(BaseModel):
+    """The one shape of every error."""
+
+    error: ErrorBody
