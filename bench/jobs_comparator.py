@@ -4,23 +4,22 @@ compares the service with. Same models, same checks, same view; no Ray, no store
 
 import time
 import uuid
-from pathlib import Path
 from typing import Annotated
 
 from fastapi import FastAPI, Header, HTTPException, Request, Response
 
 from sa_ray.catalogue import VARIANTS, aliases
-from sa_ray.config import Settings
 from sa_ray.contracts import JobAccepted, JobRequest, JobView, ModelList, ModelView
 from sa_ray.jobs import JobSnapshot
 from sa_ray.jobs.lifecycle import JobOptions, new_job
-from sa_ray.serving.resolution import resolve
-from sa_ray.serving.views import job_view, status_url
+from sa_ray.serving.ingress.resolution import resolve
+from sa_ray.serving.job_view import job_view, status_url
+from sa_ray.settings import duration_limit, load_settings
 from sa_ray.storage import open_object_store
 
 app = FastAPI()
-settings = Settings(output_dir=Path("/nonexistent"))
-store = open_object_store(settings)
+settings = load_settings({"output_dir": "/nonexistent"})
+store = open_object_store(settings.storage)
 jobs: dict[str, JobSnapshot] = {}
 
 
@@ -34,7 +33,12 @@ async def submit(
     options = JobOptions(
         priority=request.priority, expires_in=request.expires_in, idempotency_key=idempotency_key
     )
-    job = new_job(uuid.uuid4().hex, resolve(request, settings, "procedural"), time.time(), options)
+    job = new_job(
+        uuid.uuid4().hex,
+        resolve(request, settings.models, settings.limits, "procedural"),
+        time.time(),
+        options,
+    )
     jobs[job.id] = JobSnapshot(job, len(jobs) + 1)
     url = status_url(str(http.base_url).rstrip("/"), job.id)
     response.headers["Location"] = url
@@ -47,7 +51,7 @@ async def read(job_id: str, http: Request) -> JobView:
     if snapshot is None:
         raise HTTPException(404)
     base_url = str(http.base_url).rstrip("/")
-    return job_view(snapshot, base_url=base_url, settings=settings, store=store)
+    return job_view(snapshot, base_url=base_url, store=store)
 
 
 @app.get("/v1/models")
@@ -56,7 +60,7 @@ async def models() -> ModelList:
         ModelView(
             id=name,
             aliases=list(aliases(name)),
-            max_duration_seconds=settings.duration_limit(name),
+            max_duration_seconds=duration_limit(settings.models, settings.limits, name),
             state="idle",
             message=None,
         )

@@ -22,10 +22,10 @@ from bench.simulation.replay import Outcome, clip, replay
 from bench.simulation.replicas import Machine
 from bench.simulation.traces import TRACES, Durations, Floats, Trace, make, mostly_short
 from sa_ray.catalogue import CATALOGUE
-from sa_ray.config import Autoscaling
 from sa_ray.scheduling.autoscaling_policy import BacklogPolicy
 from sa_ray.scheduling.costs import cost_of
-from sa_ray.serving.scaling import autoscaling_config
+from sa_ray.serving.deployment_options import autoscaling_config
+from sa_ray.settings import Autoscaling
 
 RESULTS = Path(__file__).parent / "results"
 SEED = 20261124

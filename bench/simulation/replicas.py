@@ -10,12 +10,13 @@ from typing import Protocol
 import numpy as np
 
 from sa_ray.contracts import ResolvedRequest
+from sa_ray.scheduling.batch_rule import take_batch
 from sa_ray.scheduling.costs import Cost
 from sa_ray.scheduling.estimator import Estimator
-from sa_ray.scheduling.forecast import Forecast, first_batch
+from sa_ray.scheduling.forecast import Forecast
 from sa_ray.scheduling.replica_load import Workload
 from sa_ray.scheduling.reports import MIN_BUSY_S
-from sa_ray.serving.routing import MAX_CANDIDATES, REPORT_AGE_S
+from sa_ray.serving.router import MAX_CANDIDATES, REPORT_AGE_S
 
 NOISE = 0.1
 """Standard deviation of the logarithm of a batch's time over its cost."""
@@ -139,7 +140,13 @@ class EarliestCompletion:
 
 def in_order(waiting: list[Request], estimator: Estimator) -> list[Request]:
     """The oldest, and those behind it that may join it."""
-    return first_batch(estimator, waiting, lambda request: request.body)[0]
+    batch, _ = take_batch(
+        waiting,
+        lambda request: request.body,
+        max_rows=estimator.max_rows,
+        max_seconds=estimator.max_seconds,
+    )
+    return batch
 
 
 class Fleet:

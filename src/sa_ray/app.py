@@ -1,5 +1,7 @@
 """The composition root: settings in, Serve application out."""
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -7,15 +9,20 @@ from ray import serve
 from ray.serve import Application
 
 from sa_ray.catalogue import VARIANTS
-from sa_ray.config import Settings, load_settings
 from sa_ray.contracts import EngineName, VariantName
 from sa_ray.engines import resolve_engine_name
 from sa_ray.scheduling.costs import Cost, cost_of
 from sa_ray.serving.actors import provision
-from sa_ray.serving.dispatcher import Dispatcher, capacity
-from sa_ray.serving.ingress import Ingress
-from sa_ray.serving.scaling import autoscaling_config, grace_seconds, router_config
-from sa_ray.serving.variant import Variant
+from sa_ray.serving.deployment_options import (
+    autoscaling_config,
+    capacity,
+    grace_seconds,
+    router_config,
+)
+from sa_ray.serving.dispatcher.deployment import Dispatcher
+from sa_ray.serving.ingress.deployment import Ingress
+from sa_ray.serving.variant.deployment import Variant
+from sa_ray.settings import ModelSettings, Settings, load_settings
 
 SMALL_CPUS = 0.05
 """For the ingress and the dispatcher, which mostly wait; keeps them off a head without CPUs."""
@@ -35,11 +42,12 @@ def build(args: dict[str, Any]) -> Application:
     before anything is scheduled.
     """
     settings = resolve_paths(load_settings(args))
-    engine = resolve_engine_name(settings.engine)
-    provision(settings)
-    on_gpu = engine == "stable-audio-3" and wants_gpu(settings)
+    models, limits = settings.models, settings.limits
+    engine = resolve_engine_name(models.engine)
+    provision(settings.jobs, settings.storage)
+    on_gpu = engine == "stable-audio-3" and wants_gpu(models)
     costs = {name: cost_of(name, engine, gpu=on_gpu) for name in VARIANTS}
-    grace = {name: grace_seconds(settings.spec(name), costs[name]) for name in VARIANTS}
+    grace = {name: grace_seconds(models.spec(name), costs[name]) for name in VARIANTS}
     variants = {
         name: variant(name, engine, settings, costs[name], grace[name], on_gpu=on_gpu)
         for name in VARIANTS
@@ -49,15 +57,24 @@ def build(args: dict[str, Any]) -> Application:
         num_replicas=1,
         health_check_period_s=HEALTH_CHECK_PERIOD_S,
         ray_actor_options={"num_cpus": SMALL_CPUS},
-    )(Dispatcher).bind(settings, variants)
+    )(Dispatcher).bind(models, settings.jobs, settings.storage, settings.webhooks, variants)
     return serve.deployment(
         name="ingress",
-        num_replicas=settings.ingress_replicas,
+        num_replicas=limits.ingress_replicas,
         health_check_period_s=HEALTH_CHECK_PERIOD_S,
         max_ongoing_requests=INGRESS_ONGOING,
         graceful_shutdown_timeout_s=max(grace.values()),
         ray_actor_options={"num_cpus": SMALL_CPUS},
-    )(Ingress).bind(settings, engine, variants, dispatcher)
+    )(Ingress).bind(
+        engine,
+        models,
+        limits,
+        settings.jobs,
+        settings.storage,
+        variants,
+        dispatcher,
+        webhooks_enabled=settings.webhooks.webhook_secret is not None,
+    )
 
 
 def variant(
@@ -73,7 +90,7 @@ def variant(
 
     ``grace``: seconds that a stopping replica may finish its work.
     """
-    spec = settings.spec(name)
+    spec = settings.models.spec(name)
     gpu = spec.gpu if on_gpu else None
     return serve.deployment(
         name=name,
@@ -81,32 +98,34 @@ def variant(
         user_config={},
         max_ongoing_requests=spec.max_ongoing_requests,
         # Serve counts for each caller: the dispatcher's jobs have to fit too.
-        max_queued_requests=max(settings.max_queued_requests, capacity(settings, name)),
+        max_queued_requests=max(settings.limits.max_queued_requests, capacity(spec)),
         graceful_shutdown_timeout_s=grace,
         health_check_period_s=HEALTH_CHECK_PERIOD_S,
         ray_actor_options={"num_cpus": spec.cpu, "num_gpus": gpu or 0},
         autoscaling_config=autoscaling_config(
-            settings.autoscaling,
+            settings.models.autoscaling,
             spec,
             cost,
-            min_replicas=1 if name in settings.preloaded else 0,
+            min_replicas=1 if name in settings.models.preloaded else 0,
         ),
         request_router_config=router_config(spec, cost),
-    )(Variant).bind(name, engine, settings, gpu)
+    )(Variant).bind(name, engine, settings.models, settings.weights, settings.jobs, gpu)
 
 
-def wants_gpu(settings: Settings) -> bool:
+def wants_gpu(models: ModelSettings) -> bool:
     """Whether replicas ask for GPUs: always for ``cuda``, for ``auto`` where there are any."""
-    if settings.device == "auto":
+    if models.device == "auto":
         resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
         return resources.get("GPU", 0) > 0
-    return settings.device == "cuda"
+    return models.device == "cuda"
 
 
 def resolve_paths(settings: Settings) -> Settings:
     """Make relative paths absolute here and now: replicas may run in other directories."""
-    update: dict[str, Any] = {"output_dir": settings.output_dir.expanduser().absolute()}
-    scheme, separator, path = settings.jobs_url.partition(":///")
+    folder = settings.storage.output_dir.expanduser().absolute()
+    storage = settings.storage.model_copy(update={"output_dir": folder})
+    jobs = settings.jobs
+    scheme, separator, path = jobs.jobs_url.partition(":///")
     if separator and scheme == "sqlite" and not path.startswith("/"):
-        update["jobs_url"] = f"sqlite:///{settings.output_dir.cwd() / path}"
-    return settings.model_copy(update=update)
+        jobs = jobs.model_copy(update={"jobs_url": f"sqlite:///{Path.cwd() / path}"})
+    return replace(settings, jobs=jobs, storage=storage)

@@ -113,8 +113,8 @@ class UnavailableError(SaRayError):
     status = 503
 
 
-class StorageError(SaRayError):
-    """The object store refused, or could not be reached.
+class StoreError(SaRayError):
+    """A store refused, or could not be reached.
 
     ``transient`` says whether trying again can help (an outage) or not (a wrong secret).
     """
@@ -136,6 +136,21 @@ class StorageError(SaRayError):
     def __reduce__(self) -> tuple[Any, ...]:
         cls, args, state = super().__reduce__()
         return cls, args, state | {"transient": self.transient}
+
+
+class JobStoreError(StoreError):
+    """The store of jobs refused, or could not be reached."""
+
+
+class ObjectStoreError(StoreError):
+    """The store of audio refused, or could not be reached."""
+
+
+class InfrastructureError(SaRayError):
+    """A process, a node or an object was lost: the same request may succeed elsewhere."""
+
+    code = "infrastructure_fault"
+    status = 503
 
 
 class GenerationError(SaRayError):

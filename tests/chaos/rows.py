@@ -12,7 +12,7 @@ from typing import Any
 
 import soundfile
 
-from sa_ray.config import load_settings
+from sa_ray.settings import load_settings
 from sa_ray.storage import ObjectStore, open_object_store
 
 from .load import JOBS, Client, Load, Outcome, View
@@ -40,7 +40,7 @@ class Service:
     def __init__(self, base_url: str, settings: dict[str, Any], books: Books) -> None:
         self.base_url = base_url
         self.books = books
-        self._objects: ObjectStore = open_object_store(load_settings(settings))
+        self._objects: ObjectStore = open_object_store(load_settings(settings).storage)
 
     def keys(self) -> set[str]:
         return set(self._objects.keys())

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from sa_ray.config import Autoscaling
+from sa_ray.settings import Autoscaling
 
 from .conftest import MODEL, Deploy, replicas
 

@@ -3,7 +3,7 @@
 import hashlib
 from typing import Any
 
-from sa_ray.config import load_settings
+from sa_ray.settings import load_settings
 from sa_ray.storage import ObjectStore, open_object_store
 from tests.servers import S3Key, S3Server
 
@@ -33,7 +33,7 @@ def s3_settings(server: S3Server, key: S3Key | None = None, **more: Any) -> dict
 
 
 def open_store(**settings: Any) -> ObjectStore:
-    return open_object_store(load_settings(settings))
+    return open_object_store(load_settings(settings).storage)
 
 
 def put(store: ObjectStore, key: str, data: bytes, filename: str = "clip.wav") -> None:

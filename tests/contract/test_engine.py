@@ -142,14 +142,5 @@ def test_one_step_is_enough(engine: Engine) -> None:
     assert reports == [1.0]
 
 
-def test_requests_that_differ_in_prompt_and_seed_may_share_a_batch(engine: Engine) -> None:
-    keys = {engine.batch_key(wanted(prompt, seed=seed)) for prompt in "ab" for seed in (1, 2)}
-    assert len(keys) == 1
-
-
-def test_requests_of_other_step_counts_may_not_share_a_batch(engine: Engine) -> None:
-    assert engine.batch_key(wanted(steps=4)) != engine.batch_key(wanted(steps=8))
-
-
 def test_an_empty_batch_has_no_outcomes(engine: Engine) -> None:
     assert engine.generate([], lambda row, fraction: None, lambda row: False) == []

@@ -9,7 +9,7 @@ from sqlalchemy import create_engine
 
 from sa_ray.contracts import Job
 from sa_ray.jobs import JobStore, lifecycle, open_job_store
-from sa_ray.jobs.sql_schema import MIGRATIONS
+from sa_ray.jobs.stores.sql_store.schema import MIGRATIONS
 from tests.databases import PostgresqlServer
 
 V1 = Path(__file__).parent.parent / "data" / "jobs_v1.sql"

@@ -15,7 +15,7 @@ from sa_ray.contracts import (
     JobError,
     VariantName,
 )
-from sa_ray.errors import ConflictError, QueueFullError, StorageError
+from sa_ray.errors import ConflictError, JobStoreError, QueueFullError
 from sa_ray.jobs import (
     Cursor,
     JobOptions,
@@ -622,6 +622,6 @@ def test_a_job_that_cannot_be_read_hinders_no_other_in_lists(job_store: JobStore
 def test_a_job_that_cannot_be_read_is_not_said_to_be_missing(job_store: JobStore) -> None:
     insert(job_store, unreadable(1))
 
-    with pytest.raises(StorageError, match=job(1).id) as refused:
+    with pytest.raises(JobStoreError, match=job(1).id) as refused:
         job_store.get(job(1).id)
     assert not refused.value.transient

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from sa_ray.contracts import Job, ResolvedRequest
-from sa_ray.errors import StorageError
+from sa_ray.errors import JobStoreError
 from sa_ray.jobs import JobStore, lifecycle, open_job_store
 from tests.databases import PostgresqlServer, RedisServer, postgresql, redis_server
 
@@ -49,7 +49,7 @@ def test_an_outage_is_a_passing_error_and_nothing_acknowledged_is_lost(
         store.counts,
     )
     for call in calls:
-        with pytest.raises(StorageError) as refused:
+        with pytest.raises(JobStoreError) as refused:
             call()
         assert refused.value.transient
     server.start()
@@ -65,14 +65,14 @@ def test_a_server_that_is_away_at_the_start_is_a_passing_error(
     server: PostgresqlServer | RedisServer,
 ) -> None:
     server.kill()
-    with pytest.raises(StorageError) as refused:
+    with pytest.raises(JobStoreError) as refused:
         open_job_store(server.url())
     assert refused.value.transient
     server.start()
 
 
 def test_a_wrong_database_name_is_a_lasting_error(postgresql_server: PostgresqlServer) -> None:
-    with pytest.raises(StorageError, match="does not exist") as refused:
+    with pytest.raises(JobStoreError, match="does not exist") as refused:
         open_job_store(postgresql_server.url("absent"))
     assert not refused.value.transient
 
@@ -81,7 +81,7 @@ def test_a_wrong_redis_password_is_a_lasting_error_that_does_not_repeat_it(
     redis_db: RedisServer,
 ) -> None:
     url = redis_db.url().replace("redis://", "redis://:hunter2@")
-    with pytest.raises(StorageError) as refused:
+    with pytest.raises(JobStoreError) as refused:
         open_job_store(url)
     assert not refused.value.transient
     assert "hunter2" not in refused.value.message
@@ -93,7 +93,7 @@ def test_redis_without_memory_refuses_for_now(redis_db: RedisServer) -> None:
         store = open_job_store(redis_db.url())
         client.config_set("maxmemory", "1")
         try:
-            with pytest.raises(StorageError, match="OOM") as refused:
+            with pytest.raises(JobStoreError, match="OOM") as refused:
                 store.insert(new_job(1), max_queued=1)
         finally:
             client.config_set("maxmemory", "0")
@@ -120,7 +120,7 @@ def test_redis_jobs_of_a_later_release_are_refused(redis_db: RedisServer) -> Non
     with redis_db.client() as client:
         client.set("{sa-ray}:schema", 999)
         try:
-            with pytest.raises(StorageError, match="999") as refused:
+            with pytest.raises(JobStoreError, match="999") as refused:
                 open_job_store(redis_db.url())
         finally:
             client.delete("{sa-ray}:schema")

@@ -9,9 +9,9 @@ from uuid import uuid4
 
 import pytest
 
-from sa_ray.config import load_settings
 from sa_ray.contracts import AudioFormat
-from sa_ray.errors import StorageError
+from sa_ray.errors import ObjectStoreError
+from sa_ray.settings import load_settings
 from sa_ray.storage import ObjectStore, object_key
 
 from .stores import MIB, ODD_NAMES, content, open_store, put, s3_settings
@@ -84,7 +84,7 @@ def test_a_deleted_object_is_gone(store: ObjectStore, folder: str) -> None:
 def test_reading_a_missing_object_says_that_it_is_missing(store: ObjectStore, folder: str) -> None:
     put(store, f"{folder}/there.wav", b"x")
 
-    with pytest.raises(StorageError, match="no object") as refusal:
+    with pytest.raises(ObjectStoreError, match="no object") as refusal:
         content(store, f"{folder}/missing.wav")
     assert not refusal.value.transient
 
@@ -169,7 +169,7 @@ def test_an_odd_key_is_kept_as_it_is(store: ObjectStore, folder: str, name: str)
 def test_an_unsound_key_is_refused(
     store: ObjectStore, key: str, use: Callable[[ObjectStore, str], object]
 ) -> None:
-    with pytest.raises(StorageError) as refusal:
+    with pytest.raises(ObjectStoreError) as refusal:
         use(store, key)
     assert not refusal.value.transient
 
@@ -201,10 +201,13 @@ def test_a_public_base_url_is_the_address_of_objects(settings: dict[str, Any]) -
 
 @pytest.mark.parametrize("fmt", ["wav", "ogg"])
 def test_a_job_has_a_key_of_its_own(settings: dict[str, Any], fmt: AudioFormat) -> None:
-    key = object_key(load_settings({**settings, "storage_prefix": "/a/b/"}), "0" * 32, fmt)
+    key = object_key(load_settings({**settings, "storage_prefix": "/a/b/"}).storage, "0" * 32, fmt)
 
     assert key == ("a/b/" if settings["storage_bucket"] else "") + f"{'0' * 32}.{fmt}"
-    assert object_key(load_settings({**settings, "storage_prefix": ""}), "1", fmt) == f"1.{fmt}"
+    assert (
+        object_key(load_settings({**settings, "storage_prefix": ""}).storage, "1", fmt)
+        == f"1.{fmt}"
+    )
 
 
 def test_a_local_folder_has_no_address(tmp_path: Path) -> None:

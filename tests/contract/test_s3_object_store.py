@@ -8,7 +8,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from sa_ray.errors import StorageError
+from sa_ray.errors import ObjectStoreError
 from sa_ray.storage import ObjectStore
 from tests.fault_proxy import FaultProxy
 from tests.servers import S3Key, S3Server
@@ -77,7 +77,7 @@ def test_a_presigned_url_expires(s3_server: S3Server, folder: str) -> None:
     assert answer.status_code == 403
 
 
-def refusals(store: ObjectStore) -> list[StorageError]:
+def refusals(store: ObjectStore) -> list[ObjectStoreError]:
     """What ``store`` raises when it is to change something; it must refuse every time."""
     found = []
     for use in (
@@ -85,7 +85,7 @@ def refusals(store: ObjectStore) -> list[StorageError]:
         lambda: store.put("k.wav", b"x" * 9 * MIB, content_type="audio/wav", filename="k.wav"),
         lambda: store.delete("k.wav"),
     ):
-        with pytest.raises(StorageError) as refusal:
+        with pytest.raises(ObjectStoreError) as refusal:
             use()
         found.append(refusal.value)
     return found
@@ -110,7 +110,7 @@ def test_a_key_that_may_not_write_is_told(s3_server: S3Server) -> None:
 def test_a_missing_bucket_is_told(s3_server: S3Server) -> None:
     store = open_store(**s3_settings(s3_server, storage_bucket="no-such-bucket"))
 
-    with pytest.raises(StorageError, match="no-such-bucket") as refusal:
+    with pytest.raises(ObjectStoreError, match="no-such-bucket") as refusal:
         content(store, "a.wav")
     assert not refusal.value.transient
     assert "STABLE_AUDIO_STORAGE_BUCKET" in refusal.value.message
@@ -166,7 +166,7 @@ def test_an_object_damaged_on_its_way_is_not_acknowledged(
         proxy.pass_on(damage=(b"hiss", b"hush"))
         store = open_store(**s3_settings(s3_server, storage_endpoint_url=proxy.url))
         put(store, f"{folder}/intact.wav", b"x" * size)
-        with pytest.raises(StorageError) as refusal:
+        with pytest.raises(ObjectStoreError) as refusal:
             put(store, f"{folder}/damaged.wav", hiss)
 
     assert refusal.value.transient
@@ -182,7 +182,7 @@ def test_a_store_works_again_after_an_outage(
     s3_server.stop()
     try:
         assert all(refusal.transient for refusal in refusals(s3))
-        with pytest.raises(StorageError) as refusal:
+        with pytest.raises(ObjectStoreError) as refusal:
             list(reading)
         assert refusal.value.transient
     finally:

@@ -19,9 +19,9 @@ from ray.serve.schema import (
 
 from sa_ray.app import SMALL_CPUS
 from sa_ray.catalogue import VARIANTS
-from sa_ray.config import Settings, load_settings
 from sa_ray.errors import ConfigurationError
-from sa_ray.serving.actors import ACTOR_CPUS
+from sa_ray.serving.actors.provision import ACTOR_CPUS
+from sa_ray.settings import Settings, load_settings
 from tests.manifests.kustomize import Manifest, containers
 
 ROOT = Path(__file__).parents[2]
@@ -144,9 +144,9 @@ def serve_problems(deployment: Deployment) -> Iterator[str]:
         return
     settings = deployment.settings()
     images = {c["image"] for pod in deployment.ray_pods() for c in pod["spec"]["containers"]}
-    flavour = "-cuda" if settings.engine == "stable-audio-3" else "-cpu"
-    if settings.engine == "auto" or not all(image.endswith(flavour) for image in images):
-        yield f"the engine {settings.engine} does not go with the images {sorted(images)}"
+    flavour = "-cuda" if settings.models.engine == "stable-audio-3" else "-cpu"
+    if settings.models.engine == "auto" or not all(image.endswith(flavour) for image in images):
+        yield f"the engine {settings.models.engine} does not go with the images {sorted(images)}"
 
 
 def config_problems(config: Manifest, groups: list[Group]) -> Iterator[str]:
@@ -174,8 +174,8 @@ def config_problems(config: Manifest, groups: list[Group]) -> Iterator[str]:
 
 def _room_problems(groups: list[Group], settings: Settings, overrides: Manifest) -> Iterator[str]:
     """Whether what the application asks of Ray, at its most, is what the Pods give."""
-    on_gpu = settings.engine == "stable-audio-3" and settings.device == "cuda"
-    specs = {name: settings.spec(name) for name in VARIANTS}
+    on_gpu = settings.models.engine == "stable-audio-3" and settings.models.device == "cuda"
+    specs = {name: settings.models.spec(name) for name in VARIANTS}
     for name, spec in specs.items():
         gpu = spec.gpu if on_gpu else 0
         if not any(group.gpus >= gpu and group.cpus >= spec.cpu for group in groups):
@@ -185,14 +185,14 @@ def _room_problems(groups: list[Group], settings: Settings, overrides: Manifest)
     if not gpus - EPSILON <= offered <= gpus + EPSILON:
         yield f"the variants take {gpus} GPUs at most, and the groups have {offered}"
     cpus = sum(spec.cpu * spec.max_replicas for spec in specs.values())
-    cpus += SMALL_CPUS * (settings.ingress_replicas + 1) + 2 * ACTOR_CPUS
+    cpus += SMALL_CPUS * (settings.limits.ingress_replicas + 1) + 2 * ACTOR_CPUS
     if cpus > sum(group.cpus * group.most for group in groups):
         yield f"the application takes {cpus} CPUs at most, more than the groups have"
     for name, override in overrides.items():
         options = override.get("ray_actor_options", {})
         wanted = options.get("label_selector", {}).items()
         nodes = sum(group.least for group in groups if wanted <= group.labels.items())
-        replicas = settings.ingress_replicas if name == "ingress" else 1
+        replicas = settings.limits.ingress_replicas if name == "ingress" else 1
         if nodes * override.get("max_replicas_per_node", replicas) < replicas:
             yield f"{nodes} nodes are there for {replicas} replicas of {name}"
         if options.get("num_cpus", SMALL_CPUS) != SMALL_CPUS:
@@ -276,7 +276,7 @@ def _secret_references(node: Any) -> Iterator[Manifest]:
 def drain_problems(deployment: Deployment) -> Iterator[str]:
     """Everything that stops leaves what it holds the time to finish."""
     settings = deployment.settings()
-    grace = max(settings.spec(name).grace_seconds for name in VARIANTS)
+    grace = max(settings.models.spec(name).grace_seconds for name in VARIANTS)
     if deployment.service["spec"].get("rayClusterDeletionDelaySeconds", 60) <= grace:
         yield f"an old cluster is deleted within the grace of {grace} s"
     head, *workers = (pod["spec"] for pod in deployment.ray_pods())

@@ -26,7 +26,7 @@ from sa_ray.scheduling.autoscaling_policy import (
     desired_replicas,
 )
 from sa_ray.scheduling.costs import cost_of
-from sa_ray.serving.scaling import autoscaling_config, grace_seconds
+from sa_ray.serving.deployment_options import autoscaling_config, grace_seconds
 
 WAIT = 10.0
 REQUEST = 2.0

@@ -6,7 +6,7 @@ import pytest
 
 from sa_ray.catalogue import CATALOGUE
 from sa_ray.errors import ConfigurationError
-from sa_ray.serving.batch_limits import batch_limits
+from sa_ray.serving.variant.limits import batch_limits
 
 SPEC = CATALOGUE["small-sfx"]
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ from sa_ray.errors import GenerationError
 from sa_ray.scheduling.costs import Cost
 from sa_ray.scheduling.estimator import Estimator
 from sa_ray.scheduling.replica_load import Workload
-from sa_ray.serving.batching import Batcher
+from sa_ray.serving.variant.batcher import Batcher
 
 
 def request(prompt: str, *, steps: int = 4, duration: float = 1.0) -> ResolvedRequest:
@@ -40,9 +40,6 @@ class GatedEngine:
 
     def allow_steps(self, count: int = 1_000) -> None:
         self._gate.release(count)
-
-    def batch_key(self, request: ResolvedRequest) -> Hashable:
-        return request.steps
 
     def generate(
         self, batch: Sequence[ResolvedRequest], on_step: OnStep, is_cancelled: IsCancelled

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sa_ray.serving.byte_range import ByteRange, RangeNotSatisfiableError, parse_range
+from sa_ray.serving.ingress.byte_range import ByteRange, RangeNotSatisfiableError, parse_range
 
 
 @pytest.mark.parametrize(

@@ -6,17 +6,27 @@ from pathlib import Path
 import pytest
 
 from sa_ray.catalogue import CATALOGUE
-from sa_ray.config import Settings, environment_names, load_settings
 from sa_ray.errors import ConfigurationError
-from sa_ray.settings_doc import effective_values, markdown
+from sa_ray.settings import Settings, duration_limit, load_settings
+from sa_ray.settings.reading import GROUPS
+from sa_ray.settings.reference import effective_values, markdown
 
 ROOT = Path(__file__).parents[2]
+
+VARIABLES = {name: group.variables(name) for group in GROUPS for name in group.model_fields}
+"""Environment variables by setting, the one that wins first."""
+
+DEFAULTS = {name: field.default for group in GROUPS for name, field in group.model_fields.items()}
+
+
+def value_of(settings: Settings, name: str) -> object:
+    return dict(item for group in settings.groups for item in group)[name]
 
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for field in Settings.model_fields:
-        for name in environment_names(field):
+    for variables in VARIABLES.values():
+        for name in variables:
             monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
 
@@ -24,18 +34,18 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def test_the_seed_servers_defaults() -> None:
     settings = load_settings()
 
-    assert settings.default_model == "small-sfx"
-    assert settings.preloaded == ("small-sfx",)
-    assert settings.device == "auto"
-    assert settings.model_half is True
-    assert settings.max_duration == 380
-    assert settings.max_steps == 50
-    assert settings.output_dir == Path("outputs")
-    assert settings.storage_bucket is None
-    assert settings.storage_backend == "local"
-    assert settings.storage_prefix == "stable-audio/jobs"
-    assert settings.storage_region == "us-east-1"
-    assert settings.presigned_url_expires == 3600
+    assert settings.models.default_model == "small-sfx"
+    assert settings.models.preloaded == ("small-sfx",)
+    assert settings.models.device == "auto"
+    assert settings.weights.model_half is True
+    assert settings.limits.max_duration == 380
+    assert settings.limits.max_steps == 50
+    assert settings.storage.output_dir == Path("outputs")
+    assert settings.storage.storage_bucket is None
+    assert settings.storage.storage_backend == "local"
+    assert settings.storage.storage_prefix == "stable-audio/jobs"
+    assert settings.storage.storage_region == "us-east-1"
+    assert settings.storage.presigned_url_expires == 3600
 
 
 @pytest.mark.parametrize(
@@ -82,10 +92,10 @@ def test_every_variable_sets_its_setting(
 ) -> None:
     monkeypatch.setenv(variable, text)
 
-    assert getattr(load_settings(), field) == value
+    assert value_of(load_settings(), field) == value
 
 
-FIELDS = [field for field in Settings.model_fields if field != "preload_models"]
+FIELDS = [field for field in VARIABLES if field != "preload_models"]
 
 
 @pytest.mark.parametrize("blank", ["", "  "])
@@ -94,7 +104,7 @@ def test_blank_variables_are_as_good_as_unset(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, where: str, blank: str
 ) -> None:
     defaults = load_settings()
-    names = [name for field in FIELDS for name in environment_names(field)]
+    names = [name for field in FIELDS for name in VARIABLES[field]]
     if where == "dotenv":
         (tmp_path / ".env").write_text("".join(f"{name}='{blank}'\n" for name in names))
     else:
@@ -109,7 +119,7 @@ def test_blank_variables_are_as_good_as_unset(
     [
         (blank, fallback, field)
         for field in FIELDS
-        for blank, fallback in pairwise(environment_names(field))
+        for blank, fallback in pairwise(VARIABLES[field])
         if "KEY" not in blank  # keys and their secrets go in pairs
     ],
 )
@@ -120,7 +130,7 @@ def test_a_blank_variable_does_not_hide_its_fallback(
     unhidden = load_settings()
     monkeypatch.setenv(blank, "")
 
-    assert getattr(unhidden, field) not in (None, Settings.model_fields[field].default)
+    assert value_of(unhidden, field) not in (None, DEFAULTS[field])
     assert load_settings() == unhidden
 
 
@@ -131,7 +141,7 @@ def test_a_blank_variable_does_not_hide_the_dotenv_file(
     monkeypatch.setenv("STABLE_AUDIO_STORAGE_BUCKET", "")
     monkeypatch.setenv("R2_BUCKET", "")
 
-    assert load_settings().storage_bucket == "b"
+    assert load_settings().storage.storage_bucket == "b"
 
 
 @pytest.mark.parametrize("blank", ["", None])
@@ -139,16 +149,16 @@ def test_a_blank_variable_does_not_hide_the_dotenv_file(
 def test_a_blank_argument_sets_the_default_over_the_environment(
     monkeypatch: pytest.MonkeyPatch, field: str, blank: str | None
 ) -> None:
-    default = getattr(load_settings(), field)
+    default = value_of(load_settings(), field)
     monkeypatch.setenv("STABLE_AUDIO_STORAGE_BUCKET", "b")
     monkeypatch.setenv("STABLE_AUDIO_DEFAULT_MODEL", "medium")
     monkeypatch.setenv("STABLE_AUDIO_MAX_STEPS", "7")
 
-    assert getattr(load_settings({field: blank}), field) == default
+    assert value_of(load_settings({field: blank}), field) == default
 
 
 def test_an_empty_prefix_puts_objects_at_the_top_of_the_bucket() -> None:
-    assert load_settings({"storage_prefix": ""}).storage_prefix == ""
+    assert load_settings({"storage_prefix": ""}).storage.storage_prefix == ""
 
 
 @pytest.mark.parametrize(
@@ -175,8 +185,8 @@ def test_the_token_is_read_and_never_shown(monkeypatch: pytest.MonkeyPatch, vari
     monkeypatch.setenv(variable, "hf_secret")
     settings = load_settings()
 
-    assert settings.hf_token is not None
-    assert settings.hf_token.get_secret_value() == "hf_secret"
+    assert settings.weights.hf_token is not None
+    assert settings.weights.hf_token.get_secret_value() == "hf_secret"
     assert "hf_secret" not in str(list(effective_values(settings)))
     assert "hf_secret" not in repr(settings)
 
@@ -196,9 +206,9 @@ def test_storage_credentials(monkeypatch: pytest.MonkeyPatch, key: str, secret: 
 
     settings = load_settings()
 
-    assert settings.storage_access_key_id == "id"
-    assert settings.storage_secret_access_key is not None
-    assert settings.storage_secret_access_key.get_secret_value() == "hush"
+    assert settings.storage.storage_access_key_id == "id"
+    assert settings.storage.storage_secret_access_key is not None
+    assert settings.storage.storage_secret_access_key.get_secret_value() == "hush"
 
 
 def test_arguments_win_over_environment_over_dotenv_over_defaults(
@@ -208,19 +218,19 @@ def test_arguments_win_over_environment_over_dotenv_over_defaults(
     below = tmp_path / "a" / "b"
     below.mkdir(parents=True)
     monkeypatch.chdir(below)
-    assert load_settings().max_steps == 11
+    assert load_settings().limits.max_steps == 11
 
     monkeypatch.setenv("STABLE_AUDIO_MAX_STEPS", "12")
-    assert load_settings().max_steps == 12
+    assert load_settings().limits.max_steps == 12
 
-    assert load_settings({"max_steps": 13}).max_steps == 13
+    assert load_settings({"max_steps": 13}).limits.max_steps == 13
 
 
 def test_the_default_models_name_wins_over_its_old_alias(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STABLE_AUDIO_MODEL", "medium")
     monkeypatch.setenv("STABLE_AUDIO_DEFAULT_MODEL", "small-music")
 
-    assert load_settings().default_model == "small-music"
+    assert load_settings().models.default_model == "small-music"
 
 
 @pytest.mark.parametrize(
@@ -274,17 +284,17 @@ def test_malformed_json_names_its_variable(monkeypatch: pytest.MonkeyPatch) -> N
 def test_variant_overrides_lie_over_the_catalogue() -> None:
     settings = load_settings({"variants": {"medium": {"gpu": 0.5, "max_replicas": 8}}})
 
-    assert settings.spec("medium") == CATALOGUE["medium"].model_copy(
+    assert settings.models.spec("medium") == CATALOGUE["medium"].model_copy(
         update={"gpu": 0.5, "max_replicas": 8}
     )
-    assert settings.spec("small-sfx") == CATALOGUE["small-sfx"]
+    assert settings.models.spec("small-sfx") == CATALOGUE["small-sfx"]
 
 
 def test_duration_limits_are_the_lower_of_model_and_api() -> None:
     settings = load_settings({"max_duration": 200})
 
-    assert settings.duration_limit("small-sfx") == 120
-    assert settings.duration_limit("medium") == 200
+    assert duration_limit(settings.models, settings.limits, "small-sfx") == 120
+    assert duration_limit(settings.models, settings.limits, "medium") == 200
 
 
 def test_the_configuration_page_is_current() -> None:

@@ -20,9 +20,9 @@ from sa_ray.errors import (
     ConflictError,
     IdempotencyConflictError,
     JobNotFoundError,
+    JobStoreError,
     QueueFullError,
     StaleLeaseError,
-    StorageError,
 )
 from sa_ray.jobs import (
     Cursor,
@@ -35,7 +35,7 @@ from sa_ray.jobs import (
     open_job_store,
 )
 from sa_ray.jobs.changes import coarse
-from sa_ray.jobs.coordinator import READ_THREADS, WRITE_THREADS
+from sa_ray.jobs.store_threads import READ_THREADS, WRITE_THREADS
 from tests.jobs import FAULT, RESULT, resolved
 
 TTL = 30.0
@@ -679,7 +679,7 @@ async def test_errors_of_the_store_reach_the_caller(
         coordinator.succeed(job.id, 1, RESULT),
         coordinator.check(),
     ):
-        with pytest.raises(StorageError):
+        with pytest.raises(JobStoreError):
             await call
     other.execute("ROLLBACK")
     other.close()

@@ -10,8 +10,8 @@ from pydantic import BaseModel
 
 from sa_ray import errors
 from sa_ray.contracts import Health, JobRequest, JobTimings, JobView
-from sa_ray.serving.faults import InfrastructureError
-from sa_ray.serving.http import build_http_app
+from sa_ray.serving.ingress.app import build_http_app
+from sa_ray.serving.ray_errors import InfrastructureError
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"

@@ -5,7 +5,7 @@ import contextvars
 
 import pytest
 
-from sa_ray.serving.grouping import MAX_GROUP, GroupedCalls
+from sa_ray.serving.ingress.grouped_calls import MAX_GROUP, GroupedCalls
 
 
 class Backend:

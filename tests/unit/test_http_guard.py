@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from sa_ray.serving.http import MAX_BODY_BYTES, Guard
+from sa_ray.serving.ingress.guard import MAX_BODY_BYTES, Guard
 
 JSON = ("content-type", "application/json")
 

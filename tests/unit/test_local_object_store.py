@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sa_ray.errors import StorageError
+from sa_ray.errors import ObjectStoreError
 from sa_ray.storage.local import ABANDONED_AFTER_S, LocalObjectStore
 
 
@@ -75,7 +75,7 @@ def test_a_folder_that_cannot_be_one_is_told_with_the_variable(tmp_path: Path, o
     store = LocalObjectStore(tmp_path / output)
 
     for use in (store.check, lambda: put(store, "x.wav")):
-        with pytest.raises(StorageError) as refusal:
+        with pytest.raises(ObjectStoreError) as refusal:
             use()
         assert not refusal.value.transient
         assert str(tmp_path / output) in refusal.value.message
@@ -93,7 +93,7 @@ def test_a_full_disk_may_pass_and_leaves_the_old_object(
 
     with monkeypatch.context() as disk:
         disk.setattr(os, "fsync", full)
-        with pytest.raises(StorageError, match="space") as refusal:
+        with pytest.raises(ObjectStoreError, match="space") as refusal:
             put(store, "x.wav", b"new")
 
     assert refusal.value.transient
@@ -117,7 +117,7 @@ def test_a_symbolic_link_does_not_lead_out_of_the_folder(tmp_path: Path) -> None
             lambda key=key: list(store.read(key)),
             lambda key=key: store.delete(key),
         ):
-            with pytest.raises(StorageError, match="leads out") as refusal:
+            with pytest.raises(ObjectStoreError, match="leads out") as refusal:
                 use()
             assert not refusal.value.transient
     assert (outside / "secret.wav").read_bytes() == b"secret"
@@ -159,9 +159,9 @@ def test_a_folder_is_not_an_object(tmp_path: Path) -> None:
     put(store, "a/x.wav")
 
     assert store.size("a") is None
-    with pytest.raises(StorageError, match="no object"):
+    with pytest.raises(ObjectStoreError, match="no object"):
         list(store.read("a"))
-    with pytest.raises(StorageError):
+    with pytest.raises(ObjectStoreError):
         put(store, "a")
 
 

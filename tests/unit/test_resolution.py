@@ -2,10 +2,10 @@
 
 import pytest
 
-from sa_ray.config import Settings, load_settings
 from sa_ray.contracts import GenerationRequest
 from sa_ray.errors import InvalidRequestError
-from sa_ray.serving.resolution import draw_seed, resolve
+from sa_ray.serving.ingress.resolution import draw_seed, resolve
+from sa_ray.settings import Settings, load_settings
 
 
 @pytest.fixture
@@ -14,7 +14,13 @@ def settings() -> Settings:
 
 
 def test_what_is_absent_takes_its_default(settings: Settings) -> None:
-    resolved = resolve(GenerationRequest(prompt=" rain "), settings, "procedural", draw=lambda: 42)
+    resolved = resolve(
+        GenerationRequest(prompt=" rain "),
+        settings.models,
+        settings.limits,
+        "procedural",
+        draw=lambda: 42,
+    )
 
     assert resolved.model == "small-music"
     assert resolved.prompt == "rain"
@@ -28,7 +34,13 @@ def test_what_is_absent_takes_its_default(settings: Settings) -> None:
 def test_a_given_seed_is_kept(settings: Settings) -> None:
     for seed in (0, 7, 2**32 - 1):
         assert (
-            resolve(GenerationRequest(prompt="x", seed=seed), settings, "procedural").seed == seed
+            resolve(
+                GenerationRequest(prompt="x", seed=seed),
+                settings.models,
+                settings.limits,
+                "procedural",
+            ).seed
+            == seed
         )
 
 
@@ -55,7 +67,7 @@ def test_limits_are_named(
     request = GenerationRequest.model_validate({"prompt": "x", **fields})
 
     with pytest.raises(InvalidRequestError, match=hint) as caught:
-        resolve(request, settings, "procedural")
+        resolve(request, settings.models, settings.limits, "procedural")
 
     assert caught.value.param == param
     assert len(caught.value.message) < 500
@@ -68,16 +80,19 @@ def test_what_only_the_model_has_is_refused_where_the_procedural_engine_answers(
     request = GenerationRequest.model_validate({"prompt": "x", field: value})
 
     with pytest.raises(InvalidRequestError, match="Leave it out") as caught:
-        resolve(request, settings, "procedural")
+        resolve(request, settings.models, settings.limits, "procedural")
 
     assert caught.value.param == field
-    assert getattr(resolve(request, settings, "stable-audio-3"), field) == value
+    assert (
+        getattr(resolve(request, settings.models, settings.limits, "stable-audio-3"), field)
+        == value
+    )
 
 
 def test_no_longer_model_is_offered_where_none_is_longer(settings: Settings) -> None:
     request = GenerationRequest(prompt="x", model="medium", duration=400)
 
     with pytest.raises(InvalidRequestError) as caught:
-        resolve(request, settings, "procedural")
+        resolve(request, settings.models, settings.limits, "procedural")
 
     assert "another model" not in caught.value.message

@@ -17,7 +17,7 @@ from ray.serve.request_router import PendingRequest
 from sa_ray.contracts import ResolvedRequest
 from sa_ray.scheduling.costs import Cost
 from sa_ray.scheduling.reports import BUSY_UNTIL, SCALE, routing_report
-from sa_ray.serving.routing import EarliestCompletionRouter
+from sa_ray.serving.router import EarliestCompletionRouter
 
 VARIANT = DeploymentID("medium", "sa-ray")
 SLOTS = 4

@@ -8,7 +8,6 @@ import pytest
 
 from sa_ray.app import wants_gpu
 from sa_ray.catalogue import VARIANTS
-from sa_ray.config import Settings, environment_names, load_settings
 from sa_ray.contracts import (
     AudioInfo,
     GenerationRequest,
@@ -16,12 +15,15 @@ from sa_ray.contracts import (
     JobError,
     JobResult,
     JobView,
+    ResolvedRequest,
     StorageBackend,
     StoredObject,
 )
 from sa_ray.jobs import JobSnapshot, lifecycle
-from sa_ray.serving.resolution import resolve
-from sa_ray.serving.views import job_view
+from sa_ray.serving.ingress.resolution import resolve
+from sa_ray.serving.job_view import job_view
+from sa_ray.settings import StorageSettings, load_settings
+from sa_ray.settings.reading import GROUPS
 from sa_ray.storage import object_key, open_object_store
 
 BASE_URL = "http://localhost:8000"
@@ -42,16 +44,19 @@ R2 = {
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for field in Settings.model_fields:
-        for name in environment_names(field):
+    for group in GROUPS:
+        for name in (name for field in group.model_fields for name in group.variables(field)):
             monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
 
 
+def settled(request: GenerationRequest) -> ResolvedRequest:
+    settings = load_settings()
+    return resolve(request, settings.models, settings.limits, "procedural")
+
+
 def queued() -> Job:
-    request = resolve(
-        GenerationRequest(prompt="rain", duration=5, seed=3), load_settings(), "procedural"
-    )
+    request = settled(GenerationRequest(prompt="rain", duration=5, seed=3))
     return lifecycle.new_job(JOB_ID, request, 100.0)
 
 
@@ -64,8 +69,8 @@ def failed() -> Job:
     return lifecycle.fail(running(), 1, error, 102.0)
 
 
-def succeeded(settings: Settings) -> Job:
-    backend: StorageBackend = settings.storage_backend
+def succeeded(storage: StorageSettings) -> Job:
+    backend: StorageBackend = storage.storage_backend
     result = JobResult(
         audio=AudioInfo(
             engine="procedural",
@@ -76,20 +81,19 @@ def succeeded(settings: Settings) -> Job:
             generation_seconds=0.5,
         ),
         object=StoredObject(
-            backend=backend, key=object_key(settings, JOB_ID, "wav"), size=4, sha256="0" * 64
+            backend=backend, key=object_key(storage, JOB_ID, "wav"), size=4, sha256="0" * 64
         ),
         upload_seconds=0.1,
     )
     return lifecycle.succeed(running(), 1, result, 103.0)
 
 
-def view(job: Job, settings: Settings | None = None) -> JobView:
-    settings = settings or load_settings()
+def view(job: Job, storage: StorageSettings | None = None) -> JobView:
+    storage = storage or load_settings().storage
     return job_view(
         JobSnapshot(job, 1 if job.status == "queued" else None),
         base_url=BASE_URL,
-        settings=settings,
-        store=open_object_store(settings),
+        store=open_object_store(storage),
     )
 
 
@@ -101,7 +105,7 @@ def test_every_model_name_and_repo_id_is_accepted_in_any_case(
     for name in (variant, f"stable-audio-3-{variant}", f"stabilityai/stable-audio-3-{variant}"):
         request = GenerationRequest(prompt="rain", model=change(name))
 
-        assert resolve(request, load_settings(), "procedural").model == variant
+        assert settled(request).model == variant
 
 
 def test_every_field_of_the_seeds_request_reaches_the_engine() -> None:
@@ -116,7 +120,7 @@ def test_every_field_of_the_seeds_request_reaches_the_engine() -> None:
         "chunked_decode": False,
     }
 
-    resolved = resolve(GenerationRequest.model_validate(body), load_settings(), "procedural")
+    resolved = settled(GenerationRequest.model_validate(body))
 
     assert resolved.model_dump(include=set(body)) == body
 
@@ -128,7 +132,7 @@ def test_the_ends_of_cfg_scale_and_every_chunked_decode_are_accepted(
 ) -> None:
     request = GenerationRequest(prompt="x", cfg_scale=cfg_scale, chunked_decode=chunked_decode)
 
-    resolved = resolve(request, load_settings(), "procedural")
+    resolved = settled(request)
 
     assert (resolved.cfg_scale, resolved.chunked_decode) == (cfg_scale, chunked_decode)
 
@@ -149,7 +153,7 @@ def test_an_unfinished_or_failed_job_has_every_field_of_the_seed(make: Callable[
 
 
 def test_a_succeeded_job_is_downloaded_from_the_service_while_no_bucket_is_set() -> None:
-    shown = view(succeeded(load_settings()))
+    shown = view(succeeded(load_settings().storage))
 
     assert set(shown.model_dump()) >= SEED_JOB_FIELDS
     assert (shown.status, shown.error) == ("succeeded", None)
@@ -159,9 +163,9 @@ def test_a_succeeded_job_is_downloaded_from_the_service_while_no_bucket_is_set()
 
 
 def test_a_presigned_url_follows_endpoint_region_prefix_and_lifetime() -> None:
-    settings = load_settings({**R2, "storage_prefix": "x/y", "presigned_url_expires": 60})
+    storage = load_settings({**R2, "storage_prefix": "x/y", "presigned_url_expires": 60}).storage
 
-    shown = view(succeeded(settings), settings)
+    shown = view(succeeded(storage), storage)
 
     assert shown.storage_backend == "s3"
     assert shown.storage_key == f"x/y/{JOB_ID}.wav"
@@ -175,9 +179,9 @@ def test_a_presigned_url_follows_endpoint_region_prefix_and_lifetime() -> None:
 
 def test_session_tokens_of_temporary_credentials_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SESSION_TOKEN", "temporary")
-    settings = load_settings(R2)
+    storage = load_settings(R2).storage
 
-    shown = view(succeeded(settings), settings)
+    shown = view(succeeded(storage), storage)
 
     query = parse_qs(urlsplit(shown.download_url or "").query)
     assert query["X-Amz-Security-Token"] == ["temporary"]
@@ -185,14 +189,14 @@ def test_session_tokens_of_temporary_credentials_are_used(monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize(("device", "wanted"), [("cuda", True), ("mps", False), ("cpu", False)])
 def test_the_device_decides_whether_replicas_ask_for_gpus(device: str, wanted: bool) -> None:
-    assert wants_gpu(load_settings({"device": device})) is wanted
+    assert wants_gpu(load_settings({"device": device}).models) is wanted
 
 
 def test_hf_token_wins_over_its_fallback(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HUGGING_FACE_HUB_TOKEN", "fallback")
     monkeypatch.setenv("HF_TOKEN", "first")
 
-    token = load_settings().hf_token
+    token = load_settings().weights.hf_token
 
     assert token is not None
     assert token.get_secret_value() == "first"

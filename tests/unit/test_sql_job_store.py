@@ -12,10 +12,10 @@ import pytest
 from sqlalchemy import Connection, create_engine
 
 from sa_ray.contracts import Job, ResolvedRequest
-from sa_ray.errors import ConfigurationError, StorageError
+from sa_ray.errors import ConfigurationError, JobStoreError
 from sa_ray.jobs import lifecycle, open_job_store
-from sa_ray.jobs.sql import SqlJobStore
-from sa_ray.jobs.sql_schema import MIGRATIONS, migrate
+from sa_ray.jobs.stores.sql_store.schema import MIGRATIONS, migrate
+from sa_ray.jobs.stores.sql_store.store import SqlJobStore
 
 REQUEST = ResolvedRequest(
     model="small-sfx", prompt="rain", duration=1.0, steps=8, cfg_scale=1.0, seed=7
@@ -77,13 +77,13 @@ def test_only_its_user_can_read_the_database_and_the_files_beside_it(tmp_path: P
 
 def test_a_path_under_a_file_is_a_lasting_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(StorageError, match="STABLE_AUDIO_JOBS_URL") as refused:
+    with pytest.raises(JobStoreError, match="STABLE_AUDIO_JOBS_URL") as refused:
         open_job_store(url_of(tmp_path / "file" / "jobs.db"))
     assert not refused.value.transient
 
 
 def test_a_path_that_is_a_folder_is_a_lasting_error(tmp_path: Path) -> None:
-    with pytest.raises(StorageError, match="STABLE_AUDIO_JOBS_URL") as refused:
+    with pytest.raises(JobStoreError, match="STABLE_AUDIO_JOBS_URL") as refused:
         open_job_store(url_of(tmp_path))
     assert not refused.value.transient
 
@@ -91,7 +91,7 @@ def test_a_path_that_is_a_folder_is_a_lasting_error(tmp_path: Path) -> None:
 def test_a_file_that_is_no_database_is_a_lasting_error_and_stays_as_it_is(tmp_path: Path) -> None:
     path = tmp_path / "notes.txt"
     path.write_text("not a database " * 100)
-    with pytest.raises(StorageError, match="STABLE_AUDIO_JOBS_URL") as refused:
+    with pytest.raises(JobStoreError, match="STABLE_AUDIO_JOBS_URL") as refused:
         open_job_store(url_of(path))
     assert not refused.value.transient
     assert path.read_text() == "not a database " * 100
@@ -103,7 +103,7 @@ def test_a_locked_database_is_a_passing_error_and_reads_go_on(tmp_path: Path) ->
     other = sqlite3.connect(tmp_path / "jobs.db", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     for write in (store.check, lambda: store.replace(lifecycle.cancel(JOB, 1001.0))):
-        with pytest.raises(StorageError, match="locked") as refused:
+        with pytest.raises(JobStoreError, match="locked") as refused:
             write()
         assert refused.value.transient
     assert store.get(JOB.id) == JOB
@@ -143,7 +143,7 @@ def test_a_file_of_a_later_release_is_refused_untouched(tmp_path: Path) -> None:
     open_job_store(url_of(path)).close()
     with sqlite3.connect(path) as later:
         later.execute("UPDATE schema_version SET version = 999")
-    with pytest.raises(StorageError, match="999") as refused:
+    with pytest.raises(JobStoreError, match="999") as refused:
         open_job_store(url_of(path))
     assert not refused.value.transient
     assert later.execute("SELECT version FROM schema_version").fetchall() == [(999,)]
@@ -212,7 +212,7 @@ def test_writes_that_wait_together_fail_together_and_leave_nothing(tmp_path: Pat
         start.wait()
         try:
             store.insert(job, max_queued=100)
-        except StorageError as error:
+        except JobStoreError as error:
             return error.message
         return "stored"
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sa_ray.engines.stable_audio.plan import Geometry, decode_chunks, halves, rows_padded
+from sa_ray.engines.stable_audio.geometry import Geometry, decode_chunks, halves, rows_padded
 
 SMALL = Geometry(sample_rate=44_100, samples_per_latent=4096, align=2, max_latents=1292, margin=4)
 MEDIUM = Geometry(sample_rate=44_100, samples_per_latent=4096, align=2, max_latents=4096, margin=14)

@@ -3,7 +3,7 @@
 import pytest
 from ray.serve.schema import DeploymentStatusOverview
 
-from sa_ray.serving.health import variant_health
+from sa_ray.serving.ingress.health import variant_health
 
 
 @pytest.mark.parametrize(

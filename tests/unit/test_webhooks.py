@@ -14,8 +14,8 @@ import httpx
 import pytest
 from standardwebhooks import Webhook
 
-from sa_ray import webhooks
-from sa_ray.webhooks import WebhookError, WebhookSender, is_public, resolve
+from sa_ray.jobs import webhook_sender as webhooks
+from sa_ray.jobs.webhook_sender import WebhookError, WebhookSender, is_public, resolve
 
 SECRET = "whsec_" + "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 BODY = '{"type": "job.succeeded", "data": "\N{CLOUD}"}'

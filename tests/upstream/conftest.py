@@ -52,7 +52,7 @@ def hub_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def load(hub_cache: Path) -> "Callable[[VariantName], StableAudioEngine]":
     """Load a variant's engine as a replica does, in fp32, from the cache of the Hub."""
     from sa_ray.engines.port import EngineOptions
-    from sa_ray.engines.stable_audio.start import load
+    from sa_ray.engines.stable_audio.loading import load
 
     return cache(lambda variant: load(variant, EngineOptions(device="cpu", half=False)))
 

@@ -11,7 +11,7 @@ import torch
 from sa_ray.contracts import ResolvedRequest, VariantName
 from sa_ray.engines.port import EngineOptions, Generated
 from sa_ray.engines.stable_audio.engine import StableAudioEngine
-from sa_ray.engines.stable_audio.start import load
+from sa_ray.engines.stable_audio.loading import load
 
 pytestmark = [
     pytest.mark.upstream,

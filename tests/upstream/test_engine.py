@@ -13,7 +13,7 @@ from sa_ray.contracts import ResolvedRequest, VariantName
 from sa_ray.engines.port import Cancelled, EngineOptions, Generated
 from sa_ray.engines.stable_audio.bfloat16 import has_bfloat16, multiply_in_bfloat16
 from sa_ray.engines.stable_audio.engine import StableAudioEngine
-from sa_ray.engines.stable_audio.start import load as start_replica
+from sa_ray.engines.stable_audio.loading import load as start_replica
 from sa_ray.engines.stable_audio.weights import build_model, find_snapshot
 from sa_ray.errors import GenerationError
 
@@ -329,16 +329,6 @@ def test_cancelling_every_row_ends_the_batch(engine: StableAudioEngine) -> None:
 
 def test_an_empty_batch_has_no_outcomes(engine: StableAudioEngine) -> None:
     assert engine.generate([], lambda row, fraction: None, lambda row: False) == []
-
-
-def test_the_batch_key_tells_apart_what_cannot_share_a_batch(engine: StableAudioEngine) -> None:
-    key = engine.batch_key(wanted())
-    for alike in ({"prompt": "b"}, {"seed": 1}, {"duration": 0.7}, {"negative_prompt": "c"}):
-        assert engine.batch_key(wanted(**alike)) == key
-    for other in ({"steps": 8}, {"cfg_scale": 2.0}, {"duration": 60.0}, {"sampler": "euler"}):
-        assert engine.batch_key(wanted(**other)) != key
-    guided = {engine.batch_key(wanted(cfg_scale=scale)) for scale in (1.5, 2.0, 7.0)}
-    assert len(guided) == 1
 
 
 @pytest.fixture

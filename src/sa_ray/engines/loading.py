@@ -42,7 +42,7 @@ def load_engine(
         return ProceduralEngine(variant)
     try:
         # Here, since importing it takes seconds, and most processes never load a model.
-        from sa_ray.engines.stable_audio.start import load
+        from sa_ray.engines.stable_audio.loading import load
     except ImportError as error:
         raise ConfigurationError(
             f"The engine {name!r} cannot be loaded here ({error}): {INSTALL_HINT}."

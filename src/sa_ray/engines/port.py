@@ -1,6 +1,6 @@
 """The engine port: what a variant replica asks of whatever makes the sound."""
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
@@ -69,14 +69,11 @@ class Engine(Protocol):
         """Hz of the audio returned."""
         ...
 
-    def batch_key(self, request: ResolvedRequest) -> Hashable:
-        """Requests with equal keys may share a batch."""
-        ...
-
     def generate(
         self, batch: Sequence[ResolvedRequest], on_step: OnStep, is_cancelled: IsCancelled
     ) -> list[BatchOutcome]:
-        """Generate every request of ``batch`` (all of one batch key), one outcome each, in order.
+        """Generate every request of ``batch``, one outcome each, in order. All have the same
+        ``sa_ray.scheduling.batch_rule.batch_key``.
 
         A row's audio is a function of its own request alone: batch mates do not change it.
         A failure of one row is that row's ``GenerationError``; an exception raised from here

@@ -1,14 +1,23 @@
-"""Jobs: their life cycle, the stores that keep them, and the coordinator that hands them out."""
+"""Jobs: their API and life cycle, the stores that keep them, the coordinator, the webhooks."""
 
-from sa_ray.jobs.changes import JobChange
-from sa_ray.jobs.coordinator import JobCoordinator, LeaseReport, LeaseVerdict
-from sa_ray.jobs.ledger import JobSnapshot
-from sa_ray.jobs.lifecycle import JobOptions
-from sa_ray.jobs.opening import open_job_store
-from sa_ray.jobs.port import Cursor, JobStore, QueueCounts
+from sa_ray.jobs.api import (
+    Cursor,
+    JobApi,
+    JobChange,
+    JobOptions,
+    JobSnapshot,
+    LeaseReport,
+    LeaseVerdict,
+    QueueCounts,
+    Submission,
+)
+from sa_ray.jobs.coordinator import JobCoordinator
+from sa_ray.jobs.stores.opening import open_job_store
+from sa_ray.jobs.stores.port import JobStore
 
 __all__ = [
     "Cursor",
+    "JobApi",
     "JobChange",
     "JobCoordinator",
     "JobOptions",
@@ -17,5 +26,6 @@ __all__ = [
     "LeaseReport",
     "LeaseVerdict",
     "QueueCounts",
+    "Submission",
     "open_job_store",
 ]

@@ -8,24 +8,15 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 from sa_ray.contracts import VariantName
-from sa_ray.errors import StorageError
-from sa_ray.jobs.ledger import JobSnapshot
+from sa_ray.errors import JobStoreError
+from sa_ray.jobs.api import JobChange, JobSnapshot
 
 REFRESH_PERIOD_S = 1.0
 """How often at most the order of a queue is read for those who watch it."""
 
 EXACT_PLACES = 20
-
-
-@dataclass(frozen=True, slots=True)
-class JobChange:
-    """``event_id``: text without spaces, to be given back as ``after``."""
-
-    event_id: str
-    snapshot: JobSnapshot
 
 
 def change_of(snapshot: JobSnapshot) -> JobChange:
@@ -106,7 +97,7 @@ class QueueWatch:
                 self._stale.discard(variant)
                 try:
                     queue = await self._read(variant)
-                except StorageError:
+                except JobStoreError:
                     self._stale.add(variant)  # an outage: tried again below
                 else:
                     self._compare(variant, queue)

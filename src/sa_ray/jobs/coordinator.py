@@ -1,4 +1,4 @@
-"""The coordinator: every job operation, durable first, plus what need not survive a restart.
+"""Coordinate jobs: every operation durable first, plus what need not survive a restart.
 
 A plain asyncio class; one instance runs per store, inside the detached actor. The store is the
 truth. In memory live only the progress of running attempts and who waits for what, so it may be
@@ -9,11 +9,9 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from functools import partial
-from typing import Literal, ParamSpec, TypeVar
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import TypeVar, cast
 
 from sa_ray.contracts import (
     FINAL_STATUSES,
@@ -26,21 +24,27 @@ from sa_ray.contracts import (
 )
 from sa_ray.errors import ConflictError, JobNotFoundError
 from sa_ray.jobs import lifecycle, webhook_schedule
-from sa_ray.jobs.changes import REFRESH_PERIOD_S, JobChange, QueueWatch, change_of
-from sa_ray.jobs.ledger import Announce, JobLedger, JobSnapshot, Transition
-from sa_ray.jobs.lifecycle import JobOptions
-from sa_ray.jobs.port import Cursor, JobStore, QueueCounts
+from sa_ray.jobs.api import (
+    Cursor,
+    JobApi,
+    JobChange,
+    JobOptions,
+    JobSnapshot,
+    LeaseReport,
+    LeaseVerdict,
+    QueueCounts,
+    Submission,
+)
+from sa_ray.jobs.changes import REFRESH_PERIOD_S, QueueWatch, change_of
+from sa_ray.jobs.ledger import Announce, JobLedger, Transition
 from sa_ray.jobs.progress import LiveProgress
 from sa_ray.jobs.reaper import Reaper
+from sa_ray.jobs.store_threads import StoreThreads
+from sa_ray.jobs.stores.port import JobStore
 from sa_ray.jobs.wakeups import Wakeups, wait_for
 from sa_ray.scheduling.estimator import Estimator
 
 logger = logging.getLogger(__name__)
-
-READ_THREADS = 4
-WRITE_THREADS = 16
-"""Apart, so that no read waits behind writes that wait for the disk. Writes that wait together
-are made durable together, by the store or its server."""
 
 LEASE_TTL_S = 10.0
 """Ten renewals: a worker that misses them all is dead, or as good as that."""
@@ -54,27 +58,11 @@ BACKLOG_SAMPLE = 256
 MIN_WAIT_S = 0.001
 """Between two looks at a job that is almost due: event loop and clock need not agree exactly."""
 
-LeaseVerdict = Literal["held", "cancel", "lost"]
-"""``held``: work on. ``cancel``: held, but in vain (cancelled, or past its deadline): stop and
-acknowledge.
-``lost``: the job is no longer yours; stop, and store nothing."""
-
-P = ParamSpec("P")
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class LeaseReport:
-    """A worker's sign of life for one job. ``progress``: fraction in [0, 1] of this attempt."""
-
-    job_id: str
-    token: int
-    progress: float
-
-
-class JobCoordinator:
-    """Submits, hands out and ends jobs. Every method may raise ``StorageError``; those that take
-    a job id raise ``JobNotFoundError``, and reports ``StaleLeaseError`` (see ``lifecycle``).
+class JobCoordinator(JobApi):
+    """Implements ``JobApi`` over a store.
 
     ``clock`` gives Unix seconds and is called from several threads; ``max_queued`` bounds the
     queued jobs of all variants together; ``lease_ttl``, and ``job_ttl`` after a job's end, are in
@@ -100,8 +88,8 @@ class JobCoordinator:
         self._job_ttl = job_ttl
         self._jitter = jitter
         self._ledger = JobLedger(store, clock=clock, lease_ttl=lease_ttl)
-        self._readers = ThreadPoolExecutor(READ_THREADS, thread_name_prefix="job-store-read")
-        self._writers = ThreadPoolExecutor(WRITE_THREADS, thread_name_prefix="job-store-write")
+        threads = self._threads = StoreThreads()
+        self._read, self._write = threads.read, threads.write
         self._progress = LiveProgress()
         self._retired: set[str] = set()
         self._work = Wakeups[VariantName]()
@@ -111,14 +99,17 @@ class JobCoordinator:
 
     # For clients
 
+    async def submit_all(self, submissions: Sequence[Submission]) -> list[JobSnapshot | Exception]:
+        return await _outcomes(
+            self.submit(one.job_id, one.request, one.options) for one in submissions
+        )
+
+    async def get_all(self, job_ids: Sequence[str]) -> list[JobSnapshot | Exception]:
+        return await _outcomes(map(self.get, job_ids))
+
     async def submit(
         self, job_id: str, request: ResolvedRequest, options: JobOptions | None = None
     ) -> JobSnapshot:
-        """Queue a job; durable when this returns. Raises ``QueueFullError``, or
-        ``IdempotencyConflictError`` if its key came with another fingerprint before.
-
-        The caller draws the id, so that repeating a call whose answer was lost adds nothing.
-        """
         job = lifecycle.new_job(job_id, request, self._clock(), options)
         return await self._write(self._ledger.insert, job, self._max_queued, self._announcer())
 
@@ -127,7 +118,6 @@ class JobCoordinator:
         return replace(snapshot, job=self._progress.overlaid(snapshot.job))
 
     async def wait(self, job_id: str, timeout_s: float) -> JobSnapshot:
-        """The job as it is once it has ended, or after ``timeout_s`` seconds."""
         with self._ends.listen(job_id) as ended:
             snapshot = await self.get(job_id)
             if snapshot.job.status in FINAL_STATUSES:
@@ -136,10 +126,6 @@ class JobCoordinator:
         return await self.get(job_id)
 
     async def changes(self, job_id: str, after: str | None, timeout_s: float) -> JobChange:
-        """The job, as soon as it shows something else than when its ``event_id`` was ``after``:
-        at once for None and for a job that has ended, else within ``timeout_s`` seconds, with
-        the same ``event_id`` if nothing changed. To be called again until the job has ended.
-        """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_s
         with self._changes.listen(job_id) as changed:
@@ -160,37 +146,26 @@ class JobCoordinator:
         status: JobStatus | None = None,
         variant: VariantName | None = None,
     ) -> list[JobSnapshot]:
-        """Jobs newest first, strictly older than ``after``, without queue positions."""
         jobs = await self._read(
             self._store.page, limit=limit, after=after, status=status, variant=variant
         )
         return [JobSnapshot(self._progress.overlaid(job), None) for job in jobs]
 
     async def cancel(self, job_id: str) -> Job:
-        """Cancel a queued job, or ask the worker of a running one to stop; asking again is fine.
-        Raises ``ConflictError`` if the job has ended."""
         return await self._apply(job_id, lifecycle.cancel)
 
     async def forget(self, job_id: str) -> None:
-        """Delete the record of an ended job. Raises ``ConflictError`` if it has not ended."""
         await self._write(self._ledger.delete, job_id)
         self._changes.notify(job_id)
 
     # For workers
 
     async def lease(self, variant: VariantName, worker: str, limit: int) -> list[Job]:
-        """Lease up to ``limit`` due jobs in the order of the queue; empty if none is due, and for
-        a worker that was retired."""
         if worker in self._retired:
             return []
         return await self._write(self._ledger.claim, variant, worker, limit, self._announcer())
 
     async def wait_for_work(self, variant: VariantName, wait_s: float) -> None:
-        """Return when a job is due, or after ``wait_s`` seconds.
-
-        Waiting here and leasing without a wait, a worker that dies while it waits takes no job
-        with it.
-        """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + wait_s
         with self._work.listen(variant) as arrived:
@@ -205,8 +180,6 @@ class JobCoordinator:
                 await wait_for(arrived, remaining)
 
     async def renew(self, worker: str, reports: Sequence[LeaseReport]) -> list[LeaseVerdict]:
-        """Extend the leases to ``lease_ttl`` from now, in one transaction, and take in the
-        progress; one verdict each, in order."""
         for report in reports:
             self._progress.note(report.job_id, report.token, report.progress)
             self._changes.notify(report.job_id)
@@ -228,27 +201,20 @@ class JobCoordinator:
         return [verdicts.get((report.job_id, report.token), "lost") for report in reports]
 
     async def succeed(self, job_id: str, token: int, result: JobResult) -> Job:
-        """The object is stored. If the job comes back without a result (it was cancelled, or its
-        deadline has passed), the object is deleted with ``unclean_jobs``."""
         return await self._apply(
             job_id, lambda job, now: lifecycle.succeed(job, token, result, now)
         )
 
     async def fail(self, job_id: str, token: int, error: JobError) -> Job:
-        """The request is at fault: no more attempts."""
         return await self._apply(job_id, lambda job, now: lifecycle.fail(job, token, error, now))
 
     async def retry(self, job_id: str, token: int, reason: JobError) -> Job:
-        """The infrastructure is at fault: another attempt after a backoff, if any is left."""
         return await self._apply(job_id, lambda job, now: lifecycle.retry(job, token, reason, now))
 
     async def release(self, job_id: str, token: int) -> Job:
-        """Hand the job back unused; it is due again at once and the attempt does not count."""
         return await self._apply(job_id, lambda job, now: lifecycle.release(job, token, now))
 
     async def retire(self, worker: str) -> None:
-        """The worker is dead: take back its jobs now, instead of when their leases run out, and
-        give it no more. (It may live on, cut off from everything but this.)"""
         self._retired.add(worker)
         all_leases = self._clock() + 2 * self._lease_ttl
         for job in await self._read(self._store.expired, now=all_leases, limit=MAX_LEASES):
@@ -259,8 +225,6 @@ class JobCoordinator:
                     )
 
     async def acknowledge_cancel(self, job_id: str, token: int) -> Job:
-        """The worker has stopped, as the verdict ``cancel`` asked. The job comes back as
-        ``cancelled``, or ``failed`` if it was its deadline that ended it."""
         return await self._apply(
             job_id, lambda job, now: lifecycle.acknowledge_cancel(job, token, now)
         )
@@ -268,25 +232,17 @@ class JobCoordinator:
     # For what is left to do after the end of a job. Each list gives the longest due first.
 
     async def unclean_jobs(self, limit: int) -> list[Job]:
-        """Jobs that ended without a result but may have left an object: delete the object (it
-        may not exist), then say so with ``cleaned``."""
         return await self._read(self._store.unclean, now=self._clock(), limit=limit)
 
     async def cleaned(self, job_id: str) -> Job:
-        """The object is gone. The job may be listed once more later, in case a worker that had
-        lost it was still uploading."""
         return await self._apply(job_id, lifecycle.cleaned)
 
     async def expired_jobs(self, limit: int) -> list[Job]:
-        """Jobs that ended ``job_ttl`` seconds ago or earlier: delete the object, then ``forget``
-        the job."""
         return await self._read(
             self._store.ended, before=self._clock() - self._job_ttl, limit=limit
         )
 
     async def start_webhooks(self, limit: int) -> list[Job]:
-        """Webhooks to call now, each for the attempt ``job.webhook.attempts`` and handed out
-        once. Report the outcome; one that is not reported within a minute is tried again."""
         return await self._write(self._ledger.start_webhooks, limit)
 
     async def webhook_delivered(self, job_id: str, attempt: int) -> Job:
@@ -295,7 +251,6 @@ class JobCoordinator:
         )
 
     async def webhook_failed(self, job_id: str, attempt: int, error: str) -> Job:
-        """Another attempt follows after a delay, if any is left."""
         jitter = self._jitter()
         return await self._apply(
             job_id, lambda job, now: webhook_schedule.failed(job, attempt, error, now, jitter)
@@ -307,8 +262,6 @@ class JobCoordinator:
         return await self._read(self._store.counts)
 
     async def backlog(self, variant: VariantName, estimator: Estimator, at_most: float) -> float:
-        """Seconds of one replica that the queued jobs of ``variant`` take, each counted
-        ``at_most`` seconds. If there are more than ``BACKLOG_SAMPLE``, going by the newest."""
         jobs, counts = await asyncio.gather(
             self.page(BACKLOG_SAMPLE, status="queued", variant=variant), self.counts()
         )
@@ -316,7 +269,6 @@ class JobCoordinator:
         return seconds * max(1.0, counts[variant]["queued"] / BACKLOG_SAMPLE)
 
     async def check(self) -> None:
-        """Raise ``StorageError`` if the store cannot be written now."""
         await self._write(self._store.check)
 
     async def run_reaper(self, interval_s: float = 1.0) -> None:
@@ -336,8 +288,7 @@ class JobCoordinator:
     async def close(self) -> None:
         """Finish the store calls under way and close the store."""
         await self._queues.close()
-        for threads in (self._writers, self._readers):
-            await asyncio.to_thread(threads.shutdown)
+        await self._threads.close()
         self._store.close()
 
     def _watching_queue(self, snapshot: JobSnapshot) -> contextlib.AbstractContextManager[None]:
@@ -369,10 +320,7 @@ class JobCoordinator:
     async def _apply(self, job_id: str, transition: Transition) -> Job:
         return await self._write(self._ledger.apply, job_id, transition, self._announcer())
 
-    async def _read(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._readers, partial(function, *args, **kwargs))
 
-    async def _write(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._writers, partial(function, *args, **kwargs))
+async def _outcomes(calls: Iterable[Awaitable[T]]) -> list[T | Exception]:
+    outcomes = await asyncio.gather(*calls, return_exceptions=True)
+    return cast(list[T | Exception], outcomes)

@@ -1,18 +1,18 @@
 """The blocking half of the coordinator: life-cycle rules applied to a store."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from sa_ray.contracts import FINAL_STATUSES, Job, VariantName
 from sa_ray.errors import (
     ConflictError,
     IdempotencyConflictError,
     JobNotFoundError,
+    JobStoreError,
     QueueFullError,
-    StorageError,
 )
 from sa_ray.jobs import lifecycle, webhook_schedule
-from sa_ray.jobs.port import JobStore
+from sa_ray.jobs.api import JobSnapshot
+from sa_ray.jobs.stores.port import JobStore
 
 MAX_ROUNDS = 20
 """How often a change is applied anew because another one came first."""
@@ -22,17 +22,6 @@ Transition = Callable[[Job, float], Job]
 
 Announce = Callable[[Job], object]
 """Called in the same thread as soon as a change is durable."""
-
-
-@dataclass(frozen=True, slots=True)
-class JobSnapshot:
-    """A job with its live progress. ``queue_position``: 1 is next for its variant; None unless
-    queued, in pages, and from a submit. ``replayed``: an earlier submit with the same
-    idempotency key made it."""
-
-    job: Job
-    queue_position: int | None
-    replayed: bool = False
 
 
 class JobLedger:
@@ -134,8 +123,8 @@ class JobLedger:
         return job
 
 
-def _busy(job_id: str) -> StorageError:
-    return StorageError(f"Job {job_id} changes too fast to be updated; try again.")
+def _busy(job_id: str) -> JobStoreError:
+    return JobStoreError(f"Job {job_id} changes too fast to be updated; try again.")
 
 
 def _not_found(job_id: str) -> JobNotFoundError:

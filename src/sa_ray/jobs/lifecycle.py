@@ -18,7 +18,6 @@ reporting worker no longer holds the lease.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
@@ -34,6 +33,7 @@ from sa_ray.contracts import (
     Webhook,
 )
 from sa_ray.errors import ConflictError, StaleLeaseError
+from sa_ray.jobs.api import JobOptions
 
 MAX_ATTEMPTS = 3
 """Leases a job may take; the fault that ends the last one fails the job."""
@@ -51,21 +51,6 @@ DEADLINE_EXCEEDED = "deadline_exceeded"
 CLEANUP_AGAIN_S = 120.0
 """An ended job's object is looked for once more this long after its end: a worker that lost its
 lease may have finished an upload meanwhile. Longer than such an upload is expected to take."""
-
-
-@dataclass(frozen=True, slots=True)
-class JobOptions:
-    """What a client may ask of a job besides its clip.
-
-    ``idempotency_key`` and ``fingerprint`` (digest of the client's request before any choice is
-    made for it) go together; ``expires_in`` is in seconds.
-    """
-
-    priority: Priority = "normal"
-    expires_in: float | None = None
-    idempotency_key: str | None = None
-    fingerprint: str | None = None
-    webhook_url: str | None = None
 
 
 def new_job(

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from sa_ray.contracts import Job
-from sa_ray.errors import ConflictError, JobNotFoundError, StorageError
+from sa_ray.errors import ConflictError, JobNotFoundError, JobStoreError
 from sa_ray.jobs import lifecycle
 from sa_ray.jobs.ledger import Transition
 
@@ -53,7 +53,7 @@ class Reaper:
             silent = await self._expired(now)
             if now >= self._held_off_until:
                 await asyncio.gather(*(self._take_back(job) for job in silent))
-        except StorageError as error:
+        except JobStoreError as error:
             self._hold_off()
             logger.warning("Cannot take back expired leases now: %s", error.message)
         except Exception:  # a job that cannot be read must not cost the others their reaper

@@ -15,7 +15,6 @@ from typing import Any, Self
 import httpx
 
 from sa_ray.client import ApiError, Client
-from sa_ray.config import load_settings
 from sa_ray.contracts import Health
 from sa_ray.engines import resolve_engine_name
 from sa_ray.errors import SaRayError
@@ -26,6 +25,7 @@ from sa_ray.local.private_ray import (
     run_command,
     temporary_root,
 )
+from sa_ray.settings import load_settings
 
 START_TIMEOUT_S = 180.0
 STOP_TIMEOUT_S = 30.0
@@ -55,7 +55,7 @@ class LocalService:
     """
 
     def __init__(self, folder: Path, args: Mapping[str, Any], *, port: int | None = None) -> None:
-        resolve_engine_name(load_settings(args).engine)
+        resolve_engine_name(load_settings(args).models.engine)
         self.port = port or free_port()
         self.base_url = f"http://127.0.0.1:{self.port}"
         self.log = folder / "serve.log"

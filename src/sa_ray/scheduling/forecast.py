@@ -3,20 +3,18 @@
 import math
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final, TypeVar
+from typing import Final
 
 from sa_ray.contracts import ResolvedRequest
+from sa_ray.scheduling.batch_rule import take_batch
 from sa_ray.scheduling.estimator import Estimator, moved
-
-LENGTH_RATIO: Final = 1.125
-LENGTH_SLACK: Final = 3.0
-"""Seconds. With the ratio: the width of the length buckets that the model's engine batches by."""
 
 PATIENCE_S: Final = 2.0
 """How long a request may be on its way to a replica. Serve does not say that one was cancelled
 before it got there, and has chosen again for one that was refused."""
 
-T = TypeVar("T")
+_Sent = tuple[str, ResolvedRequest]
+"""The id of a request, and the request."""
 
 _OURS: Final = "the request in question"
 
@@ -137,7 +135,7 @@ class Forecast:
         waiting = [*state.waiting.items(), (_OURS, request)]
         before = 0.0
         while True:
-            rows, waiting = first_batch(self._estimator, waiting, _request_of)
+            rows, waiting = self._batch_of(waiting)
             ids, next_batch = zip(*rows, strict=True)
             seconds = self._estimator.batch(next_batch)
             if ids[-1] == _OURS:
@@ -158,41 +156,16 @@ class Forecast:
             self._start(state)
 
     def _start(self, state: _Replica) -> None:
-        rows, waiting = first_batch(self._estimator, list(state.waiting.items()), _request_of)
+        rows, waiting = self._batch_of(list(state.waiting.items()))
         state.batch, state.waiting = dict(rows), dict(waiting)
         state.running = set(state.batch)
         state.since = self._clock()
 
-
-def first_batch(
-    estimator: Estimator, waiting: Sequence[T], body: Callable[[T], ResolvedRequest]
-) -> tuple[list[T], list[T]]:
-    """What ``Batcher`` takes of ``waiting``: the oldest, and those behind it that may join it:
-    steps and guidance are the same, lengths are near enough, as ``Engine.batch_key`` demands, give
-    or take. And what it leaves. ``body``: the request of each."""
-    batch: list[T] = []
-    left: list[T] = []
-    shortest = longest = steps = guided = None
-    for one in waiting:
-        request = body(one)
-        duration, own = request.duration, (request.steps, request.cfg_scale != 1)
-        if shortest is None or longest is None:
-            shortest, longest, steps, guided = duration, duration, *own
-            batch.append(one)
-            continue
-        most, least = max(longest, duration), min(shortest, duration)
-        if (
-            len(batch) < estimator.max_rows
-            and most * (len(batch) + 1) <= estimator.max_seconds
-            and most <= LENGTH_RATIO * least + LENGTH_SLACK
-            and own == (steps, guided)
-        ):
-            batch.append(one)
-            longest, shortest = most, least
-        else:
-            left.append(one)
-    return batch, left
-
-
-def _request_of(item: tuple[str, ResolvedRequest]) -> ResolvedRequest:
-    return item[1]
+    def _batch_of(self, waiting: Sequence[_Sent]) -> tuple[list[_Sent], list[_Sent]]:
+        limits = self._estimator
+        return take_batch(
+            waiting,
+            lambda sent: sent[1],
+            max_rows=limits.max_rows,
+            max_seconds=limits.max_seconds,
+        )

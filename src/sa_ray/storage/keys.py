@@ -3,35 +3,35 @@
 from typing import Final
 from urllib.parse import quote
 
-from sa_ray.config import Settings
 from sa_ray.contracts import AudioFormat
-from sa_ray.errors import StorageError
+from sa_ray.errors import ObjectStoreError
+from sa_ray.settings.storage import StorageSettings
 
 RESERVED: Final = ".sa-ray-"
 """Names that start with this are the store's own (health probes, half-written files)."""
 
 
-def object_key(settings: Settings, job_id: str, fmt: AudioFormat) -> str:
+def object_key(settings: StorageSettings, job_id: str, fmt: AudioFormat) -> str:
     """The key of a job's audio: ``<prefix>/<job id>.<format>`` in a bucket, without the prefix
     in a local folder."""
     name = f"{job_id}.{fmt}"
     return name if settings.storage_backend == "local" else prefixed(settings, name)
 
 
-def prefixed(settings: Settings, name: str) -> str:
+def prefixed(settings: StorageSettings, name: str) -> str:
     """``name`` under the configured key prefix, which may be empty."""
     prefix = settings.storage_prefix.strip("/")
     return f"{prefix}/{name}" if prefix else name
 
 
 def require_sound(key: str) -> None:
-    """Raise ``StorageError`` unless ``key`` is a relative path of printable characters, without
+    """Raise ``ObjectStoreError`` unless ``key`` is a relative path of printable characters, without
     empty, ``.``, ``..`` or reserved segments: whatever it is, it stays inside the store."""
     sound = key.isprintable() and not any(
         segment in ("", ".", "..") or segment.startswith(RESERVED) for segment in key.split("/")
     )
     if not sound:
-        raise StorageError(f"{key!r} cannot be the key of an object.", transient=False)
+        raise ObjectStoreError(f"{key!r} cannot be the key of an object.", transient=False)
 
 
 def public_url(base_url: str, key: str) -> str:

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Final
 from uuid import uuid4
 
-from sa_ray.config import environment_names
 from sa_ray.contracts import StorageBackend, StoredObject
-from sa_ray.errors import StorageError
+from sa_ray.errors import ObjectStoreError
+from sa_ray.settings.storage import StorageSettings
 from sa_ray.storage.keys import RESERVED, public_url, require_sound
 
 CHUNK_BYTES: Final = 1 << 20
@@ -21,7 +21,7 @@ CHUNK_BYTES: Final = 1 << 20
 ABANDONED_AFTER_S: Final = 3600.0
 """A half-written file untouched for this long has no writer any more: writing takes seconds."""
 
-_VARIABLE: Final = environment_names("output_dir")[0]
+_VARIABLE: Final = StorageSettings.variables("output_dir")[0]
 
 _LASTING: Final = frozenset(
     {
@@ -38,7 +38,7 @@ class LocalObjectStore:
 
     Files are written aside, flushed to disk and renamed, so that a reader, or a machine that lost
     its power, sees the old object or the new one. Keys that would leave the folder, by ``..`` or
-    through a symbolic link, raise ``StorageError`` (``transient=False``).
+    through a symbolic link, raise ``ObjectStoreError`` (``transient=False``).
 
     What it makes is readable by this user alone; with a ``public_base_url``, where another process
     serves the files, by whom the umask says.
@@ -90,7 +90,7 @@ class LocalObjectStore:
             try:
                 file = path.open("rb")
             except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
-                raise StorageError(f"There is no object {key}.", transient=False) from None
+                raise ObjectStoreError(f"There is no object {key}.", transient=False) from None
             with file:
                 left = os.fstat(file.fileno()).st_size if length is None else length
                 file.seek(start)
@@ -125,7 +125,7 @@ class LocalObjectStore:
         with self._explained("used"):
             inside = Path(os.path.realpath(path)).is_relative_to(os.path.realpath(self._folder))
         if not inside:
-            raise StorageError(f"{key!r} leads out of {self._folder}.", transient=False)
+            raise ObjectStoreError(f"{key!r} leads out of {self._folder}.", transient=False)
         return path
 
     def _write(self, path: Path, data: bytes) -> None:
@@ -164,7 +164,7 @@ class LocalObjectStore:
                 if error.errno in (errno.ENOSPC, errno.EDQUOT)
                 else f"Make it a folder that this process can write to, or set {_VARIABLE}."
             )
-            raise StorageError(
+            raise ObjectStoreError(
                 f"The output folder {self._folder} cannot be {use}: {reason}. {advice}",
                 transient=error.errno not in _LASTING,
             ) from error

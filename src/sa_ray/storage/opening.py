@@ -1,12 +1,12 @@
 """Which object store the settings ask for."""
 
-from sa_ray.config import Settings
+from sa_ray.settings.storage import StorageSettings
 from sa_ray.storage.local import LocalObjectStore
 from sa_ray.storage.port import ObjectStore
 from sa_ray.storage.s3 import S3ObjectStore
 
 
-def open_object_store(settings: Settings) -> ObjectStore:
+def open_object_store(settings: StorageSettings) -> ObjectStore:
     """The bucket if one is configured, otherwise the local folder.
 
     Touches neither: ``check`` says whether the store works, and the first ``put`` makes the

@@ -9,7 +9,7 @@ from sa_ray.contracts import StorageBackend, StoredObject
 class ObjectStore(Protocol):
     """Keys are ``/``-separated relative paths. Methods block; call them from a thread.
 
-    Every method raises ``StorageError`` when the store refuses (``transient=False``: wrong
+    Every method raises ``ObjectStoreError`` when the store refuses (``transient=False``: wrong
     credentials, no such bucket, read-only) or cannot be reached (``transient=True``).
     """
 
@@ -17,7 +17,7 @@ class ObjectStore(Protocol):
     def backend(self) -> StorageBackend: ...
 
     def check(self) -> None:
-        """Prove that objects can be written, read and deleted now; raise ``StorageError`` if not.
+        """Prove that objects can be written, read and deleted now, or raise ``ObjectStoreError``.
 
         The message says what to mend: the folder and its permission, the bucket, the setting.
         """

@@ -16,9 +16,9 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 from pydantic import SecretStr
 
-from sa_ray.config import Settings
 from sa_ray.contracts import StorageBackend, StoredObject
-from sa_ray.errors import StorageError
+from sa_ray.errors import ObjectStoreError
+from sa_ray.settings.storage import StorageSettings
 from sa_ray.storage.keys import RESERVED, prefixed, public_url, require_sound
 from sa_ray.storage.s3_errors import code_of, explained, variables
 
@@ -56,7 +56,7 @@ class S3ObjectStore:
     (``AbortIncompleteMultipartUpload``).
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: StorageSettings) -> None:
         self._settings = settings
         self._bucket = settings.storage_bucket or ""
         self._where = f"Bucket {self._bucket!r} at {_host(settings.storage_endpoint_url)}"
@@ -86,7 +86,7 @@ class S3ObjectStore:
                 intact = body.read() == content
             client.delete_object(Bucket=bucket, Key=key)
         if not intact:
-            raise StorageError(f"{self._where} returned other bytes than were written.")
+            raise ObjectStoreError(f"{self._where} returned other bytes than were written.")
 
     def put(self, key: str, data: bytes, *, content_type: str, filename: str) -> StoredObject:
         require_sound(key)
@@ -106,7 +106,7 @@ class S3ObjectStore:
             )
             kept = client.head_object(Bucket=self._bucket, Key=key)
         if (kept["ContentLength"], kept["Metadata"].get("sha256")) != (len(data), digest):
-            raise StorageError(f"{self._where} holds another object at {key} than was written.")
+            raise ObjectStoreError(f"{self._where} holds another object at {key} than was written.")
         return StoredObject(backend=self.backend, key=key, size=len(data), sha256=digest)
 
     def size(self, key: str) -> int | None:
@@ -134,7 +134,7 @@ class S3ObjectStore:
                 if code_of(error) == "InvalidRange":
                     return
                 if code_of(error) == "NoSuchKey":
-                    raise StorageError(f"There is no object {key}.", transient=False) from None
+                    raise ObjectStoreError(f"There is no object {key}.", transient=False) from None
                 raise
             with closing(answer["Body"]) as body:
                 yield from body.iter_chunks(CHUNK_BYTES)
@@ -192,7 +192,7 @@ class S3ObjectStore:
                 "s3", endpoint_url=settings.storage_endpoint_url, config=common.merge(timing)
             )
         except ValueError as error:
-            raise StorageError(
+            raise ObjectStoreError(
                 f"{variables('storage_endpoint_url')} is not a usable address; it looks like "
                 "https://host or http://host:port.",
                 transient=False,

@@ -19,8 +19,8 @@ from botocore.exceptions import (
     ConnectionError as BotocoreConnectionError,
 )
 
-from sa_ray.config import environment_names
-from sa_ray.errors import StorageError
+from sa_ray.errors import ObjectStoreError
+from sa_ray.settings.storage import StorageSettings
 
 _CREDENTIALS_REFUSED: Final = frozenset(
     {
@@ -52,7 +52,7 @@ _FIRST_SERVER_FAULT: Final = 500
 
 def variables(*fields: str) -> str:
     """The environment variables behind settings: alternatives by ``/``, settings by ``and``."""
-    return " and ".join("/".join(environment_names(field)) for field in fields)
+    return " and ".join("/".join(StorageSettings.variables(field)) for field in fields)
 
 
 def code_of(error: ClientError) -> str:
@@ -62,7 +62,7 @@ def code_of(error: ClientError) -> str:
 
 @contextmanager
 def explained(where: str) -> Iterator[None]:
-    """Turn what botocore raises into a ``StorageError`` that begins with ``where``, names the
+    """Turn what botocore raises into a ``ObjectStoreError`` that begins with ``where``, names the
     variables to set and holds no secret."""
     try:
         yield
@@ -71,9 +71,9 @@ def explained(where: str) -> Iterator[None]:
     except (NoCredentialsError, PartialCredentialsError) as error:
         raise _refused(where, "no credentials were found", _set_credentials()) from error
     except CredentialRetrievalError as error:
-        raise StorageError(f"{where}: the credentials could not be fetched. {error}") from error
+        raise ObjectStoreError(f"{where}: the credentials could not be fetched. {error}") from error
     except _UNREACHABLE as error:
-        raise StorageError(
+        raise ObjectStoreError(
             f"{where} cannot be reached ({type(error).__name__}). If this lasts, check "
             f"{variables('storage_endpoint_url')} and the network."
         ) from error
@@ -85,11 +85,11 @@ def explained(where: str) -> Iterator[None]:
         raise _refused(where, reason, _CHECK_SETTINGS) from error
 
 
-def _answered(where: str, error: ClientError) -> StorageError:
+def _answered(where: str, error: ClientError) -> ObjectStoreError:
     code = code_of(error)
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     if status == _TOO_MANY_REQUESTS or status >= _FIRST_SERVER_FAULT or code in _MAY_PASS:
-        return StorageError(f"{where} cannot serve now ({code}).")
+        return ObjectStoreError(f"{where} cannot serve now ({code}).")
     if code in _CREDENTIALS_REFUSED:
         reason = f"the credentials were refused ({code})"
         rights = "They need the right to read, write, delete and list objects."
@@ -106,8 +106,8 @@ def _answered(where: str, error: ClientError) -> StorageError:
     return _refused(where, f"the store refused ({code})", advice)
 
 
-def _refused(where: str, reason: str, advice: str) -> StorageError:
-    return StorageError(f"{where}: {reason}. {advice}", transient=False)
+def _refused(where: str, reason: str, advice: str) -> ObjectStoreError:
+    return ObjectStoreError(f"{where}: {reason}. {advice}", transient=False)
 
 
 def _set_bucket() -> str:

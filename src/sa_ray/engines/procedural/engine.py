@@ -1,7 +1,7 @@
 """The engine itself: batches, steps, progress and cancellation."""
 
 import logging
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 
 from sa_ray.contracts import SAMPLE_RATE, EngineName, ResolvedRequest, VariantName
 from sa_ray.engines.port import BatchOutcome, Cancelled, Generated, IsCancelled, OnStep
@@ -32,10 +32,6 @@ class ProceduralEngine:
     @property
     def sample_rate(self) -> int:
         return SAMPLE_RATE
-
-    def batch_key(self, request: ResolvedRequest) -> Hashable:
-        """The step count: rows advance together, so they must end together."""
-        return request.steps
 
     def generate(
         self, batch: Sequence[ResolvedRequest], on_step: OnStep, is_cancelled: IsCancelled

@@ -8,8 +8,8 @@ import numpy as np
 from sa_ray.contracts import SAMPLE_RATE, ResolvedRequest, VariantName
 from sa_ray.engines.procedural.loops import noise_loop
 from sa_ray.engines.procedural.prompt import Plan, read
+from sa_ray.engines.procedural.recipes.unknown import texture
 from sa_ray.engines.procedural.scene import F32, Scene, Voice
-from sa_ray.engines.procedural.unknown import texture
 from sa_ray.engines.procedural.vocabulary import SOUNDS
 from sa_ray.engines.procedural.voices import layered, looped, muffled, roomy
 

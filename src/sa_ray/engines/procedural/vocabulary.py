@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
-from sa_ray.engines.procedural import animals, drums, machines, music, nature, objects
+from sa_ray.engines.procedural.recipes import animals, drums, machines, music, nature, objects
 from sa_ray.engines.procedural.scene import Scene, Voice
 
 Recipe = Callable[[Scene], Voice]

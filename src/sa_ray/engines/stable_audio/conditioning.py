@@ -8,7 +8,8 @@ import torch
 from sa_ray.contracts import ResolvedRequest
 from sa_ray.engines.stable_audio.denoiser import Conditioning, Denoiser
 from sa_ray.engines.stable_audio.graphs import Graphs
-from sa_ray.engines.stable_audio.prompts import PromptEncoder, TextEmbedding
+from sa_ray.engines.stable_audio.text_encoder import PromptEncoder, TextEmbedding
+from sa_ray.scheduling.batch_rule import is_guided
 
 
 class Conditioner:
@@ -42,11 +43,6 @@ class Conditioner:
                 device,
             )
         return self._denoiser.condition(torch.stack(context), embedding, scale, projected)
-
-
-def is_guided(request: ResolvedRequest) -> bool:
-    """Whether a request needs the model's answer without its prompt too, at twice the work."""
-    return request.cfg_scale != 1.0
 
 
 def _per_row(values: list[float], device: Any) -> Any:

@@ -8,8 +8,8 @@ from typing import Any, Final
 import torch
 from torch.nn import functional
 
+from sa_ray.engines.stable_audio.geometry import DECODE_CHUNK, Chunk, decode_chunks, rows_padded
 from sa_ray.engines.stable_audio.graphs import Graphs
-from sa_ray.engines.stable_audio.plan import DECODE_CHUNK, Chunk, decode_chunks, rows_padded
 
 LATENTS_AT_ONCE: Final = 1024
 """Latents decoded in one go on a GPU, over all rows: bounds the decoder's memory."""

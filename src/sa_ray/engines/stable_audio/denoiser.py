@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch.nn import functional
 
+from sa_ray.engines.stable_audio.geometry import rows_padded
 from sa_ray.engines.stable_audio.graphs import Graphs
-from sa_ray.engines.stable_audio.plan import rows_padded
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import torch
 from stable_audio_3.inference.sampling import build_schedule
 from stable_audio_3.models import transformer as package_transformer
 
-from sa_ray.contracts import EngineName, ResolvedRequest, Sampler, VariantName
+from sa_ray.contracts import EngineName, ResolvedRequest, VariantName
 from sa_ray.engines.port import (
     BatchOutcome,
     Cancelled,
@@ -18,14 +18,14 @@ from sa_ray.engines.port import (
     IsCancelled,
     OnStep,
 )
-from sa_ray.engines.stable_audio.conditioning import Conditioner, is_guided
+from sa_ray.engines.stable_audio.conditioning import Conditioner
 from sa_ray.engines.stable_audio.decoder import Clip, Decoder
 from sa_ray.engines.stable_audio.denoiser import Denoiser
+from sa_ray.engines.stable_audio.geometry import Geometry, halves
 from sa_ray.engines.stable_audio.graphs import Graphs
-from sa_ray.engines.stable_audio.plan import Geometry, halves
-from sa_ray.engines.stable_audio.sampler import Row, sample
-from sa_ray.engines.stable_audio.samplers import DEFAULT
+from sa_ray.engines.stable_audio.sampling import Row, sample
 from sa_ray.errors import ConfigurationError, GenerationError
+from sa_ray.scheduling.batch_rule import batch_key
 
 _log = logging.getLogger(__name__)
 
@@ -87,11 +87,6 @@ class StableAudioEngine:
     @property
     def sample_rate(self) -> int:
         return self._geometry.sample_rate
-
-    def batch_key(self, request: ResolvedRequest) -> Hashable:
-        """What a batch must have in common: steps, sampler, guidance on or off, coarse length."""
-        length = self._geometry.padded(self._geometry.latents(request.duration))
-        return request.steps, _sampler(request), is_guided(request), length
 
     def generate(
         self, batch: Sequence[ResolvedRequest], on_step: OnStep, is_cancelled: IsCancelled
@@ -163,7 +158,7 @@ class StableAudioEngine:
             self._denoiser,
             [self._row(request) for request in requests],
             self._condition(requests),
-            sampler=_sampler(requests[0]),
+            sampler=batch_key(requests[0]).sampler,
             channels=self._model.io_channels,
             length=length,
             on_step=lambda place, fraction: on_step(rows[place], fraction),
@@ -198,10 +193,6 @@ class StableAudioEngine:
             samples=geometry.samples(request.duration),
             whole=request.chunked_decode is False,
         )
-
-
-def _sampler(request: ResolvedRequest) -> Sampler:
-    return request.sampler or DEFAULT
 
 
 def _geometry(model: Any, config: dict[str, Any]) -> Geometry:

@@ -1,0 +1,152 @@
+"""Encode samples as WAV, FLAC, MP3 or Ogg Opus.
+
+Nothing here keeps state, and the codecs release the interpreter lock: call it from any thread.
+"""
+
+import io
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import soundfile as sf
+import soxr
+
+from sa_ray.contracts import AudioFormat
+from sa_ray.errors import GenerationError
+
+OPUS_SAMPLE_RATE: Final = 48_000
+"""Hz; the rate at which Opus codes the full band (RFC 6716, section 2). It has no 44.1 kHz."""
+
+MAX_TAG_BYTES: Final = 2_000
+"""Longest tag written, UTF-8 bytes. libsndfile skips the whole INFO list of a WAV file that
+holds a string of 2048 bytes or more."""
+
+TAGS: Final = ("title", "comment", "software")
+
+_BLOCK_FRAMES: Final = 1 << 16
+
+_INT16_SCALE: Final = 32_768.0
+"""Full scale of 16-bit PCM as decoders divide by it, so that decoding inverts the scaling."""
+
+_Samples = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class _Codec:
+    container: str
+    subtype: str
+    integer: bool = False
+    """Takes 16-bit integers; the others take floats."""
+    sample_rate: int | None = None
+    """Hz of the file; None: that of the samples."""
+    options: Mapping[str, object] = field(default_factory=dict)
+
+
+_CODECS: Final[Mapping[AudioFormat, _Codec]] = MappingProxyType(
+    {
+        "wav": _Codec("WAV", "PCM_16", integer=True),
+        "flac": _Codec("FLAC", "PCM_16", integer=True),
+        # LAME's -V2, some 190 kbit/s for stereo: libsndfile hands LAME ten times the level.
+        "mp3": _Codec(
+            "MP3",
+            "MPEG_LAYER_III",
+            options={"bitrate_mode": "VARIABLE", "compression_level": 0.2},
+        ),
+        # 160 kbit/s for stereo: libsndfile asks Opus for 256 - 250 * level kbit/s per channel.
+        "ogg": _Codec(
+            "OGG", "OPUS", sample_rate=OPUS_SAMPLE_RATE, options={"compression_level": 0.704}
+        ),
+    }
+)
+
+
+def encode(
+    samples: _Samples, sample_rate: int, fmt: AudioFormat, *, tags: Mapping[str, str]
+) -> bytes:
+    """Encode float32 ``samples`` ``[channels, n]``, nominally in [-1, 1] and clipped to it.
+
+    ``wav`` and ``flac`` hold exactly ``n`` frames of 16-bit PCM at ``sample_rate``. ``mp3`` is
+    variable bit rate, and its encoder delay and padding are recorded in the Xing/LAME header:
+    decoders that honour it (libsndfile, FFmpeg) give exactly ``n`` frames, in step with the
+    input; others prepend 1105 frames and round up to a multiple of 1152. ``ogg`` is Opus at
+    48 kHz: ``n * 48000 / sample_rate`` frames to the nearest one, in step with the input, as the
+    pre-skip and the last granule position say (RFC 7845, sections 4.2 and 4.4). Ogg files carry a
+    random stream serial number, so the same samples give the same sound but not the same bytes;
+    the other formats repeat byte for byte.
+
+    ``tags`` may hold ``title``, ``comment`` and ``software``: INFO chunks of a WAV file, Vorbis
+    comments of FLAC and Ogg, ID3 tags of MP3. libsndfile appends its own name to ``software``.
+    Tags longer than ``MAX_TAG_BYTES`` are cut. MP3 takes no ``software``, and only ASCII text:
+    other tags are left out there.
+
+    Raises ``GenerationError`` if a sample is not a finite number and ``ValueError`` for an
+    unknown tag.
+    """
+    if unknown := tags.keys() - set(TAGS):
+        raise ValueError(f"unknown tags {sorted(unknown)}; the known ones are {TAGS}")
+    codec = _CODECS[fmt]
+    rate = codec.sample_rate or sample_rate
+    blocks: Iterator[npt.NDArray[np.generic]]
+    if codec.integer:
+        blocks = map(_to_int16, _interleaved(samples))
+    elif rate == sample_rate:
+        blocks = _interleaved(samples)
+    else:
+        blocks = _resampled(_interleaved(samples), samples.shape[0], sample_rate, rate)
+    buffer = io.BytesIO()
+    with sf.SoundFile(
+        buffer,
+        "w",
+        samplerate=rate,
+        channels=samples.shape[0],
+        format=codec.container,
+        subtype=codec.subtype,
+        **codec.options,
+    ) as file:
+        for name, value in tags.items():
+            if text := _tag_text(value, fmt):
+                setattr(file, name, text)
+        for block in blocks:
+            file.write(block)
+    return buffer.getvalue()
+
+
+def _interleaved(samples: _Samples) -> Iterator[_Samples]:
+    """Yield clipped copies ``[frames, channels]``, so that a long clip is never held twice."""
+    for start in range(0, samples.shape[1], _BLOCK_FRAMES):
+        block = samples[:, start : start + _BLOCK_FRAMES].T.copy(order="C")
+        if not np.isfinite(block).all():
+            raise GenerationError(
+                "The model produced samples that are not numbers. Try another seed; if it "
+                "happens again, set STABLE_AUDIO_MODEL_HALF=0."
+            )
+        yield np.clip(block, -1.0, 1.0, out=block)
+
+
+def _to_int16(block: _Samples) -> npt.NDArray[np.int16]:
+    # libsndfile's own conversion truncates in WAV files: half a step of bias.
+    block *= _INT16_SCALE
+    np.rint(block, out=block)
+    np.minimum(block, _INT16_SCALE - 1, out=block)
+    return block.astype(np.int16)
+
+
+def _resampled(
+    blocks: Iterator[_Samples], channels: int, rate: int, target: int
+) -> Iterator[_Samples]:
+    stream = soxr.ResampleStream(rate, target, channels, dtype="float32")
+    for block in blocks:
+        yield stream.resample_chunk(block)
+    yield stream.resample_chunk(np.empty((0, channels), np.float32), last=True)
+
+
+def _tag_text(value: str, fmt: AudioFormat) -> str:
+    if fmt == "mp3" and not value.isascii():
+        # LAME would take the UTF-8 bytes for Latin-1.
+        return ""
+    # A C string ends at the first NUL.
+    text = value.split("\0", 1)[0]
+    return text.encode(errors="replace")[:MAX_TAG_BYTES].decode(errors="ignore")

@@ -1,0 +1,87 @@
+"""The command line: ``sa-ray`` and, as the seed server had it, ``stable-audio-api``."""
+
+import os
+from typing import Annotated
+
+import httpx
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+from rich.table import Table
+
+from sa_ray import __version__, local
+from sa_ray.cli.console import console
+from sa_ray.cli.demo import demo
+from sa_ray.errors import SaRayError
+from sa_ray.settings import load_settings
+from sa_ray.settings.reference import effective_values, markdown
+
+app = typer.Typer(
+    help="Stable Audio 3 as a service on Ray Serve.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+
+app.command()(demo)
+
+
+@app.command()
+def config(
+    as_markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print docs/configuration.md instead.")
+    ] = False,
+) -> None:
+    """Print the effective settings, secrets masked, and where each comes from."""
+    if as_markdown:
+        typer.echo(markdown(), nl=False)
+        return
+    table = Table("setting", "value", "environment variable")
+    for name, value, variable in effective_values(load_settings()):
+        table.add_row(name, value, variable)
+    Console().print(table)
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    typer.echo(__version__)
+
+
+@app.command()
+def serve(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = 8000,
+) -> None:
+    """Serve HTTP until interrupted, on a Ray of its own that nobody else can reach."""
+    load_settings()
+    rendered = local.hold(local.render_config(local.find_config(), host=host, port=port, args={}))
+    command = local.run_command(rendered)
+    os.execve(command[0], command, local.server_environment())  # noqa: S606 - our own command line
+
+
+def main() -> None:
+    _run(app)
+
+
+def stable_audio_api() -> None:
+    """The seed server's command: ``stable-audio-api --host 0.0.0.0 --port 8000``."""
+    single = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    single.command()(serve)
+    _run(single)
+
+
+def _run(command: typer.Typer) -> None:
+    try:
+        command()
+    except SaRayError as error:
+        console.print(f"[red]{error.message}[/]")
+        raise SystemExit(1) from None
+    except ValidationError as error:
+        for item in error.errors(include_url=False, include_input=False):
+            console.print(f"[red]{'.'.join(map(str, item['loc']))}: {item['msg']}[/]")
+        raise SystemExit(2) from None
+    except httpx.HTTPError as error:
+        console.print(f"[red]The service could not be reached: {error}[/]")
+        raise SystemExit(1) from None

@@ -1,0 +1,113 @@
+"""``sa-ray demo``: one job through a service that lives only for it."""
+
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any, get_args
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from sa_ray import local
+from sa_ray.cli.console import console
+from sa_ray.client import Client
+from sa_ray.contracts import AudioFormat, GenerationRequest, JobView
+from sa_ray.errors import SaRayError
+
+
+def demo(
+    prompt: Annotated[str, typer.Argument(help="What to hear.")] = "rain on a tin roof",
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Ends in .wav, .flac, .mp3 or .ogg.")
+    ] = Path("demo.wav"),
+    model: Annotated[str | None, typer.Option(help="small-sfx, small-music or medium.")] = None,
+    duration: Annotated[float, typer.Option(help="Seconds of audio.")] = 7.0,
+    steps: Annotated[int, typer.Option(help="Sampling steps.")] = 8,
+    seed: Annotated[int, typer.Option(help="-1 draws one.")] = -1,
+) -> None:
+    """Start a local Ray and the whole graph, run one job over HTTP, download it, stop it all."""
+    started = time.monotonic()
+    request = GenerationRequest(
+        model=model,
+        prompt=prompt,
+        duration=duration,
+        steps=steps,
+        seed=seed,
+        format=_format_of(output),
+    )
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:  # `nohup` ignores hang-ups.
+            signal.signal(number, _exit_in_order)
+    # A process on its way out may still write there.
+    with tempfile.TemporaryDirectory(prefix="sa-ray-demo-", ignore_cleanup_errors=True) as folder:
+        args: dict[str, Any] = {
+            "jobs_url": f"sqlite:///{folder}/jobs.db",
+            "output_dir": f"{folder}/outputs",
+        }
+        if model:
+            args["preload_models"] = model
+        job = _run_demo(local.LocalService(Path(folder), args), request, output)
+    _print_summary(job, output, time.monotonic() - started)
+    if job.engine == "procedural":
+        console.print(
+            "[yellow]This is the procedural stand-in, not Stable Audio 3: "
+            "README.md says how to get the real model.[/]"
+        )
+
+
+def _exit_in_order(number: int, _frame: FrameType | None) -> None:
+    """Unwind, which stops the service, where the signal alone would leave it running."""
+    sys.exit(128 + number)
+
+
+def _run_demo(service: local.LocalService, request: GenerationRequest, output: Path) -> JobView:
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console) as progress:
+        stage = progress.add_task("starting Ray and the graph", total=None)
+        with service:
+            service.wait_until_ready()
+            with Client(service.base_url) as client:
+                progress.update(stage, description="queued", total=100)
+                job = client.wait(
+                    client.submit(request).id,
+                    lambda job: progress.update(
+                        stage, description=job.status, completed=job.progress
+                    ),
+                )
+                if job.status != "succeeded":
+                    raise SaRayError(f"The job {job.status}: {job.error}")
+                client.download(job, output)
+            progress.update(stage, description="stopping")
+        progress.update(stage, description="done")
+    return job
+
+
+def _print_summary(job: JobView, output: Path, seconds: float) -> None:
+    table = Table(show_header=False, box=None)
+    table.add_row("model", job.model)
+    table.add_row("engine", job.engine)
+    table.add_row("seed", str(job.seed))
+    table.add_row("audio", f"{job.audio_duration:.3f} s, {job.sample_rate} Hz")
+    table.add_row("generated in", f"{job.timings.generation_seconds or 0:.2f} s")
+    table.add_row("whole demo", f"{seconds:.1f} s")
+    table.add_row("file", str(output.resolve()))
+    Console().print(table)
+
+
+def _format_of(path: Path) -> AudioFormat:
+    suffix = path.suffix.lower().removeprefix(".")
+    for known in get_args(AudioFormat):
+        if suffix == known:
+            return known  # type: ignore[no-any-return]
+    raise typer.BadParameter(f"{path} must end in .wav, .flac, .mp3 or .ogg")

@@ -1,0 +1,96 @@
+"""Lengths and groups: how many latents a clip needs, and which clips may share a batch. Pure."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from sa_ray.scheduling.batch_rule import HEADROOM_S, length_bucket
+
+DECODE_CHUNK: Final = 128
+"""Latents decoded at once, as the package's own chunked decoding does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """The sizes of one model. ``margin``: latents on each side that reach a decoded latent."""
+
+    sample_rate: int
+    samples_per_latent: int
+    align: int
+    """Clips have a multiple of this many latents: what the autoencoder attends over at once."""
+    max_latents: int
+    margin: int
+
+    def samples(self, duration: float) -> int:
+        """Samples of a clip of ``duration`` seconds, exactly."""
+        return round(duration * self.sample_rate)
+
+    def fits(self, duration: float) -> bool:
+        """Whether the model can make a clip of ``duration`` seconds."""
+        return 0 < self.samples(duration) <= self.max_latents * self.samples_per_latent
+
+    def content(self, duration: float) -> int:
+        """Latents that hold the clip itself; the package's "effective length"."""
+        return math.ceil(int(duration * self.sample_rate) / self.samples_per_latent)
+
+    def latents(self, duration: float) -> int:
+        """Latents to generate: clip and headroom, aligned, at most what the model can make."""
+        samples = int((duration + HEADROOM_S) * self.sample_rate)
+        return min(self._aligned(math.ceil(samples / self.samples_per_latent)), self.max_latents)
+
+    def valid(self, duration: float) -> int:
+        """The latents that may be attended to: the first so many of ``latents(duration)``."""
+        headroom = int(HEADROOM_S * self.sample_rate / self.samples_per_latent)
+        return min(self.content(duration) + headroom, self.latents(duration))
+
+    def decoded(self, duration: float) -> int:
+        """Latents to decode: those of the clip, and those whose decoding reaches into it."""
+        clip = math.ceil(self.samples(duration) / self.samples_per_latent)
+        return min(self._aligned(clip + self.margin), self.latents(duration))
+
+    def padded(self, latents: int) -> int:
+        """Top of the length bucket of ``latents``, within what the model can make."""
+        return min(length_bucket(latents), self.max_latents)
+
+    def _aligned(self, latents: int) -> int:
+        return math.ceil(latents / self.align) * self.align
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Decode latents ``[start, stop)``, of which ``[keep_start, keep_stop)`` are used."""
+
+    start: int
+    stop: int
+    keep_start: int
+    keep_stop: int
+
+
+def decode_chunks(latents: int, *, margin: int, size: int = DECODE_CHUNK) -> Iterator[Chunk]:
+    """Cut ``latents`` into overlapping chunks whose kept parts join without a seam.
+
+    ``margin`` (even, below ``size / 2``) latents on either side of a kept part cover all that its
+    decoding depends on, so the result is the same as decoding everything at once.
+    """
+    if latents <= size:
+        yield Chunk(0, latents, 0, latents)
+        return
+    kept = 0
+    while kept < latents:
+        start = min(max(kept - margin, 0), latents - size)
+        stop = start + size
+        keep_stop = latents if stop == latents else stop - margin
+        yield Chunk(start, stop, kept, keep_stop)
+        kept = keep_stop
+
+
+def rows_padded(rows: int, limit: int) -> int:
+    """The batch size that ``rows`` are padded to: a power of two, or ``limit`` if that is less."""
+    return max(rows, min(1 << (rows - 1).bit_length(), limit))
+
+
+def halves(rows: Sequence[int]) -> tuple[Sequence[int], Sequence[int]]:
+    """Split a batch that was too large for memory in two."""
+    middle = (len(rows) + 1) // 2
+    return rows[:middle], rows[middle:]

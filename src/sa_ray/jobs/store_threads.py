@@ -1,0 +1,36 @@
+"""Threads in which a coordinator calls its store, which blocks."""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import ParamSpec, TypeVar
+
+READ_THREADS = 4
+WRITE_THREADS = 16
+"""Apart, so that no read waits behind writes that wait for the disk. Writes that wait together
+are made durable together, by the store or its server."""
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class StoreThreads:
+    """Runs blocking calls of a store for one event loop; cancelling the caller leaves them be."""
+
+    def __init__(self) -> None:
+        self._readers = ThreadPoolExecutor(READ_THREADS, thread_name_prefix="job-store-read")
+        self._writers = ThreadPoolExecutor(WRITE_THREADS, thread_name_prefix="job-store-write")
+
+    async def read(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._readers, partial(function, *args, **kwargs))
+
+    async def write(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._writers, partial(function, *args, **kwargs))
+
+    async def close(self) -> None:
+        """Finish the calls under way."""
+        for threads in (self._writers, self._readers):
+            await asyncio.to_thread(threads.shutdown)

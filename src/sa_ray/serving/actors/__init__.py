@@ -1,0 +1,11 @@
+"""Named actors that outlive deploys, and typed clients of them."""
+
+from sa_ray.serving.actors.client import (
+    JobsClient,
+    UploaderClient,
+    jobs_client,
+    uploader_client,
+)
+from sa_ray.serving.actors.provision import provision
+
+__all__ = ["JobsClient", "UploaderClient", "jobs_client", "provision", "uploader_client"]

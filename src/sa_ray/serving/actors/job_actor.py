@@ -1,0 +1,126 @@
+"""The detached job actor: a Ray shell over ``JobCoordinator``."""
+
+import asyncio
+import contextlib
+import inspect
+import logging
+import time
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, Protocol, TypeVar
+
+from ray.actor import ActorHandle
+from ray.exceptions import ActorDiedError, RayError
+
+from sa_ray.errors import JobStoreError, SaRayError
+from sa_ray.jobs import JobApi, JobCoordinator, open_job_store
+from sa_ray.settings import JobSettings
+from sa_ray.telemetry import configure_logging
+
+logger = logging.getLogger(__name__)
+
+OPEN_RETRY_S = 2.0
+WATCH_PERIOD_S = 1.0
+WATCH_TIMEOUT_S = 10.0
+OPEN_PATIENCE_S = 10.0
+"""How long the first calls wait for the store, before they are told that it is being opened."""
+
+C = TypeVar("C", bound=type)
+
+
+class JobActorApi(JobApi, Protocol):
+    """What the job actor offers: the job API, and watching workers."""
+
+    async def watch(self, worker: str, process: ActorHandle[Any]) -> None:
+        """Take back the jobs of ``worker`` as soon as its process is dead; return then."""
+        ...
+
+
+def forwards(api: type, attribute: str) -> Callable[[C], C]:
+    """Decorate a class: give it each async method of ``api``, which calls that of ``attribute``."""
+
+    def decorate(cls: C) -> C:
+        for name, method in inspect.getmembers(api, inspect.iscoroutinefunction):
+            setattr(cls, name, _forwarding(name, method, attribute))
+        return cls
+
+    return decorate
+
+
+def _forwarding(name: str, method: Callable[..., Any], attribute: str) -> Callable[..., Any]:
+    @wraps(method)
+    async def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return await getattr(getattr(self, attribute), name)(*args, **kwargs)
+
+    return forward
+
+
+@forwards(JobApi, "_jobs")
+class JobActor:
+    """May be killed at any time: what it has answered for is in the store.
+
+    ``fingerprint`` names the code and the settings that it was made with.
+    """
+
+    async def __init__(  # type: ignore[misc] # Ray awaits it
+        self, settings: JobSettings, fingerprint: str
+    ) -> None:
+        configure_logging()
+        self._fingerprint = fingerprint
+        self._settings = settings
+        self._coordinator: JobCoordinator | None = None
+        self._problem = "The job store is being opened."
+        self._tried = asyncio.Event()
+        self._work = asyncio.create_task(self._run())
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._tried.wait(), OPEN_PATIENCE_S)
+
+    async def _run(self) -> None:
+        settings = self._settings
+        while self._coordinator is None:
+            try:
+                store = await asyncio.to_thread(open_job_store, settings.jobs_url)
+            except SaRayError as error:
+                # An actor whose constructor fails is gone for good: this one waits instead.
+                self._problem = error.message
+                logger.error("the job store cannot be opened: %s", error.message)
+                self._tried.set()
+                await asyncio.sleep(OPEN_RETRY_S)
+            else:
+                self._coordinator = JobCoordinator(
+                    store,
+                    clock=time.time,
+                    max_queued=settings.max_queued_jobs,
+                    job_ttl=settings.job_ttl,
+                )
+        self._tried.set()
+        await self._coordinator.run_reaper()
+
+    @property
+    def _jobs(self) -> JobCoordinator:
+        if self._coordinator is None:
+            raise JobStoreError(self._problem, retry_after_s=5)
+        return self._coordinator
+
+    async def fingerprint(self) -> str:
+        return self._fingerprint
+
+    async def watch(self, worker: str, process: ActorHandle[Any]) -> None:
+        while True:
+            if not await _may_live(process):
+                break
+            await asyncio.sleep(WATCH_PERIOD_S)
+        logger.warning("worker %s has died", worker)
+        await self._jobs.retire(worker)
+
+
+async def _may_live(process: ActorHandle[Any]) -> bool:
+    """False only if Ray is sure: a process that does not answer may still be at work."""
+    try:
+        async with asyncio.timeout(WATCH_TIMEOUT_S):
+            await process.__ray_ready__.remote()
+    except ActorDiedError:
+        return False
+    except (RayError, TimeoutError):
+        pass
+    return True

@@ -1,0 +1,70 @@
+"""The ingress deployment: the only thing that speaks HTTP. It holds no state."""
+
+import asyncio
+import contextlib
+import logging
+from typing import Any
+
+from ray import serve
+from ray.serve.handle import DeploymentHandle
+
+from sa_ray.contracts import EngineName, VariantName
+from sa_ray.engines import INSTALL_HINT
+from sa_ray.errors import ObjectStoreError
+from sa_ray.serving.actors import jobs_client, uploader_client
+from sa_ray.serving.ingress.app import build_http_app
+from sa_ray.serving.ingress.grouped_calls import GroupedCalls
+from sa_ray.serving.ingress.health import HealthMonitor
+from sa_ray.serving.ingress.services import Services
+from sa_ray.serving.ingress.sync_generation import SyncGeneration
+from sa_ray.settings import JobSettings, LimitSettings, ModelSettings, StorageSettings
+from sa_ray.storage import open_object_store
+from sa_ray.telemetry import configure_logging
+
+logger = logging.getLogger(__name__)
+
+
+@serve.ingress(build_http_app)
+class Ingress:
+    """Any replica serves any request. ``services`` is what the routes work with.
+
+    The dispatcher is bound only so that Serve deploys it with the application.
+    """
+
+    async def __init__(  # type: ignore[misc] # Serve awaits it
+        self,
+        engine: EngineName,
+        models: ModelSettings,
+        limits: LimitSettings,
+        job_settings: JobSettings,
+        storage: StorageSettings,
+        variants: dict[VariantName, DeploymentHandle[Any]],
+        _dispatcher: DeploymentHandle[Any],
+        *,
+        webhooks_enabled: bool,
+    ) -> None:
+        configure_logging()
+        jobs, uploader = jobs_client(job_settings), uploader_client(storage)
+        store = open_object_store(storage)
+        # The first URL loads the S3 client and finds credentials, which takes its time.
+        with contextlib.suppress(ObjectStoreError):
+            await asyncio.to_thread(store.url, "first")
+        health = HealthMonitor(models, limits, engine, store.backend, jobs, uploader)
+        self.services = Services(
+            models=models,
+            limits=limits,
+            webhooks_enabled=webhooks_enabled,
+            engine=engine,
+            generation=SyncGeneration(variants, health),
+            jobs=jobs,
+            submit_job=GroupedCalls(jobs.submit_all),
+            read_job=GroupedCalls(jobs.get_all),
+            uploader=uploader,
+            store=store,
+            health=health,
+        )
+        if engine == "procedural":
+            logger.warning(
+                "The procedural engine is a stand-in, not Stable Audio 3. For the real model: %s.",
+                INSTALL_HINT,
+            )

@@ -1,0 +1,82 @@
+"""Synchronous generation: the answer is the audio."""
+
+from collections.abc import AsyncGenerator
+from typing import Any
+
+from fastapi import APIRouter
+from fastapi.responses import StreamingResponse
+
+from sa_ray.contracts import MEDIA_TYPES, GenerationRequest, ResolvedRequest
+from sa_ray.errors import (
+    InvalidRequestError,
+    MalformedRequestError,
+    OverloadedError,
+    PayloadTooLargeError,
+    UnavailableError,
+    UnsupportedMediaTypeError,
+)
+from sa_ray.serving.ingress.errors import responses
+from sa_ray.serving.ingress.resolution import resolve
+from sa_ray.serving.ingress.services import ServicesDep
+from sa_ray.serving.messages import EncodedAudio
+
+router = APIRouter(tags=["generation"])
+
+CHUNK_BYTES = 1 << 20
+
+BODY_ERRORS = (
+    MalformedRequestError,
+    PayloadTooLargeError,
+    UnsupportedMediaTypeError,
+    InvalidRequestError,
+)
+
+AUDIO: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The audio, in the format asked for.",
+        "content": {
+            media_type: {"schema": {"type": "string", "format": "binary"}}
+            for media_type in MEDIA_TYPES.values()
+        },
+    }
+}
+
+
+@router.post(
+    "/v1/audio/generations",
+    response_class=StreamingResponse,
+    responses=AUDIO | responses(*BODY_ERRORS, OverloadedError, UnavailableError),
+)
+@router.post(
+    "/generate",
+    response_class=StreamingResponse,
+    responses=AUDIO | responses(*BODY_ERRORS, OverloadedError, UnavailableError),
+    summary="Alias of /v1/audio/generations",
+)
+async def generate(request: GenerationRequest, services: ServicesDep) -> StreamingResponse:
+    """Generate one clip and answer with its bytes. Hanging up cancels the work."""
+    resolved = resolve(request, services.models, services.limits, services.engine)
+    encoded = await services.generation.generate(resolved)
+    return StreamingResponse(
+        _chunks(encoded.data),
+        media_type=MEDIA_TYPES[resolved.format],
+        headers=audio_headers(resolved, encoded),
+    )
+
+
+def audio_headers(request: ResolvedRequest, encoded: EncodedAudio) -> dict[str, str]:
+    name = f"stable-audio-3-{request.model}.{request.format}"
+    return {
+        "Content-Length": str(len(encoded.data)),
+        "Content-Disposition": f'attachment; filename="{name}"',
+        "X-Model": request.model,
+        "X-Engine": encoded.info.engine,
+        "X-Seed": str(request.seed),
+        "X-Sample-Rate": str(encoded.info.sample_rate),
+        "X-Audio-Duration": f"{encoded.info.duration:.6f}",
+    }
+
+
+async def _chunks(data: bytes) -> AsyncGenerator[bytes, None]:
+    for start in range(0, len(data), CHUNK_BYTES):
+        yield data[start : start + CHUNK_BYTES]

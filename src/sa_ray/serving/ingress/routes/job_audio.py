@@ -1,0 +1,92 @@
+"""The audio of a job: a redirect to the object store, or the bytes, whole or in part."""
+
+from collections.abc import AsyncGenerator
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Response
+from fastapi.responses import RedirectResponse, StreamingResponse
+
+from sa_ray.contracts import MEDIA_TYPES, Job
+from sa_ray.errors import JobGoneError, JobNotFoundError, JobNotReadyError, ObjectStoreError
+from sa_ray.serving.actors import UploaderClient
+from sa_ray.serving.ingress.byte_range import ByteRange, RangeNotSatisfiableError, parse_range
+from sa_ray.serving.ingress.errors import responses
+from sa_ray.serving.ingress.job_lookup import find_job, require_same_store
+from sa_ray.serving.ingress.routes.generation import AUDIO
+from sa_ray.serving.ingress.services import ServicesDep
+
+router = APIRouter(prefix="/jobs", tags=["jobs"])
+
+CHUNK_BYTES = 4 << 20
+
+
+@router.get(
+    "/{job_id}/audio",
+    response_class=StreamingResponse,
+    responses=AUDIO
+    | {
+        206: {"description": "The part asked for with `Range`."},
+        302: {"description": "The audio is in the object store, at `Location`."},
+        416: {"description": "The range lies outside the audio."},
+    }
+    | responses(JobNotFoundError, JobNotReadyError, JobGoneError, ObjectStoreError),
+)
+async def download(
+    job_id: str,
+    services: ServicesDep,
+    range_header: Annotated[str | None, Header(alias="Range")] = None,
+) -> Response:
+    """The audio of a job that has succeeded; a redirect if the store has an address of its own."""
+    job = (await find_job(services, job_id)).job
+    if job.result is None:
+        raise _no_audio(job)
+    require_same_store(job.result, services)
+    key = job.result.object.key
+    if url := services.store.url(key):
+        return RedirectResponse(url, status_code=302)
+    size = await services.uploader.size(key)
+    if size is None:
+        raise JobGoneError(f"The audio of job {job_id} is no longer in the store.")
+    headers = {
+        "Accept-Ranges": "bytes",
+        "Content-Disposition": f'attachment; filename="{job_id}.{job.request.format}"',
+        "ETag": f'"{job.result.object.sha256}"',
+        "X-Model": job.request.model,
+        "X-Engine": job.result.audio.engine,
+        "X-Seed": str(job.request.seed),
+        "X-Sample-Rate": str(job.result.audio.sample_rate),
+        "X-Audio-Duration": f"{job.result.audio.duration:.6f}",
+    }
+    try:
+        part = parse_range(range_header, size)
+    except RangeNotSatisfiableError:
+        return Response(status_code=416, headers={"Content-Range": f"bytes */{size}"})
+    if part:
+        headers["Content-Range"] = f"bytes {part.start}-{part.end - 1}/{size}"
+    whole = part or ByteRange(0, size)
+    headers["Content-Length"] = str(whole.length)
+    return StreamingResponse(
+        _read(services.uploader, key, whole),
+        status_code=206 if part else 200,
+        media_type=MEDIA_TYPES[job.request.format],
+        headers=headers,
+    )
+
+
+async def _read(uploader: UploaderClient, key: str, part: ByteRange) -> AsyncGenerator[bytes, None]:
+    for start in range(part.start, part.end, CHUNK_BYTES):
+        yield await uploader.read(key, start, min(CHUNK_BYTES, part.end - start))
+
+
+def _no_audio(job: Job) -> JobNotReadyError:
+    match job.status:
+        case "failed":
+            reason = job.error.message if job.error else "no reason was recorded"
+            return JobNotReadyError(f"Job {job.id} failed: {reason}")
+        case "cancelled":
+            return JobNotReadyError(f"Job {job.id} was cancelled.")
+        case status:
+            return JobNotReadyError(
+                f"Job {job.id} is {status}. Poll /jobs/{job.id} until it has succeeded.",
+                retry_after_s=1,
+            )

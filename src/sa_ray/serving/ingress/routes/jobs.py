@@ -1,0 +1,229 @@
+"""Jobs: accepted at once, durable, polled or listed, downloaded when they have succeeded."""
+
+import base64
+import binascii
+import contextlib
+import hashlib
+import uuid
+from functools import partial
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi.responses import StreamingResponse
+
+from sa_ray.contracts import (
+    FINAL_STATUSES,
+    Job,
+    JobAccepted,
+    JobPage,
+    JobRequest,
+    JobStatus,
+    JobView,
+)
+from sa_ray.errors import (
+    ConflictError,
+    IdempotencyConflictError,
+    InvalidRequestError,
+    JobNotFoundError,
+    OverloadedError,
+    UnavailableError,
+)
+from sa_ray.jobs import Cursor, JobOptions, JobSnapshot, Submission
+from sa_ray.serving.ingress.errors import responses
+from sa_ray.serving.ingress.job_lookup import (
+    find_job,
+    is_job_id,
+    require_job_id,
+    require_same_store,
+)
+from sa_ray.serving.ingress.resolution import resolve
+from sa_ray.serving.ingress.routes.generation import BODY_ERRORS
+from sa_ray.serving.ingress.services import Services, ServicesDep
+from sa_ray.serving.ingress.sse import MEDIA_TYPE as EVENT_STREAM
+from sa_ray.serving.ingress.sse import job_events
+from sa_ray.serving.job_view import job_view, status_url
+
+router = APIRouter(prefix="/jobs", tags=["jobs"])
+
+MAX_PAGE = 200
+
+MAX_WAIT_S = 120.0
+"""Longest long poll; what stands in front of the service cuts silent requests not much later."""
+
+
+@router.post(
+    "",
+    status_code=202,
+    responses={
+        200: {"model": JobAccepted, "description": "The job that this idempotency key made."},
+        **responses(*BODY_ERRORS, IdempotencyConflictError, OverloadedError, UnavailableError),
+    },
+)
+async def submit(
+    request: JobRequest,
+    services: ServicesDep,
+    http: Request,
+    response: Response,
+    idempotency_key: Annotated[
+        str | None,
+        Header(
+            min_length=1,
+            max_length=255,
+            description="Repeating a request with its key returns the job it made, with "
+            "`Idempotent-Replayed: true`; the key lives as long as the job.",
+        ),
+    ] = None,
+) -> JobAccepted:
+    """Accept a job. Once this answers 202 the job is durable and will end, whatever happens."""
+    resolved = resolve(request, services.models, services.limits, services.engine)
+    if request.webhook_url and not services.webhooks_enabled:
+        raise InvalidRequestError(
+            "webhook_url cannot be used here: STABLE_AUDIO_WEBHOOK_SECRET is not set. Leave it "
+            "out and poll, or wait on /jobs/{id}/events.",
+            param="webhook_url",
+        )
+    options = JobOptions(
+        priority=request.priority,
+        expires_in=request.expires_in,
+        webhook_url=request.webhook_url,
+        idempotency_key=idempotency_key,
+        fingerprint=_fingerprint(request) if idempotency_key else None,
+    )
+    snapshot = await services.submit_job(Submission(uuid.uuid4().hex, resolved, options))
+    if snapshot.replayed:
+        response.status_code = 200
+        response.headers["Idempotent-Replayed"] = "true"
+    url = status_url(_base_url(http), snapshot.job.id)
+    response.headers["Location"] = url
+    return JobAccepted(id=snapshot.job.id, status=snapshot.job.status, status_url=url)
+
+
+@router.get("", responses=responses(InvalidRequestError, UnavailableError))
+async def list_jobs(
+    services: ServicesDep,
+    http: Request,
+    limit: Annotated[int, Query(ge=1, le=MAX_PAGE, description="Jobs on a page.")] = 50,
+    cursor: Annotated[
+        str | None, Query(max_length=200, description="`next_cursor` of the page before.")
+    ] = None,
+    status: Annotated[JobStatus | None, Query(description="Only jobs of this status.")] = None,
+) -> JobPage:
+    """List jobs, newest first."""
+    after = _decode_cursor(cursor) if cursor else None
+    found = await services.jobs.page(limit + 1, after, status)
+    page = found[:limit]
+    return JobPage(
+        jobs=[_view(services, http, snapshot) for snapshot in page],
+        next_cursor=_encode_cursor(page[-1].job) if len(found) > limit else None,
+    )
+
+
+@router.get(
+    "/{job_id}", responses=responses(JobNotFoundError, InvalidRequestError, UnavailableError)
+)
+async def get_job(
+    job_id: str,
+    services: ServicesDep,
+    http: Request,
+    wait: Annotated[
+        float,
+        Query(ge=0, le=MAX_WAIT_S, description="Seconds to wait for the job to end, at most."),
+    ] = 0,
+) -> JobView:
+    """Status, progress and, once the job has succeeded, a download URL minted at this read."""
+    snapshot = await find_job(services, job_id)
+    if wait and snapshot.job.status not in FINAL_STATUSES:
+        snapshot = await services.jobs.within(2 * MAX_WAIT_S).wait(job_id, wait)
+    return _view(services, http, snapshot)
+
+
+@router.get(
+    "/{job_id}/events",
+    response_class=StreamingResponse,
+    responses={
+        200: {
+            "description": "Events `queued`, `progress`, `succeeded`, `failed`, `cancelled`; the "
+            "data of each is the job.",
+            "content": {EVENT_STREAM: {"schema": {"type": "string"}}},
+        },
+        204: {"description": "The job has ended, and `Last-Event-ID` is its last event."},
+        **responses(JobNotFoundError, UnavailableError),
+    },
+)
+async def events(
+    job_id: str,
+    services: ServicesDep,
+    http: Request,
+    last_event_id: Annotated[str | None, Header(max_length=200)] = None,
+) -> Response:
+    """Follow a job as server-sent events until it has ended."""
+    require_job_id(job_id)
+    now = await services.jobs.changes(job_id, None, 0)
+    if now.event_id == last_event_id and now.snapshot.job.status in FINAL_STATUSES:
+        return Response(status_code=204)
+    return StreamingResponse(
+        job_events(services.jobs, now, last_event_id, partial(_view, services, http)),
+        media_type=EVENT_STREAM,
+        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+    )
+
+
+@router.delete(
+    "/{job_id}",
+    responses={
+        204: {"description": "The job had ended: it and its audio are deleted."},
+        **responses(JobNotFoundError, UnavailableError),
+    },
+    response_model=JobView,
+)
+async def cancel_or_delete(job_id: str, services: ServicesDep, http: Request) -> Any:
+    """Cancel a job that has not ended (200 with the job), or delete one that has (204).
+
+    A running job stops at its next step; until then it reads `cancel_requested: true`.
+    """
+    snapshot = await find_job(services, job_id)
+    if snapshot.job.status not in FINAL_STATUSES:
+        # A conflict means that it ended in this moment: the view below says how.
+        with contextlib.suppress(ConflictError):
+            await services.jobs.cancel(job_id)
+        return _view(services, http, await find_job(services, job_id))
+    if snapshot.job.result:
+        require_same_store(snapshot.job.result, services)
+    # Whatever became of the job, an upload of it may still be under way.
+    await services.uploader.discard(job_id, snapshot.job.request.format)
+    await services.jobs.forget(job_id)
+    return Response(status_code=204)
+
+
+def _view(services: Services, http: Request, snapshot: JobSnapshot) -> JobView:
+    return job_view(
+        snapshot,
+        base_url=_base_url(http),
+        store=services.store,
+    )
+
+
+def _fingerprint(request: JobRequest) -> str:
+    """Digest of what the client asked, before any choice (a seed) is made for it."""
+    return hashlib.sha256(request.model_dump_json(exclude_defaults=True).encode()).hexdigest()
+
+
+def _base_url(http: Request) -> str:
+    return str(http.base_url).rstrip("/")
+
+
+def _encode_cursor(job: Job) -> str:
+    return base64.urlsafe_b64encode(f"{job.created_at!r} {job.id}".encode()).decode()
+
+
+def _decode_cursor(text: str) -> Cursor:
+    try:
+        created_at, job_id = base64.urlsafe_b64decode(text.encode()).decode().split(" ")
+        if is_job_id(job_id):
+            return Cursor(float(created_at), job_id)
+    except (ValueError, binascii.Error):
+        pass
+    raise InvalidRequestError(
+        "cursor is not one that this API gave out. Leave it out to start from the newest job.",
+        param="cursor",
+    )

@@ -1,0 +1,41 @@
+"""What the routes work with: one of these in every ingress replica."""
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from fastapi import Depends
+from ray import serve
+
+from sa_ray.contracts import EngineName
+from sa_ray.jobs import JobSnapshot, Submission
+from sa_ray.serving.actors import JobsClient, UploaderClient
+from sa_ray.serving.ingress.grouped_calls import GroupedCalls
+from sa_ray.serving.ingress.health import HealthMonitor
+from sa_ray.serving.ingress.sync_generation import SyncGeneration
+from sa_ray.settings import LimitSettings, ModelSettings
+from sa_ray.storage import ObjectStore
+
+
+@dataclass(frozen=True)
+class Services:
+    models: ModelSettings
+    limits: LimitSettings
+    webhooks_enabled: bool
+    engine: EngineName
+    generation: SyncGeneration
+    jobs: JobsClient
+    submit_job: GroupedCalls[Submission, JobSnapshot]
+    read_job: GroupedCalls[str, JobSnapshot]
+    uploader: UploaderClient
+    store: ObjectStore
+    """Only for minting URLs; objects are read and written by the uploader."""
+    health: HealthMonitor
+
+
+async def _of_this_replica() -> Services:
+    # A coroutine, or FastAPI would run it in a thread for every request.
+    replica: Any = serve.get_replica_context().servable_object
+    return replica.services  # type: ignore[no-any-return]
+
+
+ServicesDep = Annotated[Services, Depends(_of_this_replica)]

@@ -1,0 +1,69 @@
+"""Synchronous generation: wait for a variant, and try once more if its replica dies."""
+
+import asyncio
+from typing import Any, cast
+
+from ray.serve.handle import DeploymentHandle, DeploymentResponse
+
+from sa_ray.contracts import ResolvedRequest, VariantName
+from sa_ray.errors import InfrastructureError
+from sa_ray.serving.ingress.health import REFRESH_PERIOD_S, HealthMonitor
+from sa_ray.serving.messages import EncodedAudio
+from sa_ray.serving.ray_errors import cannot_serve, translate
+
+SYNC_ATTEMPTS = 2
+"""A synchronous request whose replica died is tried once more while its client still waits."""
+
+
+class SyncGeneration:
+    """Calls variants for clients that wait."""
+
+    def __init__(
+        self, variants: dict[VariantName, DeploymentHandle[Any]], health: HealthMonitor
+    ) -> None:
+        self._variants = variants
+        self._health = health
+
+    async def generate(self, request: ResolvedRequest) -> EncodedAudio:
+        """Have the variant generate ``request`` while the caller waits; cancelling cancels it.
+
+        Raises ``UnavailableError`` if no replica of the variant can be had at all.
+        """
+        if self._health.variant(request.model).state == "unavailable":
+            raise cannot_serve(request.model)
+        for attempt in range(1, SYNC_ATTEMPTS + 1):
+            response = cast(
+                DeploymentResponse[Any], self._variants[request.model].generate.remote(request)
+            )
+            try:
+                return await self._answer(request.model, response)
+            except asyncio.CancelledError:
+                response.cancel()  # type: ignore[no-untyped-call]
+                raise
+            except Exception as error:
+                reason = translate(error)
+                if not isinstance(reason, InfrastructureError) or attempt == SYNC_ATTEMPTS:
+                    raise reason from error
+        raise AssertionError("unreachable")
+
+    async def _answer(
+        self, variant: VariantName, response: DeploymentResponse[Any]
+    ) -> EncodedAudio:
+        """Await ``response``, as long as there is or may be a replica to give it.
+
+        Serve keeps a request that waits for a first replica even once it has stopped trying to
+        start one.
+        """
+        answer = asyncio.ensure_future(_value(response))
+        try:
+            while not (await asyncio.wait({answer}, timeout=REFRESH_PERIOD_S))[0]:
+                if self._health.given_up(variant):
+                    response.cancel()  # type: ignore[no-untyped-call]
+                    raise cannot_serve(variant)
+            return await answer
+        finally:
+            answer.cancel()
+
+
+async def _value(response: DeploymentResponse[Any]) -> EncodedAudio:
+    return await response  # type: ignore[no-any-return]

@@ -1,0 +1,135 @@
+"""The batcher: requests that may share an engine call do, and the engine runs once at a time."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from sa_ray.contracts import ResolvedRequest
+from sa_ray.engines import BatchOutcome, Cancelled, Engine, Generated
+from sa_ray.scheduling.batch_rule import take_batch
+from sa_ray.scheduling.replica_load import Workload
+
+OnProgress = Callable[[float], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """``samples``: float32 ``[channels, samples]``; ``seconds``: how long its batch took."""
+
+    samples: npt.NDArray[np.float32]
+    seconds: float
+
+
+@dataclass(slots=True, eq=False)
+class _Row:
+    request: ResolvedRequest
+    on_progress: OnProgress
+    done: asyncio.Future[Rendered]
+    cancelled: bool = field(default=False)
+
+
+class Batcher:
+    """Runs waiting requests in the batches that ``take_batch`` forms.
+
+    The bounds are those of ``workload.estimator``: ``max_rows`` and ``max_seconds``.
+
+    The engine runs in one thread of its own, so never twice at once, even when a caller has gone
+    and Serve has already given its slot to the next request.
+    """
+
+    def __init__(self, engine: Engine, workload: Workload) -> None:
+        self._engine = engine
+        self._workload = workload
+        self._waiting: list[_Row] = []
+        self._worker: asyncio.Task[None] | None = None
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine")
+
+    def set_limits(self, *, max_rows: int, max_seconds: float) -> None:
+        """Change the bounds from the next batch on."""
+        workload = self._workload
+        workload.estimator = replace(workload.estimator, max_rows=max_rows, max_seconds=max_seconds)
+
+    @property
+    def waiting(self) -> list[ResolvedRequest]:
+        """The requests that no batch has taken yet."""
+        return [row.request for row in self._waiting if not row.cancelled]
+
+    async def render(self, request: ResolvedRequest, on_progress: OnProgress) -> Rendered:
+        """Generate one request, in whatever batch it fits.
+
+        ``on_progress`` is called on this event loop. Cancelling the caller drops the row: at once
+        while it waits, before the next step once it runs. Raises what the engine said of the row.
+        """
+        loop = asyncio.get_running_loop()
+        row = _Row(request, on_progress, loop.create_future())
+        self._waiting.append(row)
+        if self._worker is None or self._worker.done():
+            self._worker = loop.create_task(self._work())
+        try:
+            return await row.done
+        finally:
+            row.cancelled = True
+
+    async def _work(self) -> None:
+        while batch := self._next_batch():
+            await self._run(batch)
+
+    def _next_batch(self) -> list[_Row]:
+        waiting = [row for row in self._waiting if not row.cancelled]
+        limits = self._workload.estimator
+        batch, self._waiting = take_batch(
+            waiting,
+            lambda row: row.request,
+            max_rows=limits.max_rows,
+            max_seconds=limits.max_seconds,
+        )
+        return batch
+
+    async def _run(self, batch: list[_Row]) -> None:
+        loop = asyncio.get_running_loop()
+
+        def on_step(index: int, fraction: float) -> None:
+            loop.call_soon_threadsafe(self._report, batch[index], fraction)
+
+        def generate() -> list[BatchOutcome]:
+            return self._engine.generate(
+                [row.request for row in batch], on_step, lambda index: batch[index].cancelled
+            )
+
+        started = time.monotonic()
+        self._workload.started([row.request for row in batch], crowded=bool(self.waiting))
+        outcomes: list[BatchOutcome] = []
+        try:
+            outcomes = await loop.run_in_executor(self._thread, generate)
+        except Exception as error:  # noqa: BLE001 - whatever it was, the callers must hear of it
+            for row in batch:
+                if not row.done.done():
+                    row.done.set_exception(error)
+            return
+        finally:
+            whole = all(isinstance(outcome, Generated) for outcome in outcomes)
+            self._workload.finished(learn=whole and bool(outcomes))
+        seconds = time.monotonic() - started
+        for row, outcome in zip(batch, outcomes, strict=True):
+            if not row.done.done():
+                _settle(row.done, outcome, seconds)
+
+    def _report(self, row: _Row, fraction: float) -> None:
+        self._workload.progressed(fraction)
+        if not row.cancelled:
+            row.on_progress(fraction)
+
+
+def _settle(done: asyncio.Future[Rendered], outcome: BatchOutcome, seconds: float) -> None:
+    match outcome:
+        case Generated(samples):
+            done.set_result(Rendered(samples, seconds))
+        case Cancelled():
+            done.cancel()
+        case error:
+            done.set_exception(error)

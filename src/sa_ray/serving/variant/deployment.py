@@ -1,0 +1,164 @@
+"""The variant deployment: one replica owns one engine, one batcher and one worker thread."""
+
+import asyncio
+import logging
+import math
+import os
+from collections.abc import AsyncGenerator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from ray import serve
+
+from sa_ray.audio import OPUS_SAMPLE_RATE, encode
+from sa_ray.contracts import AudioInfo, EngineName, ResolvedRequest, VariantName
+from sa_ray.engines import EngineOptions, load_engine
+from sa_ray.errors import ConfigurationError, SaRayError
+from sa_ray.scheduling.autoscaling_policy import QUEUE_SECONDS
+from sa_ray.scheduling.costs import cost_of
+from sa_ray.scheduling.replica_load import Workload
+from sa_ray.scheduling.reports import routing_report
+from sa_ray.serving.actors import jobs_client
+from sa_ray.serving.deployment_options import estimator
+from sa_ray.serving.messages import AudioReady, EncodedAudio, Progress
+from sa_ray.serving.variant.batcher import Batcher, OnProgress, Rendered
+from sa_ray.serving.variant.limits import batch_limits
+from sa_ray.settings import JobSettings, ModelSettings, WeightSettings
+from sa_ray.telemetry import configure_logging
+
+logger = logging.getLogger(__name__)
+
+MIN_PROGRESS_STEP = 0.01
+"""Progress below one percent is not worth a message."""
+
+ENCODER_THREADS = 2
+"""MP3 and Opus take some 30 ms of a core for each second of audio, WAV and FLAC next to none."""
+
+BACKLOG_TIMEOUT_S = 2.0
+"""How long to wait for the seconds of work in the durable queue."""
+
+
+class Variant:
+    """Generates audio with one model variant. Takes resolved requests, returns encoded audio."""
+
+    def __init__(
+        self,
+        variant: VariantName,
+        engine: EngineName,
+        models: ModelSettings,
+        weights: WeightSettings,
+        jobs: JobSettings,
+        gpu: float | None,
+    ) -> None:
+        """``gpu``: the share of a GPU that Ray gives this replica; None: none."""
+        configure_logging()
+        spec = models.spec(variant)
+        token = weights.hf_token
+        options = EngineOptions(
+            device="cpu" if gpu is None and models.device == "auto" else models.device,
+            half=weights.model_half,
+            hf_token=token.get_secret_value() if token else None,
+            weights_dir=weights.weights_dir,
+            gpu_fraction=gpu and min(gpu, 1.0),
+            cpu_threads=math.ceil(spec.cpu) or 1,
+            max_batch_rows=spec.max_batch_rows,
+        )
+        # Replicas share the CPUs of their node, so a thread that waits for others must not keep
+        # one busy; OpenMP reads this when torch is loaded.
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        self._variant = variant
+        self._spec = spec
+        self._engine = load_engine(engine, variant, options)
+        cost = cost_of(variant, self._engine.name, gpu=self._engine.device == "cuda")
+        self._workload = Workload(estimator(spec, cost), spec.target_wait)
+        self._batcher = Batcher(self._engine, self._workload)
+        self._jobs = jobs_client(jobs)
+        self._reports_queue = models.autoscaling == "backlog"
+        # Encoding has threads of its own: the engine's thread is already on the next batch.
+        self._encoder = ThreadPoolExecutor(ENCODER_THREADS, thread_name_prefix="encoder")
+        logger.info(
+            "%s is loaded: engine %s on %s", variant, self._engine.name, self._engine.device
+        )
+
+    def reconfigure(self, user_config: dict[str, Any]) -> None:
+        """Take the batch limits of ``user_config``; Serve calls this whenever that changes.
+
+        What cannot be taken is logged and changes nothing: raising would have Serve replace a
+        replica that works.
+        """
+        try:
+            rows, seconds = batch_limits(user_config, self._spec)
+        except ConfigurationError as error:
+            logger.error("user_config of %s is ignored: %s", self._variant, error)
+            return
+        self._batcher.set_limits(max_rows=rows, max_seconds=seconds)
+        logger.info("%s batches at most %d rows and %g s", self._variant, rows, seconds)
+
+    async def generate(self, request: ResolvedRequest) -> EncodedAudio:
+        """Generate and encode one clip; cancelling the call stops the work at the next step."""
+        return await self._produce(request, lambda _: None)
+
+    async def record_autoscaling_stats(self) -> dict[str, float]:
+        """Serve asks for these metrics; ``BacklogPolicy`` reads them."""
+        metrics = self._workload.report(self._batcher.waiting)
+        if self._reports_queue and serve.get_replica_context().rank.rank == 0:
+            try:
+                async with asyncio.timeout(BACKLOG_TIMEOUT_S):
+                    metrics[QUEUE_SECONDS] = await self._jobs.backlog(
+                        self._variant, self._workload.estimator, self._spec.target_wait
+                    )
+            except (SaRayError, TimeoutError) as error:
+                logger.warning("the backlog of jobs is not known: %s", error)
+        return metrics
+
+    async def record_routing_stats(self) -> dict[str, float]:
+        """Serve asks for these; ``EarliestCompletionRouter`` reads them."""
+        # A coroutine, or Serve would run it in a thread beside the batcher.
+        left = self._workload.seconds_left(self._batcher.waiting)
+        return routing_report(left, self._workload.scale)
+
+    async def stream(
+        self, request: ResolvedRequest
+    ) -> AsyncGenerator[Progress | AudioReady | bytes, None]:
+        """Yield ``Progress`` any number of times, then ``AudioReady``, then the encoded bytes."""
+        reports: asyncio.Queue[float] = asyncio.Queue()
+        work = asyncio.create_task(self._produce(request, reports.put_nowait))
+        sent = 0.0
+        try:
+            while not work.done():
+                report = asyncio.ensure_future(reports.get())
+                await asyncio.wait({work, report}, return_when=asyncio.FIRST_COMPLETED)
+                if not report.done():
+                    report.cancel()
+                elif report.result() - sent >= MIN_PROGRESS_STEP:
+                    sent = report.result()
+                    yield Progress(sent)
+            encoded = await work
+            yield AudioReady(encoded.info)
+            yield encoded.data
+        finally:
+            work.cancel()
+
+    async def _produce(self, request: ResolvedRequest, on_progress: OnProgress) -> EncodedAudio:
+        rendered = await self._batcher.render(request, on_progress)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._encoder, self._encode, request, rendered)
+
+    def _encode(self, request: ResolvedRequest, rendered: Rendered) -> EncodedAudio:
+        engine, samples = self._engine, rendered.samples
+        info = AudioInfo(
+            engine=engine.name,
+            sample_rate=OPUS_SAMPLE_RATE if request.format == "ogg" else engine.sample_rate,
+            channels=samples.shape[0],
+            duration=samples.shape[1] / engine.sample_rate,
+            format=request.format,
+            generation_seconds=rendered.seconds,
+        )
+        tags = {
+            "title": request.prompt,
+            "software": f"sa-ray ({engine.name} engine)",
+            "comment": f"engine={engine.name} model={self._variant} seed={request.seed} "
+            f"steps={request.steps} cfg_scale={request.cfg_scale:g}",
+        }
+        data = encode(samples, engine.sample_rate, request.format, tags=tags)
+        return EncodedAudio(data, info)

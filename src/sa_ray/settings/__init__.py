@@ -1,0 +1,20 @@
+"""Settings, in groups; ``load_settings`` reads them once, when the application is built."""
+
+from sa_ray.settings.jobs import JobSettings, WebhookSettings
+from sa_ray.settings.limits import LimitSettings
+from sa_ray.settings.models import Autoscaling, ModelSettings, WeightSettings
+from sa_ray.settings.reading import Settings, duration_limit, load_settings
+from sa_ray.settings.storage import StorageSettings
+
+__all__ = [
+    "Autoscaling",
+    "JobSettings",
+    "LimitSettings",
+    "ModelSettings",
+    "Settings",
+    "StorageSettings",
+    "WebhookSettings",
+    "WeightSettings",
+    "duration_limit",
+    "load_settings",
+]

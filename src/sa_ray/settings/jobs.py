@@ -1,0 +1,56 @@
+"""Settings of jobs: where their state is kept, how many and how long; their webhooks."""
+
+from pydantic import AliasChoices, Field
+
+from sa_ray.settings.group import SettingsGroup
+from sa_ray.settings.values import WebhookSecret
+
+
+class JobSettings(SettingsGroup):
+    """Where the state of jobs is kept, how many may wait, and how long it is kept."""
+
+    max_queued_jobs: int = Field(
+        1000,
+        ge=1,
+        validation_alias=AliasChoices("STABLE_AUDIO_MAX_QUEUED_JOBS"),
+        description="Jobs that may wait; one more is answered 429 with `Retry-After`.",
+    )
+    jobs_url: str = Field(
+        "sqlite:///.sa-ray/jobs.db",
+        validation_alias=AliasChoices("STABLE_AUDIO_JOBS_URL"),
+        description="Where job state is kept: `sqlite:///path` (relative to the working "
+        "directory of the cluster's head), `postgresql://user:password@host/database`, or "
+        "`redis://:password@host:6379/0` (`rediss://` over TLS), with its append-only file on and "
+        "`appendfsync always`.",
+    )
+    job_ttl: float = Field(
+        604_800.0,
+        gt=0,
+        allow_inf_nan=False,
+        validation_alias=AliasChoices("STABLE_AUDIO_JOB_TTL"),
+        description="Seconds after its end at which a job and its audio are deleted (default: "
+        "seven days).",
+    )
+
+
+class WebhookSettings(SettingsGroup):
+    """How clients are told of the end of their jobs."""
+
+    webhook_secret: WebhookSecret = Field(
+        None,
+        validation_alias=AliasChoices("STABLE_AUDIO_WEBHOOK_SECRET"),
+        description="Signs webhook calls (Standard Webhooks): `whsec_` and 24 to 64 random bytes "
+        "in base64. Unset: requests that name a `webhook_url` are refused.",
+    )
+    webhook_allow_private: bool = Field(
+        False,
+        validation_alias=AliasChoices("STABLE_AUDIO_WEBHOOK_ALLOW_PRIVATE"),
+        description="Also call webhooks at private, loopback and link-local addresses. Clients "
+        "choose those addresses: leave it off where they are not trusted.",
+    )
+    public_url: str | None = Field(
+        None,
+        validation_alias=AliasChoices("STABLE_AUDIO_PUBLIC_URL"),
+        description="Address at which clients reach the service, for URLs in webhook calls, which "
+        "have no request to take it from.",
+    )

@@ -1,0 +1,37 @@
+"""Settings of limits: what one request may ask, and how many may wait."""
+
+from pydantic import AliasChoices, Field
+
+from sa_ray.settings.group import SettingsGroup
+
+
+class LimitSettings(SettingsGroup):
+    """What one request may ask, and how many the ingress takes."""
+
+    max_duration: float = Field(
+        380.0,
+        gt=0,
+        allow_inf_nan=False,
+        validation_alias=AliasChoices("STABLE_AUDIO_MAX_DURATION"),
+        description="Longest clip the API accepts, seconds. Each model's own cap holds too: "
+        "120 for the small ones, 380 for `medium`.",
+    )
+    max_steps: int = Field(
+        50,
+        ge=1,
+        validation_alias=AliasChoices("STABLE_AUDIO_MAX_STEPS"),
+        description="Most sampling steps the API accepts.",
+    )
+    max_queued_requests: int = Field(
+        64,
+        ge=1,
+        validation_alias=AliasChoices("STABLE_AUDIO_MAX_QUEUED_REQUESTS"),
+        description="Synchronous requests that may wait for a variant, per ingress replica; one "
+        "more is answered 429 with `Retry-After`.",
+    )
+    ingress_replicas: int = Field(
+        1,
+        ge=1,
+        validation_alias=AliasChoices("STABLE_AUDIO_INGRESS_REPLICAS"),
+        description="Replicas of the HTTP ingress.",
+    )

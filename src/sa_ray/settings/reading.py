@@ -1,0 +1,146 @@
+"""Reading the settings: the one place that looks at the environment."""
+
+import difflib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from dotenv import dotenv_values, find_dotenv
+from pydantic import ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
+
+from sa_ray.contracts import VariantName
+from sa_ray.errors import ConfigurationError
+from sa_ray.settings.group import SettingsGroup
+from sa_ray.settings.jobs import JobSettings, WebhookSettings
+from sa_ray.settings.limits import LimitSettings
+from sa_ray.settings.models import ModelSettings, WeightSettings
+from sa_ray.settings.storage import StorageSettings
+from sa_ray.settings.values import without_blanks
+
+PREFIX = "STABLE_AUDIO_"
+
+BLANK_MEANS_SOMETHING = frozenset({"STABLE_AUDIO_PRELOAD_MODELS"})
+"""Blank variables that are not taken for unset ones."""
+
+GROUPS: tuple[type[SettingsGroup], ...] = (
+    ModelSettings, WeightSettings, LimitSettings, JobSettings, WebhookSettings, StorageSettings
+)  # fmt: skip
+"""In the order of the documentation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Effective settings, in groups: a component is given those that it needs."""
+
+    models: ModelSettings
+    weights: WeightSettings
+    limits: LimitSettings
+    jobs: JobSettings
+    webhooks: WebhookSettings
+    storage: StorageSettings
+
+    @property
+    def groups(self) -> tuple[SettingsGroup, ...]:
+        """All groups, in the order of the documentation."""
+        return (
+            self.models, self.weights, self.limits, self.jobs, self.webhooks, self.storage
+        )  # fmt: skip
+
+
+class _Sources(
+    StorageSettings,
+    WebhookSettings,
+    JobSettings,
+    LimitSettings,
+    WeightSettings,
+    ModelSettings,
+    BaseSettings,
+):
+    """All groups together. Precedence: arguments > environment > ``.env`` > defaults."""
+
+    model_config = SettingsConfigDict(
+        extra="ignore", case_sensitive=True, hide_input_in_errors=True
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Drop blank variables before a setting chooses among its aliases and sources."""
+        for source in (env_settings, dotenv_settings):
+            if isinstance(source, EnvSettingsSource):
+                source.env_vars = without_blanks(source.env_vars, keep=BLANK_MEANS_SOMETHING)
+        return init_settings, env_settings, dotenv_settings
+
+
+def setting_names() -> list[str]:
+    """The names of all settings, as ``args`` has them."""
+    return [name for group in GROUPS for name in group.model_fields]
+
+
+def load_settings(args: Mapping[str, Any] | None = None) -> Settings:
+    """Read settings once: ``args`` (keys are setting names) over the environment over ``.env``.
+
+    ``.env`` is looked for from the working directory upwards. Raises ``ConfigurationError``
+    that names the key for an unknown argument, a malformed value or a contradiction.
+    """
+    args = dict(args or {})
+    names = setting_names()
+    for key in args:
+        if key not in names:
+            raise ConfigurationError(_unknown(key, names), param=key)
+    dotenv = find_dotenv(usecwd=True)
+    known = [
+        text for group in GROUPS for name in group.model_fields for text in group.variables(name)
+    ]
+    for name in {*os.environ, *(dotenv_values(dotenv) if dotenv else ())}:
+        if name.startswith(PREFIX) and name not in known:
+            raise ConfigurationError(_unknown(name, known), param=name)
+    try:
+        values = _Sources(**args, _env_file=dotenv or None)
+    except ValidationError as error:
+        raise ConfigurationError(_explain(error)) from None
+    except SettingsError:
+        # Only `variants` is decoded before it is validated.
+        raise ConfigurationError("STABLE_AUDIO_VARIANTS is not valid JSON.") from None
+    return Settings(
+        models=ModelSettings.taken_from(values),
+        weights=WeightSettings.taken_from(values),
+        limits=LimitSettings.taken_from(values),
+        jobs=JobSettings.taken_from(values),
+        webhooks=WebhookSettings.taken_from(values),
+        storage=StorageSettings.taken_from(values),
+    )
+
+
+def duration_limit(models: ModelSettings, limits: LimitSettings, variant: VariantName) -> float:
+    """Longest clip, in seconds, that the API accepts for ``variant``."""
+    return min(limits.max_duration, models.spec(variant).max_duration)
+
+
+def _unknown(key: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(key, known, n=1)
+    hint = f" Did you mean {close[0]}?" if close else " `sa-ray config` lists the settings."
+    return f"Unknown setting {key}.{hint}"
+
+
+def _explain(error: ValidationError) -> str:
+    lines = []
+    for item in error.errors(include_url=False, include_context=False, include_input=False):
+        where = ".".join(str(part) for part in item["loc"])
+        message = item["msg"].removeprefix("Value error, ")
+        lines.append(f"{where}: {message}" if where else message)
+    return "; ".join(lines)

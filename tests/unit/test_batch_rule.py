@@ -1,0 +1,72 @@
+"""The batch rule: what may share a batch, how long it becomes, and who goes first."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sa_ray.contracts import ResolvedRequest
+from sa_ray.scheduling.batch_rule import batch_key, length_bucket, take_batch
+
+
+def clip(**changes: Any) -> ResolvedRequest:
+    fields = {"prompt": "rain", "duration": 0.5, "steps": 4, "cfg_scale": 1.0, "seed": 0}
+    return ResolvedRequest.model_validate({"model": "small-sfx", **fields, **changes})
+
+
+clips = st.builds(
+    clip,
+    duration=st.floats(0.01, 380),
+    steps=st.sampled_from([4, 8]),
+    cfg_scale=st.sampled_from([1.0, 2.0]),
+)
+
+
+@pytest.mark.parametrize(
+    "alike", [{"prompt": "b"}, {"seed": 1}, {"duration": 0.7}, {"negative_prompt": "c"}]
+)
+def test_rows_may_differ_in_what_a_batch_does_not_share(alike: dict[str, Any]) -> None:
+    assert batch_key(clip(**alike)) == batch_key(clip())
+
+
+@pytest.mark.parametrize(
+    "other", [{"steps": 8}, {"cfg_scale": 2.0}, {"duration": 60.0}, {"sampler": "euler"}]
+)
+def test_rows_of_one_batch_agree_in_steps_guidance_length_and_sampler(
+    other: dict[str, Any],
+) -> None:
+    assert batch_key(clip(**other)) != batch_key(clip())
+
+
+def test_any_guidance_is_like_any_other() -> None:
+    assert len({batch_key(clip(cfg_scale=scale)) for scale in (1.5, 2.0, 7.0)}) == 1
+
+
+@given(st.integers(1, 10_000))
+def test_a_bucket_holds_its_clips_and_wastes_little(latents: int) -> None:
+    top = length_bucket(latents)
+
+    assert latents <= top < latents + max(32, latents / 3)
+    assert length_bucket(top) == top
+
+
+@given(st.lists(clips, max_size=20), st.integers(1, 8), st.floats(10, 800))
+def test_a_batch_is_the_oldest_and_all_that_may_join_it(
+    waiting: list[ResolvedRequest], max_rows: int, max_seconds: float
+) -> None:
+    batch, rest = take_batch(
+        waiting, lambda request: request, max_rows=max_rows, max_seconds=max_seconds
+    )
+
+    assert sorted(map(id, batch + rest)) == sorted(map(id, waiting))
+    assert batch[:1] == waiting[:1]
+    assert len(batch) <= max_rows
+    assert len({batch_key(request) for request in batch}) <= 1
+    longest = max((request.duration for request in batch), default=0)
+    assert len(batch) <= 1 or longest * len(batch) <= max_seconds
+    if 0 < len(batch) < max_rows:
+        for request in rest:
+            too_much = max(longest, request.duration) * (len(batch) + 1) > max_seconds
+            # Those that were passed over before a longer one joined may have been too much then.
+            assert too_much or batch_key(request) != batch_key(batch[0])
