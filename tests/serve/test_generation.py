@@ -11,7 +11,7 @@ import soundfile
 from .service import Service
 
 
-def test_the_seed_servers_example_answers_with_wav(service: Service) -> None:
+def test_the_old_servers_example_answers_with_wav(service: Service) -> None:
     response = service.http.post(
         "/v1/audio/generations",
         json={

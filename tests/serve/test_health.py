@@ -7,7 +7,7 @@ from ray import serve
 from .service import Service
 
 
-def test_health_has_every_field_of_the_seed_server(service: Service) -> None:
+def test_health_has_every_field_of_the_old_server(service: Service) -> None:
     health = service.http.get("/health").json()
 
     assert health["status"] == "ok"

@@ -31,7 +31,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def test_the_seed_servers_defaults() -> None:
+def test_the_old_servers_defaults() -> None:
     settings = load_settings()
 
     assert settings.models.default_model == "small-sfx"

@@ -49,8 +49,8 @@ def test_relative_links_resolve(page: Path) -> None:
         assert not anchor or anchor in anchors(target), link
 
 
-def test_every_row_of_the_parity_page_names_tests_that_exist() -> None:
-    page = text_of(DOCS / "seed-parity.md")
+def test_every_row_of_the_migration_page_names_tests_that_exist() -> None:
+    page = text_of(DOCS / "migrating.md")
     rows = [row for table in TABLE.findall(page) for row in table.splitlines()]
     assert len(rows) > 50
 

@@ -197,7 +197,7 @@ def test_a_folder_that_somebody_else_prepared_is_refused(
         server_environment()
 
 
-def test_the_seed_servers_command_leaves_no_file_behind(serve_run: StandIn, tmp_path: Path) -> None:
+def test_the_old_servers_command_leaves_no_file_behind(serve_run: StandIn, tmp_path: Path) -> None:
     with subprocess.Popen(
         [str(BIN / "stable-audio-api"), "--host", "0.0.0.0", "--port", "9"],
         stdout=subprocess.PIPE,

@@ -1,4 +1,4 @@
-"""The command line: ``sa-ray`` and, as the seed server had it, ``stable-audio-api``."""
+"""The command line: ``sa-ray`` and ``stable-audio-api``, which the Stable Audio API server had."""
 
 import os
 from typing import Annotated
@@ -66,7 +66,7 @@ def main() -> None:
 
 
 def stable_audio_api() -> None:
-    """The seed server's command: ``stable-audio-api --host 0.0.0.0 --port 8000``."""
+    """The Stable Audio API server's command: ``stable-audio-api --host 0.0.0.0 --port 8000``."""
     single = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     single.command()(serve)
     _run(single)

@@ -1,4 +1,4 @@
-"""What clients and operators of the seed server rely on, where no other test shows it."""
+"""What clients and operators of the Stable Audio API server rely on, beyond other tests."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -28,7 +28,7 @@ from sa_ray.storage import object_key, open_object_store
 
 BASE_URL = "http://localhost:8000"
 JOB_ID = "68e48e7af36c4d829e3797a0b3e7687c"
-SEED_JOB_FIELDS = {
+JOB_FIELDS = {
     "id", "status", "model", "duration", "steps", "created_at", "started_at", "completed_at",
     "download_url", "error", "storage_backend", "storage_key", "sample_rate",
 }  # fmt: skip
@@ -108,7 +108,7 @@ def test_every_model_name_and_repo_id_is_accepted_in_any_case(
         assert settled(request).model == variant
 
 
-def test_every_field_of_the_seeds_request_reaches_the_engine() -> None:
+def test_every_field_of_the_old_servers_request_reaches_the_engine() -> None:
     body = {
         "model": "medium",
         "prompt": "rain",
@@ -138,11 +138,13 @@ def test_the_ends_of_cfg_scale_and_every_chunked_decode_are_accepted(
 
 
 @pytest.mark.parametrize("make", [queued, running, failed])
-def test_an_unfinished_or_failed_job_has_every_field_of_the_seed(make: Callable[[], Job]) -> None:
+def test_an_unfinished_or_failed_job_has_every_field_of_the_old_server(
+    make: Callable[[], Job],
+) -> None:
     job = make()
     shown = view(job)
 
-    assert set(shown.model_dump()) >= SEED_JOB_FIELDS
+    assert set(shown.model_dump()) >= JOB_FIELDS
     assert (shown.id, shown.status, shown.model) == (JOB_ID, job.status, "small-sfx")
     assert (shown.duration, shown.steps) == (5, 8)
     assert shown.storage_backend == "local"
@@ -155,7 +157,7 @@ def test_an_unfinished_or_failed_job_has_every_field_of_the_seed(make: Callable[
 def test_a_succeeded_job_is_downloaded_from_the_service_while_no_bucket_is_set() -> None:
     shown = view(succeeded(load_settings().storage))
 
-    assert set(shown.model_dump()) >= SEED_JOB_FIELDS
+    assert set(shown.model_dump()) >= JOB_FIELDS
     assert (shown.status, shown.error) == ("succeeded", None)
     assert shown.download_url == f"{BASE_URL}/jobs/{JOB_ID}/audio"
     assert (shown.storage_backend, shown.storage_key) == ("local", f"{JOB_ID}.wav")

@@ -1,4 +1,4 @@
-"""Settings of the seed server, in effect over HTTP."""
+"""Settings of the Stable Audio API server, in effect over HTTP."""
 
 from typing import Any
 
