@@ -1,0 +1,210 @@
+"""One attempt at a leased job: every way it ends is reported, and leaves no stray object."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from sa_ray.errors import (
+    GenerationError,
+    InfrastructureError,
+    JobStoreError,
+    OverloadedError,
+    UnavailableError,
+)
+
+from .dispatching import House, house
+
+
+@pytest.fixture
+async def home(tmp_path: Path) -> AsyncIterator[House]:
+    async with house(tmp_path) as opened:
+        yield opened
+
+
+async def test_a_clip_is_generated_uploaded_and_reported(home: House) -> None:
+    changes: list[bool] = []
+    job = await home.leased()
+    attempt = home.attempt(job, lambda: changes.append(attempt.uploading))
+    home.generator.go()
+
+    await attempt.start()
+
+    ended = await home.now(job.id)
+    assert ended.status == "succeeded"
+    assert ended.result is not None
+    assert ended.result.object.size == len(b"sound")
+    assert home.uploader.objects() == [f"{job.id}.wav"]
+    assert changes == [True]
+
+
+async def test_a_bad_request_fails_at_once(home: House) -> None:
+    job = await home.leased()
+    home.generator.outcome = GenerationError("The clip could not be rendered.")
+    home.generator.go()
+
+    await home.attempt(job).start()
+
+    ended = await home.now(job.id)
+    assert (ended.status, ended.attempts) == ("failed", 1)
+    assert ended.error is not None
+    assert ended.error.code == "generation_failed"
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [InfrastructureError("A node was lost."), UnavailableError("No replica."),
+     JobStoreError("Away.")],
+    ids=["a lost process", "no replica", "a store that is away"],
+)  # fmt: skip
+async def test_a_fault_of_the_infrastructure_is_tried_again(home: House, fault: Exception) -> None:
+    job = await home.leased()
+    home.generator.outcome = fault
+    home.generator.go()
+
+    await home.attempt(job).start()
+
+    waiting = await home.now(job.id)
+    assert (waiting.status, waiting.attempts) == ("queued", 1)
+    assert waiting.not_before > waiting.created_at
+
+
+async def test_a_full_variant_costs_no_attempt(home: House) -> None:
+    job = await home.leased()
+    home.generator.outcome = OverloadedError("Every slot is taken.")
+    home.generator.go()
+
+    await home.attempt(job).start()
+
+    waiting = await home.now(job.id)
+    assert (waiting.status, waiting.attempts) == ("queued", 0)
+
+
+async def test_an_error_of_no_known_kind_fails_without_its_text(home: House) -> None:
+    job = await home.leased()
+    home.generator.outcome = RuntimeError("secret detail")
+    home.generator.go()
+
+    await home.attempt(job).start()
+
+    ended = await home.now(job.id)
+    assert ended.status == "failed"
+    assert ended.error is not None
+    assert "secret" not in ended.error.message
+
+
+async def test_a_stopped_attempt_hands_the_job_back(home: House) -> None:
+    job = await home.leased()
+    attempt = home.attempt(job)
+    work = attempt.start()
+    await home.generator.has_begun()
+
+    attempt.stop()
+    await work
+
+    waiting = await home.now(job.id)
+    assert (waiting.status, waiting.attempts) == ("queued", 0)
+    assert home.generator.stopped == [job.id]
+
+
+async def test_a_cancelled_job_ends_as_cancelled(home: House) -> None:
+    job = await home.leased()
+    attempt = home.attempt(job)
+    work = attempt.start()
+    await home.generator.has_begun()
+    await home.jobs.cancel(job.id)
+
+    [verdict] = await home.jobs.renew("worker", [attempt.report()])
+    attempt.heed(verdict)
+    await work
+
+    assert (await home.now(job.id)).status == "cancelled"
+    assert home.uploader.objects() == []
+
+
+async def test_a_lost_lease_ends_the_work_and_reports_nothing(home: House) -> None:
+    job = await home.leased()
+    attempt = home.attempt(job)
+    work = attempt.start()
+    await home.generator.has_begun()
+    taken = await home.lost_to_another()
+
+    [verdict] = await home.jobs.renew("worker", [attempt.report()])
+    attempt.heed(verdict)
+    await work
+
+    assert verdict == "lost"
+    now = await home.now(job.id)
+    assert (now.status, now.token) == ("running", taken.token)
+
+
+async def test_the_object_of_a_job_that_was_lost_and_has_ended_is_deleted(home: House) -> None:
+    job = await home.leased()
+    work = home.attempt(job).start()
+    await home.generator.has_begun()
+    taken = await home.lost_to_another()
+    await home.jobs.cancel(job.id)
+    await home.jobs.acknowledge_cancel(job.id, taken.token)
+    home.generator.go()
+
+    await work
+
+    assert (await home.now(job.id)).status == "cancelled"
+    assert home.uploader.objects() == []
+
+
+async def test_the_object_of_a_job_that_another_worker_has_is_kept(home: House) -> None:
+    job = await home.leased()
+    work = home.attempt(job).start()
+    await home.generator.has_begun()
+    await home.lost_to_another()
+    home.generator.go()
+
+    await work
+
+    assert (await home.now(job.id)).status == "running"
+    assert home.uploader.objects() == [f"{job.id}.wav"]
+
+
+async def test_the_object_of_a_job_that_was_cancelled_meanwhile_is_left_to_the_clean_up(
+    home: House,
+) -> None:
+    job = await home.leased()
+    work = home.attempt(job).start()
+    await home.generator.has_begun()
+    await home.jobs.cancel(job.id)
+    home.generator.go()
+
+    await work
+
+    assert (await home.now(job.id)).status == "cancelled"
+    assert [unclean.id for unclean in await home.jobs.unclean_jobs(10)] == [job.id]
+
+
+async def test_the_end_is_reported_when_the_store_comes_back(home: House) -> None:
+    job = await home.leased()
+    home.store.away = 3
+    home.generator.go()
+
+    await home.attempt(job).start()
+
+    assert home.store.away == 0
+    assert (await home.now(job.id)).status == "succeeded"
+
+
+async def test_an_end_that_is_being_reported_cannot_be_stopped(home: House) -> None:
+    job = await home.leased()
+    attempt = home.attempt(job)
+    home.generator.outcome = GenerationError("The clip could not be rendered.")
+    home.store.away = 5
+    work = attempt.start()
+    await home.generator.has_begun()
+    home.generator.go()
+    while home.store.away == 5:
+        await asyncio.sleep(0)
+
+    attempt.stop()
+    await work
+
+    assert (await home.now(job.id)).status == "failed"

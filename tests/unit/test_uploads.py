@@ -1,0 +1,211 @@
+"""Uploads into a folder that the test takes away and gives back."""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sa_ray.contracts import StoredObject
+from sa_ray.errors import ObjectStoreError
+from sa_ray.storage import Uploads
+from sa_ray.storage.local import LocalObjectStore
+from sa_ray.storage.uploads import GIVE_UP_REFUSED_S, LAST_RETRY_S, MAX_CONCURRENT_PUTS
+
+JOB = "a" * 32
+
+
+class Store(LocalObjectStore):
+    """Refuses as many times as it is told; puts wait while ``gate`` is closed."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.refusals: Iterator[ObjectStoreError] = iter(())
+        self.gate = threading.Event()
+        self.gate.set()
+        self.started = threading.Semaphore(0)
+        self.at_once = 0
+        self.most_at_once = 0
+
+    def put(self, key: str, data: bytes, *, content_type: str, filename: str) -> StoredObject:
+        self.at_once += 1
+        self.most_at_once = max(self.most_at_once, self.at_once)
+        self.started.release()
+        try:
+            assert self.gate.wait(10)
+            for refusal in self.refusals:
+                raise refusal
+            return super().put(key, data, content_type=content_type, filename=filename)
+        finally:
+            self.at_once -= 1
+
+
+class Time:
+    """Seconds that pass only while somebody sleeps."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.slept: list[float] = []
+
+    def __call__(self) -> float:
+        return self.now
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += seconds
+        await asyncio.sleep(0)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path)
+
+
+@pytest.fixture
+def time() -> Time:
+    return Time()
+
+
+@pytest.fixture
+def uploads(store: Store, time: Time) -> Uploads:
+    return Uploads(store, lambda job_id, fmt: f"{job_id}.{fmt}", clock=time, sleep=time.sleep)
+
+
+async def sound() -> bytes:
+    return b"sound"
+
+
+def away() -> ObjectStoreError:
+    return ObjectStoreError("The store is away.")
+
+
+def refused() -> ObjectStoreError:
+    return ObjectStoreError("Wrong secret.", transient=False)
+
+
+async def started(store: Store) -> None:
+    assert await asyncio.to_thread(store.started.acquire, timeout=10)
+
+
+async def test_what_the_store_confirmed_is_acknowledged(uploads: Uploads, store: Store) -> None:
+    stored = await uploads.upload(JOB, "wav", sound)
+
+    assert (stored.key, stored.size) == (f"{JOB}.wav", 5)
+    assert store.size(stored.key) == 5
+
+
+async def test_an_outage_is_waited_out_with_growing_pauses(
+    uploads: Uploads, store: Store, time: Time
+) -> None:
+    store.refusals = iter([away() for _ in range(6)])
+
+    stored = await uploads.upload(JOB, "wav", sound)
+
+    assert stored.size == 5
+    assert time.slept == [0.5, 1.0, 2.0, 4.0, LAST_RETRY_S, LAST_RETRY_S]
+
+
+async def test_the_bytes_are_fetched_for_each_attempt(uploads: Uploads, store: Store) -> None:
+    store.refusals = iter([away(), away()])
+    fetched = 0
+
+    async def fetch() -> bytes:
+        nonlocal fetched
+        fetched += 1
+        return b"sound"
+
+    await uploads.upload(JOB, "wav", fetch)
+
+    assert fetched == 3
+
+
+async def test_a_lasting_refusal_is_given_up_after_an_hour(
+    uploads: Uploads, store: Store, time: Time
+) -> None:
+    store.refusals = iter(refused, None)
+
+    with pytest.raises(ObjectStoreError, match="Wrong secret"):
+        await uploads.upload(JOB, "wav", sound)
+
+    assert GIVE_UP_REFUSED_S < time.now < GIVE_UP_REFUSED_S + 2 * LAST_RETRY_S
+
+
+async def test_an_outage_between_refusals_begins_the_hour_again(
+    uploads: Uploads, store: Store, time: Time
+) -> None:
+    for_most_of_an_hour = int(0.9 * GIVE_UP_REFUSED_S / LAST_RETRY_S)
+    store.refusals = iter([*(refused() for _ in range(for_most_of_an_hour)), away()] * 3)
+
+    stored = await uploads.upload(JOB, "wav", sound)
+
+    assert stored.size == 5
+    assert time.now > 2 * GIVE_UP_REFUSED_S
+
+
+async def test_discarding_stops_the_upload_and_deletes_what_it_wrote(
+    uploads: Uploads, store: Store
+) -> None:
+    store.gate.clear()
+    upload = asyncio.create_task(uploads.upload(JOB, "wav", sound))
+    await started(store)
+
+    discard = asyncio.create_task(uploads.discard(JOB, "wav"))
+    await asyncio.sleep(0)
+    store.gate.set()  # The thread writes on: it cannot be stopped.
+    await discard
+
+    with pytest.raises(asyncio.CancelledError):
+        await upload
+    assert list(store.keys()) == []
+
+
+async def test_a_second_upload_of_a_job_takes_the_place_of_the_first(
+    uploads: Uploads, store: Store
+) -> None:
+    store.gate.clear()
+    first = asyncio.create_task(uploads.upload(JOB, "wav", sound))
+    await started(store)
+    second = asyncio.create_task(uploads.upload(JOB, "wav", sound))
+    await asyncio.sleep(0)
+
+    store.gate.set()
+
+    assert (await second).size == 5
+    with pytest.raises(asyncio.CancelledError):
+        await first
+
+
+async def test_few_uploads_go_at_once(uploads: Uploads, store: Store) -> None:
+    jobs = [f"{number:032x}" for number in range(3 * MAX_CONCURRENT_PUTS)]
+
+    await asyncio.gather(*(uploads.upload(job, "wav", sound) for job in jobs))
+
+    assert store.most_at_once <= MAX_CONCURRENT_PUTS
+
+
+async def test_health_waits_for_the_first_check_and_follows_uploads(
+    uploads: Uploads, store: Store
+) -> None:
+    asking = asyncio.create_task(uploads.health())
+    await asyncio.sleep(0)
+    assert not asking.done()
+    checks = asyncio.create_task(uploads.check_forever())
+    first = await asking
+    checks.cancel()
+
+    store.refusals = iter([refused()])
+    fetches = 0
+    seen = []
+
+    async def fetch() -> bytes:
+        nonlocal fetches
+        fetches += 1
+        seen.append((await uploads.health()).message)
+        return b"sound"
+
+    await uploads.upload(JOB, "wav", fetch)
+
+    assert first.ok
+    assert seen == [None, "Wrong secret."]
+    assert (await uploads.health()).ok
