@@ -36,7 +36,7 @@ HEALTH_CHECKS = {
 
 @pytest.fixture(scope="session")
 def table() -> Iterator[list[str]]:
-    """The rows of docs/operations.md, as measured."""
+    """The rows of docs/evidence.md, as measured."""
     rows: list[str] = []
     yield rows
     print("\n| scenario | recovery | requests | lost | slowest, s | jobs | lost | again |")

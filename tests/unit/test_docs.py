@@ -1,6 +1,7 @@
 """The documentation names what exists."""
 
 import ast
+import importlib
 import inspect
 import re
 from pathlib import Path
@@ -9,13 +10,18 @@ import pytest
 from pydantic import BaseModel
 
 from sa_ray import errors
+from sa_ray.catalogue import CATALOGUE, VariantOverride
 from sa_ray.contracts import Health, JobRequest, JobTimings, JobView
 from sa_ray.serving.ingress.app import build_http_app
 from sa_ray.serving.ray_errors import InfrastructureError
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-PAGES = [ROOT / "README.md", ROOT / "cluster" / "README.md", *sorted(DOCS.glob("*.md"))]
+PAGES = [
+    page
+    for folder in (".", "cluster", "docs", "docs/decisions", "bench/results")
+    for page in sorted((ROOT / folder).glob("*.md"))
+]
 HTTP_METHODS = {"get", "put", "post", "delete", "patch", "head", "options"}
 
 FENCE = re.compile(r"^ *```.*?^ *```$", re.MULTILINE | re.DOTALL)
@@ -24,6 +30,7 @@ HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 TEST = re.compile(r"`(\w+/test_\w+\.py)::(test_\w+)`")
 TABLE = re.compile(r"^\|.*\| Shown by \|\n\|[- |]+\|\n((?:\|.*\n)+)", re.MULTILINE)
 ENDPOINT = re.compile(r"^## `([A-Z]+) (/[^`]*)`$", re.MULTILINE)
+IMPORT_PATH = re.compile(r"\b(sa_ray(?:\.\w+)+):(\w+)")
 CODE_ROW = re.compile(r"^\| `(\w+)` \| (\d{3}) \|", re.MULTILINE)
 
 
@@ -37,7 +44,7 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", title).replace(" ", "-") for title in titles}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_relative_links_resolve(page: Path) -> None:
     for link in LINK.findall(text_of(page)):
         if ":" in link:
@@ -88,3 +95,25 @@ def test_the_api_page_names_every_field(shape: type[BaseModel]) -> None:
     page = text_of(DOCS / "api.md")
 
     assert [name for name in shape.model_fields if f"`{name}`" not in page] == []
+
+
+def test_import_paths_can_be_imported() -> None:
+    named = {path for page in PAGES for path in IMPORT_PATH.findall(page.read_text())}
+    assert ("sa_ray.serving.autoscaling", "BacklogPolicy") in named
+
+    for module, name in named:
+        assert hasattr(importlib.import_module(module), name), f"{module}:{name}"
+
+
+def test_the_tuning_page_has_the_numbers_of_the_catalogue() -> None:
+    rows = {
+        name: cells.split("|")[: len(CATALOGUE)]
+        for name, cells in re.findall(
+            r"^\| `(\w+)` \|(.+)\|$", text_of(DOCS / "tuning.md"), re.MULTILINE
+        )
+    }
+
+    assert {name: [float(cell) for cell in cells] for name, cells in rows.items()} == {
+        name: [getattr(spec, name) for spec in CATALOGUE.values()]
+        for name in VariantOverride.model_fields
+    }
