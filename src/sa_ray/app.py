@@ -28,7 +28,7 @@ SMALL_CPUS = 0.05
 """For the ingress and the dispatcher, which mostly wait; keeps them off a head without CPUs."""
 
 HEALTH_CHECK_PERIOD_S = 2.0
-"""How often Serve asks each replica for its health: how late it replaces one that was killed."""
+"""Period of Serve's health checks: how late it replaces a replica that was killed."""
 
 INGRESS_ONGOING = 1000
 """Most HTTP requests that an ingress replica handles at once; almost all of them wait."""
@@ -42,7 +42,7 @@ def build(args: dict[str, Any]) -> Application:
     before anything is scheduled.
     """
     settings = resolve_paths(load_settings(args))
-    models, limits = settings.models, settings.limits
+    models = settings.models
     engine = resolve_engine_name(models.engine)
     provision(settings.jobs, settings.storage)
     on_gpu = engine == "stable-audio-3" and wants_gpu(models)
@@ -52,28 +52,45 @@ def build(args: dict[str, Any]) -> Application:
         name: variant(name, engine, settings, costs[name], grace[name], on_gpu=on_gpu)
         for name in VARIANTS
     }
-    dispatcher = serve.deployment(
+    return ingress(engine, settings, variants, dispatcher(settings, variants), max(grace.values()))
+
+
+def ingress(
+    engine: EngineName,
+    settings: Settings,
+    variants: dict[VariantName, Application],
+    jobs: Application,
+    grace: float,
+) -> Application:
+    """Bind the HTTP ingress. ``jobs``: the dispatcher, which is deployed with it."""
+    return serve.deployment(
+        name="ingress",
+        num_replicas=settings.limits.ingress_replicas,
+        health_check_period_s=HEALTH_CHECK_PERIOD_S,
+        max_ongoing_requests=INGRESS_ONGOING,
+        graceful_shutdown_timeout_s=grace,
+        ray_actor_options={"num_cpus": SMALL_CPUS},
+    )(Ingress).bind(
+        engine,
+        settings.models,
+        settings.limits,
+        settings.jobs,
+        settings.storage,
+        variants,
+        jobs,
+        webhooks_enabled=settings.webhooks.webhook_secret is not None,
+    )
+
+
+def dispatcher(settings: Settings, variants: dict[VariantName, Application]) -> Application:
+    """Bind the dispatcher."""
+    return serve.deployment(
         name="dispatcher",
         num_replicas=1,
         health_check_period_s=HEALTH_CHECK_PERIOD_S,
         ray_actor_options={"num_cpus": SMALL_CPUS},
-    )(Dispatcher).bind(models, settings.jobs, settings.storage, settings.webhooks, variants)
-    return serve.deployment(
-        name="ingress",
-        num_replicas=limits.ingress_replicas,
-        health_check_period_s=HEALTH_CHECK_PERIOD_S,
-        max_ongoing_requests=INGRESS_ONGOING,
-        graceful_shutdown_timeout_s=max(grace.values()),
-        ray_actor_options={"num_cpus": SMALL_CPUS},
-    )(Ingress).bind(
-        engine,
-        models,
-        limits,
-        settings.jobs,
-        settings.storage,
-        variants,
-        dispatcher,
-        webhooks_enabled=settings.webhooks.webhook_secret is not None,
+    )(Dispatcher).bind(
+        settings.models, settings.jobs, settings.storage, settings.webhooks, variants
     )
 
 
@@ -86,7 +103,7 @@ def variant(
     *,
     on_gpu: bool,
 ) -> Application:
-    """One model variant's deployment, with the catalogue's resources and autoscaling bounds.
+    """Bind one model variant, with the catalogue's resources and autoscaling bounds.
 
     ``grace``: seconds that a stopping replica may finish its work.
     """
@@ -113,7 +130,7 @@ def variant(
 
 
 def wants_gpu(models: ModelSettings) -> bool:
-    """Whether replicas ask for GPUs: always for ``cuda``, for ``auto`` where there are any."""
+    """Return True if replicas ask for GPUs: always for ``cuda``, for ``auto`` if there are any."""
     if models.device == "auto":
         resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
         return resources.get("GPU", 0) > 0

@@ -4,14 +4,13 @@ import asyncio
 import logging
 import uuid
 from collections.abc import Callable
-from functools import partial
 from typing import Any, cast
 
 import ray
 from ray import ObjectRef, serve
 from ray.serve.handle import DeploymentHandle, DeploymentResponseGenerator
 
-from sa_ray.contracts import AudioInfo, Job, VariantName
+from sa_ray.contracts import AudioInfo, Job, JobView, VariantName
 from sa_ray.jobs import JobSnapshot
 from sa_ray.jobs.webhook_sender import WebhookSender
 from sa_ray.serving.actors import jobs_client, uploader_client
@@ -59,24 +58,19 @@ class Dispatcher:
             self._jobs,
             self._begin,
         )
-        view = partial(
-            job_view, base_url=webhooks.public_url or "", store=open_object_store(storage)
-        )
         housekeeping = Housekeeping(
             self._jobs,
             self._uploader,
             _webhook_sender(webhooks),
-            lambda job: view(JobSnapshot(job, None)),
+            _webhook_view(webhooks, storage),
         )
-        self._loops = [
-            asyncio.create_task(loop)
-            for loop in (
-                *self._leases.loops(),
-                self._watch_forever(serve.get_replica_context().app_name),
-                self._be_watched(),
-                *housekeeping.loops(),
-            )
-        ]
+        loops = (
+            *self._leases.loops(),
+            self._watch_forever(serve.get_replica_context().app_name),
+            self._be_watched(),
+            *housekeeping.loops(),
+        )
+        self._loops = [asyncio.create_task(loop) for loop in loops]
 
     def check_health(self) -> None:
         for loop in self._loops:
@@ -139,3 +133,9 @@ def _webhook_sender(settings: WebhookSettings) -> WebhookSender | None:
     return WebhookSender(
         settings.webhook_secret.get_secret_value(), allow_private=settings.webhook_allow_private
     )
+
+
+def _webhook_view(webhooks: WebhookSettings, storage: StorageSettings) -> Callable[[Job], JobView]:
+    store = open_object_store(storage)
+    base_url = webhooks.public_url or ""
+    return lambda job: job_view(JobSnapshot(job, None), base_url=base_url, store=store)
