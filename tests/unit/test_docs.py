@@ -30,6 +30,8 @@ HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 TEST = re.compile(r"`(\w+/test_\w+\.py)::(test_\w+)`")
 TABLE = re.compile(r"^\|.*\| Shown by \|\n\|[- |]+\|\n((?:\|.*\n)+)", re.MULTILINE)
 ENDPOINT = re.compile(r"^## `([A-Z]+) (/[^`]*)`$", re.MULTILINE)
+SOURCE_FILE = re.compile(r"`((?:bench|cluster|docs|src|tests)/[\w/.-]+\.\w+)(?:::\w+)?`")
+ROOM = re.compile(r"`((?:\w+/)*(?:\w+\.py|\w+/))`")
 IMPORT_PATH = re.compile(r"\b(sa_ray(?:\.\w+)+):(\w+)")
 CODE_ROW = re.compile(r"^\| `(\w+)` \| (\d{3}) \|", re.MULTILINE)
 
@@ -95,6 +97,21 @@ def test_the_api_page_names_every_field(shape: type[BaseModel]) -> None:
     page = text_of(DOCS / "api.md")
 
     assert [name for name in shape.model_fields if f"`{name}`" not in page] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_files_that_a_page_names_exist(page: Path) -> None:
+    named = SOURCE_FILE.findall(text_of(page))
+
+    assert [path for path in named if not (ROOT / path).exists()] == []
+
+
+def test_the_architecture_page_names_rooms_that_exist() -> None:
+    _, _, rooms = text_of(DOCS / "architecture.md").partition("\n## Rooms\n")
+    paths = ROOM.findall(rooms)
+    assert len(paths) > 60
+
+    assert [path for path in paths if not (ROOT / "src" / "sa_ray" / path).exists()] == []
 
 
 def test_import_paths_can_be_imported() -> None:
