@@ -62,7 +62,7 @@ def server_environment() -> dict[str, str]:
 
 
 def temporary_root() -> Path:
-    """Where Ray would put its folder by itself: the paths of its sockets may have 103 bytes."""
+    """Return the folder in which Ray puts its own: short, as the paths of sockets are limited."""
     if "RAY_TMPDIR" in os.environ:
         return Path(os.environ["RAY_TMPDIR"])
     return Path("/tmp" if sys.platform == "darwin" else tempfile.gettempdir())  # noqa: S108

@@ -40,6 +40,7 @@ class LocalServiceError(SaRayError):
 
 
 def free_port() -> int:
+    """Return a TCP port of 127.0.0.1 that is free now."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]

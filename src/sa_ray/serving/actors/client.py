@@ -20,10 +20,10 @@ from sa_ray.settings import JobSettings, StorageSettings
 logger = logging.getLogger(__name__)
 
 PATIENCE_S = 30.0
-"""How long a call waits for a restarting actor. A lost node takes about 17 s to be noticed."""
+"""Time for an actor to restart during a call. A lost node takes about 17 s to be noticed."""
 
 CALL_TIMEOUT_S = 30.0
-"""For calls that do not wait for anything; the others are made ``within`` their own."""
+"""Timeout of calls that do not wait for anything; the others are made ``within`` their own."""
 
 RETRY_PERIOD_S = 0.25
 
@@ -124,10 +124,12 @@ class ActorProxy:
 
 
 def jobs_client(settings: JobSettings) -> JobsClient:
+    """Return a client of the job actor, which it makes if there is none."""
     return cast(JobsClient, ActorProxy(_restarting(job_actor_spec(settings)), JobActorApi))
 
 
 def uploader_client(settings: StorageSettings) -> UploaderClient:
+    """Return a client of the uploader, which it makes if there is none."""
     return cast(UploaderClient, ActorProxy(_restarting(uploader_spec(settings)), UploaderApi))
 
 

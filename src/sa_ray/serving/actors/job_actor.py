@@ -23,13 +23,13 @@ OPEN_RETRY_S = 2.0
 WATCH_PERIOD_S = 1.0
 WATCH_TIMEOUT_S = 10.0
 OPEN_PATIENCE_S = 10.0
-"""How long the first calls wait for the store, before they are told that it is being opened."""
+"""Time for the store to be opened before the first calls are told that it is not open yet."""
 
 C = TypeVar("C", bound=type)
 
 
 class JobActorApi(JobApi, Protocol):
-    """What the job actor offers: the job API, and watching workers."""
+    """Methods of the job actor: the job API, and watching workers."""
 
     async def watch(self, worker: str, process: ActorHandle[Any]) -> None:
         """Take back the jobs of ``worker`` as soon as its process is dead; return then."""

@@ -13,7 +13,7 @@ from sa_ray.telemetry import configure_logging
 
 
 class UploaderApi(Protocol):
-    """What the uploader offers to other processes. Every method may raise ``ObjectStoreError``."""
+    """Methods of the uploader for other processes. Each may raise ``ObjectStoreError``."""
 
     async def health(self) -> ComponentHealth:
         """Return the result of the last check; wait for the first one."""

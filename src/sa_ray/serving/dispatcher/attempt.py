@@ -29,8 +29,8 @@ RETRY_PERIOD_S = 1.0
 """Between two reports of the same end, while the job store is away."""
 
 REPORT_PATIENCE_S = 120.0
-"""How long a result that is stored already is worth reporting again: past it, and past the lease,
-the clip is made once more."""
+"""Time for reporting an end while the job store is away. After it, and after the lease, the clip is
+made once more."""
 
 
 class Generate(Protocol):

@@ -29,7 +29,7 @@ from sa_ray.telemetry import configure_logging
 logger = logging.getLogger(__name__)
 
 WATCH_PERIOD_S = 5.0
-"""How often Serve is asked which models it has given up starting."""
+"""Period of asking Serve which models it has given up starting."""
 
 
 class Dispatcher:

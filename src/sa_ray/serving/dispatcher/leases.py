@@ -14,20 +14,20 @@ from sa_ray.serving.ray_errors import translate
 logger = logging.getLogger(__name__)
 
 RENEW_PERIOD_S = 1.0
-"""How often leases are renewed: progress is this fresh, and a cancel takes this long to arrive."""
+"""Period of renewals: progress is this fresh, and a cancel takes this long to arrive."""
 
 RENEW_TIMEOUT_S = 3.0
 """Several renewals have to fit into a lease of 10 s."""
 
 WORK_WAIT_S = 20.0
 LOST_RACE_PAUSE_S = 0.05
-"""After a job that was due went to another dispatcher, or ended."""
+"""Pause after a job that was due went to another dispatcher, or ended."""
 
 MAX_PENDING_UPLOADS = 64
-"""Clips waiting for the object store; at this many no more jobs are started."""
+"""Most clips that wait for the object store; at this many no more jobs are started."""
 
 HAND_BACK_S = 5.0
-"""How long a stopping dispatcher waits for its jobs to be handed back."""
+"""Time for the jobs of a stopping dispatcher to be handed back."""
 
 Begin = Callable[[Job, Callable[[], object]], Attempt]
 """``begin(job, on_change)``: an attempt at ``job`` that has not started yet."""
@@ -81,7 +81,7 @@ class Leases:
         await _wait_for(self._tasks.values())
 
     def room(self, variant: VariantName) -> int:
-        """How many more jobs of ``variant`` are to be leased now."""
+        """Return the number of jobs of ``variant`` to lease now; 0 or less: none."""
         if variant in self._paused:
             return 0
         generating = uploading = 0
