@@ -1,4 +1,4 @@
-"""Engines turn resolved requests into audio. ``load_engine`` picks one; nothing else does."""
+"""Engines turn resolved requests into audio. Only ``load_engine`` picks one."""
 
 from sa_ray.engines.loading import INSTALL_HINT, load_engine, resolve_engine_name
 from sa_ray.engines.port import BatchOutcome, Cancelled, Engine, EngineOptions, Generated

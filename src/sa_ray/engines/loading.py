@@ -1,4 +1,4 @@
-"""Choosing the engine: the setting, what is installed, and a clear word when they disagree."""
+"""Pick the engine from the setting and what is installed, and load it."""
 
 from importlib.util import find_spec
 from typing import Literal
@@ -41,7 +41,7 @@ def load_engine(
     if name == "procedural":
         return ProceduralEngine(variant)
     try:
-        # Here, since importing it takes seconds, and most processes never load a model.
+        # Imported late: it takes seconds, and most processes never load a model.
         from sa_ray.engines.stable_audio.loading import load
     except ImportError as error:
         raise ConfigurationError(

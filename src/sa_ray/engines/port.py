@@ -1,4 +1,4 @@
-"""The engine port: what a variant replica asks of whatever makes the sound."""
+"""The engine port: the interface between a variant replica and the code that makes the sound."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -15,20 +15,23 @@ OnStep = Callable[[int, float], None]
 """``on_step(row, fraction)``: row ``row`` of the batch is ``fraction`` in (0, 1] done."""
 
 IsCancelled = Callable[[int], bool]
-"""``is_cancelled(row)``: nobody waits for this row any more; drop it before the next step."""
+"""``is_cancelled(row)``: True once nobody waits for this row; drop it before the next step."""
 
 
 @dataclass(frozen=True, slots=True)
 class Generated:
-    """``samples``: float32 ``[channels, samples]`` in [-1, 1], exactly
-    ``round(duration * sample_rate)`` samples long."""
+    """Result of a row that ran to its end.
+
+    ``samples``: float32 ``[channels, samples]`` in [-1, 1], exactly
+    ``round(duration * sample_rate)`` samples long.
+    """
 
     samples: npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
 class Cancelled:
-    """The row was dropped between steps because ``is_cancelled`` said so."""
+    """Result of a row that was dropped between steps because ``is_cancelled`` said so."""
 
 
 BatchOutcome = Generated | Cancelled | GenerationError
@@ -36,7 +39,7 @@ BatchOutcome = Generated | Cancelled | GenerationError
 
 @dataclass(frozen=True, slots=True)
 class EngineOptions:
-    """How to load a model; an engine that loads none ignores it."""
+    """Options for loading a model; an engine that loads none ignores them."""
 
     device: Literal["auto", "cuda", "mps", "cpu"] = "auto"
     half: bool = True
@@ -50,7 +53,7 @@ class EngineOptions:
     cpu_threads: int | None = None
     """Threads for arithmetic on the CPU; None: as many as torch takes by itself."""
     max_batch_rows: int = 8
-    """The largest batch to expect: what warm-up prepares for."""
+    """Largest batch to expect, requests; warm-up prepares for it."""
 
 
 class Engine(Protocol):
@@ -72,11 +75,10 @@ class Engine(Protocol):
     def generate(
         self, batch: Sequence[ResolvedRequest], on_step: OnStep, is_cancelled: IsCancelled
     ) -> list[BatchOutcome]:
-        """Generate every request of ``batch``, one outcome each, in order. All have the same
-        ``sa_ray.scheduling.batch_rule.batch_key``.
+        """Generate every request of ``batch`` and return one outcome for each, in order.
 
-        A row's audio is a function of its own request alone: batch mates do not change it.
-        A failure of one row is that row's ``GenerationError``; an exception raised from here
-        means that the whole batch failed.
+        All requests have the same ``sa_ray.scheduling.batch_rule.batch_key``. A row's audio depends
+        on its own request alone, never on its batch mates. A failure of one row is that row's
+        ``GenerationError``; an exception raised from here means that the whole batch failed.
         """
         ...

@@ -1,4 +1,4 @@
-"""The procedural engine: an honest stand-in that renders prompt-shaped sound with numpy alone."""
+"""The procedural engine: a stand-in that renders prompt-shaped sound with numpy alone."""
 
 from sa_ray.engines.procedural.engine import ProceduralEngine
 

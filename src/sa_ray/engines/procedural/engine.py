@@ -1,4 +1,4 @@
-"""The engine itself: batches, steps, progress and cancellation."""
+"""``ProceduralEngine``: batches, steps, progress and cancellation."""
 
 import logging
 from collections.abc import Sequence

@@ -1,7 +1,7 @@
 """Seamless loops made in the frequency domain: noise, pads and showers of grains.
 
-A spectrum with random phases turns into a loop without a seam by one inverse FFT, so that a long
-clip costs little more than copying. Loops last up to 12 s, and each is read under slow curves.
+One inverse FFT turns a spectrum with random phases into a loop without a seam, so a long clip costs
+little more than copying. Loops last up to 12 s, and each is played under slow curves of gain.
 """
 
 from collections.abc import Iterable
@@ -16,12 +16,12 @@ _MAX_LOOP = 2**19
 
 
 def loop_size(samples: int) -> int:
-    """A power of two (fast FFT) that covers ``samples``, within bounds."""
+    """Return a power of two (fast FFT) that covers ``samples``, within [2**16, 2**19]."""
     return min(max(_MIN_LOOP, 1 << (samples - 1).bit_length()), _MAX_LOOP)
 
 
 def bin_frequencies(size: int) -> F64:
-    """Hz of each FFT bin; bin 0 stands at half a bin, so that powers of it are finite."""
+    """Return the Hz of each FFT bin; bin 0 stands at half a bin, so that its powers are finite."""
     frequencies = np.fft.rfftfreq(size, 1 / SAMPLE_RATE).astype(np.float64)
     frequencies[0] = frequencies[1] / 2
     return frequencies
@@ -40,7 +40,7 @@ def tilt(frequencies: F64, exponent: float) -> F64:
 
 
 def noise_loop(rng: np.random.Generator, size: int, magnitude: F64) -> F32:
-    """Gaussian noise ``[2, size]`` of that spectrum (FFT bins), RMS 1, independent channels."""
+    """Gaussian noise ``[2, size]`` of this spectrum (by FFT bin); RMS 1, channels independent."""
     parts = rng.standard_normal((2, size // 2 + 1, 2), dtype=np.float32)
     spectrum = parts.view(np.complex64)[..., 0] * magnitude.astype(np.float32)
     spectrum[:, 0] = 0
@@ -52,7 +52,7 @@ def noise_loop(rng: np.random.Generator, size: int, magnitude: F64) -> F32:
 def band_loop(
     rng: np.random.Generator, size: int, low: float, high: float, exponent: float = 0.0
 ) -> F32:
-    """Noise between ``low`` and ``high`` Hz, tilted by ``exponent``."""
+    """Draw noise between ``low`` and ``high`` Hz, tilted by ``exponent``."""
     frequencies = bin_frequencies(size)
     return noise_loop(rng, size, band(frequencies, low, high) * tilt(frequencies, exponent))
 
@@ -82,9 +82,9 @@ def pad_loop(
 
 
 def grain_loop(rng: np.random.Generator, size: int, per_second: float, grains: F32) -> F32:
-    """``grains`` ``[kinds, length]`` strewn at random over ``[2, size]``, wrapping round.
+    """Strew ``grains`` ``[kinds, length]`` at random over ``[2, size]``, wrapping round.
 
-    Loudness follows a log-normal law, as of drops near and far, cut off at 12 dB.
+    Loudness is log-normal, as for drops near and far, and cut off at 12 dB.
     """
     count = max(1, round(per_second * size / SAMPLE_RATE))
     chosen = grains[rng.integers(len(grains), size=count)]

@@ -1,4 +1,4 @@
-"""Reading a prompt: which sounds it names, how fast, how high, in which key."""
+"""Read a prompt: the sounds it names, their tempo, pitch and key."""
 
 import re
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from typing import Final
 from sa_ray.engines.procedural.vocabulary import BUNDLES, MODIFIERS, SOUNDS, Modifier
 
 MAX_LAYERS: Final = 6
-"""Sounds mixed at most, the first named ones; keeps the cost of a clip bounded."""
+"""Most sounds mixed, the first that the prompt names; bounds the cost of a clip."""
 
 _LONGEST_PHRASE = 3
 _NEGATIONS = frozenset({"no", "without"})
@@ -37,7 +37,7 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to render; ``sounds`` is empty if no word was understood."""
+    """Sounds to render, and their qualities; ``sounds`` is empty if no word was understood."""
 
     sounds: tuple[str, ...]
     bpm: float | None
@@ -49,7 +49,7 @@ class Plan:
 
 
 def read(prompt: str, negative_prompt: str | None = None) -> Plan:
-    """Understand ``prompt``; sounds that ``negative_prompt`` names are left out."""
+    """Turn ``prompt`` into a plan, without the sounds that ``negative_prompt`` names."""
     text = prompt.lower()
     words = _words(text)
     wanted, unwanted = _sounds(words)
@@ -81,7 +81,7 @@ def _words(text: str) -> list[str]:
 
 
 def _sounds(words: list[str]) -> tuple[list[str], set[str]]:
-    """Names of the sounds asked for, in order, and of those after "no" or "without"."""
+    """Return the names of the sounds asked for, in order, and of those after "no" or "without"."""
     wanted: dict[str, None] = {}
     unwanted: set[str] = set()
     at = 0

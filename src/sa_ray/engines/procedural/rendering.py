@@ -1,4 +1,4 @@
-"""One request on its way to a clip: layers, steps, mastering."""
+"""Render one request: compose its layers, advance by steps, master the clip."""
 
 from collections.abc import Hashable
 from hashlib import sha256
@@ -23,14 +23,14 @@ _WINDOW = SAMPLE_RATE // 10
 
 
 class Rendering:
-    """A clip in the making. Each step renders the next ``1 / steps`` of its time.
+    """One clip in progress; each step renders the next ``1 / steps`` of its time.
 
     As in diffusion, more steps leave less residual noise over the same clip: the generators are
     keyed by everything but the step count.
     """
 
     def __init__(self, request: ResolvedRequest, variant: VariantName) -> None:
-        """Raises ``MemoryError`` if the clip does not fit."""
+        """Allocate the clip. Raises ``MemoryError`` if it does not fit."""
         self._request = request
         self._variant = variant
         self._samples = np.zeros((2, round(request.duration * SAMPLE_RATE)), np.float32)
@@ -51,7 +51,7 @@ class Rendering:
         return self._steps_done / count
 
     def finished(self) -> F32:
-        """The mastered clip ``[2, samples]``; call once, after the last step."""
+        """Return the mastered clip ``[2, samples]``; call once, after the last step."""
         _master(self._samples)
         return self._samples
 
@@ -122,7 +122,7 @@ def _master(samples: F32) -> None:
 
 
 def _limit(block: F32) -> None:
-    """Bend what is above the knee smoothly towards the peak allowed, in place."""
+    """Compress samples above the knee smoothly towards the allowed peak, in place."""
     level = np.abs(block)
     loud = level > _KNEE
     room = _PEAK - _KNEE

@@ -1,4 +1,4 @@
-"""What a recipe is given (a scene) and what it gives back (a voice)."""
+"""``Scene``, the input of a recipe, and ``Voice``, its result."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,8 +15,7 @@ F64 = npt.NDArray[np.float64]
 Voice = Callable[[int, int], F32]
 """``voice(start, stop)``: float32 ``[2, stop - start]``, samples ``start`` to ``stop`` of a sound.
 
-A pure function of the range, so that a clip may be cut into blocks anywhere; the range may begin
-before 0.
+A pure function of the range, which may begin before 0, so a clip may be cut into blocks anywhere.
 """
 
 HOP: Final = 256
@@ -34,9 +33,9 @@ class Scene:
 
     samples: int
     rng: np.random.Generator
-    """Chance for this layer: differs with the seed."""
+    """Random generator of this layer; differs with the seed."""
     identity: np.random.Generator
-    """Chance fixed by the prompt's words: the same for every seed."""
+    """Random generator keyed by the prompt's words; the same for every seed."""
     bpm: float | None
     """Beats per minute if the prompt gives them."""
     root: float
@@ -64,18 +63,19 @@ class Scene:
         return np.arange(self.samples // HOP + 2, dtype=np.float64) * (HOP / SAMPLE_RATE)
 
     def tempo(self, default: float) -> float:
-        """Beats per minute: the prompt's, or the recipe's own at the prompt's pace."""
+        """Return the prompt's beats per minute, or else ``default`` at the prompt's pace."""
         return self.bpm if self.bpm is not None else default * self.pace
 
     def every(self, period: float, jitter: float = 0.0) -> F64:
-        """Event times in seconds, ``period`` apart, each off by up to ``jitter`` periods."""
+        """Event times in seconds, ``period`` apart, each late by up to ``jitter`` periods."""
         times = np.arange(self.lead, self.seconds, period)
         late = self.rng.uniform(0, jitter * period, len(times))
         late[:1] = 0
         return times + late
 
     def shots(self, period: float) -> F64:
-        """Like ``every``, for single big events: none starts so late that it is cut short."""
+        """Event times as of ``every``, for big events; none starts within half a period of the
+        end."""
         times = self.every(period / self.pace, jitter=0.15)
         whole = times < self.seconds - 0.5 * period / self.pace
         whole[:1] = True
@@ -87,13 +87,13 @@ class Scene:
         return np.sort(np.append(self.rng.uniform(0, self.seconds, count), self.lead))
 
     def note(self, degree: int, octave: int = 0) -> float:
-        """Hz of a scale degree (0 is the tonic, any integer goes)."""
+        """Return the Hz of a scale degree: 0 is the tonic, and any integer is valid."""
         scale = _MINOR if self.minor else _MAJOR
         semitones = scale[degree % 7] + 12 * (degree // 7 + octave)
         return float(self.root * self.pitch * 2 ** (semitones / 12))
 
     def chord(self, bar: int) -> tuple[int, int, int]:
-        """Scale degrees of the triad of a bar, in a loop of four."""
+        """Return the scale degrees of the triad of a bar, in a loop of four bars."""
         progression = _MINOR_PROGRESSION if self.minor else _MAJOR_PROGRESSION
         base = progression[bar % 4]
         return base, base + 2, base + 4

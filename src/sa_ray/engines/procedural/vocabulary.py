@@ -201,7 +201,7 @@ BUNDLES: Final = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class Modifier:
-    """How an adjective bends every sound of the prompt; factors of the scene's own."""
+    """Adjectives (comma-separated) and the factors by which they bend every sound of the prompt."""
 
     words: str
     pace: float = 1.0

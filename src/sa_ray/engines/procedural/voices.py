@@ -1,4 +1,4 @@
-"""Voices: how loops, one-shots and oscillators become a sound of any length."""
+"""Voices: turn loops, one-shots and oscillators into sounds of any length."""
 
 from collections.abc import Callable, Sequence
 
@@ -12,7 +12,7 @@ _TABLE = 8192
 
 
 def looped(loop: F32) -> Voice:
-    """Repeat ``loop`` ``[2, size]`` for ever."""
+    """Repeat ``loop`` ``[2, size]`` without end."""
     size = loop.shape[1]
 
     def render(start: int, stop: int) -> F32:
@@ -29,7 +29,7 @@ def looped(loop: F32) -> Voice:
 
 
 def interpolated(points: npt.ArrayLike) -> Callable[[int, int], F64]:
-    """Samples of a control curve (one point every ``HOP``), linear in between."""
+    """Return samples of a control curve (one point every ``HOP``), linear in between."""
     values = np.asarray(points, np.float64)
 
     def at(start: int, stop: int) -> F64:
@@ -41,7 +41,7 @@ def interpolated(points: npt.ArrayLike) -> Callable[[int, int], F64]:
 
 
 def shaped(voice: Voice, *points: npt.ArrayLike) -> Voice:
-    """``voice`` under a control curve of gain: one for both channels, or left and right."""
+    """Apply a control curve of gain to ``voice``: one for both channels, or left and right."""
     curves = [interpolated(channel) for channel in points]
 
     def render(start: int, stop: int) -> F32:
@@ -56,7 +56,7 @@ def shaped(voice: Voice, *points: npt.ArrayLike) -> Voice:
 
 
 def layered(*parts: tuple[float, Voice]) -> Voice:
-    """The sum of ``(gain, voice)`` pairs."""
+    """Sum ``(gain, voice)`` pairs."""
 
     def render(start: int, stop: int) -> F32:
         out = np.zeros((2, stop - start), np.float32)
@@ -125,7 +125,7 @@ def cycled(frequency: npt.ArrayLike, cycle: npt.NDArray[np.floating]) -> Voice:
 
 
 def wander(scene: Scene, rate: float, low: float, high: float) -> F64:
-    """A smooth random control curve between ``low`` and ``high``, ``rate`` turns a second."""
+    """Draw a smooth random control curve between ``low`` and ``high``, ``rate`` turns a second."""
     times = scene.control_times * rate
     knots = scene.rng.uniform(low, high, int(times[-1]) + 2)
     index = times.astype(np.int64)
@@ -135,14 +135,14 @@ def wander(scene: Scene, rate: float, low: float, high: float) -> F64:
 
 
 def smoothed(points: F64, seconds: float) -> F64:
-    """A control curve under a moving average, so that gates do not click."""
+    """Smooth a control curve by a moving average over ``seconds``, so that gates do not click."""
     width = max(1, round(seconds * SAMPLE_RATE / HOP))
     padded = np.pad(points, (width // 2, width - 1 - width // 2), mode="edge")
     return np.convolve(padded, np.full(width, 1 / width), mode="valid")
 
 
 def muffled(voice: Voice, cutoff: float) -> Voice:
-    """``voice`` through air or a wall: a windowed-sinc low-pass at ``cutoff`` Hz."""
+    """Low-pass ``voice`` at ``cutoff`` Hz by a windowed sinc, as air or a wall does."""
     reach = 256
     taps = np.sinc(2 * cutoff / SAMPLE_RATE * np.arange(-reach, reach + 1)) * np.hanning(
         2 * reach + 1
@@ -160,7 +160,7 @@ def muffled(voice: Voice, cutoff: float) -> Voice:
 
 
 def roomy(voice: Voice) -> Voice:
-    """``voice`` with early reflections that cross to the other side."""
+    """Add early reflections to ``voice``, which cross to the other side."""
     taps = ((443, 0.22), (811, 0.17), (1307, 0.12))
     reach = max(delay for delay, _ in taps)
 

@@ -7,14 +7,14 @@ import torch
 from torch.nn import functional
 
 CPU_FLAGS: Final = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
-"""What Linux calls such instructions in ``/proc/cpuinfo``: of x86 processors, and of Arm's."""
+"""Flags in Linux's ``/proc/cpuinfo`` of CPUs with such instructions: two of x86, then Arm's."""
 
 SMALLEST_WEIGHT: Final = 1 << 16
-"""Elements of a weight below which converting its input costs what the product saves."""
+"""Smallest weight to convert, elements: below it, converting the input costs all that is saved."""
 
 
 def has_bfloat16() -> bool:
-    """Whether this CPU multiplies in bfloat16; where it does not, emulating it is slow."""
+    """Return whether this CPU multiplies in bfloat16; elsewhere it is emulated, which is slow."""
     try:
         return not CPU_FLAGS.isdisjoint(Path("/proc/cpuinfo").read_text().split())
     except OSError:
@@ -24,8 +24,8 @@ def has_bfloat16() -> bool:
 def multiply_in_bfloat16(model: Any, *, smallest_weight: int = SMALLEST_WEIGHT) -> None:
     """Have the large layers of both transformers of ``model`` multiply in bfloat16.
 
-    Only the products are: sums, norms, attention, noise levels and what passes from layer to
-    layer stay fp32. Changes ``model``, the package's wrapper, in place.
+    Only the products change: sums, norms, attention, noise levels and the values passed from layer
+    to layer stay fp32. Changes ``model``, the package's wrapper, in place.
     """
     for layers in (model.model.model.transformer.layers, model.pretransform.model.decoder.layers):
         for module in layers.modules():

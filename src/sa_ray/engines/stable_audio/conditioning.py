@@ -1,4 +1,4 @@
-"""What steers the rows of a batch: their prompts and durations, embedded."""
+"""Conditioning of a batch: embed the prompts and durations that steer its rows."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -21,7 +21,7 @@ class Conditioner:
         self._denoiser = denoiser
 
     def __call__(self, requests: Sequence[ResolvedRequest]) -> Conditioning:
-        """Embed ``requests``, which are either all guided (``cfg_scale`` is not 1) or none."""
+        """Embed ``requests``; all are guided (``cfg_scale`` is not 1), or none is."""
         device = self._denoiser.device
         guided = is_guided(requests[0])
         negatives = [request.negative_prompt for request in requests] if guided else []

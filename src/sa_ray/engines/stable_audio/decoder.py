@@ -1,4 +1,4 @@
-"""From latents to audio: only the latents needed, in chunks, the same whatever the batch."""
+"""Decode latents to audio: only those needed, in chunks, to the same samples in any batch."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -12,10 +12,10 @@ from sa_ray.engines.stable_audio.geometry import DECODE_CHUNK, Chunk, decode_chu
 from sa_ray.engines.stable_audio.graphs import Graphs
 
 LATENTS_AT_ONCE: Final = 1024
-"""Latents decoded in one go on a GPU, over all rows: bounds the decoder's memory."""
+"""Most latents decoded together on a GPU, over all rows; bounds the decoder's memory."""
 
 PADDED_LENGTHS: Final = (32, 64, 96, DECODE_CHUNK)
-"""Chunk lengths on a GPU, latents: few, so that each has its CUDA graph."""
+"""Chunk lengths on a GPU, in latents; few, so that each has its own CUDA graph."""
 
 BOTTLENECK_NOISE: Final = 1e-3
 """Relative noise that the package's bottleneck adds at inference (``models/bottleneck.py``)."""
@@ -23,7 +23,11 @@ BOTTLENECK_NOISE: Final = 1e-3
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """``latents``: float32 ``[channels, length]``, of which the first ``decoded`` are decoded."""
+    """Latents of one clip and how to decode them.
+
+    ``latents``: float32 ``[channels, length]``, of which the first ``decoded`` are decoded to
+    ``samples`` samples.
+    """
 
     latents: Any
     decoded: int
@@ -35,9 +39,13 @@ class Clip:
 class Decoder:
     """Wraps the package's ``AutoencoderPretransform``.
 
-    The package's decoder adds noise, drawn anew for each call, to its input and its new tokens.
-    Here both noises are drawn once, from a fixed seed, and belong to the position in the clip: so
-    they are as the decoder was trained with, and a clip depends on its latents alone.
+    The package's decoder adds noise to its input and its new tokens, and draws it again for each
+    call. Here both noises are drawn once, from a fixed seed, and belong to the position in the
+    clip. The decoder still meets the noise that it was trained with, and a clip depends on its
+    latents alone.
+
+    ``margin``: latents on each side of a chunk's kept part. ``pad_shapes``: decode at a few lengths
+    and batch sizes only, so that CUDA graphs serve them.
     """
 
     def __init__(self, pretransform: Any, graphs: Graphs, *, margin: int, pad_shapes: bool) -> None:
@@ -63,7 +71,7 @@ class Decoder:
         bottleneck.noise_regularize = False
 
     def __call__(self, clips: Sequence[Clip]) -> list[Any]:
-        """Decode to float32 ``[2, samples]`` in [-1, 1] each, on the host."""
+        """Decode each clip to float32 ``[2, samples]`` in [-1, 1], on the host."""
         pieces: dict[int, list[tuple[int, Chunk]]] = defaultdict(list)
         for index, clip in enumerate(clips):
             size = clip.decoded if clip.whole else DECODE_CHUNK

@@ -1,4 +1,4 @@
-"""The diffusion transformer, with true padding masks and without work repeated at every step."""
+"""Run the diffusion transformer with true padding masks, and repeat no work at every step."""
 
 from dataclasses import dataclass, replace
 from functools import partial
@@ -13,12 +13,13 @@ from sa_ray.engines.stable_audio.graphs import Graphs
 
 @dataclass(frozen=True, slots=True)
 class Conditioning:
-    """What the rows of a batch are steered by.
+    """Embedded inputs that steer the rows of a batch.
 
-    ``context_kv``: the context's keys and values for each layer, ``[layers, rows, tokens, 2 or 3
-    times the width]``. ``embedding``: ``[rows, 768]``. With guidance both hold the rows, then the
-    rows again for their negative side. ``scale`` and ``projected`` (how much of the guidance is
-    projected, 0 to 1): float32 ``[rows, 1, 1]``, or None without guidance.
+    ``context_kv``: the context's keys and values for each layer,
+    ``[layers, rows, tokens, 2 or 3 times the width]``. ``embedding``: ``[rows, 768]``. With
+    guidance both hold the rows twice, the positive side first and then the negative. ``scale`` and
+    ``projected`` (the share of the guidance that is projected, in [0, 1]): float32
+    ``[rows, 1, 1]``, or None without guidance.
     """
 
     context_kv: Any
@@ -57,12 +58,12 @@ class _BoundProjection:
 class Denoiser:
     """Wraps the package's ``DiTWrapper``; latents are ``[rows, channels, length]``, float32.
 
-    The wrapper is changed in place: self-attention leaves padding out of the softmax (the package
-    only zeroes its values, unless flash-attn is installed), the context's keys and values are
-    projected once a batch, and so is the local conditioning, which is silence for every row.
+    Changes the wrapper in place. Self-attention leaves padding out of the softmax; the package only
+    zeroes the padded values, unless flash-attn is installed. The context's keys and values are
+    projected once a batch. The local conditioning, silence for every row, is embedded once.
 
-    ``pad_rows_to``: batches are padded to a power of two or to so many rows, so that few CUDA
-    graphs serve them all; None: they are not.
+    ``pad_rows_to``: pad batches to a power of two, or to this many rows if that is less, so that
+    few CUDA graphs serve them all; None: do not pad.
     """
 
     def __init__(self, wrapper: Any, graphs: Graphs, *, pad_rows_to: int | None) -> None:
@@ -83,7 +84,7 @@ class Denoiser:
                 _fix_silent_local(layer.to_local_embed)
 
     def condition(self, context: Any, embedding: Any, scale: Any, projected: Any) -> Conditioning:
-        """Project what stays the same over the steps.
+        """Project the context, which stays the same over the steps.
 
         ``context``: ``[rows * sides, tokens, 768]``; the others as in ``Conditioning``.
         """
@@ -92,16 +93,16 @@ class Denoiser:
         return Conditioning(context_kv, embedding.to(self.dtype), scale, projected)
 
     def forget(self) -> None:
-        """Let go of the last batch's conditioning, and the memory it holds."""
+        """Drop the last batch's conditioning, and the memory it holds."""
         self._padded = None
         for projection in self._projections:
             projection.bound = None
 
     def velocity(self, x: Any, level: Any, valid: Any, conditioning: Conditioning) -> Any:
-        """Return the model's guided guess of the way from the clean latents behind ``x`` to noise.
+        """Predict the guided velocity (noise minus clean latents) at ``x``.
 
-        ``level``: float32 ``[rows, 1, 1]``, noise levels in (0, 1]. ``valid``: bool ``[rows,
-        length]``, False is padding.
+        ``level``: float32 ``[rows, 1, 1]``, noise levels in (0, 1]. ``valid``: bool
+        ``[rows, length]``, False is padding.
         """
         if conditioning.scale is None:
             return self._unguided(x, level.flatten(), valid, conditioning)

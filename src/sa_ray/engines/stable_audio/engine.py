@@ -1,4 +1,4 @@
-"""The engine over the ``stable-audio-3`` package: batches, and what becomes of their rows."""
+"""``StableAudioEngine``: batches on the ``stable-audio-3`` package, and what their rows yield."""
 
 import logging
 import math
@@ -33,10 +33,11 @@ _log = logging.getLogger(__name__)
 class StableAudioEngine:
     """One variant of Stable Audio 3 on one device; implements ``Engine``.
 
-    Takes over ``model``, the package's ``ConditionedDiffusionModelWrapper``, already on its
-    device, and changes it in place.
+    Takes over ``model``, the package's ``ConditionedDiffusionModelWrapper``, already on its device,
+    and changes it in place. Raises ``ConfigurationError`` unless it is a distilled model
+    (``rf_denoiser``).
 
-    ``pad_shapes``: pad batches and clips to a few shapes; None: on CUDA, where each shape is
+    ``pad_shapes``: pad batches and clips to a few shapes; None: only on CUDA, where each shape is
     recorded as a CUDA graph.
     """
 
@@ -91,9 +92,9 @@ class StableAudioEngine:
     def generate(
         self, batch: Sequence[ResolvedRequest], on_step: OnStep, is_cancelled: IsCancelled
     ) -> list[BatchOutcome]:
-        """Generate every request; a batch too large for the GPU's memory is halved and repeated.
+        """Generate every request; halve and repeat a batch too large for the GPU's memory.
 
-        Rows whose batch is repeated report their steps again from the first.
+        Rows of a repeated batch report their steps again from the first.
         """
         outcomes: dict[int, BatchOutcome] = {}
         rows = []
@@ -124,7 +125,7 @@ class StableAudioEngine:
             return
         except torch.cuda.OutOfMemoryError:
             _log.warning("out of GPU memory with %d rows", len(rows))
-        # Out of the handler: its traceback holds the tensors that must be freed first.
+        # Outside the handler: its traceback holds the tensors that must be freed first.
         self._denoiser.forget()
         held = self._graphs.clear()
         torch.cuda.empty_cache()

@@ -1,4 +1,4 @@
-"""Lengths and groups: how many latents a clip needs, and which clips may share a batch. Pure."""
+"""Geometry of clips: latents to generate and decode, chunks, and padded sizes. Pure."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -13,12 +13,12 @@ DECODE_CHUNK: Final = 128
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
-    """The sizes of one model. ``margin``: latents on each side that reach a decoded latent."""
+    """Sizes of one model. ``margin``: latents on each side that a decoded latent depends on."""
 
     sample_rate: int
     samples_per_latent: int
     align: int
-    """Clips have a multiple of this many latents: what the autoencoder attends over at once."""
+    """Latents that the autoencoder attends over at once; clip lengths are multiples of it."""
     max_latents: int
     margin: int
 
@@ -27,7 +27,7 @@ class Geometry:
         return round(duration * self.sample_rate)
 
     def fits(self, duration: float) -> bool:
-        """Whether the model can make a clip of ``duration`` seconds."""
+        """Return whether the model can make a clip of ``duration`` seconds."""
         return 0 < self.samples(duration) <= self.max_latents * self.samples_per_latent
 
     def content(self, duration: float) -> int:
@@ -35,12 +35,12 @@ class Geometry:
         return math.ceil(int(duration * self.sample_rate) / self.samples_per_latent)
 
     def latents(self, duration: float) -> int:
-        """Latents to generate: clip and headroom, aligned, at most what the model can make."""
+        """Latents to generate: clip and headroom, aligned, at most ``max_latents``."""
         samples = int((duration + HEADROOM_S) * self.sample_rate)
         return min(self._aligned(math.ceil(samples / self.samples_per_latent)), self.max_latents)
 
     def valid(self, duration: float) -> int:
-        """The latents that may be attended to: the first so many of ``latents(duration)``."""
+        """Leading ``latents(duration)`` that may be attended to; the rest is padding."""
         headroom = int(HEADROOM_S * self.sample_rate / self.samples_per_latent)
         return min(self.content(duration) + headroom, self.latents(duration))
 
@@ -50,7 +50,7 @@ class Geometry:
         return min(self._aligned(clip + self.margin), self.latents(duration))
 
     def padded(self, latents: int) -> int:
-        """Top of the length bucket of ``latents``, within what the model can make."""
+        """Top of the length bucket of ``latents``, at most ``max_latents``."""
         return min(length_bucket(latents), self.max_latents)
 
     def _aligned(self, latents: int) -> int:
@@ -71,7 +71,7 @@ def decode_chunks(latents: int, *, margin: int, size: int = DECODE_CHUNK) -> Ite
     """Cut ``latents`` into overlapping chunks whose kept parts join without a seam.
 
     ``margin`` (even, below ``size / 2``) latents on either side of a kept part cover all that its
-    decoding depends on, so the result is the same as decoding everything at once.
+    decoding depends on, so the result is the same as that of decoding everything at once.
     """
     if latents <= size:
         yield Chunk(0, latents, 0, latents)
@@ -86,11 +86,11 @@ def decode_chunks(latents: int, *, margin: int, size: int = DECODE_CHUNK) -> Ite
 
 
 def rows_padded(rows: int, limit: int) -> int:
-    """The batch size that ``rows`` are padded to: a power of two, or ``limit`` if that is less."""
+    """Pad a batch of ``rows`` to a power of two, or to ``limit`` if that is less."""
     return max(rows, min(1 << (rows - 1).bit_length(), limit))
 
 
 def halves(rows: Sequence[int]) -> tuple[Sequence[int], Sequence[int]]:
-    """Split a batch that was too large for memory in two."""
+    """Split a batch that was too large for memory into two."""
     middle = (len(rows) + 1) // 2
     return rows[:middle], rows[middle:]

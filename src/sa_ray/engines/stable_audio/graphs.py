@@ -10,7 +10,7 @@ import torch
 _log = logging.getLogger(__name__)
 
 MAX_GRAPHS: Final = 32
-"""Recorded graphs kept; the one unused for longest goes first."""
+"""Most recorded graphs kept; the least recently used goes first."""
 
 TOLERANCE: Final = 0.02
 """Relative difference between a replay and eager fp16 above which the graph is not trusted."""
@@ -51,8 +51,8 @@ class Graphs:
     """Runs functions through CUDA graphs, where launching kernels costs more than running them.
 
     A function that cannot be recorded, or whose replay differs from running it, runs eagerly:
-    slower, never wrong. Callers never write in place into tensors that they pass: an input that
-    is the same object as last time is not copied again.
+    slower, never wrong. Callers must not write in place into tensors that they passed: an input
+    that is the same object as last time is not copied again.
     """
 
     def __init__(self, *, enabled: bool) -> None:
@@ -74,7 +74,7 @@ class Graphs:
         return function(*inputs) if graph is None else graph(inputs)
 
     def clear(self) -> bool:
-        """Drop every graph and the memory it holds; False: there was none."""
+        """Drop every graph and the memory it holds; return False if there was none."""
         held = any(self._graphs.values())
         self._graphs.clear()
         self._pool = self._new_pool()
@@ -94,5 +94,5 @@ class Graphs:
             return None
 
     def _new_pool(self) -> Any:
-        """A pool whose graphs are all gone cannot be recorded into again."""
+        """Return a fresh pool; one whose graphs are all gone cannot be recorded into again."""
         return torch.cuda.graph_pool_handle() if self._enabled else None

@@ -1,4 +1,4 @@
-"""How a replica's engine starts: device, weights, self-test, warm-up."""
+"""Start a replica's engine: pick the device, load the weights, self-test, warm up."""
 
 from typing import Any, Final
 
@@ -13,7 +13,7 @@ from sa_ray.engines.stable_audio.weights import build_model, find_snapshot
 from sa_ray.errors import ConfigurationError, UnavailableError
 
 WARM_UP_SECONDS: Final = (5.0, 30.0)
-"""Durations whose CUDA graphs are recorded before the replica reports healthy."""
+"""Clip durations whose CUDA graphs are recorded before the replica reports healthy."""
 
 PROBE: Final = "a church bell rings"
 """A prompt whose sound is far from noise, so that noise means a fault."""
@@ -64,7 +64,7 @@ def _device(options: EngineOptions) -> Any:
 
 
 def self_test(variant: VariantName, model: Any, engine: StableAudioEngine) -> None:
-    """Make a second of audio and look at it; raises ``UnavailableError`` if it is broken."""
+    """Generate a second of audio and check it. Raises ``UnavailableError`` if it is broken."""
     attention = model.model.model.transformer.layers[0].self_attn
     parameter = next(model.model.parameters())
     with torch.inference_mode():

@@ -1,4 +1,4 @@
-"""Sampling of a batch whose rows know nothing of each other."""
+"""Sample a batch whose rows do not depend on each other."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,10 +28,10 @@ class Row:
 
 
 class _Noise:
-    """One row's noise: a function of its seed and length alone, on whatever device it is used.
+    """One row's noise: a function of its seed and length alone, on any device.
 
-    It is drawn on the CPU, since CUDA's generator depends on the model of the GPU, and in the
-    order in which the package draws for a batch of one.
+    It is drawn on the CPU, since CUDA's generator depends on the model of the GPU, and in the order
+    in which the package draws for a batch of one.
     """
 
     def __init__(self, row: Row, channels: int) -> None:
@@ -54,11 +54,11 @@ def sample(
     on_step: OnStep,
     is_cancelled: IsCancelled,
 ) -> dict[int, Any]:
-    """Return float32 latents ``[channels, length]`` by row, without the rows that were cancelled.
+    """Return float32 latents ``[channels, length]`` by row, without the cancelled rows.
 
-    All rows have the same number of steps. ``length`` is at least the longest row's; what is
-    beyond a row's own length is padding that nothing attends to. Rows that are cancelled leave
-    between steps, and the batch shrinks.
+    All rows have the same number of steps. ``length`` is at least that of the longest row; shorter
+    rows are padded to it, and nothing attends to the padding. Cancelled rows leave between steps,
+    and the batch shrinks.
     """
     device = denoiser.device
     kept = list(range(len(rows)))
@@ -107,6 +107,6 @@ def _draw(noises: Sequence[_Noise], length: int, device: Any) -> Any:
 
 
 def _finish(device: Any) -> None:
-    """Wait for the step, so that progress is real and a cancelled row stops within a step."""
+    """Wait for the step, so that progress is real and a cancelled row stops within one step."""
     if device.type == "cuda":
         torch.cuda.current_stream().synchronize()

@@ -1,4 +1,4 @@
-"""What a replica checks before it says that it is ready: some faults make noise, not errors."""
+"""Self-test of a replica before it reports ready: some faults make noise, not errors."""
 
 import math
 from typing import Any, Final
@@ -11,7 +11,7 @@ from torch.nn import functional
 from sa_ray.errors import UnavailableError
 
 ATTENTION_TOLERANCE: Final = {torch.float32: 1e-3, torch.float16: 2e-2, torch.bfloat16: 5e-2}
-"""Relative error of attention allowed by dtype."""
+"""Largest relative error of attention allowed, by dtype."""
 
 SILENCE: Final = 1e-5
 """Standard deviation below which audio counts as constant; full scale is 1."""
@@ -23,8 +23,8 @@ STATIC: Final = 0.5
 def check_attention(*, heads: int, width: int, dtype: Any, device: Any) -> None:
     """Compare the device's masked attention kernel with plain arithmetic in fp32.
 
-    ``width`` is the model's width of one head. Raises ``UnavailableError`` where they differ:
-    a broken kernel yields static, and no error.
+    ``width`` is the model's width of one head. Raises ``UnavailableError`` if they differ: a broken
+    kernel yields static, and no error.
     """
     generator = torch.Generator().manual_seed(0)
     shape = 2, heads, 200, width
@@ -44,7 +44,7 @@ def check_attention(*, heads: int, width: int, dtype: Any, device: Any) -> None:
 
 
 def fault_of(samples: npt.NDArray[np.float32]) -> str | None:
-    """Say what is wrong with the self-test's clip ``[channels, samples]``; None: nothing."""
+    """Name the fault of the self-test's clip ``[channels, samples]``; None if it has none."""
     if not np.isfinite(samples).all():
         return "it has samples that are not numbers"
     if samples.std() < SILENCE:

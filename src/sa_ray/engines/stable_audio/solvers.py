@@ -1,7 +1,7 @@
-"""How one step is taken from a noise level to the next, as the package's samplers do.
+"""Samplers: one step from a noise level to the next, as the package takes it.
 
-Its Runge-Kutta sampler is left out: ``generate()`` hands it a schedule for each row, of which it
-takes no step at all, so what comes out is noise.
+The package's Runge-Kutta sampler is left out. The package's ``generate()`` hands it a schedule for
+each row, and it then takes no step at all and returns noise.
 """
 
 from collections.abc import Callable
@@ -13,10 +13,10 @@ import torch
 from sa_ray.contracts import Sampler
 
 Velocity = Callable[[Any, Any], Any]
-"""``velocity(x, level)``: from latents to noise at ``level``, shaped as ``x``."""
+"""``velocity(x, level)``: noise minus clean latents at ``level``, shaped as ``x``."""
 
 SMALLEST: Final = 1e-10
-"""Keeps logarithms and quotients finite at the ends of the schedule."""
+"""Lower bound that keeps logarithms and quotients finite at the ends of the schedule."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +37,11 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """``x``: float32 ``[rows, channels, length]``, the latents after the step. ``clean``: what
-    the next step wants to know of this one; None: nothing."""
+    """Result of a step.
+
+    ``x``: float32 ``[rows, channels, length]``, the latents after it. ``clean``: its guess of the
+    clean latents, for samplers whose next step uses it; else None.
+    """
 
     x: Any
     clean: Any = None

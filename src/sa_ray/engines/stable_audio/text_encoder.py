@@ -1,4 +1,4 @@
-"""Text embeddings: each prompt encoded once, the same whatever is encoded beside it."""
+"""Text embeddings: each prompt is encoded once, to the same values in any group."""
 
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -11,13 +11,13 @@ from torch.nn import functional
 from sa_ray.engines.stable_audio.graphs import Graphs
 
 CACHED_PROMPTS: Final = 256
-"""Embeddings kept; the one unused for longest goes first (0.4 MB each in fp16)."""
+"""Most embeddings kept, 0.4 MB each in fp16; the least recently used goes first."""
 
 GROUP: Final = 4
-"""Prompts encoded at once on a GPU: always so many, as kernels round apart by batch size."""
+"""Prompts encoded together on a GPU; always this many, as rounding depends on the batch size."""
 
 TOKEN_BUCKETS: Final = (16, 32, 64, 128)
-"""Prompt lengths to encode at; longer ones at the model's full length."""
+"""Prompt lengths to encode at, tokens; longer prompts use the model's full length."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +31,8 @@ class TextEmbedding:
 class PromptEncoder:
     """Wraps the package's ``T5GemmaConditioner``.
 
-    Padding is masked in the encoder and its outputs replaced by a learned embedding, so leaving
-    most of it out changes nothing and saves most of the work.
+    The package masks padding in the encoder and replaces its outputs by a learned embedding. So
+    leaving most padding out changes nothing and saves most of the work.
     """
 
     def __init__(self, conditioner: Any, graphs: Graphs, device: Any) -> None:
@@ -44,7 +44,7 @@ class PromptEncoder:
         conditioner.model.to(device)
         conditioner.model.eval()
         if device.type == "cpu":
-            # bf16 arithmetic is emulated by most CPUs, at an eighth of the speed of fp32.
+            # Most CPUs emulate bf16 arithmetic, at an eighth of the speed of fp32.
             conditioner.model.float()
 
     def __call__(self, prompts: Sequence[str]) -> list[TextEmbedding]:

@@ -1,4 +1,4 @@
-"""Weights: found, downloaded at a pinned revision, and loaded with every key accounted for."""
+"""Find weights, download them at a pinned revision, load them with every key accounted for."""
 
 import json
 from pathlib import Path
@@ -88,13 +88,13 @@ def build_model(snapshot: Path, *, device: Any, half: bool) -> tuple[Any, dict[s
     """Return the package's ``ConditionedDiffusionModelWrapper`` with its weights, and its config.
 
     Raises ``ConfigurationError`` if a file is missing or unreadable, or if a key of the checkpoint
-    is missing, unknown or of another shape: the package's own loader passes over those in
-    silence, and leaves random numbers in their place.
+    is missing, unknown or of another shape. The package's own loader passes over such keys silently
+    and leaves random numbers in their place.
     """
     config = json.loads(_existing(snapshot / CONFIG_FILE).read_text())
     for conditioner in config["model"]["conditioning"]["configs"]:
         if conditioner["type"] == "t5gemma":
-            # By path, else the package asks the Hub for it again, at whatever revision is newest.
+            # By path, or the package asks the Hub for it again, at the newest revision.
             conditioner["config"]["model_path"] = str(snapshot)
     try:
         model = create_diffusion_cond_from_config(config)
@@ -114,7 +114,7 @@ def build_model(snapshot: Path, *, device: Any, half: bool) -> tuple[Any, dict[s
 
 
 def load_checked(model: Any, file: Path) -> None:
-    """Load a checkpoint into ``model``; raises ``ConfigurationError`` unless all keys agree."""
+    """Load a checkpoint into ``model``. Raises ``ConfigurationError`` unless all keys agree."""
     try:
         checkpoint = load_file(file)
     except SafetensorError as error:

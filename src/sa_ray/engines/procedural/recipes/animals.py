@@ -112,7 +112,7 @@ def _hoot(scene: Scene, seconds: float) -> F32:
 
 
 def bees(scene: Scene) -> Voice:
-    """Wings at 200 Hz or so: buzzes that come and go."""
+    """Wings at about 200 Hz: buzzes that come and go."""
     saw = np.linspace(1, -1, 2048) * np.hanning(2048) ** 0.3
     parts = []
     for pan in (-0.8, 0.0, 0.7):

@@ -17,12 +17,12 @@ VOWEL_A: Formants = ((750, 110, 1.0), (1150, 130, 0.7), (2600, 200, 0.25))
 
 
 def clock(seconds: float) -> F64:
-    """Seconds at each sample of a clip (one sample at least)."""
+    """Return the seconds at each sample of a clip (at least one sample)."""
     return np.arange(max(1, round(seconds * SAMPLE_RATE))) / SAMPLE_RATE
 
 
 def finish(clip: npt.NDArray[np.floating], attack: float = 0.001, release: float = 0.01) -> F32:
-    """Scale to peak 1 and ramp both ends over that many seconds, so that no edge clicks."""
+    """Scale to peak 1; ramp the ends over ``attack`` and ``release`` seconds, so no edge clicks."""
     shaped = clip.astype(np.float32)
     for seconds, part in ((attack, shaped), (release, shaped[::-1])):
         ramp = min(len(shaped), max(1, round(seconds * SAMPLE_RATE)))
@@ -31,7 +31,7 @@ def finish(clip: npt.NDArray[np.floating], attack: float = 0.001, release: float
 
 
 def mixed(*parts: tuple[float, F32]) -> F32:
-    """``(gain, clip)`` pairs from a common start, peak 1."""
+    """Mix ``(gain, clip)`` pairs from a common start, scaled to peak 1."""
     total = np.zeros(max(len(clip) for _, clip in parts), np.float32)
     for gain, clip in parts:
         total[: len(clip)] += gain * clip
@@ -47,8 +47,8 @@ def partials(
 ) -> F32:
     """A struck body: sines at ``frequencies`` Hz that fall by 1/e in ``decays`` seconds.
 
-    Each is the imaginary part of ``a * z**n``; splitting ``n`` in a coarse and a fine part makes
-    the sum over partials one matrix product.
+    Each sine is the imaginary part of ``a * z**n``. Splitting ``n`` into a coarse and a fine part
+    makes the sum over partials one matrix product.
     """
     freqs, amps, taus = np.broadcast_arrays(
         *(np.asarray(x, np.float64) for x in (frequencies, amplitudes, decays))
@@ -94,7 +94,7 @@ def glide(frequency: F64, harmonics: npt.ArrayLike = (1.0,)) -> F64:
 
 
 def resonance(frequencies: npt.ArrayLike, formants: Formants) -> F64:
-    """Gain of a throat at ``frequencies`` Hz."""
+    """Return the gain of a throat at ``frequencies`` Hz."""
     hertz = np.asarray(frequencies, np.float64)
     peaks = (gain / (1 + ((hertz - at) / width) ** 2) for at, width, gain in formants)
     total: F64 = sum(peaks, np.zeros(hertz.shape))
@@ -110,7 +110,7 @@ def voiced(frequency: F64, formants: Formants) -> F64:
 
 
 def contour(seconds: float, points: Sequence[tuple[float, float]]) -> F64:
-    """A curve through ``(fraction of the clip, value)`` points, one value for each sample."""
+    """Curve through ``(fraction of the clip, value)`` points, one value for each sample."""
     where, values = zip(*points, strict=True)
     curve: F64 = np.interp(clock(seconds) / seconds, where, values)
     return curve

@@ -31,7 +31,7 @@ def _hat(scene: Scene, decay: float) -> F32:
 
 
 def _steps(scene: Scene, pattern: str, tempo: float) -> F64:
-    """Seconds of every ``x`` of a one-bar pattern of sixteenths, repeated to the end."""
+    """Return the seconds of every ``x`` of a one-bar pattern of sixteenths, repeated to the end."""
     grid = scene.every(15 / tempo)
     return np.compress([pattern[i % len(pattern)] == "x" for i in range(len(grid))], grid)
 

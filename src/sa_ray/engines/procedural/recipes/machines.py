@@ -89,7 +89,7 @@ def _clack(scene: Scene, pitch: float) -> F32:
 
 
 def _gate(scene: Scene, pattern: tuple[tuple[float, float], ...], period: float) -> F64:
-    """A control curve that is 1 within the ``(begin, end)`` seconds of every period."""
+    """Return a control curve that is 1 within the ``(begin, end)`` seconds of every period."""
     phase = (scene.control_times - scene.lead) % period
     open_ = sum((((phase >= a) & (phase < b)).astype(float) for a, b in pattern), 0 * phase)
     return smoothed(open_, 0.02)

@@ -16,7 +16,7 @@ _FREE_BAR = (1.0, 2.756, 5.404, 8.933, 13.34)
 
 
 def _cut(scene: Scene, seconds: float) -> float:
-    """Never render more of a long ring than the clip holds."""
+    """Shorten a long ring to what the clip holds, so that no more is rendered."""
     return min(seconds, max(scene.seconds, 0.1))
 
 
@@ -27,7 +27,7 @@ def bell(scene: Scene) -> Voice:
     amps = np.array((0.5, 0.6, 0.8, 0.35, 1.0, 0.4, 0.4, 0.5, 0.3)) * scene.rng.uniform(0.8, 1.2, 9)
     decays = 1.6 / np.sqrt(np.array(_CHURCH_BELL))
     seconds = _cut(scene, 7.0)
-    # Two close modes for each partial, as of a casting that is not quite round: the warble.
+    # Two close modes for each partial: the warble of a casting that is not quite round.
     sides = [
         partials(
             seconds, np.append(freqs, freqs + beat), np.append(amps, 0.4 * amps), np.tile(decays, 2)

@@ -1,4 +1,4 @@
-"""What is heard when no word of the prompt is known: a texture of the prompt's own."""
+"""Texture for a prompt without a known word; each prompt has its own."""
 
 import numpy as np
 
