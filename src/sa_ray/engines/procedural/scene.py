@@ -74,8 +74,7 @@ class Scene:
         return times + late
 
     def shots(self, period: float) -> F64:
-        """Event times as of ``every``, for big events; none starts within half a period of the
-        end."""
+        """Times of big events: as ``every``, but none in the last half period of the clip."""
         times = self.every(period / self.pace, jitter=0.15)
         whole = times < self.seconds - 0.5 * period / self.pace
         whole[:1] = True
