@@ -1,7 +1,7 @@
-"""How many replicas a variant needs, by the seconds of work that wait for it.
+"""Autoscaling policy: replicas that a variant needs for the seconds of work that wait for it.
 
-Runs in Serve's controller, ten times a second. Serve ships this module by value, so that the
-controller need not have the package: it imports nothing but the standard library.
+Runs in Serve's controller, ten times a second. Serve ships this module by value, so the controller
+need not have the package: import nothing but the standard library here.
 """
 
 import logging
@@ -13,25 +13,26 @@ from typing import Any, Final, Protocol
 logger = logging.getLogger("ray.serve")
 
 PENDING_SECONDS: Final = "pending_seconds"
-"""Metric of a replica: the work it has accepted and not finished, seconds, each request at most the
-target wait."""
+"""Metric of a replica: work that it has accepted and not finished, seconds. Each request counts at
+most the target wait."""
 
 BUSY: Final = "busy"
-"""Metric of a replica: seconds of work done for each second since its last report. Requests count
-as in the batches that a crowd makes: a replica with smaller ones has room, and is less busy."""
+"""Metric of a replica, 0 to 1: seconds of work done per second since its last report. A request
+counts its cost in batches formed under load, so a replica with smaller batches has room and reads
+less busy."""
 
 REQUEST_SECONDS: Final = "request_seconds"
-"""Metric of a replica: what a request costs on average, seconds, at most the target wait."""
+"""Metric of a replica: average cost of a request, seconds, at most the target wait."""
 
 QUEUE_SECONDS: Final = "queue_seconds"
-"""Metric of one replica of a variant: the work that waits in the durable queue, seconds, each
-request at most the target wait."""
+"""Metric of one replica of a variant: work that waits in the durable queue, seconds. Each request
+counts at most the target wait."""
 
 MAX_BUSY: Final = 0.9
-"""Replicas are not given up if the others would then be busier than this."""
+"""Scale down only to as many replicas as stay at or below this ``BUSY``."""
 
 PEAK_S: Final = 20.0
-"""Replicas are given up by the most that was wanted in the last one or two times this, seconds."""
+"""Scale down only to the peak of the last ``PEAK_S`` to 2 x ``PEAK_S`` seconds."""
 
 _PEAK: Final = "peak"
 _PEAK_BEFORE: Final = "peak_before"
@@ -40,19 +41,22 @@ _SINCE: Final = "since"
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What is known of the work for one variant. Seconds are seconds of one replica."""
+    """Work known for one variant, in seconds of one replica."""
 
     seconds: float
-    """Work accepted and not finished, in replicas, in handles and in the durable queue. A request
-    counts at most the target wait: one that takes longer keeps one replica from all others for
-    all of that time, and no more than one."""
+    """Work accepted and not finished: in replicas, in handles and in the durable queue. A request
+    counts at most the target wait. A longer one keeps one replica busy for all of that time, and no
+    more than one."""
     busy: float
-    """Replicas' worth of work done of late."""
+    """Recent work, in replicas: the sum of their ``BUSY``, averaged over the look-back period."""
 
 
 def desired_replicas(load: Load, replicas: int, target_wait: float) -> int:
-    """Replicas that can start all of ``load`` within ``target_wait`` seconds. Of ``replicas``, the
-    present number, as many stay as the recent load keeps busy, even when nothing waits."""
+    """Return the replicas that can start all of ``load`` within ``target_wait`` seconds.
+
+    Of ``replicas``, the present number, as many stay as the recent load keeps busy, even when
+    nothing waits.
+    """
     needed = math.ceil(load.seconds / target_wait)
     return max(needed, min(replicas, math.ceil(load.busy / MAX_BUSY)))
 
@@ -69,7 +73,7 @@ Metric = Mapping[Any, Sequence[Sample]]
 
 
 class Context(Protocol):
-    """What the policy reads of Serve's ``AutoscalingContext``."""
+    """Fields of Serve's ``AutoscalingContext`` that the policy reads."""
 
     @property
     def target_num_replicas(self) -> int: ...
@@ -86,10 +90,11 @@ class Context(Protocol):
 
 
 class BacklogPolicy:
-    """A custom autoscaling policy for Serve, which adds bounds, delays and the start from zero.
+    """Custom autoscaling policy for Serve.
 
-    ``target_wait``: seconds that a request should wait at most. ``request_seconds``: what a
-    request costs, until replicas report it.
+    Serve itself adds bounds, delays and the start from zero. ``target_wait``: longest that a
+    request should wait, seconds. ``request_seconds``: cost of a request, seconds, until replicas
+    report it.
     """
 
     def __init__(self, target_wait: float, request_seconds: float) -> None:
@@ -105,13 +110,13 @@ class BacklogPolicy:
             logger.exception("The backlog policy failed; the number of replicas stays.")
             return present, {}
         # Serve waits for the downscale delay, then applies the number of that moment, which may
-        # be a lull: it is told of the largest of late. More is applied as soon as it is wanted.
+        # be a lull. So it is told the recent peak; a higher number it applies at once.
         peaks = _noted(context.policy_state, desired, context.current_time)
         return max(desired, min(present, max(peaks[_PEAK], peaks[_PEAK_BEFORE]))), peaks
 
 
 def _noted(state: Mapping[str, Any], desired: int, now: float) -> dict[str, Any]:
-    """The largest numbers of the present ``PEAK_S`` seconds and of those before."""
+    """Add ``desired`` to the peaks of the present ``PEAK_S`` seconds and of those before."""
     since, age = state.get(_SINCE, now), now - state.get(_SINCE, now)
     if age < PEAK_S:
         return {
@@ -124,8 +129,10 @@ def _noted(state: Mapping[str, Any], desired: int, now: float) -> dict[str, Any]
 
 
 def read_load(context: Context, request_seconds: float) -> Load:
-    """The load as replicas reported it last; without reports, the requests that Serve counts,
-    each at ``request_seconds``."""
+    """Return the load that replicas last reported.
+
+    Without reports, the requests that Serve counts, each at ``request_seconds``.
+    """
     metrics = context.raw_metrics or {}
     pending = _latest(metrics, PENDING_SECONDS)
     if not pending:

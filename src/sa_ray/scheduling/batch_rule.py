@@ -1,7 +1,7 @@
-"""The batch rule: which requests may share a batch, and how long it becomes.
+"""The batch rule: requests that may share a batch, and the length it is padded to.
 
-Used by the batcher, which forms batches, by the forecast of the router, which foresees them, and by
-the engine, which pads clips to the top of their length bucket.
+The batcher forms batches by it, the router's forecast predicts them, and the engine pads clips to
+the top of their length bucket.
 """
 
 import math
@@ -17,13 +17,13 @@ SAMPLES_PER_LATENT: Final = 4096
 """``downsampling_ratio`` of every variant's autoencoder (its ``model_config.json``)."""
 
 DEFAULT_SAMPLER: Final[Sampler] = "pingpong"
-"""What the models are distilled for."""
+"""Sampler that the models are distilled for."""
 
 T = TypeVar("T")
 
 
 class BatchKey(NamedTuple):
-    """What the rows of a batch have in common."""
+    """Properties that all rows of a batch share."""
 
     steps: int
     sampler: Sampler
@@ -33,7 +33,7 @@ class BatchKey(NamedTuple):
 
 
 def batch_key(request: ResolvedRequest) -> BatchKey:
-    """Requests with equal keys may share a batch."""
+    """Return the batch key of ``request``; requests with equal keys may share a batch."""
     samples = int((request.duration + HEADROOM_S) * SAMPLE_RATE)
     latents = math.ceil(samples / SAMPLES_PER_LATENT)
     sampler = request.sampler or DEFAULT_SAMPLER
@@ -41,12 +41,12 @@ def batch_key(request: ResolvedRequest) -> BatchKey:
 
 
 def is_guided(request: ResolvedRequest) -> bool:
-    """Whether each step evaluates the model twice, with the prompt and without."""
+    """Return whether each step evaluates the model twice, with the prompt and without."""
     return request.cfg_scale != 1
 
 
 def length_bucket(latents: int) -> int:
-    """Top of the length bucket of ``latents``: at most about an eighth longer.
+    """Return the top of the length bucket of ``latents``: at most about an eighth longer.
 
     Clips of one bucket share a batch, and one captured CUDA graph for each batch size.
     """
@@ -63,9 +63,9 @@ def take_batch(
 ) -> tuple[list[T], list[T]]:
     """Split ``waiting`` into the next batch and the rest, both in order.
 
-    A batch is the oldest and those behind it with its key, within ``max_rows`` requests and
-    ``max_seconds`` of padded audio (rows times the longest row, which is what a batch costs in
-    memory). A request over ``max_seconds`` by itself runs alone.
+    A batch is the oldest request and those behind it with its key, within ``max_rows`` requests and
+    ``max_seconds`` of padded audio. Padded audio is rows times the longest row, which is what a
+    batch costs in memory. A request over ``max_seconds`` by itself runs alone.
     """
     batch: list[T] = []
     rest: list[T] = []

@@ -1,6 +1,6 @@
 """Cost of a batch: seconds of one replica, from length, steps and guidance.
 
-Only the proportions matter much: a replica corrects the scale by what its batches really take.
+Mostly the proportions matter: a replica corrects the scale by the measured time of its batches.
 """
 
 from collections.abc import Sequence
@@ -12,12 +12,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from sa_ray.contracts import EngineName, ResolvedRequest, VariantName
 
 REFERENCE_STEPS: Final = 8
-"""Sampling steps that the figures below are for: the default of the API."""
+"""Sampling steps that the figures below hold for: the default of the API."""
 
 
 class Cost(BaseModel):
-    """Seconds of one replica for a batch of ``n`` rows, of which the longest lasts ``d`` seconds:
-    ``batch + n * (row + second * d)`` at ``REFERENCE_STEPS`` steps without guidance."""
+    """Seconds of one replica for a batch of ``n`` rows, the longest of ``d`` seconds.
+
+    ``batch + n * (row + second * d)`` at ``REFERENCE_STEPS`` steps without guidance.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -30,7 +32,7 @@ class Cost(BaseModel):
     guidance: float = Field(ge=1, description="Factor on the sampling of a guided request.")
 
     def of(self, batch: Sequence[ResolvedRequest]) -> float:
-        """Seconds for one batch; its rows have steps and guidance in common. Empty: 0."""
+        """Return the seconds of one batch, whose rows share steps and guidance; 0 if empty."""
         if not batch:
             return 0.0
         longest = max(request.duration for request in batch)
@@ -38,14 +40,14 @@ class Cost(BaseModel):
         return seconds * self._factor(batch[0])
 
     def _factor(self, request: ResolvedRequest) -> float:
-        """How much longer the steps and the guidance of ``request`` make it than the reference."""
+        """Return the cost of the steps and guidance of ``request``, relative to the reference."""
         passes = self.guidance if request.cfg_scale != 1 else 1.0
         return 1 - self.sampling + self.sampling * passes * request.steps / REFERENCE_STEPS
 
 
 _PROCEDURAL: Final = Cost(batch=0, row=0.03, second=0.003, sampling=0, guidance=1)
 """Measured: 1 to 300 s clips of five prompts, on one core of an AMD EPYC (2026-11-24). Prompts
-differ by a factor of five; neither steps nor batches change it."""
+differ by a factor of five; steps and batches change nothing."""
 
 _SMALL_CPU: Final = Cost(batch=0, row=11.4, second=1.156, sampling=0.88, guidance=2)
 """Measured: 17.2 s for a clip of 5 s and 46.1 s for one of 30 s, on one thread
@@ -53,8 +55,8 @@ _SMALL_CPU: Final = Cost(batch=0, row=11.4, second=1.156, sampling=0.88, guidanc
 
 _SMALL_CUDA: Final = Cost(batch=0.42, row=0, second=0.0003, sampling=0.9, guidance=2)
 """Not measured with this engine. Published by Stability AI for its package on an H200, eager, one
-request at a time: 0.41, 0.46 and 0.45 s for 5, 30 and 120 s of audio. The share of sampling, and
-that rows of a batch share what does not grow with the length, are assumptions."""
+request at a time: 0.41, 0.46 and 0.45 s for 5, 30 and 120 s of audio. Assumed: the share of
+sampling, and that the rows of a batch share the cost that does not grow with the length."""
 
 _MEDIUM_CUDA: Final = Cost(batch=0.60, row=0, second=0.0019, sampling=0.9, guidance=2)
 """As ``_SMALL_CUDA``: 0.60, 0.65, 0.78 and 1.31 s for 5, 30, 120 and 380 s."""
@@ -71,7 +73,7 @@ _CPU: Final = MappingProxyType[VariantName, Cost](
 
 
 def cost_of(variant: VariantName, engine: EngineName, *, gpu: bool) -> Cost:
-    """The cost of clips of ``variant`` before anything was measured on this machine."""
+    """Return the cost of clips of ``variant`` before anything was measured on this machine."""
     if engine == "procedural":
         return _PROCEDURAL
     return (_CUDA if gpu else _CPU)[variant]

@@ -1,4 +1,4 @@
-"""Estimates of seconds of work for waiting requests, corrected by what batches really take."""
+"""Estimate the seconds of work of waiting requests, corrected by measured batch times."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -8,7 +8,7 @@ from sa_ray.contracts import ResolvedRequest
 from sa_ray.scheduling.costs import Cost
 
 WEIGHT: Final = 0.1
-"""Weight of the newest batch in moving averages, which so cover the last ten or so batches."""
+"""Weight of the newest batch in moving averages, which cover about the last ten batches."""
 
 MAX_RATIO: Final = 5.0
 """Clamp on measured/estimated time, so one stalled batch cannot trigger scaling."""
@@ -31,17 +31,16 @@ class Estimator:
     fill: float = 1.0
 
     def batch(self, requests: Sequence[ResolvedRequest]) -> float:
-        """Seconds for one batch of ``requests``."""
+        """Return the seconds of one batch of ``requests``."""
         return self.scale * self.cost.of(requests)
 
     def share(self, request: ResolvedRequest) -> float:
-        """Seconds of a batch that ``request`` takes under load: full batches of its like, or less
-        full by ``fill``."""
+        """Seconds that ``request`` costs under load: its part of a full batch, by ``fill``."""
         rows = max(1, min(self.max_rows, int(self.max_seconds / request.duration)))
         return self.fill * self.batch([request] * rows) / rows
 
     def work(self, requests: Iterable[ResolvedRequest], at_most: float) -> float:
-        """The sum of the shares of ``requests``, none of which counts more than ``at_most``."""
+        """Return the summed shares of ``requests``, each at most ``at_most`` seconds."""
         return sum(min(self.share(request), at_most) for request in requests)
 
     def corrected(self, batch: Sequence[ResolvedRequest], seconds: float) -> Self:
@@ -51,5 +50,5 @@ class Estimator:
 
 
 def moved(average: float, value: float) -> float:
-    """Add ``value`` to the moving ``average``."""
+    """Move ``average`` towards ``value`` by ``WEIGHT``."""
     return average + WEIGHT * (value - average)

@@ -1,4 +1,4 @@
-"""When each replica will have finished a request, as far as whoever sends them can tell. Pure."""
+"""Forecast when each replica will have finished a request, from what its sender knows. Pure."""
 
 import math
 from collections.abc import Callable, Hashable, Iterable, Sequence
@@ -10,8 +10,8 @@ from sa_ray.scheduling.batch_rule import take_batch
 from sa_ray.scheduling.estimator import Estimator, moved
 
 PATIENCE_S: Final = 2.0
-"""How long a request may be on its way to a replica. Serve does not say that one was cancelled
-before it got there, and has chosen again for one that was refused."""
+"""Seconds that a request may be on its way to a replica before it is forgotten. Serve does not say
+that one was cancelled on its way, and has chosen again for one that was refused."""
 
 _Sent = tuple[str, ResolvedRequest]
 """The id of a request, and the request."""
@@ -24,17 +24,17 @@ class _Replica:
     waiting: dict[str, ResolvedRequest] = field(default_factory=dict)
     batch: dict[str, ResolvedRequest] = field(default_factory=dict)
     running: set[str] = field(default_factory=set)
-    """Those of the batch that have not come back."""
+    """Requests of the batch that have not come back."""
     since: float = 0.0
     heard_at: float = -math.inf
-    """When it last took a request of ours, or answered one."""
+    """Clock time at which it last took or answered a request of ours."""
 
 
 class Forecast:
-    """Follows what was sent to each replica and what came back; replicas may be any keys.
+    """Follows the requests sent to each replica and their answers; replicas may be any keys.
 
-    A replica is taken to do as ``Batcher`` does: it starts at once when it is idle, and takes what
-    waits in batches, oldest first. ``clock`` gives seconds that only grow.
+    A replica is assumed to work as ``Batcher`` does: it starts at once when it is idle, and takes
+    waiting requests in batches, oldest first. ``clock`` returns monotonic seconds.
     """
 
     def __init__(self, estimator: Estimator, clock: Callable[[], float]) -> None:
@@ -43,18 +43,17 @@ class Forecast:
         self._replicas: dict[Hashable, _Replica] = {}
         self._place: dict[str, Hashable] = {}
         self._on_the_way: dict[str, float] = {}
-        """Since when, oldest first."""
+        """Clock time of sending by request id, oldest first."""
         self._request_seconds = 0.0
 
     def chosen(self, replica: Hashable, request_id: str, request: ResolvedRequest) -> None:
-        """``request`` is about to be sent to ``replica``: it counts as if it were there, so that
-        those chosen for meanwhile do not all go there too."""
+        """Reserve ``replica`` for ``request`` now, so concurrent choices do not all pick it."""
         self.withdraw(request_id)
         self._add(replica, request_id, request)
         self._on_the_way[request_id] = self._clock()
 
     def arrived(self, replica: Hashable, request_id: str, request: ResolvedRequest) -> None:
-        """``replica`` has accepted ``request``, whichever was chosen."""
+        """Note that ``replica`` has accepted ``request``, even if another one was chosen."""
         if self._place.get(request_id) != replica:
             self.withdraw(request_id)
             self._add(replica, request_id, request)
@@ -62,12 +61,12 @@ class Forecast:
         self._replicas[replica].heard_at = self._clock()
 
     def refused(self, replica: Hashable, request_id: str) -> None:
-        """``replica`` did not take it."""
+        """Note that ``replica`` did not take the request."""
         if request_id in self._on_the_way and self._place[request_id] == replica:
             self.withdraw(request_id)
 
     def returned(self, replica: Hashable, request_id: str) -> None:
-        """The answer of ``replica`` is there, or an error, or nobody wants it any more."""
+        """Note that ``replica`` answered or failed, or that nobody wants the answer any more."""
         if self._place.get(request_id) != replica:
             return  # sent elsewhere since
         self._on_the_way.pop(request_id, None)
@@ -75,13 +74,13 @@ class Forecast:
         state.heard_at = self._clock()
         state.waiting.pop(request_id, None)
         state.running.discard(request_id)
-        # The rows of a batch end together. The last to come back ends it here, which is late by
-        # what it takes to encode.
+        # The rows of a batch end together. Here the last answer ends it, which is late by the
+        # time that encoding takes.
         if state.batch and not state.running:
             self._start(state)
 
     def withdraw(self, request_id: str) -> None:
-        """As if it had never been sent anywhere."""
+        """Forget the request, as if it had never been sent anywhere."""
         self._on_the_way.pop(request_id, None)
         if request_id not in self._place:
             return
@@ -92,7 +91,7 @@ class Forecast:
             self._start(state)
 
     def forget_lost(self) -> None:
-        """Drop what has not arrived in ``PATIENCE_S``."""
+        """Forget requests that have not arrived within ``PATIENCE_S``."""
         latest = self._clock() - PATIENCE_S
         for request_id, since in list(self._on_the_way.items()):
             if since > latest:
@@ -100,7 +99,7 @@ class Forecast:
             self.withdraw(request_id)
 
     def keep(self, replicas: Iterable[Hashable]) -> None:
-        """Forget all other replicas."""
+        """Forget all replicas but ``replicas``."""
         for gone in self._replicas.keys() - set(replicas):
             state = self._replicas.pop(gone)
             for request_id in (*state.waiting, *state.running):
@@ -108,25 +107,27 @@ class Forecast:
                 self._on_the_way.pop(request_id, None)
 
     def held(self, replica: Hashable) -> int:
-        """How many requests were sent there and have not come back."""
+        """Return how many requests were sent to ``replica`` and have not come back."""
         state = self._replicas.get(replica)
         return len(state.waiting) + len(state.running) if state else 0
 
     def silent(self, replica: Hashable) -> float:
-        """Seconds since ``replica`` last took a request of ours, or answered one."""
+        """Seconds since ``replica`` last took or answered a request of ours; inf if never."""
         state = self._replicas.get(replica)
         return self._clock() - state.heard_at if state else math.inf
 
     def scale_to(self, scale: float) -> None:
-        """What batches really take, over what they cost."""
+        """Set the ratio of measured to estimated time of batches."""
         self._estimator = replace(self._estimator, scale=scale)
 
     def seconds(
         self, replica: Hashable, request: ResolvedRequest, *, others: int = 0, busy: float = 0.0
     ) -> float:
-        """Seconds until ``request``, sent there now, would be finished. ``others``: requests that
-        the replica has from other senders; each is taken to be like the average of ours. ``busy``:
-        seconds for which the replica itself said it has work, whoever sent it."""
+        """Return the seconds until ``request`` would be finished, sent to ``replica`` now.
+
+        ``others``: requests that the replica has from other senders, each taken to cost the average
+        of ours. ``busy``: seconds of work that the replica itself reported, whatever its sender.
+        """
         state = self._replicas.get(replica, _Replica())
         running = 0.0
         if state.batch:
@@ -142,7 +143,7 @@ class Forecast:
                 break
             before += seconds
         before += running + others * (self._request_seconds or self._estimator.share(request))
-        # What the replica said includes those that would share the batch of ``request``.
+        # The reported work includes requests that would share the batch of ``request``.
         mates = sum(map(self._estimator.share, next_batch[:-1]))
         return max(before, busy - mates) + seconds
 

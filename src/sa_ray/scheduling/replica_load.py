@@ -1,4 +1,4 @@
-"""What a replica tells the autoscaler: how many seconds of work it has, by cost and experience."""
+"""Load that a replica reports to the autoscaler: its seconds of work, by cost and experience."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -10,10 +10,10 @@ from sa_ray.scheduling.estimator import Estimator, moved
 
 
 class Workload:
-    """Follows one batcher. ``clock`` gives seconds that only grow.
+    """Follows the batches of one replica. ``clock`` returns monotonic seconds.
 
-    The scale of the estimates follows what batches really take: a machine's speed, its load and
-    its neighbours on the GPU are in there.
+    The scale of the estimates follows measured batch times, so it includes a machine's speed, its
+    load and its neighbours on the GPU.
     """
 
     def __init__(
@@ -36,26 +36,28 @@ class Workload:
 
     @property
     def scale(self) -> float | None:
-        """How long batches really take, over what they cost; None before there was one."""
+        """Measured over estimated time of batches; None before the first one."""
         return None if self._request_seconds is None else self.estimator.scale
 
     def started(self, batch: Sequence[ResolvedRequest], *, crowded: bool) -> None:
-        """``crowded``: others wait that could not join the batch."""
+        """Note that ``batch`` has started. ``crowded``: others wait that could not join it."""
         self._running = batch
         self._crowded = crowded
         self._running_since = self._clock()
         self._whole = self.estimator.batch(batch)
 
     def progressed(self, fraction: float) -> None:
-        """How much of the sampling of the running batch is done, 0 to 1. Called after each step;
-        what comes after the last one goes by the estimate."""
+        """Note that a fraction in [0, 1] of the running batch's sampling is done.
+
+        Call it after each step. The time after the last step goes by the estimate.
+        """
         if 0 < fraction < 1:
             self._whole = (self._clock() - self._running_since) / fraction
         else:
             self._whole = max(self._whole, self.estimator.batch(self._running))
 
     def finished(self, *, learn: bool) -> None:
-        """The batch that was started has ended. ``learn``: all its rows ran to the end."""
+        """Note that the running batch has ended. ``learn``: all its rows ran to the end."""
         batch, self._running = self._running, ()
         if learn:
             self._learn(batch, self._clock() - self._running_since)
@@ -72,17 +74,17 @@ class Workload:
         self._request_seconds = moved(self._request_seconds or counted, counted)
 
     def seconds_left(self, waiting: Sequence[ResolvedRequest]) -> float:
-        """Until all that the replica has is done; ``waiting``: what is not in the engine yet."""
+        """Seconds until the replica is idle; ``waiting``: requests not in the engine yet."""
         running = 0.0
         if self._running:
             running = max(0.0, self._whole - (self._clock() - self._running_since))
         return running + self._shares(waiting)
 
     def report(self, waiting: Sequence[ResolvedRequest]) -> dict[str, float]:
-        """The metrics for the autoscaler; ``waiting``: what is not in the engine yet.
+        """Return the metrics for the autoscaler; ``waiting``: requests not in the engine yet.
 
-        Requests count as in the batches that a crowd makes, also while batches are smaller for want
-        of requests: a replica that is busy with those has room left.
+        Requests count their cost in batches formed under load, even while few requests make smaller
+        batches: a replica that is busy with small batches has room left.
         """
         now = self._clock()
         done = 0.0

@@ -5,23 +5,24 @@ import time
 from typing import Final
 
 BUSY_UNTIL: Final = "busy_until"
-"""Routing statistic of a replica: the Unix time at which all it has will be done."""
+"""Routing statistic of a replica: Unix time at which all its work will be done."""
 
 SCALE: Final = "scale"
 """Routing statistic of a replica: measured over estimated time of its batches."""
 
 MIN_BUSY_S: Final = 1.0
-"""Work that will be done sooner is not worth a report: it would be over when it arrives."""
+"""Shortest work worth a report, seconds: less is over when the report arrives."""
 
 SCALE_RATIO: Final = 1.25
-"""Ratio of two neighbouring scales that a replica reports."""
+"""Ratio between neighbouring values of the scale that a replica reports."""
 
 
 def routing_report(seconds_left: float, scale: float | None) -> dict[str, float]:
-    """Report of a replica with ``seconds_left`` of work. ``scale``: None before its first batch.
+    """Return the report of a replica with ``seconds_left`` of work.
 
-    Both are rounded, the time to a tenth of what is left, but not below a second: Serve tells every
-    handle of every change, and there should be few while a clip takes as long as estimated.
+    ``scale`` is None before the replica's first batch. Serve tells every handle of every change, so
+    both values are rounded: the time to about a tenth of what is left, but not below a second.
+    There are few changes while a clip takes as long as estimated.
     """
     stats: dict[str, float] = {}
     if scale is not None:
