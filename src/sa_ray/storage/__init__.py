@@ -1,4 +1,4 @@
-"""Object stores. ``open_object_store`` picks one; nothing else does."""
+"""Object stores. Only ``open_object_store`` picks one."""
 
 from sa_ray.storage.keys import object_key
 from sa_ray.storage.opening import open_object_store

@@ -1,4 +1,4 @@
-"""Object keys: what they are called, which are sound, and their public addresses."""
+"""Object keys: their names, their validity and their public URLs."""
 
 from typing import Final
 from urllib.parse import quote
@@ -8,25 +8,29 @@ from sa_ray.errors import ObjectStoreError
 from sa_ray.settings.storage import StorageSettings
 
 RESERVED: Final = ".sa-ray-"
-"""Names that start with this are the store's own (health probes, half-written files)."""
+"""Prefix of the store's own names (health probes, half-written files)."""
 
 
 def object_key(settings: StorageSettings, job_id: str, fmt: AudioFormat) -> str:
-    """The key of a job's audio: ``<prefix>/<job id>.<format>`` in a bucket, without the prefix
-    in a local folder."""
+    """Return the key of a job's audio.
+
+    ``<prefix>/<job id>.<format>`` in a bucket; without the prefix in a local folder.
+    """
     name = f"{job_id}.{fmt}"
     return name if settings.storage_backend == "local" else prefixed(settings, name)
 
 
 def prefixed(settings: StorageSettings, name: str) -> str:
-    """``name`` under the configured key prefix, which may be empty."""
+    """Put ``name`` under the configured key prefix, which may be empty."""
     prefix = settings.storage_prefix.strip("/")
     return f"{prefix}/{name}" if prefix else name
 
 
 def require_sound(key: str) -> None:
-    """Raise ``ObjectStoreError`` unless ``key`` is a relative path of printable characters, without
-    empty, ``.``, ``..`` or reserved segments: whatever it is, it stays inside the store."""
+    """Raise ``ObjectStoreError`` unless ``key`` stays inside the store.
+
+    A relative path of printable characters does, without empty, ``.``, ``..`` or reserved segments.
+    """
     sound = key.isprintable() and not any(
         segment in ("", ".", "..") or segment.startswith(RESERVED) for segment in key.split("/")
     )

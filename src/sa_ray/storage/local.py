@@ -1,4 +1,4 @@
-"""Objects as files in a local folder: the embedded default."""
+"""Object store in a local folder, one file an object: the embedded default."""
 
 import errno
 import hashlib
@@ -19,7 +19,7 @@ from sa_ray.storage.keys import RESERVED, public_url, require_sound
 CHUNK_BYTES: Final = 1 << 20
 
 ABANDONED_AFTER_S: Final = 3600.0
-"""A half-written file untouched for this long has no writer any more: writing takes seconds."""
+"""Seconds after which an untouched half-written file has no writer: writing takes seconds."""
 
 _VARIABLE: Final = StorageSettings.variables("output_dir")[0]
 
@@ -29,19 +29,18 @@ _LASTING: Final = frozenset(
         errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL, errno.EXDEV,
     }
 )  # fmt: skip
-"""Errors that stay until somebody mends the folder; the others (a full disk, a mount that went
-away) may pass by themselves."""
+"""Errors that last until somebody fixes the folder; others (a full disk, a lost mount) may pass."""
 
 
 class LocalObjectStore:
     """Objects are files under ``folder``, at their key. A key may not be the folder of another.
 
-    Files are written aside, flushed to disk and renamed, so that a reader, or a machine that lost
-    its power, sees the old object or the new one. Keys that would leave the folder, by ``..`` or
-    through a symbolic link, raise ``ObjectStoreError`` (``transient=False``).
+    Files are written aside, flushed to disk and renamed, so a reader sees the old object or the new
+    one, even after a loss of power. Keys that would leave the folder, by ``..`` or through a
+    symbolic link, raise ``ObjectStoreError`` (``transient=False``).
 
-    What it makes is readable by this user alone; with a ``public_base_url``, where another process
-    serves the files, by whom the umask says.
+    Files and folders that it makes are readable by this user alone. With a ``public_base_url``,
+    where another process serves the files, the umask decides.
     """
 
     def __init__(self, folder: Path, *, public_base_url: str | None = None) -> None:
@@ -66,7 +65,7 @@ class LocalObjectStore:
                 probe.unlink()
 
     def put(self, key: str, data: bytes, *, content_type: str, filename: str) -> StoredObject:
-        """``content_type`` and ``filename`` are not kept: a file has no place for them."""
+        """Store ``data``; ``content_type`` and ``filename`` have no place in a file."""
         path = self._path(key)
         with self._explained("written to"):
             self._write(path, data)

@@ -1,4 +1,4 @@
-"""The object store port: where finished audio is kept."""
+"""The object store port: keeps finished audio."""
 
 from collections.abc import Iterator
 from typing import Protocol
@@ -19,22 +19,26 @@ class ObjectStore(Protocol):
     def check(self) -> None:
         """Prove that objects can be written, read and deleted now, or raise ``ObjectStoreError``.
 
-        The message says what to mend: the folder and its permission, the bucket, the setting.
+        The message names what to fix: the folder and its permission, the bucket, the setting.
         """
         ...
 
     def put(self, key: str, data: bytes, *, content_type: str, filename: str) -> StoredObject:
-        """Store ``data`` under ``key``, replacing what was there, and return what the store
-        confirmed. A reader never sees half an object. ``filename`` is what a browser saves as.
+        """Store ``data`` under ``key``, replacing an earlier object, and return what was confirmed.
+
+        A reader never sees half an object. ``filename``: the name that a browser saves it under.
         """
         ...
 
     def size(self, key: str) -> int | None:
-        """Size in bytes of the object, or None if there is none."""
+        """Return the size of the object in bytes, or None if there is none."""
         ...
 
     def read(self, key: str, *, start: int = 0, length: int | None = None) -> Iterator[bytes]:
-        """Yield the bytes ``[start, start + length)`` in chunks of at most 1 MiB."""
+        """Yield the bytes ``[start, start + length)`` in chunks of at most 1 MiB.
+
+        Raises ``ObjectStoreError`` (``transient=False``) if there is no such object.
+        """
         ...
 
     def delete(self, key: str) -> None:
@@ -46,6 +50,8 @@ class ObjectStore(Protocol):
         ...
 
     def url(self, key: str) -> str | None:
-        """A URL that a client can GET without credentials of ours, minted now; None if the
-        store has no HTTP address of its own (a local folder without a public base URL)."""
+        """Return a URL that a client can GET without credentials of ours, minted now.
+
+        None if the store has no HTTP address of its own (a local folder without a public base URL).
+        """
         ...

@@ -1,4 +1,4 @@
-"""Objects in an S3-compatible bucket: Amazon S3, Cloudflare R2, MinIO and their like."""
+"""Object store in an S3-compatible bucket: Amazon S3, Cloudflare R2, MinIO and the like."""
 
 import base64
 import hashlib
@@ -41,7 +41,7 @@ _WORK: Final = Config(
     max_pool_connections=4 * MAX_CONCURRENT_PARTS,
 )
 
-# A dead endpoint is reported within ten seconds: two attempts and the pause between them.
+# Report a dead endpoint within ten seconds: two attempts and the pause between them.
 _CHECK: Final = Config(
     connect_timeout=2, read_timeout=3, retries={"mode": "standard", "total_max_attempts": 2}
 )
@@ -50,9 +50,9 @@ _CHECK: Final = Config(
 class S3ObjectStore:
     """Objects of one bucket. Thread-safe.
 
-    What is sent carries its MD5, so the store refuses what arrives damaged (a transient error);
-    ``put`` then reads back the size and the SHA-256 that the store kept with the object. Uploads
-    cut off by a crash leave parts behind that only a lifecycle rule of the bucket removes
+    Every upload carries its MD5, so the store refuses damaged bytes (a transient error). ``put``
+    then reads back the size and the SHA-256 that the store kept with the object. An upload cut off
+    by a crash leaves parts behind, which only a lifecycle rule of the bucket removes
     (``AbortIncompleteMultipartUpload``).
     """
 
@@ -69,7 +69,7 @@ class S3ObjectStore:
             max_concurrency=MAX_CONCURRENT_PARTS,
             preferred_transfer_client="classic",
         )
-        # Parts that wait are copies of the audio: no more of them than are being sent.
+        # Waiting parts are copies of the audio: keep no more of them than are being sent.
         self._transfer.max_in_memory_upload_chunks = MAX_CONCURRENT_PARTS
 
     @property
@@ -110,7 +110,7 @@ class S3ObjectStore:
         return StoredObject(backend=self.backend, key=key, size=len(data), sha256=digest)
 
     def size(self, key: str) -> int | None:
-        """None also if there is no such bucket: the answers to HEAD are the same."""
+        """Return None also if there is no such bucket: the answers to HEAD are the same."""
         require_sound(key)
         with explained(self._where):
             try:
@@ -153,8 +153,11 @@ class S3ObjectStore:
                         yield item["Key"]
 
     def url(self, key: str) -> str:
-        """Presigned, unless a public base URL is set. With temporary credentials a presigned URL
-        ends with them, however long ``STABLE_AUDIO_PRESIGNED_URL_EXPIRES`` is."""
+        """Return a presigned URL, or one below the public base URL if that is set.
+
+        A presigned URL ends with the temporary credentials that signed it, however long
+        ``STABLE_AUDIO_PRESIGNED_URL_EXPIRES`` is.
+        """
         require_sound(key)
         if base_url := self._settings.storage_public_base_url:
             return public_url(base_url, key)
@@ -166,7 +169,7 @@ class S3ObjectStore:
             )
 
     def _client(self, timing: Config = _WORK) -> "S3Client":
-        # Made at the first use, so that wrong settings are reported where they can be shown.
+        # Created at the first use, so wrong settings are reported where they can be shown.
         with self._lock:
             if timing not in self._clients:
                 self._clients[timing] = self._connect(timing)
@@ -203,7 +206,7 @@ class S3ObjectStore:
 
 
 def _add_content_md5(params: dict[str, Any], **_: object) -> None:
-    # The one body digest that every store checks: some sign for a SHA-256 and never compare it.
+    # MD5 is the one body digest that every store checks: some take a SHA-256 and never compare it.
     body = params["body"]
     if not isinstance(body, bytes):
         start, stream = body.tell(), body
@@ -214,7 +217,7 @@ def _add_content_md5(params: dict[str, Any], **_: object) -> None:
 
 
 def _host(endpoint_url: str | None) -> str:
-    """What to call the store in messages: no credentials that its URL may hold."""
+    """Return a name of the store for messages, without credentials that its URL may hold."""
     if endpoint_url is None:
         return "Amazon S3"
     return endpoint_url.rpartition("@")[2].rpartition("://")[2].partition("/")[0]

@@ -1,4 +1,4 @@
-"""What went wrong with a bucket, and what to do about it."""
+"""Explain S3 errors: the fault, and the setting that fixes it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,7 +35,7 @@ _MAY_PASS: Final = frozenset(
         "Throttling", "TooManyRequests", "XAmzContentSHA256Mismatch",
     }
 )  # fmt: skip
-"""4xx answers that trying again can cure. (Amazon S3, API Reference, "Error responses".)"""
+"""4xx answers that a retry can cure. (Amazon S3, API Reference, "Error responses".)"""
 
 _UNREACHABLE: Final = (
     BotocoreConnectionError,
@@ -51,19 +51,21 @@ _FIRST_SERVER_FAULT: Final = 500
 
 
 def variables(*fields: str) -> str:
-    """The environment variables behind settings: alternatives by ``/``, settings by ``and``."""
+    """List the environment variables of settings: aliases with ``/``, settings with ``and``."""
     return " and ".join("/".join(StorageSettings.variables(field)) for field in fields)
 
 
 def code_of(error: ClientError) -> str:
-    """The S3 error code; for an answer without a body (to HEAD) the HTTP status."""
+    """Return the S3 error code, or the HTTP status of an answer without a body (to HEAD)."""
     return error.response.get("Error", {}).get("Code", "unknown")
 
 
 @contextmanager
 def explained(where: str) -> Iterator[None]:
-    """Turn what botocore raises into a ``ObjectStoreError`` that begins with ``where``, names the
-    variables to set and holds no secret."""
+    """Turn errors of botocore into ``ObjectStoreError``.
+
+    The message begins with ``where``, names the variables to set and holds no secret.
+    """
     try:
         yield
     except ClientError as error:
@@ -80,7 +82,7 @@ def explained(where: str) -> Iterator[None]:
     except ParamValidationError as error:
         raise _refused(where, "its name is malformed", _set_bucket()) from error
     except BotoCoreError as error:
-        # Its text may hold the endpoint URL, and that a password.
+        # Its text may hold the endpoint URL, which may hold a password.
         reason = f"the settings do not fit ({type(error).__name__})"
         raise _refused(where, reason, _CHECK_SETTINGS) from error
 

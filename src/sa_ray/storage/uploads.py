@@ -1,4 +1,4 @@
-"""Uploads of job audio: retried until the store confirms, stopped when nobody wants them."""
+"""Upload job audio: retry until the store confirms, stop when nobody wants it."""
 
 import asyncio
 import logging
@@ -17,23 +17,23 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 MAX_CONCURRENT_PUTS: Final = 4
-"""Uploads at once. One network card is full well before that; more only costs memory."""
+"""Most uploads at once. Fewer already fill a network card; more would only cost memory."""
 
 FIRST_RETRY_S: Final = 0.5
 LAST_RETRY_S: Final = 5.0
 CHECK_PERIOD_S: Final = 15.0
 GIVE_UP_REFUSED_S: Final = 3600.0
-"""How long a refusal that retrying rarely mends (a wrong secret) is retried all the same."""
+"""Seconds to retry a refusal that retrying rarely cures (a wrong secret)."""
 
 Fetch = Callable[[], Awaitable[bytes]]
-"""Gets the bytes to upload, anew for each attempt."""
+"""Fetches the bytes to upload; called again for each attempt."""
 
 
 class Uploads:
-    """Uploads to ``store``; acknowledges only what it has confirmed. For one event loop.
+    """Uploads to ``store`` and acknowledges only what it has confirmed. For one event loop.
 
-    While the store is away an upload waits and tries again for as long as its caller does, without
-    holding the bytes. ``key_of`` names the object of a job; ``clock`` gives seconds that only grow.
+    During an outage an upload retries for as long as its caller waits, without holding the bytes.
+    ``key_of`` returns the object key of a job's audio; ``clock`` returns monotonic seconds.
     """
 
     def __init__(
@@ -61,8 +61,8 @@ class Uploads:
     async def upload(self, job_id: str, fmt: AudioFormat, fetch: Fetch) -> StoredObject:
         """Store the audio of a job and return what the store confirmed.
 
-        An upload of the same job that is under way is stopped first. Raises ``ObjectStoreError``
-        if the store goes on refusing, and what ``fetch`` raises.
+        An upload of the same job that is under way is stopped first. Raises ``ObjectStoreError`` if
+        the store still refuses after ``GIVE_UP_REFUSED_S``, and what ``fetch`` raises.
         """
         await self._stop(job_id)
         work = asyncio.create_task(self._upload(job_id, fmt, fetch))
@@ -74,7 +74,7 @@ class Uploads:
                 del self._under_way[job_id]
 
     async def discard(self, job_id: str, fmt: AudioFormat) -> None:
-        """Stop the job's upload, wherever it is, and leave no object behind."""
+        """Stop the job's upload if one is under way, and leave no object behind."""
         await self._stop(job_id)
         key = self._key_of(job_id, fmt)
         await in_thread(lambda: self._store.delete(key))
@@ -113,7 +113,7 @@ class Uploads:
             delay = min(2 * delay, LAST_RETRY_S)
 
     async def _attempt(self, job_id: str, fmt: AudioFormat, fetch: Fetch) -> StoredObject:
-        # In a method of its own, so that the bytes are let go while the upload waits.
+        # In a method of its own, so that the bytes are freed while the upload waits.
         data = await fetch()
         return await in_thread(partial(self._put, self._key_of(job_id, fmt), data, fmt))
 
@@ -138,8 +138,10 @@ class Uploads:
 
 
 async def in_thread(call: Callable[[], T]) -> T:
-    """Run ``call`` in a thread. Cancelled, it still waits for the thread, which can't be stopped:
-    whoever deletes the object next must know that nothing writes it any more."""
+    """Run ``call`` in a thread; if cancelled, still wait for the thread, which cannot be stopped.
+
+    Whoever deletes the object next must know that nothing writes it any more.
+    """
     work = asyncio.ensure_future(asyncio.to_thread(call))
     try:
         return await asyncio.shield(work)
