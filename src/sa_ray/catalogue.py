@@ -1,4 +1,4 @@
-"""The variants of Stable Audio 3: names, aliases, caps, and what a replica of each needs."""
+"""The variants of Stable Audio 3: names, aliases, caps, and the resources of their replicas."""
 
 from types import MappingProxyType
 from typing import Final, get_args
@@ -11,7 +11,7 @@ VARIANTS: Final[tuple[VariantName, ...]] = get_args(VariantName)
 
 
 class VariantSpec(BaseModel):
-    """What the service needs to know of one variant, whichever engine renders it."""
+    """Weights, limits and resources of one variant, whichever engine renders it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -65,7 +65,7 @@ CATALOGUE: Final = MappingProxyType[VariantName, VariantSpec](
 
 
 class VariantOverride(BaseModel):
-    """What an operator may change of a variant, under ``variants:`` in ``serve_config.yaml``."""
+    """Fields of a variant that an operator may set under ``variants:`` in ``serve_config.yaml``."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -82,7 +82,7 @@ class VariantOverride(BaseModel):
 
 
 def repo_id(variant: VariantName) -> str:
-    """The Hugging Face repository that holds the variant's gated weights."""
+    """Return the Hugging Face repository that holds the variant's gated weights."""
     return f"stabilityai/stable-audio-3-{variant}"
 
 
@@ -96,5 +96,5 @@ _BY_ALIAS: Final[dict[str, VariantName]] = {
 
 
 def find_variant(name: str) -> VariantName | None:
-    """Resolve a variant name or alias, whatever its case; None if there is no such model."""
+    """Resolve a variant name or alias, in any case; None if there is no such model."""
     return _BY_ALIAS.get(name.strip().lower())

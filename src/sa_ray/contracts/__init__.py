@@ -1,4 +1,4 @@
-"""What crosses a boundary: HTTP bodies, messages between deployments, the stored job."""
+"""Contracts that cross a boundary: HTTP bodies, messages between deployments, the stored job."""
 
 from sa_ray.contracts.jobs import (
     AudioInfo,

@@ -14,14 +14,14 @@ from sa_ray.contracts.requests import Record, ResolvedRequest
 
 
 class AudioInfo(Record):
-    """What is known of a finished clip besides its bytes."""
+    """Metadata of a finished clip."""
 
     engine: EngineName
     sample_rate: int
-    """Hz of the encoded file: Opus has no 44.1 kHz and is stored at 48 kHz."""
+    """Hz of the encoded file; Opus has no 44.1 kHz and is stored at 48 kHz."""
     channels: int
     duration: float
-    """Seconds, exactly the samples generated over their rate."""
+    """Seconds: exactly the samples generated over their rate."""
     format: AudioFormat
     generation_seconds: float
     """Seconds the engine worked on the batch that held this clip."""
@@ -71,7 +71,7 @@ class Webhook(Record):
     attempts: int = 0
     delivered_at: float | None = None
     error: str | None = None
-    """What the last attempt that failed met."""
+    """Error of the last failed attempt."""
 
 
 class Job(Record):
@@ -81,7 +81,7 @@ class Job(Record):
     request: ResolvedRequest
     priority: Priority = "normal"
     deadline: float | None = None
-    """A job not finished by then fails."""
+    """Time by which the job must finish, or fail."""
     idempotency_key: str | None = None
     """Unique among the stored jobs."""
     fingerprint: str | None = None
@@ -89,14 +89,14 @@ class Job(Record):
     status: JobStatus = "queued"
     created_at: float
     started_at: float | None = None
-    """When the last attempt was leased; null while queued for the first time."""
+    """Time of the last attempt's lease; null while queued for the first time."""
     completed_at: float | None = None
     not_before: float
-    """A queued job is not leased before this time (backoff after an infrastructure fault)."""
+    """Earliest time to lease a queued job (backoff after an infrastructure fault)."""
     attempts: int = 0
     """Leases taken so far, not counting those handed back unused."""
     token: int = 0
-    """The last fencing token given out for this job."""
+    """Last fencing token given out for this job."""
     lease: Lease | None = None
     cancel_requested: bool = False
     progress: float = 0.0
@@ -104,8 +104,8 @@ class Job(Record):
     result: JobResult | None = None
     error: JobError | None = None
     cleanup_at: float | None = None
-    """From then on an object must be looked for and deleted: the job ended without a result,
-    but was leased, so that an upload may have happened or happen still."""
+    """Time from which an object must be looked for and deleted. Set if the job ended without a
+    result but was leased: an upload may have happened, or may still be under way."""
     webhook: Webhook | None = None
     version: int = 0
     """Grows with every stored change; the compare-and-set key of the store."""

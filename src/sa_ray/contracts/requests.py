@@ -51,7 +51,7 @@ HttpUrl = Annotated[str, StringConstraints(max_length=MAX_URL_CHARS), AfterValid
 
 
 MODEL_ONLY = "only a model has it"
-"""Marks a field that the procedural engine refuses, in its annotation."""
+"""Annotation of a field that the procedural engine refuses."""
 
 
 class Record(BaseModel):
@@ -112,7 +112,7 @@ class ClipFields(BaseModel):
 
 
 class DecodingFields(BaseModel):
-    """How the engine works on a clip: asked for and resolved, not shown."""
+    """Fields about decoding: asked for and resolved, not shown."""
 
     chunked_decode: bool | None = Field(
         default=None, description="Overrides how the model decodes long clips; null: its default."
