@@ -1,4 +1,4 @@
-"""Audio files: encoding samples, probing what a file holds."""
+"""Audio files: encode samples, probe headers."""
 
 from sa_ray.audio.encoding import MAX_TAG_BYTES, OPUS_SAMPLE_RATE, TAGS, encode
 from sa_ray.audio.probing import AudioProbe, probe

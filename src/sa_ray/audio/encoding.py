@@ -29,7 +29,7 @@ TAGS: Final = ("title", "comment", "software")
 _BLOCK_FRAMES: Final = 1 << 16
 
 _INT16_SCALE: Final = 32_768.0
-"""Full scale of 16-bit PCM as decoders divide by it, so that decoding inverts the scaling."""
+"""Full scale of 16-bit PCM. Decoders divide by it, so decoding inverts the scaling."""
 
 _Samples = npt.NDArray[np.float32]
 
@@ -39,7 +39,7 @@ class _Codec:
     container: str
     subtype: str
     integer: bool = False
-    """Takes 16-bit integers; the others take floats."""
+    """Takes 16-bit integers; other codecs take floats."""
     sample_rate: int | None = None
     """Hz of the file; None: that of the samples."""
     options: Mapping[str, object] = field(default_factory=dict)
@@ -68,22 +68,20 @@ def encode(
 ) -> bytes:
     """Encode float32 ``samples`` ``[channels, n]``, nominally in [-1, 1] and clipped to it.
 
-    ``wav`` and ``flac`` hold exactly ``n`` frames of 16-bit PCM at ``sample_rate``. ``mp3`` is
-    variable bit rate, and its encoder delay and padding are recorded in the Xing/LAME header:
-    decoders that honour it (libsndfile, FFmpeg) give exactly ``n`` frames, in step with the
-    input; others prepend 1105 frames and round up to a multiple of 1152. ``ogg`` is Opus at
-    48 kHz: ``n * 48000 / sample_rate`` frames to the nearest one, in step with the input, as the
-    pre-skip and the last granule position say (RFC 7845, sections 4.2 and 4.4). Ogg files carry a
-    random stream serial number, so the same samples give the same sound but not the same bytes;
-    the other formats repeat byte for byte.
+    - ``wav`` and ``flac`` hold exactly ``n`` frames of 16-bit PCM at ``sample_rate``.
+    - ``mp3`` is variable bit rate. Its Xing/LAME header records the encoder's delay and padding:
+      decoders that honour it (libsndfile, FFmpeg) give exactly ``n`` frames in step with the input;
+      others prepend 1105 frames and round up to a multiple of 1152.
+    - ``ogg`` is Opus at 48 kHz: ``n * 48000 / sample_rate`` frames to the nearest one, in step with
+      the input by the pre-skip and the last granule position (RFC 7845, sections 4.2 and 4.4). Its
+      random stream serial number makes the bytes differ each time, but not the sound; the other
+      formats repeat byte for byte.
 
     ``tags`` may hold ``title``, ``comment`` and ``software``: INFO chunks of a WAV file, Vorbis
-    comments of FLAC and Ogg, ID3 tags of MP3. libsndfile appends its own name to ``software``.
-    Tags longer than ``MAX_TAG_BYTES`` are cut. MP3 takes no ``software``, and only ASCII text:
-    other tags are left out there.
+    comments of FLAC and Ogg, ID3 tags of MP3. libsndfile appends its own name to ``software``. Tags
+    longer than ``MAX_TAG_BYTES`` are cut. MP3 leaves out ``software``, and tags that are not ASCII.
 
-    Raises ``GenerationError`` if a sample is not a finite number and ``ValueError`` for an
-    unknown tag.
+    Raises ``GenerationError`` if a sample is not finite and ``ValueError`` for an unknown tag.
     """
     if unknown := tags.keys() - set(TAGS):
         raise ValueError(f"unknown tags {sorted(unknown)}; the known ones are {TAGS}")

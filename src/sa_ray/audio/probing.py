@@ -1,4 +1,4 @@
-"""Probe an audio file: what its header says."""
+"""Probe an audio file: read what its header says."""
 
 import io
 from dataclasses import dataclass
@@ -10,8 +10,11 @@ from sa_ray.errors import InvalidRequestError
 
 @dataclass(frozen=True, slots=True)
 class AudioProbe:
-    """What a file says it holds. ``sample_rate`` in Hz, ``frames`` per channel; ``format`` is
-    libsndfile's name of the container in lower case, such as ``wav``, ``mp3`` or ``aiff``."""
+    """Header of an audio file.
+
+    ``sample_rate`` in Hz, ``frames`` per channel; ``format`` is libsndfile's name of the container
+    in lower case, such as ``wav``, ``mp3`` or ``aiff``.
+    """
 
     sample_rate: int
     channels: int
@@ -27,8 +30,8 @@ class AudioProbe:
 def probe(data: bytes) -> AudioProbe:
     """Read the header of an audio file.
 
-    Raises ``InvalidRequestError`` (param ``audio``) for anything but audio, and for audio that
-    holds no sound.
+    Raises ``InvalidRequestError`` (param ``audio``) for anything but audio, and for audio without
+    any sound.
     """
     try:
         with sf.SoundFile(io.BytesIO(data)) as file:

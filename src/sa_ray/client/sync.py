@@ -22,8 +22,10 @@ CHUNK_BYTES = 1 << 20
 
 
 class Client:
-    """Talks to one service at ``base_url``. Raises ``ApiError`` for error answers and
-    ``httpx.TransportError`` when the service cannot be reached."""
+    """Client of one service at ``base_url``. ``timeout_s`` bounds each network operation, seconds.
+
+    Raises ``ApiError`` for error answers and ``httpx.TransportError`` if none can be had.
+    """
 
     def __init__(self, base_url: str = "http://localhost:8000", *, timeout_s: float = 600) -> None:
         self._http = httpx.Client(base_url=base_url, timeout=timeout_s)
@@ -70,7 +72,10 @@ class Client:
             time.sleep(POLL_PERIOD_S)
 
     def download(self, job: JobView, path: Path) -> int:
-        """Write the audio of a job that has succeeded to ``path``; return its size in bytes."""
+        """Write the audio of a job that has succeeded to ``path``; return its size in bytes.
+
+        Raises ``ValueError`` if the job has no audio.
+        """
         if job.download_url is None:
             raise ValueError(f"job {job.id} is {job.status} and has no audio")
         size = 0
