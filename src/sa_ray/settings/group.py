@@ -1,4 +1,4 @@
-"""A group of settings: what one kind of component is given."""
+"""Settings groups: each holds what one kind of component is given."""
 
 from typing import Any, Self, cast
 
@@ -15,7 +15,7 @@ class SettingsGroup(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _default_if_blank(cls, value: object, info: ValidationInfo) -> object:
-        """A key of ``args`` that is left blank sets its default, whatever the environment says."""
+        """Set the default for a blank key of ``args``, whatever the environment says."""
         blank_is_meant = info.field_name in ("preload_models", "storage_prefix")
         if value is None or (is_blank(value) and not blank_is_meant):
             return cls.model_fields[str(info.field_name)].get_default(call_default_factory=True)
@@ -23,12 +23,12 @@ class SettingsGroup(BaseModel):
 
     @classmethod
     def taken_from(cls, values: BaseModel) -> Self:
-        """The group's part of ``values``, which are valid."""
+        """Return the group's part of ``values``, which are validated already."""
         part: dict[str, Any] = {name: getattr(values, name) for name in cls.model_fields}
         return cast(Self, cls.model_construct(**part))
 
     @classmethod
     def variables(cls, field: str) -> list[str]:
-        """The environment variables that set ``field``, the one that wins first."""
+        """Return the environment variables that set ``field``, the one that wins first."""
         alias = cast(AliasChoices, cls.model_fields[field].validation_alias)
         return [str(choice) for choice in alias.choices]

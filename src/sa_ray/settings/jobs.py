@@ -1,4 +1,4 @@
-"""Settings of jobs: where their state is kept, how many and how long; their webhooks."""
+"""Settings of jobs: their store, queue limit, retention and webhooks."""
 
 from pydantic import AliasChoices, Field
 
@@ -7,7 +7,7 @@ from sa_ray.settings.values import WebhookSecret
 
 
 class JobSettings(SettingsGroup):
-    """Where the state of jobs is kept, how many may wait, and how long it is kept."""
+    """Store of job state, limit of the queue, and retention of ended jobs."""
 
     max_queued_jobs: int = Field(
         1000,
@@ -34,7 +34,7 @@ class JobSettings(SettingsGroup):
 
 
 class WebhookSettings(SettingsGroup):
-    """How clients are told of the end of their jobs."""
+    """Calls that tell clients of the end of their jobs."""
 
     webhook_secret: WebhookSecret = Field(
         None,

@@ -1,4 +1,4 @@
-"""Settings of limits: what one request may ask, and how many may wait."""
+"""Settings of limits: on one request, and on how many may wait."""
 
 from pydantic import AliasChoices, Field
 
@@ -6,7 +6,7 @@ from sa_ray.settings.group import SettingsGroup
 
 
 class LimitSettings(SettingsGroup):
-    """What one request may ask, and how many the ingress takes."""
+    """Limits on one request, and on the requests that the ingress takes."""
 
     max_duration: float = Field(
         380.0,

@@ -1,4 +1,4 @@
-"""Settings of models: which are served, by what engine, on what."""
+"""Settings of models: the variants served, their engine, device and autoscaling."""
 
 from pathlib import Path
 from typing import Literal, Self
@@ -15,7 +15,7 @@ Autoscaling = Literal["backlog", "requests"]
 
 
 class ModelSettings(SettingsGroup):
-    """Which models are served, and on what."""
+    """Models to serve, and their engine, device, resources and autoscaling."""
 
     engine: Literal["auto"] | EngineName = Field(
         "auto",
@@ -72,13 +72,13 @@ class ModelSettings(SettingsGroup):
         return (self.default_model,) if self.preload_models is None else self.preload_models
 
     def spec(self, variant: VariantName) -> VariantSpec:
-        """The catalogue's entry with the operator's overrides."""
+        """Return the catalogue's entry with the operator's overrides."""
         override = self.variants.get(variant)
         return override.applied_to(CATALOGUE[variant]) if override else CATALOGUE[variant]
 
 
 class WeightSettings(SettingsGroup):
-    """How a replica comes by its weights, and how it computes with them."""
+    """Source of the weights, and precision to compute in."""
 
     model_half: bool = Field(
         True,

@@ -1,4 +1,4 @@
-"""Reading the settings: the one place that looks at the environment."""
+"""Read the settings: the one place that looks at the environment."""
 
 import difflib
 import os
@@ -28,17 +28,17 @@ from sa_ray.settings.values import without_blanks
 PREFIX = "STABLE_AUDIO_"
 
 BLANK_MEANS_SOMETHING = frozenset({"STABLE_AUDIO_PRELOAD_MODELS"})
-"""Blank variables that are not taken for unset ones."""
+"""Variables for which blank does not mean unset."""
 
 GROUPS: tuple[type[SettingsGroup], ...] = (
     ModelSettings, WeightSettings, LimitSettings, JobSettings, WebhookSettings, StorageSettings
 )  # fmt: skip
-"""In the order of the documentation."""
+"""All groups, in the order of the documentation."""
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Effective settings, in groups: a component is given those that it needs."""
+    """Effective settings, in groups, so that a component is given only those it needs."""
 
     models: ModelSettings
     weights: WeightSettings
@@ -87,7 +87,7 @@ class _Sources(
 
 
 def setting_names() -> list[str]:
-    """The names of all settings, as ``args`` has them."""
+    """Return the names of all settings, as ``args`` has them."""
     return [name for group in GROUPS for name in group.model_fields]
 
 

@@ -1,4 +1,4 @@
-"""Settings for people: the effective values, and the page ``docs/configuration.md``."""
+"""Show settings to people: the effective values, and the page ``docs/configuration.md``."""
 
 import re
 from collections.abc import Iterator
@@ -12,8 +12,9 @@ from sa_ray.settings.reading import GROUPS, Settings
 MASK = "********"
 
 PASSWORD = re.compile(r"(?<=://)([^:/?#]*:).*@|([?&]\w*password=)[^&#]*", re.IGNORECASE)
-"""Of a URL's user and in its query, as database drivers take it. Up to the last ``@``: a password
-may hold a slash or an ``@`` of its own, and masking too much is the safe mistake."""
+"""Matches a password in a URL, of its user or in its query, as database drivers take it. It extends
+to the last ``@``: a password may hold a slash or an ``@``, and masking too much is the safe
+mistake."""
 
 INTRODUCTION = """# Configuration
 
@@ -74,7 +75,7 @@ def _without_password(text: str) -> str:
 
 
 def markdown() -> str:
-    """The page ``docs/configuration.md``."""
+    """Return the page ``docs/configuration.md``."""
     rows = [
         f"| `{name}` | {_variables(group, name)} | {_default(group, name)} | {field.description} |"
         for group in GROUPS

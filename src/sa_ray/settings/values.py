@@ -1,4 +1,4 @@
-"""How the text of a setting is read: models by name, blanks, webhook secrets."""
+"""Parse the text of settings: model names, blanks, webhook secrets."""
 
 import base64
 from collections.abc import Mapping
@@ -61,5 +61,5 @@ def is_blank(value: object) -> bool:
 def without_blanks(
     variables: Mapping[str, str | None], *, keep: frozenset[str]
 ) -> dict[str, str | None]:
-    """``variables`` less the blank ones, which Compose files and shells make of unset ones."""
+    """Drop blank ``variables``, which Compose files and shells make of unset ones."""
     return {name: text for name, text in variables.items() if name in keep or not is_blank(text)}
