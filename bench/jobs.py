@@ -24,10 +24,10 @@ from typing import NamedTuple
 import httpx
 import uvloop
 
+from bench.databases import postgresql, redis_server
 from bench.http_load import Load, closed_loop, get, post
 from bench.process_usage import cpu_between, usage
 from sa_ray.local import LocalService, free_port
-from tests.databases import postgresql, redis_server
 
 WARM_UP_S = 3.0
 BODY = json.dumps({"prompt": "rain on a tin roof", "model": "medium", "duration": 30}).encode()

@@ -1,11 +1,8 @@
-"""Fixtures for every kind of test."""
+"""What holds for every kind of test."""
 
 import signal
-from collections.abc import Iterator
 
-import pytest
-
-from tests.servers import S3Server, seaweedfs
+pytest_plugins = ["tests.support.fixtures"]
 
 
 def pytest_configure() -> None:
@@ -17,10 +14,3 @@ def pytest_configure() -> None:
     ):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, handler)
-
-
-@pytest.fixture(scope="session")
-def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    """A real S3 server. A test that stops it starts it again."""
-    with seaweedfs(tmp_path_factory.mktemp("seaweedfs")) as server:
-        yield server

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sa_ray.local import LocalService
-from tests.cli.commands import MARK, marked
+from tests.support.commands import MARK, marked
 
 from .strangers import listening
 

@@ -6,12 +6,10 @@ from typing import Any
 
 import pytest
 
-from tests.contract.conftest import postgresql_server, redis_db
+from tests.support.service import local_settings
 
 from .cluster import ServiceCluster
-from .rows import HEADER, Books, Service
-
-__all__ = ["postgresql_server", "redis_db"]
+from .rows import HEADER, BookedService, Books
 
 BOOKS = Books()
 
@@ -29,20 +27,18 @@ class Deploy:
     def __init__(self, cluster: ServiceCluster) -> None:
         self._cluster = cluster
 
-    def __call__(self, folder: Path, *, bare_head: bool = False, **settings: Any) -> Service:
+    def __call__(self, folder: Path, *, bare_head: bool = False, **settings: Any) -> BookedService:
         """On a SQLite file and with objects in ``folder``, unless ``settings`` say otherwise."""
         one_replica = {"max_replicas": 1}
         settings = {
-            "jobs_url": f"sqlite:///{folder}/jobs.db",
-            "output_dir": f"{folder}/outputs",
-            "engine": "procedural",
+            **local_settings(folder),
             "preload_models": "small-sfx,small-music",
             "ingress_replicas": 2,
             "variants": {"small-sfx": one_replica, "small-music": one_replica},
             **settings,
         }
         self._cluster.deploy(settings, bare_head=bare_head)
-        service = Service(self._cluster.base_url, settings, BOOKS)
+        service = BookedService(self._cluster.base_url, settings, BOOKS)
         service.learn()
         return service
 

@@ -124,7 +124,7 @@ def _is_missing(response: httpx.Response) -> bool:
     return is_404 and not _is_before_the_application(response)
 
 
-class Load:
+class JobLoad:
     """``JOBS`` jobs from ``CLIENTS`` clients, started at once. ``run`` names it."""
 
     def __init__(self, base_url: str, run: str, *, cancelling: bool) -> None:

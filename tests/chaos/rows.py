@@ -14,8 +14,9 @@ import soundfile
 
 from sa_ray.settings import load_settings
 from sa_ray.storage import ObjectStore, open_object_store
+from tests.support.service import Service
 
-from .load import JOBS, Client, Load, Outcome, View
+from .load import JOBS, Client, JobLoad, Outcome, View
 
 HEADER = (
     "| Victim | Times | Jobs | Lost | Duplicated | Attempted again | Slowest recovery, s "
@@ -34,11 +35,11 @@ class Books:
     """SHA-256 by seed."""
 
 
-class Service:
-    """The deployed application, as clients and its object store show it."""
+class BookedService(Service):
+    """The deployed application with its object store, and the books that are kept of it."""
 
     def __init__(self, base_url: str, settings: dict[str, Any], books: Books) -> None:
-        self.base_url = base_url
+        super().__init__(base_url, settings)
         self.books = books
         self._objects: ObjectStore = open_object_store(load_settings(settings).storage)
 
@@ -70,14 +71,14 @@ class Service:
 class Row:
     """One load, the faults during it, and the line of the table that comes of it."""
 
-    def __init__(self, service: Service, victim: str, *, cancelling: bool = True) -> None:
+    def __init__(self, service: BookedService, victim: str, *, cancelling: bool = True) -> None:
         self._service = service
         self._victim = victim
         self._chance = random.Random(victim)
         self._before = service.keys()
         self._faults_over: list[float] = []
         self._started = time.time()
-        self._load = Load(service.base_url, f"{victim}-{self._started}", cancelling=cancelling)
+        self._load = JobLoad(service.base_url, f"{victim}-{self._started}", cancelling=cancelling)
 
     def moments(self, times: int) -> Iterator[random.Random]:
         """That many random moments, spread over the load. The fault is over when the next one is

@@ -4,7 +4,7 @@ import pytest
 
 from .cluster import ServiceCluster
 from .conftest import Deploy
-from .rows import Row, Service
+from .rows import BookedService, Row
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(400)]
 
@@ -21,12 +21,12 @@ VICTIMS = {
 
 
 @pytest.fixture(scope="module")
-def service(deploy: Deploy, tmp_path_factory: pytest.TempPathFactory) -> Service:
+def service(deploy: Deploy, tmp_path_factory: pytest.TempPathFactory) -> BookedService:
     return deploy(tmp_path_factory.mktemp("kills"))
 
 
 @pytest.mark.parametrize("victim", VICTIMS)
-def test_a_process_is_killed(service: Service, cluster: ServiceCluster, victim: str) -> None:
+def test_a_process_is_killed(service: BookedService, cluster: ServiceCluster, victim: str) -> None:
     row = Row(service, victim)
     for chance in row.moments(KILLS):
         cluster.kill_process(VICTIMS[victim], chance)
@@ -35,7 +35,7 @@ def test_a_process_is_killed(service: Service, cluster: ServiceCluster, victim: 
 
 
 def test_the_cluster_is_killed_and_started_again_on_sqlite(
-    service: Service, cluster: ServiceCluster
+    service: BookedService, cluster: ServiceCluster
 ) -> None:
     row = Row(service, "whole cluster, SQLite")
     for _ in row.moments(1):

@@ -5,14 +5,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.contract.stores import s3_settings
-from tests.databases import PostgresqlServer
-from tests.fault_proxy import FaultProxy
-from tests.servers import S3Server
+from bench.databases import PostgresqlServer
+from tests.support.fault_proxy import FaultProxy
+from tests.support.object_stores import s3_settings
+from tests.support.s3_server import S3Server
 
 from .cluster import ServiceCluster
 from .conftest import Deploy
-from .rows import Row, Service
+from .rows import BookedService, Row
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(400)]
 
@@ -37,13 +37,13 @@ def service(
     s3_server: S3Server,
     s3: FaultProxy,
     tmp_path_factory: pytest.TempPathFactory,
-) -> Service:
+) -> BookedService:
     url = postgresql_server.create_database("chaos")
     settings = s3_settings(s3_server, storage_endpoint_url=s3.url)
     return deploy(tmp_path_factory.mktemp("postgresql"), jobs_url=url, **settings)
 
 
-def test_s3_is_down(service: Service, s3: FaultProxy) -> None:
+def test_s3_is_down(service: BookedService, s3: FaultProxy) -> None:
     row = Row(service, "S3 down for 20 s")
     for _ in row.moments(1):
         s3.refuse()
@@ -55,7 +55,7 @@ def test_s3_is_down(service: Service, s3: FaultProxy) -> None:
     assert {o.view["attempts"] for o in outcomes if o.view and o.succeeded} == {1}
 
 
-def test_s3_answers_500_and_slowly(service: Service, s3: FaultProxy) -> None:
+def test_s3_answers_500_and_slowly(service: BookedService, s3: FaultProxy) -> None:
     row = Row(service, "S3 answers 500 for 8 s, then slowly (1 s a request) for 8 s")
     for _ in row.moments(1):
         s3.answer_500()
@@ -69,7 +69,7 @@ def test_s3_answers_500_and_slowly(service: Service, s3: FaultProxy) -> None:
     assert {o.view["attempts"] for o in outcomes if o.view and o.succeeded} == {1}
 
 
-def test_postgresql_is_killed(service: Service, postgresql_server: PostgresqlServer) -> None:
+def test_postgresql_is_killed(service: BookedService, postgresql_server: PostgresqlServer) -> None:
     row = Row(service, "PostgreSQL, away for 3 s")
     for _ in row.moments(2):
         postgresql_server.kill()
@@ -82,7 +82,7 @@ def test_postgresql_is_killed(service: Service, postgresql_server: PostgresqlSer
 
 
 def test_the_cluster_is_killed_and_started_again_on_postgresql(
-    service: Service, cluster: ServiceCluster
+    service: BookedService, cluster: ServiceCluster
 ) -> None:
     row = Row(service, "whole cluster, PostgreSQL")
     for _ in row.moments(1):

@@ -14,8 +14,7 @@ import soundfile
 
 from sa_ray.errors import ConfigurationError
 from sa_ray.local import LocalService, free_port
-
-from .commands import BIN, MARK, left_running, marked, run
+from tests.support.commands import BIN, MARK, left_running, marked, run
 
 
 def test_demo_makes_a_file_and_leaves_nothing_running(tmp_path: Path, mark: str) -> None:

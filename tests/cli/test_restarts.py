@@ -16,8 +16,8 @@ import pytest
 import yaml
 
 from sa_ray.local import free_port
-
-from .commands import BIN, MARK, marked, run
+from tests.support.commands import BIN, MARK, marked, run
+from tests.support.service import Service, local_settings
 
 START_S = 90.0
 JOBS_S = 120.0
@@ -110,35 +110,30 @@ def until(condition: Callable[[], bool], seconds: float, log: Path) -> None:
         time.sleep(POLL_S)
 
 
-class Service:
+class RestartedService(Service):
     """The service on ``cluster``, over HTTP, and all the jobs that it was ever given."""
 
     def __init__(self, cluster: Cluster) -> None:
         self.cluster = cluster
         self.port = free_port()
-        self.outputs = cluster.folder / "outputs"
+        two_at_a_time = {"small-sfx": {"max_replicas": 1, "max_batch_rows": 1}}
+        settings = {**local_settings(cluster.folder), "variants": two_at_a_time}
+        super().__init__(f"http://127.0.0.1:{self.port}", settings, timeout_s=30)
         self.accepted: list[str] = []
 
     def config(self, **args: object) -> Path:
-        """``serve_config.yaml`` for two jobs at a time."""
+        """``serve_config.yaml`` with the settings, changed by ``args``."""
         path = self.cluster.folder / "serve_config.yaml"
-        settings = {
-            "engine": "procedural",
-            "jobs_url": f"sqlite:///{self.cluster.folder}/jobs.db",
-            "output_dir": str(self.outputs),
-            "variants": {"small-sfx": {"max_replicas": 1, "max_batch_rows": 1}},
-            **args,
-        }
         application = {"name": "sa-ray", "route_prefix": "/", "import_path": "sa_ray.app:build"}
         document = {
             "http_options": {"host": "127.0.0.1", "port": self.port},
-            "applications": [{**application, "args": settings}],
+            "applications": [{**application, "args": {**self.settings, **args}}],
         }
         path.write_text(yaml.safe_dump(document))
         return path
 
     def get(self, path: str) -> Any:
-        return httpx.get(f"http://127.0.0.1:{self.port}{path}", timeout=30).json()
+        return self.http.get(path).json()
 
     def wait_until_ready(self, max_steps: int) -> None:
         def ready() -> bool:
@@ -156,19 +151,17 @@ class Service:
 
         until(gone, START_S, self.cluster.folder / "serve-run.log")
 
-    def submit(self, body: dict[str, Any]) -> str:
-        url = f"http://127.0.0.1:{self.port}/jobs"
-        response = httpx.post(url, json={**body, "seed": len(self.accepted)}, timeout=30)
-        assert response.status_code == 202, response.text
-        self.accepted.append(response.json()["id"])
-        return self.accepted[-1]
+    def submit(self, **body: Any) -> str:
+        job_id = super().submit(**body, seed=len(self.accepted))
+        self.accepted.append(job_id)
+        return job_id
 
     def submit_of_every_kind(self) -> None:
         """One job that succeeds, and enough that one is running and one waits."""
-        short = self.submit(SHORT)
+        short = self.submit(**SHORT)
         assert self.get(f"/jobs/{short}?wait=60")["status"] == "succeeded"
         for _ in range(3):
-            self.submit(LONG)
+            self.submit(**LONG)
         until(lambda: "running" in self.statuses(), JOBS_S, self.cluster.folder / "serve-run.log")
 
     def statuses(self) -> list[str]:
@@ -181,7 +174,7 @@ class Service:
 @pytest.mark.cluster
 @pytest.mark.timeout(400)
 def test_every_job_outlives_stops_starts_and_deploys(cluster: Cluster) -> None:
-    service = Service(cluster)
+    service = RestartedService(cluster)
 
     def interrupt() -> list[str]:
         service.submit_of_every_kind()

@@ -15,7 +15,7 @@ import yaml
 from ray.util.state import list_actors
 
 from sa_ray.local import IMPORT_PATH
-from tests.serve.service import Service
+from tests.support.service import Service, local_settings
 
 DEADLINE_S = 180.0
 POLL_S = 0.2
@@ -58,12 +58,7 @@ class Application:
         self._folder = folder
         self._proxy_location = proxy_location
         self._port = port
-        self.args: dict[str, Any] = {
-            "engine": "procedural",
-            "jobs_url": f"sqlite:///{folder}/jobs.db",
-            "output_dir": f"{folder}/outputs",
-            **args,
-        }
+        self.args = {**local_settings(folder), **args}
         self.service = Service(f"http://127.0.0.1:{port}", self.args)
 
     def deploy(

@@ -11,13 +11,10 @@ from ray.serve.context import _get_global_client
 from ray.serve.schema import ServeDeploySchema
 
 from sa_ray.local import free_port
-from tests.contract.conftest import redis_db
-from tests.ray_cluster import one_node, several_nodes
-from tests.serve.service import Service
+from tests.support.ray_cluster import one_node, several_nodes
+from tests.support.service import Service, local_settings
 
 from .application import Application
-
-__all__ = ["redis_db"]
 
 AddNode = Callable[..., Node]
 
@@ -87,13 +84,7 @@ def application(cluster: Cluster, port: int, tmp_path: Path) -> Callable[..., Ap
 def deploy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deploy]:
     """Deploy on one node, as ``serve deploy`` does, with an operator's ``autoscaling_config`` of
     ``MODEL``."""
-    folder = tmp_path_factory.mktemp("service")
-    settings = {
-        "jobs_url": f"sqlite:///{folder}/jobs.db",
-        "output_dir": f"{folder}/outputs",
-        "engine": "procedural",
-        "preload_models": "",
-    }
+    settings = {**local_settings(tmp_path_factory.mktemp("service")), "preload_models": ""}
     with one_node(num_cpus=4) as base_url:
 
         def run(autoscaling: dict[str, Any]) -> Service:

@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import httpx
 
-from tests.serve.service import DEADLINE_S, POLL_S, Service
+from tests.support.service import DEADLINE_S, POLL_S, Service
 
 PAUSE_S = 0.1
 SYNC = {"prompt": "rain", "duration": 2, "steps": 8}
@@ -27,7 +27,7 @@ class Answer:
     text: str
 
 
-class Load:
+class SteadyLoad:
     """Clients that ask one request after another, as a client without retries would: two wait for
     audio, one submits jobs. On exit they stop, and every job has reached its end."""
 

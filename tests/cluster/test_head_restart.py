@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from ray.cluster_utils import Cluster
 
+from bench.databases import RedisServer
 from sa_ray.local import free_port
-from tests.databases import RedisServer
-from tests.ray_cluster import HEAD, several_nodes
+from tests.support.ray_cluster import HEAD, several_nodes
 
 from .application import Application
-from .load import Load
+from .load import SteadyLoad
 from .nodes import kill
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
@@ -50,7 +50,7 @@ def app(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Applicati
 def test_the_gcs_restarts(cluster: Cluster, app: Application, table: list[str]) -> None:
     before = set(app.replicas())
 
-    with Load(app.service) as load:
+    with SteadyLoad(app.service) as load:
         load.wait_for_answers()
         cluster.head_node.kill_gcs_server()
         load.wait_for_answers(OUTAGE_ANSWERS)
@@ -69,7 +69,7 @@ def test_the_head_is_lost_and_another_takes_its_place(
     before = set(app.replicas())
     [worker] = cluster.worker_nodes
 
-    with Load(app.service, connect=lambda: app.connect_through(worker.node_id)) as load:
+    with SteadyLoad(app.service, connect=lambda: app.connect_through(worker.node_id)) as load:
         load.wait_for_answers()
         kill(cluster, cluster.head_node)
         load.wait_for_answers(OUTAGE_ANSWERS)

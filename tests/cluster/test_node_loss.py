@@ -8,7 +8,7 @@ from ray.cluster_utils import Cluster
 
 from .application import CONTROL, Application
 from .conftest import AddNode
-from .load import Load
+from .load import SteadyLoad
 from .nodes import frozen, kill
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
@@ -40,7 +40,7 @@ def test_a_node_dies_mid_generation(
     app.deploy(DEPLOYMENTS)
     assert app.places()["small-sfx"] == doomed.node_id
 
-    with Load(app.service) as load, ThreadPoolExecutor(1) as pool:
+    with SteadyLoad(app.service) as load, ThreadPoolExecutor(1) as pool:
         load.wait_for_answers()
         survivor = add_node(**GPU_NODE)
         audio = pool.submit(app.service.generate, **LONG)
@@ -63,7 +63,7 @@ def test_a_node_falls_silent_mid_generation(
     doomed = add_node(**GPU_NODE)
     app.deploy(DEPLOYMENTS)
 
-    with Load(app.service) as load:
+    with SteadyLoad(app.service) as load:
         load.wait_for_answers()
         survivor = add_node(**GPU_NODE)
         job_id = app.service.submit(**LONG)
@@ -85,7 +85,7 @@ def test_a_node_is_drained_and_taken_away(
     app.deploy(DEPLOYMENTS)
     assert app.places()["small-sfx"] == leaving.node_id
 
-    with Load(app.service) as load:
+    with SteadyLoad(app.service) as load:
         load.wait_for_answers()
         staying = add_node(**GPU_NODE)
         job_id = app.service.submit(**LONG)

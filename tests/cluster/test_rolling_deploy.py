@@ -10,7 +10,7 @@ from ray.cluster_utils import Cluster
 import sa_ray
 
 from .application import Application
-from .load import Load
+from .load import SteadyLoad
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
@@ -52,7 +52,7 @@ def test_changed_user_config_reaches_running_replicas(app: Application, table: l
     before = {replica.actor_id for replica in app.replicas()}
     assert batches_of_four(app) < 4
 
-    with Load(app.service, MODELS) as load:
+    with SteadyLoad(app.service, MODELS) as load:
         load.wait_for_answers()
         seconds = app.deploy({"small-sfx": {"user_config": {"max_batch_rows": 1}}})
         load.wait_for_answers()
@@ -66,7 +66,7 @@ def test_changed_user_config_reaches_running_replicas(app: Application, table: l
 def test_changed_settings_replace_everything_under_load(app: Application, table: list[str]) -> None:
     before = {replica.actor_id for replica in app.replicas()}
 
-    with Load(app.service, MODELS) as load:
+    with SteadyLoad(app.service, MODELS) as load:
         load.wait_for_answers()
         app.args["variants"] = variants(max_batch_rows=2)
         seconds = app.deploy({})
@@ -82,7 +82,7 @@ def test_new_code_replaces_everything_under_load(
 ) -> None:
     before = {replica.actor_id for replica in app.replicas()}
 
-    with Load(app.service, MODELS) as load:
+    with SteadyLoad(app.service, MODELS) as load:
         load.wait_for_answers()
         seconds = app.deploy({}, runtime_env=next_release(tmp_path))
         load.wait_for_answers()

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from tests.serve.service import SLOW
+from tests.support.service import SLOW
 
 from .conftest import MODEL, Deploy, replicas
 

@@ -6,22 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from bench.databases import PostgresqlServer, RedisServer
 from sa_ray.jobs import JobStore, open_job_store
-from tests.databases import PostgresqlServer, RedisServer, postgresql, redis_server
-
-
-@pytest.fixture(scope="session")
-def postgresql_server() -> Iterator[PostgresqlServer]:
-    """A real PostgreSQL. A test that kills it starts it again."""
-    with postgresql() as server:
-        yield server
-
-
-@pytest.fixture(scope="session")
-def redis_db() -> Iterator[RedisServer]:
-    """A real Redis. A test that kills it starts it again."""
-    with redis_server() as server:
-        yield server
 
 
 @pytest.fixture(params=["sqlite", "postgresql", "redis"])

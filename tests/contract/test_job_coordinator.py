@@ -7,15 +7,14 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from sa_ray.contracts import JobError, ResolvedRequest
+from sa_ray.contracts import JobError
 from sa_ray.errors import IdempotencyConflictError
 from sa_ray.jobs import JobCoordinator, JobOptions, LeaseReport, open_job_store
 from sa_ray.scheduling.costs import Cost
 from sa_ray.scheduling.estimator import Estimator
+from tests.support.jobs import resolved
 
-REQUEST = ResolvedRequest(
-    model="small-sfx", prompt="rain", duration=1.0, steps=8, cfg_scale=1.0, seed=7
-)
+REQUEST = resolved()
 KEYED = JobOptions(idempotency_key="key", fingerprint="a", webhook_url="https://example.org/")
 LONG = 60.0
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import create_engine
 
+from bench.databases import PostgresqlServer
 from sa_ray.contracts import Job
 from sa_ray.jobs import JobStore, lifecycle, open_job_store
 from sa_ray.jobs.stores.sql_store.schema import MIGRATIONS
-from tests.databases import PostgresqlServer
 
 V1 = Path(__file__).parent.parent / "data" / "jobs_v1.sql"
 

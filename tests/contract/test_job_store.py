@@ -24,7 +24,7 @@ from sa_ray.jobs import (
     open_job_store,
     webhook_schedule,
 )
-from tests.jobs import FAULT, RESULT, resolved
+from tests.support.jobs import FAULT, RESULT, resolved
 
 TTL = 30.0
 

@@ -4,14 +4,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from sa_ray.contracts import Job, ResolvedRequest
+from bench.databases import PostgresqlServer, RedisServer, postgresql, redis_server
+from sa_ray.contracts import Job
 from sa_ray.errors import JobStoreError
 from sa_ray.jobs import JobStore, lifecycle, open_job_store
-from tests.databases import PostgresqlServer, RedisServer, postgresql, redis_server
+from tests.support.jobs import resolved
 
-REQUEST = ResolvedRequest(
-    model="small-sfx", prompt="rain", duration=1.0, steps=8, cfg_scale=1.0, seed=7
-)
+REQUEST = resolved()
 
 
 @pytest.fixture(scope="module", params=[postgresql, redis_server], ids=["postgresql", "redis"])

@@ -13,8 +13,7 @@ from sa_ray.contracts import AudioFormat
 from sa_ray.errors import ObjectStoreError
 from sa_ray.settings import load_settings
 from sa_ray.storage import ObjectStore, object_key
-
-from .stores import MIB, ODD_NAMES, content, open_store, put, s3_settings
+from tests.support.object_stores import MIB, ODD_NAMES, content, open_store, put, s3_settings
 
 UNSOUND_KEYS = [
     "",

@@ -10,10 +10,9 @@ import pytest
 
 from sa_ray.errors import ObjectStoreError
 from sa_ray.storage import ObjectStore
-from tests.fault_proxy import FaultProxy
-from tests.servers import S3Key, S3Server
-
-from .stores import MIB, ODD_NAMES, content, open_store, put, s3_settings
+from tests.support.fault_proxy import FaultProxy
+from tests.support.object_stores import MIB, ODD_NAMES, content, open_store, put, s3_settings
+from tests.support.s3_server import S3Key, S3Server
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from .service import Service
+from tests.support.service import Service
 
 ENDPOINTS = ["/v1/audio/generations", "/generate", "/jobs"]
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from .service import Service
+from tests.support.service import Service
 
 
 def test_the_old_servers_example_answers_with_wav(service: Service) -> None:

@@ -4,7 +4,7 @@ import threading
 
 from ray import serve
 
-from .service import Service
+from tests.support.service import Service
 
 
 def test_health_has_every_field_of_the_old_server(service: Service) -> None:

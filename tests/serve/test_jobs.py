@@ -9,7 +9,7 @@ import httpx
 import pytest
 import soundfile
 
-from .service import SLOW, Service
+from tests.support.service import SLOW, Service
 
 
 def test_submit_poll_download(service: Service) -> None:

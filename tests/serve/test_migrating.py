@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 from ray import serve
 
+from tests.support.service import Service
+
 from .conftest import Deploy
-from .service import Service
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from .service import Service
+from tests.support.service import Service
 
 CHECKS = [
     not_a_server_error,

@@ -5,8 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
-from .conftest import Deploy
-from .service import SLOW, Service
+from tests.support.deployment import Deploy
+from tests.support.service import SLOW, Service
 
 ONE_AT_A_TIME = {
     "small-sfx": {"max_batch_rows": 1, "max_replicas": 1},

@@ -12,8 +12,8 @@ import httpx
 import pytest
 from standardwebhooks import Webhook
 
-from .conftest import Deploy
-from .service import SLOW, Service
+from tests.support.deployment import Deploy
+from tests.support.service import SLOW, Service
 
 SECRET = "whsec_" + base64.b64encode(b"thirty-two bytes make a good key").decode()
 

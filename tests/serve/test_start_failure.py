@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from ray import serve
 
-from .conftest import Deploy
+from tests.support.deployment import Deploy
 
 
 def test_a_model_that_cannot_start_refuses_requests_and_keeps_its_jobs(

@@ -6,23 +6,10 @@ from urllib.parse import parse_qs, urlsplit
 import httpx
 import pytest
 
-from tests.servers import S3Server
-
-from .conftest import Deploy
-from .service import Service
-
-BUCKET = "sounds"
-
-
-def s3_settings(server: S3Server, **more: object) -> dict[str, object]:
-    return {
-        "storage_bucket": BUCKET,
-        "storage_endpoint_url": server.endpoint_url,
-        "storage_access_key_id": server.access_key,
-        "storage_secret_access_key": server.secret_key,
-        "storage_addressing": "path",
-        **more,
-    }
+from tests.support.deployment import Deploy
+from tests.support.object_stores import s3_settings
+from tests.support.s3_server import S3Server
+from tests.support.service import Service
 
 
 @pytest.fixture(scope="module")

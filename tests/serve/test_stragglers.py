@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 import psutil
 import ray
 
-from .service import SLOW, Service
+from tests.support.service import SLOW, Service
 
 
 @contextmanager

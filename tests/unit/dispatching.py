@@ -18,7 +18,7 @@ from sa_ray.jobs.stores.sql_store.store import SqlJobStore
 from sa_ray.serving.dispatcher.attempt import Attempt
 from sa_ray.storage import Uploads
 from sa_ray.storage.local import LocalObjectStore
-from tests.jobs import RESULT, resolved
+from tests.support.jobs import RESULT, resolved
 
 TTL = 30.0
 LONG = 30.0

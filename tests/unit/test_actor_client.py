@@ -8,6 +8,7 @@ from ray.exceptions import ActorDiedError, ActorUnavailableError, ObjectStoreFul
 
 from sa_ray.errors import InfrastructureError, JobNotFoundError, UnavailableError
 from sa_ray.serving.actors.client import PATIENCE_S, ActorProxy, RestartingActor
+from tests.support.clock import Clock
 
 Answer = object | Exception
 
@@ -31,19 +32,6 @@ class Handle:
     def __init__(self, *answers: Answer) -> None:
         self.calls: list[tuple[Any, ...]] = []
         self.greet = Method(list(answers), self.calls)
-
-
-class Clock:
-    """Seconds that pass only while somebody sleeps."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-    async def sleep(self, seconds: float) -> None:
-        self.now += seconds
 
 
 class Greeter(Protocol):

@@ -36,7 +36,8 @@ from sa_ray.jobs import (
 )
 from sa_ray.jobs.changes import coarse
 from sa_ray.jobs.store_threads import READ_THREADS, WRITE_THREADS
-from tests.jobs import FAULT, RESULT, resolved
+from tests.support.clock import Clock
+from tests.support.jobs import FAULT, RESULT, resolved
 
 TTL = 30.0
 JOB_TTL = 3600.0
@@ -44,16 +45,18 @@ LONG = 60.0
 """Seconds; longer than any test may take, so that only a wake-up can end the wait."""
 
 
-class Clock:
+class WatchedClock(Clock):
+    """Tells a test when somebody looks at it."""
+
     def __init__(self) -> None:
-        self.now = 1000.0
+        super().__init__(1000.0)
         self.on_look: Callable[[], object] = lambda: None
 
     def __call__(self) -> float:
         self.on_look()
         # Every look is a little later, as with a real clock.
         self.now += 0.001
-        return self.now
+        return super().__call__()
 
     async def looked_at(self, times: int) -> None:
         loop, seen, counter = asyncio.get_running_loop(), asyncio.Event(), itertools.count(1)
@@ -63,8 +66,8 @@ class Clock:
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def clock() -> WatchedClock:
+    return WatchedClock()
 
 
 @pytest.fixture
@@ -76,7 +79,7 @@ Start = Callable[[], JobCoordinator]
 
 
 @pytest.fixture
-async def start(clock: Clock, database: Path) -> AsyncIterator[Start]:
+async def start(clock: WatchedClock, database: Path) -> AsyncIterator[Start]:
     """Starts coordinators on the same file; the earlier ones are left as a kill leaves them."""
     started = []
 
@@ -225,7 +228,7 @@ async def test_a_release_wakes_a_waiting_lease_and_costs_no_attempt(
 
 
 async def test_a_waiting_lease_takes_a_job_when_its_backoff_is_over(
-    coordinator: JobCoordinator, clock: Clock
+    coordinator: JobCoordinator, clock: WatchedClock
 ) -> None:
     job = await lease_one(coordinator)
     waiting_again = await coordinator.retry(job.id, job.token, FAULT)
@@ -261,7 +264,7 @@ async def test_wait_returns_the_unfinished_job_when_the_time_is_up(
 
 
 async def test_waiters_hear_of_an_end_whose_reporter_went_away(
-    coordinator: JobCoordinator, clock: Clock
+    coordinator: JobCoordinator, clock: WatchedClock
 ) -> None:
     job = await lease_one(coordinator)
     waiting = asyncio.create_task(coordinator.wait(job.id, LONG))
@@ -344,7 +347,7 @@ async def test_a_submit_with_a_known_key_returns_the_job_it_made_before(
 
 
 async def test_a_renewal_that_has_to_wait_for_the_store_still_lasts(
-    coordinator: JobCoordinator, clock: Clock, database: Path
+    coordinator: JobCoordinator, clock: WatchedClock, database: Path
 ) -> None:
     await submit(coordinator)
     [job] = await lease(coordinator)
@@ -401,7 +404,7 @@ async def test_high_priority_is_leased_first(coordinator: JobCoordinator) -> Non
 
 
 async def test_the_worker_of_a_job_past_its_deadline_is_told_to_stop(
-    coordinator: JobCoordinator, clock: Clock
+    coordinator: JobCoordinator, clock: WatchedClock
 ) -> None:
     await coordinator.submit(new_id(), resolved(), JobOptions(expires_in=10.0))
     [job] = await lease(coordinator)
@@ -415,7 +418,7 @@ async def test_the_worker_of_a_job_past_its_deadline_is_told_to_stop(
 
 
 async def test_the_reaper_ends_waiting_jobs_at_their_deadline(
-    coordinator: JobCoordinator, clock: Clock
+    coordinator: JobCoordinator, clock: WatchedClock
 ) -> None:
     late = await coordinator.submit(new_id(), resolved(), JobOptions(expires_in=10.0))
     other = await submit(coordinator)
@@ -428,7 +431,7 @@ async def test_the_reaper_ends_waiting_jobs_at_their_deadline(
 
 
 async def test_jobs_without_a_result_are_cleaned_up_twice(
-    coordinator: JobCoordinator, clock: Clock
+    coordinator: JobCoordinator, clock: WatchedClock
 ) -> None:
     job = await lease_one(coordinator)
     await coordinator.cancel(job.id)
@@ -445,7 +448,7 @@ async def test_jobs_without_a_result_are_cleaned_up_twice(
 
 
 async def test_ended_jobs_expire_after_their_time_to_live(
-    coordinator: JobCoordinator, clock: Clock
+    coordinator: JobCoordinator, clock: WatchedClock
 ) -> None:
     job = await lease_one(coordinator)
     await coordinator.fail(job.id, job.token, FAULT)
@@ -459,7 +462,7 @@ async def test_ended_jobs_expire_after_their_time_to_live(
 
 
 async def test_a_webhook_is_handed_out_once_and_again_after_a_failure(
-    coordinator: JobCoordinator, clock: Clock
+    coordinator: JobCoordinator, clock: WatchedClock
 ) -> None:
     options = JobOptions(webhook_url="https://example.org/hook")
     job_id = (await coordinator.submit(new_id(), resolved(), options)).job.id
@@ -560,7 +563,7 @@ async def test_repeated_reports_return_what_the_first_one_did(
 
 
 async def test_faults_of_the_infrastructure_end_the_job_after_the_last_attempt(
-    coordinator: JobCoordinator, clock: Clock
+    coordinator: JobCoordinator, clock: WatchedClock
 ) -> None:
     job_id = await submit(coordinator)
     for attempt in range(1, lifecycle.MAX_ATTEMPTS + 1):
@@ -590,7 +593,7 @@ async def until_reaped(coordinator: JobCoordinator, job_id: str) -> Job:
 
 
 async def test_the_reaper_gives_silent_workers_jobs_to_others_and_then_gives_up(
-    coordinator: JobCoordinator, clock: Clock
+    coordinator: JobCoordinator, clock: WatchedClock
 ) -> None:
     job_id = await submit(coordinator)
     waiting = asyncio.create_task(coordinator.wait(job_id, LONG))
@@ -607,7 +610,9 @@ async def test_the_reaper_gives_silent_workers_jobs_to_others_and_then_gives_up(
     assert ended.error.code == "attempts_exhausted"
 
 
-async def test_the_reaper_spares_renewed_leases(coordinator: JobCoordinator, clock: Clock) -> None:
+async def test_the_reaper_spares_renewed_leases(
+    coordinator: JobCoordinator, clock: WatchedClock
+) -> None:
     kept, silent = await lease_one(coordinator), await lease_one(coordinator)
     async with reaping(coordinator):
         clock.now += TTL - 1.0
@@ -634,7 +639,7 @@ async def test_a_dead_workers_jobs_are_queued_again_at_once(coordinator: JobCoor
 
 
 async def test_after_a_restart_the_reaper_lets_workers_renew_first(
-    start: Start, clock: Clock
+    start: Start, clock: WatchedClock
 ) -> None:
     first = start()
     alive, dead = [await lease_one(first) for _ in range(2)]
@@ -650,7 +655,10 @@ async def test_after_a_restart_the_reaper_lets_workers_renew_first(
 
 
 async def test_the_reaper_outlives_an_outage_of_the_store(
-    coordinator: JobCoordinator, clock: Clock, database: Path, caplog: pytest.LogCaptureFixture
+    coordinator: JobCoordinator,
+    clock: WatchedClock,
+    database: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     job = await lease_one(coordinator)
     other = sqlite3.connect(database, isolation_level=None)

@@ -7,6 +7,7 @@ from sa_ray.scheduling.autoscaling_policy import BUSY, PENDING_SECONDS, REQUEST_
 from sa_ray.scheduling.costs import Cost
 from sa_ray.scheduling.estimator import Estimator
 from sa_ray.scheduling.replica_load import Workload
+from tests.support.clock import Clock
 
 COST = Cost(batch=4, row=1, second=0.1, sampling=0.5, guidance=2)
 ESTIMATOR = Estimator(COST, max_rows=4, max_seconds=60)
@@ -41,16 +42,9 @@ def test_a_share_is_that_of_the_fullest_batch_allowed(duration: float, rows: int
     assert ESTIMATOR.share(clip(duration)) == pytest.approx(4 / rows + 1 + 0.1 * duration)
 
 
-class Clock:
-    now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
+    return Clock(100.0)
 
 
 @pytest.fixture

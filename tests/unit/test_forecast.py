@@ -6,22 +6,16 @@ from sa_ray.contracts import ResolvedRequest
 from sa_ray.scheduling.costs import Cost
 from sa_ray.scheduling.estimator import Estimator
 from sa_ray.scheduling.forecast import PATIENCE_S, Forecast
+from tests.support.clock import Clock
 
 COST = Cost(batch=4, row=0, second=0.1, sampling=0, guidance=1)
 SHORT_S = 4 + 0.5
 LONG_S = 4 + 30
 
 
-class Clock:
-    now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
+    return Clock(100.0)
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from sa_ray.jobs.webhook_sender import WebhookSender
 from sa_ray.serving.dispatcher.housekeeping import Housekeeping
 from sa_ray.serving.job_view import job_view
 from sa_ray.storage.local import LocalObjectStore
-from tests.jobs import RESULT, resolved
+from tests.support.jobs import RESULT, resolved
 
 from .dispatching import LONG, House, house, quickly
 

@@ -13,7 +13,7 @@ from sa_ray.contracts import (
 )
 from sa_ray.errors import ConflictError, StaleLeaseError
 from sa_ray.jobs import JobOptions, lifecycle, webhook_schedule
-from tests.jobs import FAULT, RESULT, resolved
+from tests.support.jobs import FAULT, RESULT, resolved
 
 TTL = 30.0
 

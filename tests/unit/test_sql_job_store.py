@@ -11,15 +11,14 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection, create_engine
 
-from sa_ray.contracts import Job, ResolvedRequest
+from sa_ray.contracts import Job
 from sa_ray.errors import ConfigurationError, JobStoreError
 from sa_ray.jobs import lifecycle, open_job_store
 from sa_ray.jobs.stores.sql_store.schema import MIGRATIONS, migrate
 from sa_ray.jobs.stores.sql_store.store import SqlJobStore
+from tests.support.jobs import resolved
 
-REQUEST = ResolvedRequest(
-    model="small-sfx", prompt="rain", duration=1.0, steps=8, cfg_scale=1.0, seed=7
-)
+REQUEST = resolved()
 JOB = lifecycle.new_job("a" * 32, REQUEST, 1000.0)
 
 

@@ -12,6 +12,7 @@ from sa_ray.errors import ObjectStoreError
 from sa_ray.storage import Uploads
 from sa_ray.storage.local import LocalObjectStore
 from sa_ray.storage.uploads import GIVE_UP_REFUSED_S, LAST_RETRY_S, MAX_CONCURRENT_PUTS
+from tests.support.clock import Clock
 
 JOB = "a" * 32
 
@@ -41,35 +42,19 @@ class Store(LocalObjectStore):
             self.at_once -= 1
 
 
-class Time:
-    """Seconds that pass only while somebody sleeps."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-        self.slept: list[float] = []
-
-    def __call__(self) -> float:
-        return self.now
-
-    async def sleep(self, seconds: float) -> None:
-        self.slept.append(seconds)
-        self.now += seconds
-        await asyncio.sleep(0)
-
-
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     return Store(tmp_path)
 
 
 @pytest.fixture
-def time() -> Time:
-    return Time()
+def clock() -> Clock:
+    return Clock()
 
 
 @pytest.fixture
-def uploads(store: Store, time: Time) -> Uploads:
-    return Uploads(store, lambda job_id, fmt: f"{job_id}.{fmt}", clock=time, sleep=time.sleep)
+def uploads(store: Store, clock: Clock) -> Uploads:
+    return Uploads(store, lambda job_id, fmt: f"{job_id}.{fmt}", clock=clock, sleep=clock.sleep)
 
 
 async def sound() -> bytes:
@@ -96,14 +81,14 @@ async def test_what_the_store_confirmed_is_acknowledged(uploads: Uploads, store:
 
 
 async def test_an_outage_is_waited_out_with_growing_pauses(
-    uploads: Uploads, store: Store, time: Time
+    uploads: Uploads, store: Store, clock: Clock
 ) -> None:
     store.refusals = iter([away() for _ in range(6)])
 
     stored = await uploads.upload(JOB, "wav", sound)
 
     assert stored.size == 5
-    assert time.slept == [0.5, 1.0, 2.0, 4.0, LAST_RETRY_S, LAST_RETRY_S]
+    assert clock.slept == [0.5, 1.0, 2.0, 4.0, LAST_RETRY_S, LAST_RETRY_S]
 
 
 async def test_the_bytes_are_fetched_for_each_attempt(uploads: Uploads, store: Store) -> None:
@@ -121,18 +106,18 @@ async def test_the_bytes_are_fetched_for_each_attempt(uploads: Uploads, store: S
 
 
 async def test_a_lasting_refusal_is_given_up_after_an_hour(
-    uploads: Uploads, store: Store, time: Time
+    uploads: Uploads, store: Store, clock: Clock
 ) -> None:
     store.refusals = iter(refused, None)
 
     with pytest.raises(ObjectStoreError, match="Wrong secret"):
         await uploads.upload(JOB, "wav", sound)
 
-    assert GIVE_UP_REFUSED_S < time.now < GIVE_UP_REFUSED_S + 2 * LAST_RETRY_S
+    assert GIVE_UP_REFUSED_S < clock.now < GIVE_UP_REFUSED_S + 2 * LAST_RETRY_S
 
 
 async def test_an_outage_between_refusals_begins_the_hour_again(
-    uploads: Uploads, store: Store, time: Time
+    uploads: Uploads, store: Store, clock: Clock
 ) -> None:
     for_most_of_an_hour = int(0.9 * GIVE_UP_REFUSED_S / LAST_RETRY_S)
     store.refusals = iter([*(refused() for _ in range(for_most_of_an_hour)), away()] * 3)
@@ -140,7 +125,7 @@ async def test_an_outage_between_refusals_begins_the_hour_again(
     stored = await uploads.upload(JOB, "wav", sound)
 
     assert stored.size == 5
-    assert time.now > 2 * GIVE_UP_REFUSED_S
+    assert clock.now > 2 * GIVE_UP_REFUSED_S
 
 
 async def test_discarding_stops_the_upload_and_deletes_what_it_wrote(

@@ -12,10 +12,8 @@ from tiny import make_snapshot
 from sa_ray.contracts import ResolvedRequest, VariantName
 from sa_ray.engines.port import Generated
 from sa_ray.engines.stable_audio.engine import StableAudioEngine
-from tests.serve.conftest import Deploy, base_url, deploy
-from tests.serve.service import Service
-
-__all__ = ["base_url", "deploy"]
+from tests.support.deployment import Deploy
+from tests.support.service import Service
 
 pytestmark = pytest.mark.upstream
 

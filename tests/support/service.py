@@ -1,4 +1,4 @@
-"""What tests do with a running service."""
+"""A running service, as its clients see it."""
 
 import time
 from collections.abc import Callable
@@ -21,13 +21,22 @@ SLOW = {
 """Seconds of work for the procedural engine: long enough to be caught at it."""
 
 
+def local_settings(folder: Path) -> dict[str, Any]:
+    """The procedural engine, with jobs in a SQLite file and audio in a folder of ``folder``."""
+    return {
+        "jobs_url": f"sqlite:///{folder}/jobs.db",
+        "output_dir": f"{folder}/outputs",
+        "engine": "procedural",
+    }
+
+
 class Service:
     """The public surface of a deployed application: HTTP, and the folder it writes to."""
 
-    def __init__(self, base_url: str, settings: dict[str, Any]) -> None:
+    def __init__(self, base_url: str, settings: dict[str, Any], *, timeout_s: float = 120) -> None:
         self.base_url = base_url
         self.settings = settings
-        self.http = httpx.Client(base_url=base_url, timeout=120)
+        self.http = httpx.Client(base_url=base_url, timeout=timeout_s)
 
     @property
     def outputs(self) -> Path:

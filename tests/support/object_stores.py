@@ -5,7 +5,7 @@ from typing import Any
 
 from sa_ray.settings import load_settings
 from sa_ray.storage import ObjectStore, open_object_store
-from tests.servers import S3Key, S3Server
+from tests.support.s3_server import S3Key, S3Server
 
 MIB = 1 << 20
 

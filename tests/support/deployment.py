@@ -1,0 +1,32 @@
+"""The application, deployed on a Ray cluster that this process has joined."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from ray import serve
+
+from sa_ray.app import build
+from tests.support.service import Service, local_settings
+
+Deploy = Callable[..., Service]
+
+
+def deployer(base_url: str, tmp_path_factory: pytest.TempPathFactory) -> Deploy:
+    """Deploy the application with the given settings, on an empty store unless told otherwise.
+
+    What is already deployed with the same settings is left as it is.
+    """
+    deployed: list[tuple[dict[str, Any], Service]] = []
+
+    def run(**args: Any) -> Service:
+        if deployed and deployed[-1][0] == args:
+            return deployed[-1][1]
+        settings = local_settings(tmp_path_factory.mktemp("service")) | args
+        serve.run(build(settings), name="sa-ray", route_prefix="/")
+        service = Service(base_url, settings)
+        service.wait_until_started()
+        deployed.append((args, service))
+        return service
+
+    return run

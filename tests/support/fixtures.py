@@ -1,0 +1,52 @@
+"""Fixtures of more than one suite. The top ``conftest.py`` registers them."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+from bench.databases import PostgresqlServer, RedisServer, postgresql, redis_server
+from tests.support.s3_server import S3Server, seaweedfs
+
+if TYPE_CHECKING:
+    from tests.support.deployment import Deploy
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """A real S3 server. A test that stops it starts it again."""
+    with seaweedfs(tmp_path_factory.mktemp("seaweedfs")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgresql_server() -> Iterator[PostgresqlServer]:
+    """A real PostgreSQL. A test that kills it starts it again."""
+    with postgresql() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def redis_db() -> Iterator[RedisServer]:
+    """A real Redis, another for each module, which may empty it. A test that kills it starts it
+    again."""
+    with redis_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def base_url() -> Iterator[str]:
+    """A Ray cluster with Serve's HTTP proxy on it; no application yet."""
+    # Not above: on import, this process and its children do without Ray's token.
+    from tests.support.ray_cluster import one_node
+
+    with one_node(num_cpus=4) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def deploy(base_url: str, tmp_path_factory: pytest.TempPathFactory) -> "Deploy":
+    """Deploys the application on that cluster."""
+    from tests.support.deployment import deployer
+
+    return deployer(base_url, tmp_path_factory)
