@@ -1,4 +1,4 @@
-"""The job API: every operation that clients and workers have, and what it answers.
+"""The job API: every operation of clients, workers and operators, and its answer.
 
 ``JobCoordinator`` implements it; the job actor forwards it to other processes.
 """
@@ -21,13 +21,13 @@ from sa_ray.scheduling.estimator import Estimator
 QueueCounts = Mapping[VariantName, Mapping[JobStatus, int]]
 
 LeaseVerdict = Literal["held", "cancel", "lost"]
-"""``held``: work on. ``cancel``: held, but in vain (cancelled, or past its deadline): stop and
-acknowledge. ``lost``: the job is no longer yours; stop, and store nothing."""
+"""``held``: work on. ``cancel``: held, but cancelled or past its deadline; stop and acknowledge.
+``lost``: the job is no longer yours; stop, and store nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class JobOptions:
-    """What a client may ask of a job besides its clip.
+    """Options of a job besides its clip.
 
     ``idempotency_key`` and ``fingerprint`` (digest of the client's request before any choice is
     made for it) go together; ``expires_in`` is in seconds.
@@ -42,8 +42,10 @@ class JobOptions:
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """A job to submit. The caller draws ``job_id``, so that repeating a call whose answer was lost
-    adds nothing."""
+    """A job to submit.
+
+    The caller draws ``job_id``, so repeating a call whose answer was lost adds nothing.
+    """
 
     job_id: str
     request: ResolvedRequest
@@ -52,9 +54,11 @@ class Submission:
 
 @dataclass(frozen=True, slots=True)
 class JobSnapshot:
-    """A job with its live progress. ``queue_position``: 1 is next for its variant; None unless
-    queued, in pages, and from a submit. ``replayed``: an earlier submit with the same
-    idempotency key made it."""
+    """A job with its live progress.
+
+    ``queue_position``: 1 is next for its variant; None unless queued, in pages, and from a submit.
+    ``replayed``: an earlier submit with the same idempotency key made the job.
+    """
 
     job: Job
     queue_position: int | None
@@ -63,7 +67,7 @@ class JobSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class JobChange:
-    """``event_id``: text without spaces, to be given back as ``after``."""
+    """A job as its watchers see it. ``event_id``: text without spaces; pass it as ``after``."""
 
     event_id: str
     snapshot: JobSnapshot
@@ -71,7 +75,7 @@ class JobChange:
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """End of a page of jobs (newest first)."""
+    """End of a page of jobs (newest first); ``created_at`` in Unix seconds."""
 
     created_at: float
     id: str
@@ -89,20 +93,22 @@ class LeaseReport:
 class JobApi(Protocol):
     """Submits, hands out and ends jobs. Every method may run twice for one call.
 
-    Every method may raise ``JobStoreError``; those that take a job id raise
-    ``JobNotFoundError``, and reports ``StaleLeaseError`` (see ``lifecycle``).
+    Every method may raise ``JobStoreError``; those that take a job id raise ``JobNotFoundError``,
+    and reports ``StaleLeaseError`` (see ``lifecycle``).
     """
 
     # For clients
 
     async def submit_all(self, submissions: Sequence[Submission]) -> list[JobSnapshot | Exception]:
-        """Queue jobs; each is durable when this returns. Answers a job or its error for each, in
-        order: ``QueueFullError``, or ``IdempotencyConflictError`` if its key came with another
-        fingerprint before."""
+        """Queue jobs; each is durable when this returns.
+
+        Returns a job or its error for each, in order: ``QueueFullError``, or
+        ``IdempotencyConflictError`` if its key came with another fingerprint before.
+        """
         ...
 
     async def get_all(self, job_ids: Sequence[str]) -> list[JobSnapshot | Exception]:
-        """Read jobs: a job or its error for each, in order."""
+        """Read jobs; return a job or its error for each, in order."""
         ...
 
     async def wait(self, job_id: str, timeout_s: float) -> JobSnapshot:
@@ -110,10 +116,11 @@ class JobApi(Protocol):
         ...
 
     async def changes(self, job_id: str, after: str | None, timeout_s: float) -> JobChange:
-        """Return the job as soon as it shows something else than when its ``event_id`` was
-        ``after``: at once for None and for a job that has ended, else within ``timeout_s``
-        seconds, with the same ``event_id`` if nothing changed. To be called again until the job
-        has ended."""
+        """Return the job as soon as its ``event_id`` is not ``after``.
+
+        Returns at once for None and for a job that has ended; else within ``timeout_s`` seconds,
+        with the same ``event_id`` if nothing changed. Call it again until the job has ended.
+        """
         ...
 
     async def page(
@@ -128,7 +135,9 @@ class JobApi(Protocol):
 
     async def cancel(self, job_id: str) -> Job:
         """Cancel a queued job, or ask the worker of a running one to stop; asking again is fine.
-        Raises ``ConflictError`` if the job has ended."""
+
+        Raises ``ConflictError`` if the job has ended.
+        """
         ...
 
     async def forget(self, job_id: str) -> None:
@@ -138,34 +147,40 @@ class JobApi(Protocol):
     # For workers
 
     async def lease(self, variant: VariantName, worker: str, limit: int) -> list[Job]:
-        """Lease up to ``limit`` due jobs in the order of the queue; empty if none is due, and for
-        a worker that was retired."""
+        """Lease up to ``limit`` due jobs in the order of the queue.
+
+        Empty if none is due, and for a worker that was retired.
+        """
         ...
 
     async def wait_for_work(self, variant: VariantName, wait_s: float) -> None:
         """Return when a job is due, or after ``wait_s`` seconds.
 
-        Waiting here and leasing without a wait, a worker that dies while it waits takes no job
-        with it.
+        Waiting is apart from leasing, so a worker that dies while it waits takes no job with it.
         """
         ...
 
     async def renew(self, worker: str, reports: Sequence[LeaseReport]) -> list[LeaseVerdict]:
-        """Extend the leases to their full time from now, in one transaction, and take in the
-        progress; one verdict each, in order."""
+        """Extend the leases to their full time from now, in one transaction, and note the progress.
+
+        Returns one verdict for each report, in order.
+        """
         ...
 
     async def succeed(self, job_id: str, token: int, result: JobResult) -> Job:
-        """The object is stored. If the job comes back without a result (it was cancelled, or its
-        deadline has passed), the object is deleted with ``unclean_jobs``."""
+        """Report that the object is stored.
+
+        A job that comes back without a result was cancelled or had passed its deadline; its object
+        is deleted by way of ``unclean_jobs``.
+        """
         ...
 
     async def fail(self, job_id: str, token: int, error: JobError) -> Job:
-        """The request is at fault: no more attempts."""
+        """Report a fault of the request: no more attempts follow."""
         ...
 
     async def retry(self, job_id: str, token: int, reason: JobError) -> Job:
-        """The infrastructure is at fault: another attempt after a backoff, if any is left."""
+        """Report a fault of the infrastructure: after a backoff another attempt follows, if any."""
         ...
 
     async def release(self, job_id: str, token: int) -> Job:
@@ -173,44 +188,54 @@ class JobApi(Protocol):
         ...
 
     async def acknowledge_cancel(self, job_id: str, token: int) -> Job:
-        """The worker has stopped, as the verdict ``cancel`` asked. The job comes back as
-        ``cancelled``, or ``failed`` if it was its deadline that ended it."""
+        """Report that the worker has stopped, as the verdict ``cancel`` asked.
+
+        The job comes back as ``cancelled``, or as ``failed`` if its deadline ended it.
+        """
         ...
 
     async def retire(self, worker: str) -> None:
-        """The worker is dead: take back its jobs now, instead of when their leases run out, and
-        give it no more. (It may live on, cut off from everything but this.)"""
+        """Take back the jobs of a dead worker before their leases run out, and give it no more.
+
+        It may live on, cut off from everything but this.
+        """
         ...
 
-    # For what is left to do after the end of a job. Each list gives the longest due first.
+    # For work after the end of a job. Each list gives the longest due first.
 
     async def unclean_jobs(self, limit: int) -> list[Job]:
-        """List jobs that ended without a result but may have left an object: delete the object (it
-        may not exist), then say so with ``cleaned``."""
+        """List jobs that ended without a result but may have left an object.
+
+        Delete the object, which may not exist, then call ``cleaned``.
+        """
         ...
 
     async def cleaned(self, job_id: str) -> Job:
-        """The object is gone. The job may be listed once more later, in case a worker that had
-        lost it was still uploading."""
+        """Report that the object is gone.
+
+        The job may be listed once more later, in case a worker that had lost it was still
+        uploading.
+        """
         ...
 
     async def expired_jobs(self, limit: int) -> list[Job]:
-        """List jobs whose time after their end is over: delete the object, then ``forget`` the
-        job."""
+        """List ended jobs whose time is over: delete the object, then ``forget`` the job."""
         ...
 
     async def start_webhooks(self, limit: int) -> list[Job]:
-        """Start the webhook calls that are due, each for the attempt ``job.webhook.attempts`` and
-        handed out once. Report the outcome; one that is not reported within a minute is tried
-        again."""
+        """Start the webhook calls that are due, each for attempt ``job.webhook.attempts``.
+
+        Each is handed out once. Report its outcome; a call that is not reported within a minute is
+        tried again.
+        """
         ...
 
     async def webhook_delivered(self, job_id: str, attempt: int) -> Job:
-        """The receiver has taken the call."""
+        """Report that the receiver has taken the call."""
         ...
 
     async def webhook_failed(self, job_id: str, attempt: int, error: str) -> Job:
-        """Another attempt follows after a delay, if any is left."""
+        """Report a call that failed; another attempt follows after a delay, if any is left."""
         ...
 
     # For operators
@@ -220,8 +245,10 @@ class JobApi(Protocol):
         ...
 
     async def backlog(self, variant: VariantName, estimator: Estimator, at_most: float) -> float:
-        """Seconds of one replica that the queued jobs of ``variant`` take, each counted
-        ``at_most`` seconds."""
+        """Estimate the seconds of one replica that the queued jobs of ``variant`` take.
+
+        Each job counts at most ``at_most`` seconds.
+        """
         ...
 
     async def check(self) -> None:

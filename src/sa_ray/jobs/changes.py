@@ -1,7 +1,7 @@
-"""What those who watch a job are told, and when: its state, its place in the queue, its progress.
+"""Changes of a job for its watchers: its state, its place in the queue, its progress.
 
-A change is known by what it shows, not by a counter: whoever comes back with the last
-``event_id`` it saw, to whichever coordinator, hears at once if anything is different now.
+A change is identified by what it shows, not by a counter. A watcher that comes back with the last
+``event_id`` it saw, to any coordinator, hears at once if anything is different now.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from sa_ray.errors import JobStoreError
 from sa_ray.jobs.api import JobChange, JobSnapshot
 
 REFRESH_PERIOD_S = 1.0
-"""How often at most the order of a queue is read for those who watch it."""
+"""Least seconds between two reads of the order of a queue for its watchers."""
 
 EXACT_PLACES = 20
 
@@ -32,8 +32,10 @@ def change_of(snapshot: JobSnapshot) -> JobChange:
 
 
 def coarse(position: int) -> int:
-    """The place as far as a change of it is worth telling: exact up to 20, then in steps of
-    a tenth, or so, of itself. (A queue of a thousand would else tell everyone of every step.)"""
+    """Round a queue position: exact to 20, then about 10% steps.
+
+    Otherwise each step of a queue of a thousand jobs would wake every watcher.
+    """
     if position <= EXACT_PLACES:
         return position
     step: int = 5 * 10 ** (len(str(position)) - 2)
@@ -41,10 +43,10 @@ def coarse(position: int) -> int:
 
 
 class QueueWatch:
-    """Wakes those who watch a waiting job when its place changes. For one event loop.
+    """Wakes the watchers of a waiting job when its place changes. For one event loop.
 
-    ``read`` gives the ids of a variant's queue in order; ``wake`` is called with a job's id.
-    One read serves all who watch a variant, at most one every ``period_s`` seconds.
+    ``read`` returns the ids of a variant's queue in order; ``wake`` is called with a job's id. One
+    read serves all watchers of a variant, at most one every ``period_s`` seconds.
     """
 
     def __init__(
@@ -63,13 +65,13 @@ class QueueWatch:
 
     @contextmanager
     def watch(self, variant: VariantName, job_id: str, position: int) -> Iterator[None]:
-        """Within the block, ``wake`` follows when the job's place is no longer ``position``."""
+        """Call ``wake`` within the block once the job's place is no longer ``position``."""
         watchers = self._watchers.setdefault(variant, Counter())
         watchers[job_id] += 1
         if self._known.get(job_id, coarse(position)) != coarse(position):
-            self._wake(job_id)  # others wait since it stood elsewhere
+            self._wake(job_id)  # earlier watchers know another place
         self._known[job_id] = coarse(position)
-        # It may have changed since the position was read.
+        # The queue may have changed since the position was read.
         self.touch(variant)
         try:
             yield
@@ -80,7 +82,7 @@ class QueueWatch:
                 self._known.pop(job_id, None)
 
     def touch(self, variant: VariantName) -> None:
-        """The variant's queue has changed."""
+        """Note that the variant's queue has changed."""
         self._stale.add(variant)
         if self._watchers.get(variant) and variant not in self._refreshing:
             self._refreshing[variant] = asyncio.create_task(self._refresh(variant))

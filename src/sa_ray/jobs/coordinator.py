@@ -1,7 +1,7 @@
-"""Coordinate jobs: every operation durable first, plus what need not survive a restart.
+"""Coordinate jobs: every operation is durable before it is answered.
 
 A plain asyncio class; one instance runs per store, inside the detached actor. The store is the
-truth. In memory live only the progress of running attempts and who waits for what, so it may be
+truth. Only the progress of running attempts and the callers that wait are in memory. So it may be
 killed at any time, and its successor on the same store carries on.
 """
 
@@ -47,27 +47,27 @@ from sa_ray.scheduling.estimator import Estimator
 logger = logging.getLogger(__name__)
 
 LEASE_TTL_S = 10.0
-"""Ten renewals: a worker that misses them all is dead, or as good as that."""
+"""Seconds; ten renewals. A worker that misses them all is as good as dead."""
 
 REAP_BATCH = 256
 MAX_LEASES = 10_000
-"""More than there are ever at once."""
+"""More leases than there ever are at once."""
 BACKLOG_SAMPLE = 256
-"""Most queued jobs that are read to estimate what all of them cost."""
+"""Most queued jobs that are read to estimate the cost of all of them."""
 
 MIN_WAIT_S = 0.001
-"""Between two looks at a job that is almost due: event loop and clock need not agree exactly."""
+"""Least seconds between two looks at a job almost due: event loop and clock may disagree."""
 
 T = TypeVar("T")
 
 
 class JobCoordinator(JobApi):
-    """Implements ``JobApi`` over a store.
+    """Implements ``JobApi`` over a store. Call it from one event loop.
 
-    ``clock`` gives Unix seconds and is called from several threads; ``max_queued`` bounds the
-    queued jobs of all variants together; ``lease_ttl``, and ``job_ttl`` after a job's end, are in
-    seconds, as is ``queue_refresh_s``, how often at most watchers are told of their place in
-    the queue; ``jitter`` gives fractions in [0, 1). Call it from one event loop.
+    ``clock`` returns Unix seconds and is called from several threads. ``max_queued`` bounds the
+    queued jobs of all variants together. In seconds: ``lease_ttl``, ``job_ttl`` after a job's end,
+    and ``queue_refresh_s``, the least time between two updates of queue positions for watchers.
+    ``jitter`` returns fractions in [0, 1).
     """
 
     def __init__(
@@ -187,7 +187,7 @@ class JobCoordinator(JobApi):
         while True:
             now = self._clock()
             renewed = await self._write(self._store.renew, leases, expires_at=now + self._lease_ttl)
-            # A write that had to wait has renewed until a time that may be over.
+            # A write that had to wait may have renewed until a time already past.
             if self._clock() < now + self._lease_ttl / 2:
                 break
         verdicts: dict[tuple[str, int], LeaseVerdict] = {
@@ -229,7 +229,7 @@ class JobCoordinator(JobApi):
             job_id, lambda job, now: lifecycle.acknowledge_cancel(job, token, now)
         )
 
-    # For what is left to do after the end of a job. Each list gives the longest due first.
+    # For work after the end of a job. Each list gives the longest due first.
 
     async def unclean_jobs(self, limit: int) -> list[Job]:
         return await self._read(self._store.unclean, now=self._clock(), limit=limit)
@@ -272,8 +272,10 @@ class JobCoordinator(JobApi):
         await self._write(self._store.check)
 
     async def run_reaper(self, interval_s: float = 1.0) -> None:
-        """Every ``interval_s`` seconds, take back the jobs whose lease has run out, and end the
-        queued ones whose deadline has passed. Never ends."""
+        """Take back expired leases and end queued jobs past their deadline, without end.
+
+        Looks every ``interval_s`` seconds.
+        """
         reaper = Reaper(
             overdue=lambda now: self._read(self._store.overdue, now=now, limit=REAP_BATCH),
             expired=lambda now: self._read(self._store.expired, now=now, limit=REAP_BATCH),

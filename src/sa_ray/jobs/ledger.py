@@ -15,7 +15,7 @@ from sa_ray.jobs.api import JobSnapshot
 from sa_ray.jobs.stores.port import JobStore
 
 MAX_ROUNDS = 20
-"""How often a change is applied anew because another one came first."""
+"""Most attempts to apply a change while other changes come first."""
 
 Transition = Callable[[Job, float], Job]
 """``transition(job, now)``: a rule of ``lifecycle`` with its other arguments filled in."""
@@ -25,7 +25,10 @@ Announce = Callable[[Job], object]
 
 
 class JobLedger:
-    """Thread-safe, like the store. ``clock`` gives Unix seconds; ``lease_ttl`` is in seconds."""
+    """Applies rules of ``lifecycle`` to a store. Thread-safe, like the store.
+
+    ``clock`` returns Unix seconds; ``lease_ttl`` is in seconds.
+    """
 
     def __init__(self, store: JobStore, *, clock: Callable[[], float], lease_ttl: float) -> None:
         self._store = store
@@ -60,12 +63,12 @@ class JobLedger:
         return JobSnapshot(job, position)
 
     def apply(self, job_id: str, transition: Transition, announce: Announce) -> Job:
-        """Store what ``transition(job, now)`` makes of the job, on its newest version."""
+        """Store what ``transition(job, now)`` makes of the newest version of the job."""
         for _ in range(MAX_ROUNDS):
             job = self._read(job_id)
             changed = transition(job, self._clock())
-            # An unchanged job is announced too: it may have changed in a call whose outcome
-            # the store failed to tell.
+            # An unchanged job is announced too: an earlier call may have changed it and lost
+            # its outcome.
             if changed is job or self._store.replace(changed):
                 announce(changed)
                 return changed
@@ -98,13 +101,13 @@ class JobLedger:
         started = []
         for job in self._store.due_webhooks(now=self._clock(), limit=limit):
             changed = webhook_schedule.start_attempt(job, self._clock())
-            # Refused: another caller was first.
+            # Not replaced if another caller was first.
             if self._store.replace(changed) and changed.webhook and changed.webhook.next_attempt_at:
                 started.append(changed)
         return started
 
     def _existing(self, job: Job) -> Job | None:
-        """The stored job that ``job`` repeats, if it repeats one."""
+        """Return the stored job that ``job`` repeats, if it repeats one."""
         existing = self._store.get(job.id)
         if existing is None and job.idempotency_key is not None:
             existing = self._store.get_by_key(job.idempotency_key)

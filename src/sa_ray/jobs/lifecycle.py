@@ -1,4 +1,4 @@
-"""What may happen to a job: a pure state machine, ``Job`` -> ``Job``, with the time passed in.
+"""Life cycle of a job: a pure state machine, ``Job`` -> ``Job``, with the time passed in.
 
 ::
 
@@ -7,12 +7,12 @@
       │ └── retry, expire, take_back, release    (but for release: failed after MAX_ATTEMPTS)
       └─ cancel ─▶ cancelled ◀── cancel, then acknowledge_cancel or any of these
 
-Past its ``deadline`` a job can only end: as ``failed`` with the code ``deadline_exceeded``
-(``overdue`` while queued; whatever the worker reports while running), unless its cancellation
-was asked for. ``must_stop`` tells the worker of both.
+Past its ``deadline`` a job can only end, as ``failed`` with the code ``deadline_exceeded``: by
+``overdue`` while queued, with its lease while running (``fail`` keeps its own error). If its
+cancellation was asked for, it ends as ``cancelled`` instead. ``must_stop`` covers both.
 
-Every change returns a new job whose ``version`` is one higher. A report that repeats what was
-already applied (its acknowledgement was lost) returns the very same object: nothing to store.
+Every change returns a new job whose ``version`` is one higher. A report that was already applied
+(its acknowledgement was lost) returns the very same object: there is nothing to store.
 ``ConflictError`` means that the job's state forbids the change, ``StaleLeaseError`` that the
 reporting worker no longer holds the lease.
 """
@@ -43,20 +43,20 @@ MAX_BACKOFF_S = 60.0
 HEAD_START_S: Mapping[Priority, float] = MappingProxyType(
     {"high": 600.0, "normal": 0.0, "low": -600.0}
 )
-"""Seconds by which a class stands in the queue as if submitted earlier. The difference bounds
+"""Seconds by which a job of each priority is queued as if submitted earlier. The differences bound
 how long a job can be overtaken, so that none starves."""
 
 DEADLINE_EXCEEDED = "deadline_exceeded"
 
 CLEANUP_AGAIN_S = 120.0
-"""An ended job's object is looked for once more this long after its end: a worker that lost its
-lease may have finished an upload meanwhile. Longer than such an upload is expected to take."""
+"""Seconds after a job's end at which its object is looked for once more: a worker that lost its
+lease may have finished an upload since. Longer than such an upload is expected to take."""
 
 
 def new_job(
     job_id: str, request: ResolvedRequest, now: float, options: JobOptions | None = None
 ) -> Job:
-    """A queued job at version 0. ``job_id``: 32 lower-case hex digits."""
+    """Return a queued job at version 0. ``job_id``: 32 lower-case hex digits."""
     options = options or JobOptions()
     return Job(
         id=job_id,
@@ -72,7 +72,7 @@ def new_job(
 
 
 def queue_order(job: Job) -> float:
-    """Unix seconds; the queue of a variant is served in the order of ``(queue_order, id)``."""
+    """Unix seconds; a variant's queue is served in the order of ``(queue_order, id)``."""
     return job.created_at - HEAD_START_S[job.priority]
 
 
@@ -81,7 +81,7 @@ def is_overdue(job: Job, now: float) -> bool:
 
 
 def must_stop(job: Job, now: float) -> bool:
-    """Whether work on the running ``job`` is in vain."""
+    """Return whether work on the running ``job`` is useless: cancelled, or past its deadline."""
     return job.cancel_requested or is_overdue(job, now)
 
 
@@ -106,8 +106,11 @@ def lease(job: Job, worker: str, now: float, ttl: float) -> Job:
 
 
 def succeed(job: Job, token: int, result: JobResult, now: float) -> Job:
-    """The worker stored the audio. A job that had to stop ends without a result instead: its
-    object must then be deleted (``cleanup_at``)."""
+    """End the job with its result: the worker has stored the audio.
+
+    A job that had to stop ends without a result instead, and its object must be deleted
+    (``cleanup_at``).
+    """
     if _is_repeat(job, token, "succeeded", "cancelled"):
         return job
     _require_lease(job, token)
@@ -117,7 +120,7 @@ def succeed(job: Job, token: int, result: JobResult, now: float) -> Job:
 
 
 def fail(job: Job, token: int, error: JobError, now: float) -> Job:
-    """The job itself is at fault: it fails for good, whatever attempts are left."""
+    """Fail the job for good, whatever attempts are left: the job itself is at fault."""
     if _is_repeat(job, token, "failed"):
         return job
     _require_lease(job, token)
@@ -125,8 +128,10 @@ def fail(job: Job, token: int, error: JobError, now: float) -> Job:
 
 
 def retry(job: Job, token: int, reason: JobError, now: float) -> Job:
-    """The infrastructure is at fault: queue the job again after a backoff of
-    ``2 ** attempts`` seconds (60 at most), or fail it if this was its last attempt."""
+    """Queue the job again after a backoff: the infrastructure is at fault.
+
+    The backoff is ``2 ** attempts`` seconds (60 at most). The last attempt fails the job instead.
+    """
     if _is_repeat(job, token, "queued", "failed", "cancelled"):
         return job
     _require_lease(job, token)
@@ -134,7 +139,7 @@ def retry(job: Job, token: int, reason: JobError, now: float) -> Job:
 
 
 def release(job: Job, token: int, now: float) -> Job:
-    """The worker hands the lease back unused (it is stopping): the attempt does not count."""
+    """Take the lease back unused from a worker that is stopping; the attempt does not count."""
     if _is_repeat(job, token, "queued", "cancelled"):
         return job
     _require_lease(job, token)
@@ -146,7 +151,7 @@ def release(job: Job, token: int, now: float) -> Job:
 
 
 def expire(job: Job, now: float) -> Job:
-    """The worker let its lease run out: treated as an infrastructure fault."""
+    """Take back a lease that ran out, as after an infrastructure fault."""
     if job.lease is None or job.lease.expires_at > now:
         raise ConflictError(f"Job {job.id} has no lease that ran out.")
     reason = JobError(
@@ -157,7 +162,7 @@ def expire(job: Job, now: float) -> Job:
 
 
 def take_back(job: Job, worker: str, now: float) -> Job:
-    """The worker is dead: treated as a lease that ran out, without waiting for it."""
+    """Take back the lease of a dead worker, as if it had run out already."""
     if job.lease is None or job.lease.worker != worker:
         raise ConflictError(f"The worker {worker} holds no lease of job {job.id}.")
     reason = JobError(code="worker_died", message=f"The worker {worker} died.")
@@ -165,8 +170,10 @@ def take_back(job: Job, worker: str, now: float) -> Job:
 
 
 def cancel(job: Job, now: float) -> Job:
-    """A client wants no result: a queued job is cancelled at once, a running one as soon as its
-    worker hears of it. Asking again changes nothing until the job has ended."""
+    """Cancel a queued job at once, a running one as soon as its worker hears of it.
+
+    Asking again changes nothing until the job has ended.
+    """
     if job.status in FINAL_STATUSES:
         raise ConflictError(f"Job {job.id} has already {_ENDED[job.status]}.")
     if job.status == "queued":
@@ -175,7 +182,7 @@ def cancel(job: Job, now: float) -> Job:
 
 
 def acknowledge_cancel(job: Job, token: int, now: float) -> Job:
-    """The worker stopped because it was told to."""
+    """End a job whose worker stopped because it was told to."""
     if _is_repeat(job, token, "cancelled"):
         return job
     _require_lease(job, token)
@@ -192,8 +199,10 @@ def overdue(job: Job, now: float) -> Job:
 
 
 def cleaned(job: Job, now: float) -> Job:
-    """The object that the ended job may have left is gone. It is looked for once more if that
-    was too soon to be sure of it."""
+    """Note that the object which the ended job may have left is gone.
+
+    It is looked for once more if this was too soon to be sure.
+    """
     if job.cleanup_at is None or job.completed_at is None:
         return job
     again_at = job.completed_at + CLEANUP_AGAIN_S
@@ -216,7 +225,7 @@ def _require_lease(job: Job, token: int) -> None:
 
 
 def _is_repeat(job: Job, token: int, *applied: JobStatus) -> bool:
-    """Whether the job left ``token``'s lease for one of the states that the report leads to."""
+    """Return whether the job left the lease ``token`` for a state that the report leads to."""
     too_late = job.error is not None and job.error.code == DEADLINE_EXCEEDED
     return job.token == token and job.lease is None and (job.status in applied or too_late)
 

@@ -1,4 +1,4 @@
-"""The progress of running attempts: reported every second or so, and not worth a disk write."""
+"""Progress of running attempts: reported about every second, and not worth a disk write."""
 
 from sa_ray.contracts import Job
 
@@ -10,7 +10,7 @@ class LiveProgress:
         self._by_job: dict[str, tuple[int, float]] = {}
 
     def note(self, job_id: str, token: int, progress: float) -> None:
-        """Take in a fraction in [0, 1]; one reported under an older token is ignored."""
+        """Note a fraction in [0, 1]; one reported under an older token is ignored."""
         known_token, known = self._by_job.get(job_id, (token, 0.0))
         if token > known_token:
             known = 0.0
@@ -23,7 +23,7 @@ class LiveProgress:
             del self._by_job[job_id]
 
     def overlaid(self, job: Job) -> Job:
-        """``job`` with the progress of its current attempt, if it is running."""
+        """Return ``job`` with the progress of its current attempt, if it is running."""
         token, progress = self._by_job.get(job.id, (0, 0.0))
         if job.status != "running" or token != job.token:
             return job

@@ -1,4 +1,4 @@
-"""Ends what nobody else ends: leases that ran out, and jobs that wait past their deadline."""
+"""Reap leases that ran out, and jobs that wait past their deadline."""
 
 import asyncio
 import contextlib
@@ -14,7 +14,7 @@ from sa_ray.jobs.ledger import Transition
 logger = logging.getLogger(__name__)
 
 Found = Callable[[float], Awaitable[list[Job]]]
-"""Given the time, the jobs to end, some at a time."""
+"""Returns jobs to end at the given time, some of them at each call."""
 
 
 class Apply(Protocol):
@@ -22,11 +22,13 @@ class Apply(Protocol):
 
 
 class Reaper:
-    """``overdue`` finds queued jobs past their deadline, ``expired`` running ones whose lease ran
-    out; ``apply`` stores a transition; ``clock`` gives Unix seconds, ``lease_ttl`` is in seconds.
+    """Takes back leases that ran out, and ends queued jobs past their deadline.
 
-    At first, and after an outage of the store, it leaves leases alone for as long as one lasts:
-    workers that lived through it could not renew, and get their chance before.
+    ``overdue`` finds queued jobs past their deadline, ``expired`` running ones whose lease ran out.
+    ``apply`` stores a transition; ``clock`` returns Unix seconds, ``lease_ttl`` is in seconds.
+
+    At first, and after an outage of the store, it leaves leases alone for ``lease_ttl``: workers
+    that lived through the outage could not renew, and get their chance first.
     """
 
     def __init__(

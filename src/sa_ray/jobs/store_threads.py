@@ -1,4 +1,4 @@
-"""Threads in which a coordinator calls its store, which blocks."""
+"""Threads for a coordinator's calls to its store, which block."""
 
 import asyncio
 from collections.abc import Callable
@@ -8,15 +8,15 @@ from typing import ParamSpec, TypeVar
 
 READ_THREADS = 4
 WRITE_THREADS = 16
-"""Apart, so that no read waits behind writes that wait for the disk. Writes that wait together
-are made durable together, by the store or its server."""
+"""Apart from the readers, so that no read waits behind writes that wait for the disk. Writes that
+wait together are made durable together, by the store or its server."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
 class StoreThreads:
-    """Runs blocking calls of a store for one event loop; cancelling the caller leaves them be."""
+    """Runs blocking calls of a store for one event loop; a cancelled caller does not stop them."""
 
     def __init__(self) -> None:
         self._readers = ThreadPoolExecutor(READ_THREADS, thread_name_prefix="job-store-read")

@@ -1,4 +1,4 @@
-"""Waking the coroutines that wait for something to happen to a key."""
+"""Wake coroutines that wait for something to happen to a key."""
 
 import asyncio
 from collections.abc import Hashable, Iterator
@@ -16,8 +16,10 @@ class Wakeups(Generic[K]):
 
     @contextmanager
     def listen(self, key: K) -> Iterator[asyncio.Event]:
-        """An event that every ``notify(key)`` within the block sets. Listen before looking at
-        the state, or a change in between goes unnoticed."""
+        """Yield an event that every ``notify(key)`` within the block sets.
+
+        Listen before looking at the state, or a change in between goes unnoticed.
+        """
         event = asyncio.Event()
         self._listeners.setdefault(key, set()).add(event)
         try:

@@ -1,7 +1,7 @@
-"""When a job's webhook is called: part of the pure state machine, as ``lifecycle`` is.
+"""Schedule of a job's webhook calls: part of the pure state machine, as ``lifecycle`` is.
 
-An attempt is paid for when it starts (``start_attempt``), so that one whose outcome is never
-reported is made again by schedule, and never twice at once.
+An attempt counts when it starts (``start_attempt``). So an attempt whose outcome is never reported
+is repeated by schedule, and never runs twice at once.
 """
 
 from typing import Any
@@ -10,8 +10,8 @@ from sa_ray.contracts import Job, Webhook
 from sa_ray.errors import ConflictError
 
 DELAYS_S = (5.0, 30.0, 120.0, 600.0, 3_600.0, 10_800.0, 21_600.0, 43_200.0)
-"""Seconds from a failed attempt to the next; after the last of them the webhook is given up,
-22 hours after the job ended. The spread that the Standard Webhooks specification advises."""
+"""Seconds from a failed attempt to the next. After the last of them the webhook is given up, 22
+hours after the job ended. The spread that the Standard Webhooks specification advises."""
 
 MAX_ATTEMPTS = len(DELAYS_S) + 1
 
@@ -19,12 +19,15 @@ JITTER = 0.2
 """A delay is stretched by up to this fraction, so that receivers are not called in bursts."""
 
 ATTEMPT_S = 60.0
-"""An attempt whose outcome is not reported within this time counts as failed."""
+"""Seconds after which an attempt without a reported outcome counts as failed."""
 
 
 def start_attempt(job: Job, now: float) -> Job:
-    """Count an attempt that is due; ``next_attempt_at`` is None if it was given up instead, as
-    the last one's outcome was never reported. Raises ``ConflictError`` if none is due."""
+    """Count an attempt that is due. Raises ``ConflictError`` if none is due.
+
+    ``next_attempt_at`` is None if the webhook was given up instead, because the outcome of the last
+    attempt was never reported.
+    """
     webhook = job.webhook
     if webhook is None or webhook.next_attempt_at is None or webhook.next_attempt_at > now:
         raise ConflictError(f"No webhook of job {job.id} is due.")
@@ -35,7 +38,7 @@ def start_attempt(job: Job, now: float) -> Job:
 
 
 def delivered(job: Job, attempt: int, now: float) -> Job:
-    """The receiver has taken it, whichever attempt that was."""
+    """Note that the receiver has taken the call, at whichever attempt."""
     webhook = job.webhook
     if webhook is None or webhook.delivered_at is not None:
         return job
@@ -45,8 +48,10 @@ def delivered(job: Job, attempt: int, now: float) -> Job:
 
 
 def failed(job: Job, attempt: int, error: str, now: float, jitter: float) -> Job:
-    """Attempt number ``attempt`` met ``error``. ``jitter``: a random fraction in [0, 1).
-    A report on an attempt that another has followed changes nothing."""
+    """Note that attempt number ``attempt`` met ``error``. ``jitter``: a random fraction in [0, 1).
+
+    A report on an attempt that another has followed changes nothing.
+    """
     webhook = job.webhook
     if (
         webhook is None

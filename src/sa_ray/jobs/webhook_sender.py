@@ -1,8 +1,8 @@
-"""Calling a client's webhook, signed as https://www.standardwebhooks.com describes.
+"""Call a client's webhook, signed as https://www.standardwebhooks.com describes.
 
-The address comes from a client and the call from inside the operator's network, so the host is
+The address comes from a client, and the call from inside the operator's network. So the host is
 resolved once, its addresses are judged, and the connection goes to the very address that was
-judged: a name that resolves otherwise a moment later gains nothing.
+judged. A name that resolves otherwise a moment later gains nothing.
 """
 
 import asyncio
@@ -18,17 +18,17 @@ from standardwebhooks import Webhook
 from sa_ray.contracts import JobView
 
 TIMEOUT_S = 10.0
-"""For the whole attempt, from looking up the host to the end of the answer."""
+"""Seconds for the whole attempt, from looking up the host to the end of the answer."""
 
 MAX_ANSWER_BYTES = 65_536
-"""What is read of an answer's body, so that the connection ends in good order; none is used."""
+"""Most bytes read of an answer's body, so that the connection ends in good order; none is used."""
 
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 """Addresses that a gateway turns into IPv4 ones (RFC 6052)."""
 
 
 class WebhookError(Exception):
-    """The receiver was not reached or did not take it; the text says why, for its operator."""
+    """The receiver was not reached or did not take the call; the text tells its operator why."""
 
 
 class WebhookEvent(BaseModel):
@@ -36,19 +36,22 @@ class WebhookEvent(BaseModel):
 
     type: str
     timestamp: datetime
-    """When the job ended."""
+    """Time at which the job ended."""
     data: JobView
 
 
 def job_event(job: JobView) -> str:
-    """The JSON to send for an ended job."""
+    """Return the JSON to send for an ended job."""
     ended = job.completed_at or datetime.now(UTC)
     return WebhookEvent(type=f"job.{job.status}", timestamp=ended, data=job).model_dump_json()
 
 
 class WebhookSender:
-    """``secret``: ``whsec_`` and base64. ``allow_private``: also call addresses inside networks
-    (loopback, private, link-local ...). ``verify``: as httpx takes it."""
+    """Sends signed webhook calls.
+
+    ``secret``: ``whsec_`` and base64. ``allow_private``: also call addresses inside networks
+    (loopback, private, link-local ...). ``verify``: as httpx takes it.
+    """
 
     def __init__(self, secret: str, *, allow_private: bool = False, verify: Any = True) -> None:
         self._signer = Webhook(secret)
@@ -65,7 +68,7 @@ class WebhookSender:
     async def send(self, url: str, message_id: str, body: str) -> None:
         """Make one attempt. Raises ``WebhookError`` unless the answer is 2xx in time.
 
-        ``message_id`` is the same for every attempt, so that the receiver can tell repeats.
+        ``message_id`` is the same for every attempt, so that the receiver can recognise repeats.
         """
         try:
             async with asyncio.timeout(TIMEOUT_S):
@@ -120,8 +123,10 @@ class WebhookSender:
 
 
 async def resolve(url: httpx.URL, *, allow_private: bool) -> list[str]:
-    """The IP addresses of the URL's host. Raises ``WebhookError`` if it has none, or, unless
-    ``allow_private``, if any of them is not public."""
+    """Return the IP addresses of the URL's host.
+
+    Raises ``WebhookError`` if there is none, or if one is not public, unless ``allow_private``.
+    """
     if url.scheme not in ("http", "https") or not url.host:
         raise WebhookError("The address is not an absolute http:// or https:// URL.")
     port = url.port or (443 if url.scheme == "https" else 80)
@@ -143,8 +148,11 @@ async def resolve(url: httpx.URL, *, allow_private: bool) -> list[str]:
 
 
 def is_public(address: str) -> bool:
-    """Whether an IP address can only be a host of the public internet: not private, loopback,
-    link-local, shared, reserved, multicast or unspecified, nor any of these in disguise."""
+    """Return whether an IP address can only be a host of the public internet.
+
+    Not private, loopback, link-local, shared, reserved, multicast or unspecified, nor an IPv6 form
+    of such an address (mapped, 6to4, Teredo, NAT64).
+    """
     ip = ipaddress.ip_address(address)
     if isinstance(ip, ipaddress.IPv6Address):
         inner = [ip.ipv4_mapped, ip.sixtofour, *(ip.teredo or ())]

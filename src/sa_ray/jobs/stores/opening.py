@@ -1,4 +1,4 @@
-"""Choosing the job store by the scheme of its URL."""
+"""Choose the job store by the scheme of its URL."""
 
 from sa_ray.errors import ConfigurationError
 from sa_ray.jobs.stores.port import JobStore
@@ -11,8 +11,9 @@ def open_job_store(url: str) -> JobStore:
 
     ``sqlite:///path`` is relative to the working directory, ``sqlite:////path`` absolute;
     ``postgresql://user@host/database`` and ``redis://host:6379/0`` (``rediss://`` over TLS) name
-    servers. Raises ``ConfigurationError`` for any
-    other URL, ``JobStoreError`` if the store cannot be opened.
+    servers.
+
+    Raises ``ConfigurationError`` for another URL, ``JobStoreError`` if the store cannot be opened.
     """
     scheme, separator, _ = url.partition("://")
     if separator and scheme.partition("+")[0] in ("sqlite", "postgresql"):

@@ -1,4 +1,4 @@
-"""The job store port: durable state, compare-and-set, and nothing that decides."""
+"""The job store port: durable state and compare-and-set. A store decides nothing."""
 
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -8,10 +8,11 @@ from sa_ray.errors import QueueFullError
 from sa_ray.jobs.api import Cursor, QueueCounts
 
 COUNTED: tuple[JobStatus, ...] = ("queued", "running")
-"""Not those that have ended: there may be millions, and counts are read every second."""
+"""Statuses that are counted. Ended jobs are not counted: there may be millions of them, and counts
+are read once a second."""
 
 QUEUE_FULL_RETRY_AFTER_S = 10
-"""A place in the queue frees with the next lease, typically after one batch."""
+"""Seconds; a place in the queue frees with the next lease, typically after one batch."""
 
 
 def queue_full(max_queued: int) -> QueueFullError:
@@ -25,10 +26,10 @@ def queue_full(max_queued: int) -> QueueFullError:
 class JobStore(Protocol):
     """Every write is durable when the method returns. Methods block and are thread-safe.
 
-    What a transition does to a job is decided by ``jobs.lifecycle``; the store writes the
-    result only if nobody wrote in between (``version``).
+    ``jobs.lifecycle`` decides what a transition does to a job; the store writes the result only if
+    nobody wrote in between (``version``).
 
-    A stored job that cannot be read is left out of all lists and claims; asked for by its id or
+    A stored job that cannot be read is left out of all lists and claims. Asked for by its id or
     key, it raises ``JobStoreError`` (``transient=False``).
     """
 
@@ -37,9 +38,12 @@ class JobStore(Protocol):
         ...
 
     def insert(self, job: Job, *, max_queued: int) -> None:
-        """Store a new queued job. Raise ``QueueFullError`` if
-        ``max_queued`` already wait, ``ConflictError`` if the id or the idempotency key is
-        taken. (The very same job again may count as stored now: a call repeated by a driver.)"""
+        """Store a new queued job.
+
+        Raises ``QueueFullError`` if ``max_queued`` already wait, ``ConflictError`` if the id or the
+        idempotency key is taken. The very same job again, from a call that a driver repeats, may
+        count as stored.
+        """
         ...
 
     def get(self, job_id: str) -> Job | None: ...
@@ -47,52 +51,57 @@ class JobStore(Protocol):
     def get_by_key(self, idempotency_key: str) -> Job | None: ...
 
     def replace(self, job: Job) -> bool:
-        """Store ``job`` if the stored version is ``job.version - 1``; say whether it was."""
+        """Store ``job`` if the stored version is ``job.version - 1``; return whether it was."""
         ...
 
     def delete(self, job: Job) -> bool:
-        """Remove the job if its stored version is ``job.version``; say whether it was."""
+        """Remove the job if its stored version is ``job.version``; return whether it was."""
         ...
 
     def claim(
         self, variant: VariantName, *, now: float, limit: int, take: Callable[[Job], Job]
     ) -> list[Job]:
-        """Atomically apply ``take`` to up to ``limit`` queued jobs of ``variant`` whose
-        ``not_before`` has passed and whose deadline has not, in the order of
-        ``(queue_order, id)``, and store the results. Two claimers never get the same job."""
+        """Atomically apply ``take`` to due jobs of ``variant``; store and return the results.
+
+        A job is due if it is queued, its ``not_before`` has passed and its deadline has not. At
+        most ``limit`` are taken, in the order of ``(queue_order, id)``. Two claimers never get the
+        same job.
+        """
         ...
 
     def renew(self, leases: Sequence[tuple[str, int]], *, expires_at: float) -> list[Job]:
-        """Move the expiry of each running job in ``leases`` (id, token) that still has that
-        token; return the jobs renewed, in any order. Does not change ``version``."""
+        """Move the expiry of each running job in ``leases`` (id, token) that still has that token.
+
+        Returns the jobs renewed, in any order. Does not change ``version``.
+        """
         ...
 
     def expired(self, *, now: float, limit: int) -> list[Job]:
-        """Running jobs whose lease ended at or before ``now``, the longest ago first."""
+        """List running jobs whose lease ended at or before ``now``, the longest ago first."""
         ...
 
     def overdue(self, *, now: float, limit: int) -> list[Job]:
-        """Queued jobs whose deadline is at or before ``now``, the longest ago first."""
+        """List queued jobs whose deadline is at or before ``now``, the longest ago first."""
         ...
 
     def ended(self, *, before: float, limit: int) -> list[Job]:
-        """Jobs that ended at or before ``before``, the longest ago first."""
+        """List jobs that ended at or before ``before``, the longest ago first."""
         ...
 
     def unclean(self, *, now: float, limit: int) -> list[Job]:
-        """Jobs whose ``cleanup_at`` is at or before ``now``, the longest ago first."""
+        """List jobs whose ``cleanup_at`` is at or before ``now``, the longest ago first."""
         ...
 
     def due_webhooks(self, *, now: float, limit: int) -> list[Job]:
-        """Jobs whose webhook is to be called at or before ``now``, the longest ago first."""
+        """List jobs whose webhook call is due at or before ``now``, the longest ago first."""
         ...
 
     def position(self, job: Job) -> int:
-        """How many queued jobs of the variant stand at or before this one; 1 is next."""
+        """Return the number of queued jobs of the variant at or before this one; 1 is next."""
         ...
 
     def queue(self, variant: VariantName, *, limit: int) -> list[str]:
-        """The ids of the first ``limit`` queued jobs of the variant, in order."""
+        """List the ids of the first ``limit`` queued jobs of the variant, in order."""
         ...
 
     def page(
@@ -103,15 +112,15 @@ class JobStore(Protocol):
         status: JobStatus | None = None,
         variant: VariantName | None = None,
     ) -> list[Job]:
-        """Jobs newest first, strictly older than ``after``."""
+        """List jobs newest first, strictly older than ``after``."""
         ...
 
     def counts(self) -> QueueCounts:
-        """How many jobs are in each of ``COUNTED``, by variant; zeros included."""
+        """Count the jobs in each of ``COUNTED``, by variant; zeros included."""
         ...
 
     def next_due(self, variant: VariantName) -> float | None:
-        """The earliest ``not_before`` of the variant's queued jobs; None if none waits."""
+        """Return the earliest ``not_before`` of the variant's queued jobs; None if none waits."""
         ...
 
     def close(self) -> None: ...

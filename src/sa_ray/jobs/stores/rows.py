@@ -1,4 +1,4 @@
-"""Rows of stores: what is kept beside the JSON of a job, and reading them back."""
+"""Rows of stores: the columns beside the JSON of a job, and reading rows back."""
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
@@ -17,7 +17,7 @@ StoredRow = Sequence[Any]
 
 
 def columns(job: Job) -> dict[str, Any]:
-    """Values by name; None where the job must not be found by that index."""
+    """Return values by column; None where that index must not find the job."""
     return {
         "id": job.id,
         "variant": job.request.model,
@@ -38,7 +38,7 @@ def columns(job: Job) -> dict[str, Any]:
 
 
 def stored_job(body: str | bytes, lease_expires_at: float | None) -> Job:
-    """The job of a row: the column holds the expiry, which renewals move without the body."""
+    """Return the job of a row; the expiry is that of the column, which renewals move alone."""
     job = Job.model_validate_json(body)
     if job.lease is None or job.lease.expires_at == lease_expires_at:
         return job
@@ -49,16 +49,16 @@ def stored_job(body: str | bytes, lease_expires_at: float | None) -> Job:
 class JobReader:
     """Turns rows into jobs. Thread-safe.
 
-    What cannot be read (damaged, or written by another release) is logged once and left out from
-    then on; the store keeps it as it is, for a release that can.
+    A row that cannot be read (damaged, or written by another release) is logged once and left out
+    from then on. The store keeps it as it is, for a release that can read it.
     """
 
     def __init__(self) -> None:
         self.unreadable: frozenset[str] = frozenset()
-        """The ids found so far."""
+        """Ids found so far."""
 
     def one(self, row: StoredRow) -> Job:
-        """Raises ``JobStoreError`` if it cannot be read."""
+        """Return the job of ``row``. Raises ``JobStoreError`` if it cannot be read."""
         job = self._decoded(row)
         if job is None:
             raise JobStoreError(
@@ -69,11 +69,14 @@ class JobReader:
         return job
 
     def all(self, rows: Iterable[StoredRow]) -> list[Job]:
-        """Those that can be read."""
+        """Return the jobs of those rows that can be read."""
         return [job for row in rows if (job := self._decoded(row)) is not None]
 
     def first(self, limit: int, fetch: Callable[[int], Sequence[StoredRow]]) -> list[Job]:
-        """The first ``limit`` that can be read. ``fetch`` gives so many rows, in their order."""
+        """Return the first ``limit`` jobs that can be read.
+
+        ``fetch(n)`` returns the first ``n`` rows, in their order.
+        """
         while True:
             known = self.unreadable
             rows = fetch(limit + len(known))

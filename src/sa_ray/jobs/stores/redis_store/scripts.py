@@ -1,20 +1,20 @@
 """The Lua scripts of ``RedisJobStore``: each runs atomically in the server.
 
-``KEYS[1]`` is the prefix of every key. Its hash tag puts them into one slot, so that scripts may
-make up names in it on a cluster too. Under the prefix:
+``KEYS[1]`` is the prefix of every key. Its hash tag puts them into one slot, so scripts may build
+key names on a cluster too. Under the prefix:
 
 ``schema``                   version of this layout
 ``job:<id>``                 hash: ``body`` (JSON) and the columns that scripts look at
 ``key``                      hash: idempotency key -> job id
-``queue:<variant>``          waiting jobs by ``queue_order`` (Redis sorts equals by id, as we do)
+``queue:<variant>``          waiting jobs by ``queue_order`` (Redis orders equals by id, as we do)
 ``due:<variant>``            waiting jobs by ``not_before``
 ``deadlines``                waiting jobs by ``deadline``
 ``leases``                   running jobs by expiry
 ``ended``                    ended jobs by ``completed_at``
-``cleanup``, ``webhooks``    jobs by the time at which that is to be done
+``cleanup``, ``webhooks``    jobs by the time at which that is due
 ``age``, ``age:<status>``, ``age:<variant>``, ``age:<variant>:<status>``   jobs by ``created_at``
 
-Numbers travel and rest as text: Lua's own conversion keeps 14 digits only.
+Numbers are passed and stored as text: Lua's own conversion keeps only 14 digits.
 """
 
 _PRELUDE = """

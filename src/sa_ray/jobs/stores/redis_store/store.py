@@ -1,8 +1,8 @@
-"""Jobs in Redis 6.2 or later (or a server that speaks as it does).
+"""Jobs in Redis 6.2 or later (or a compatible server).
 
-Redis must write its append-only file before it answers, or what it acknowledged can be lost with
-its process: ``appendonly yes`` and ``appendfsync always``. It must not evict either:
-``maxmemory-policy noeviction``. A store that finds it otherwise says so in the log.
+Redis must write its append-only file before it answers (``appendonly yes`` and
+``appendfsync always``), or jobs it acknowledged can be lost with its process. It must not evict
+(``maxmemory-policy noeviction``). A store that finds other settings logs a warning.
 """
 
 import json
@@ -39,7 +39,7 @@ logger = logging.getLogger(__name__)
 SETTING = "STABLE_AUDIO_JOBS_URL"
 PREFIX = "{sa-ray}:"
 SCHEMA = 1
-"""Version of the layout that ``redis_scripts`` describes."""
+"""Version of the layout that ``scripts`` describes."""
 
 MAX_CONNECTIONS = 32
 CONNECT_TIMEOUT_S = 5
@@ -47,7 +47,7 @@ ANSWER_TIMEOUT_S = 10
 MAX_CLAIM_ROUNDS = 50
 
 _PASSING_REFUSALS = re.compile(r"\b(OOM|MISCONF|BUSY|LOADING|READONLY|MASTERDOWN|NOREPLICAS)\b")
-"""Error codes of Redis; those met by a script come inside a longer message."""
+"""Error codes of Redis that may pass; those met by a script come inside a longer message."""
 
 
 class RedisJobStore:
@@ -120,7 +120,7 @@ class RedisJobStore:
         self, variant: VariantName, *, now: float, limit: int, take: Callable[[Job], Job]
     ) -> list[Job]:
         claimed: list[Job] = []
-        # Another claimer may be first to some of what was read; each round somebody gets on.
+        # Another claimer may take some of these first; in each round somebody makes progress.
         for _ in range(MAX_CLAIM_ROUNDS):
             due = self._jobs.first(
                 limit - len(claimed), lambda n: self._rows(self._due, variant, repr(now), n)
@@ -254,7 +254,7 @@ class RedisJobStore:
 
 
 def _row(job: Job) -> tuple[str, str]:
-    """The columns as JSON of strings, without those that are None; and the body."""
+    """Return the columns as JSON of strings, without those that are None, and the body."""
     values = columns(job)
     body = values.pop("body")
     texts = {

@@ -19,12 +19,12 @@ from sa_ray.errors import ConfigurationError, JobStoreError
 SETTING = "STABLE_AUDIO_JOBS_URL"
 
 SQLITE_BUSY_TIMEOUT_S = 10
-"""How long a transaction waits for another process to finish its own; ``?timeout=`` overrides."""
+"""Seconds that a transaction waits for another process to end its own; ``?timeout=`` overrides."""
 
 POSTGRESQL_CONNECT_TIMEOUT_S = 5
 
 POSTGRESQL_CONNECTIONS = 24
-"""Kept open per process, at most: as many as the coordinator has threads."""
+"""Most connections kept open per process: enough for all threads of the coordinator."""
 
 _LASTING_SQLITE_ERRORS = (
     sqlite3.SQLITE_CANTOPEN,
@@ -38,13 +38,13 @@ _LASTING_SQLITE_ERRORS = (
 _LASTING_POSTGRESQL_ERRORS = re.compile(
     r"FATAL: .*(authentication failed|does not exist|no pg_hba\.conf entry|permission denied)"
 )
-"""What a server says that refuses a connection for good; there is no code to go by then."""
+"""Messages of a server that refuses a connection for good; it gives no code then."""
 
 _READ_ONLY = "sa_ray_read_only"
 
 
 def create_job_engine(url: str) -> Engine:
-    """An engine whose transactions take the write lock from their start.
+    """Return an engine whose transactions take the write lock from their start.
 
     Raises ``ConfigurationError`` if the URL cannot be used, ``JobStoreError`` if the folder of a
     SQLite file cannot be made.
@@ -67,13 +67,13 @@ def create_job_engine(url: str) -> Engine:
 
 
 def reading(engine: Engine) -> Engine:
-    """The same engine for single statements that only read, and so wait for no writer."""
+    """Return the same engine for single statements that only read, and so wait for no writer."""
     return engine.execution_options(**{_READ_ONLY: True})
 
 
 @contextmanager
 def transaction(engine: Engine) -> Iterator[Connection]:
-    """A transaction, committed at the end; database errors come out as ``JobStoreError``."""
+    """Run a transaction, committed at the end; database errors come out as ``JobStoreError``."""
     try:
         with engine.begin() as connection:
             yield connection
@@ -98,9 +98,9 @@ def _create_sqlite_engine(url: URL) -> Engine:
             f"set {SETTING} to a path that can be written.",
             transient=False,
         ) from error
-    # Prompts are nobody else's. SQLite gives the files beside it the same mode. What cannot be made
-    # here is explained when SQLite fails on it; an existing file must not be opened, since closing
-    # it would drop the locks of other connections in this process.
+    # Prompts are private. SQLite gives the files beside it the same mode. A file that cannot be
+    # created here is explained when SQLite fails on it. An existing file must not be opened, since
+    # closing it would drop the locks of other connections in this process.
     with suppress(OSError):
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
     if "timeout" not in url.query:
@@ -115,7 +115,7 @@ def _configure_sqlite(connection: sqlite3.Connection, _record: object) -> None:
     # None: the driver must not open transactions of its own beside those of _begin_sqlite.
     connection.isolation_level = None
     _switch_to_wal(connection)
-    # In WAL mode NORMAL would lose the last commits with the power; an acknowledged job may not go.
+    # In WAL mode NORMAL would lose the last commits with the power; acknowledged jobs must stay.
     connection.execute("PRAGMA synchronous = FULL")
 
 
@@ -135,9 +135,9 @@ def _switch_to_wal(connection: sqlite3.Connection) -> None:
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    # A deferred transaction that turns to writing fails at once if another wrote meanwhile.
+    # A deferred transaction that turns to writing fails at once if another has written since.
     read_only = connection.get_execution_options().get(_READ_ONLY, False)
-    # A read is one statement, and so a transaction already.
+    # A read is one statement, which is a transaction already.
     if not read_only:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 

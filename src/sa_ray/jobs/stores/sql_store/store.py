@@ -35,8 +35,9 @@ from sa_ray.jobs.stores.sql_store.schema import JOBS, SCHEMA_VERSION, migrate
 from sa_ray.jobs.stores.sql_store.writes import GroupedWrites, SingleWrites, Writes
 
 UNSEEN_INSERTS = 200
-"""More inserts than PostgreSQL transactions that can be under way at once (its connection limit
-is 100 by default): so far from the limit of the queue, they need not wait for each other."""
+"""Distance from the queue's limit at which inserts need not wait for each other. It is more than
+the PostgreSQL transactions that can be under way at once (its connection limit is 100 by
+default)."""
 
 _STORED = (JOBS.c.id, JOBS.c.body, JOBS.c.lease_expires_at)
 _GET = select(*_STORED).where(JOBS.c.id == bindparam("id"))
@@ -48,7 +49,7 @@ _POSITION = (
         tuple_(JOBS.c.queue_order, JOBS.c.id) <= tuple_(bindparam("queue_order"), bindparam("id"))
     )
 )
-"""Made once: making a statement costs as much as executing it, and these are most of the reads."""
+"""Built once: building a statement costs as much as executing it, and most reads are these."""
 
 _age = tuple_(JOBS.c.created_at, JOBS.c.id)
 
@@ -82,7 +83,7 @@ class SqlJobStore:
         def write(connection: Connection) -> None:
             waiting = connection.execute(queued).scalar_one()
             if waiting + UNSEEN_INSERTS >= max_queued:
-                # Others may be inserting: where it matters, one at a time.
+                # Others may be inserting. Near the limit, insert one at a time.
                 connection.execute(select(SCHEMA_VERSION.c.version).with_for_update())
                 waiting = connection.execute(queued).scalar_one()
             if waiting >= max_queued:

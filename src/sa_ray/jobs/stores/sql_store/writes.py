@@ -1,4 +1,4 @@
-"""How writes become transactions: each its own, or those that wait together in one."""
+"""Turn writes into transactions: one for each, or one for all that wait together."""
 
 import threading
 from collections.abc import Callable
@@ -14,13 +14,12 @@ T = TypeVar("T")
 
 class Writes(Protocol):
     def run(self, work: Callable[[Connection], T]) -> T:
-        """Return what ``work`` returns, once what it wrote is durable; nothing of it is
-        if it raises."""
+        """Return what ``work`` returns once its writes are durable; if it raises, none is kept."""
         ...
 
 
 class SingleWrites:
-    """A transaction each: for servers, which themselves make many durable at once."""
+    """Runs one transaction for each write: servers themselves make many durable at once."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -31,10 +30,10 @@ class SingleWrites:
 
 
 class GroupedWrites:
-    """One transaction for all writes of this process that wait at the same time.
+    """Runs one transaction for all writes of this process that wait at the same time.
 
-    SQLite has one writer at a time, who waits for the disk at the end of each transaction: so
-    whoever gets the turn does the work of all who wait, and the disk is waited for once.
+    SQLite has one writer at a time, which waits for the disk at the end of each transaction. So the
+    thread whose turn it is does the work of all that wait, and waits for the disk once.
     """
 
     def __init__(self, engine: Engine) -> None:
