@@ -24,7 +24,7 @@ CHUNK_BYTES = 1 << 20
 class Client:
     """Client of one service at ``base_url``. ``timeout_s`` bounds each network operation, seconds.
 
-    Raises ``ApiError`` for error answers and ``httpx.TransportError`` if none can be had.
+    Raises ``ApiError`` for an error answer and ``httpx.TransportError`` if there is no answer.
     """
 
     def __init__(self, base_url: str = "http://localhost:8000", *, timeout_s: float = 600) -> None:
