@@ -2,6 +2,10 @@
 
 import signal
 
+import pytest
+
+pytest.register_assert_rewrite("tests.support")
+
 pytest_plugins = ["tests.support.fixtures"]
 
 

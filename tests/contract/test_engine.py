@@ -1,146 +1,15 @@
-"""What every engine owes the replica. A new engine joins as one more param of ``engine``."""
+"""The procedural engine keeps the contract; ``tests/upstream`` has the real one keep it."""
 
-from collections.abc import Callable
-from typing import Any
-
-import numpy as np
 import pytest
 
-from sa_ray.contracts import ResolvedRequest
-from sa_ray.engines import Cancelled, Engine, Generated
 from sa_ray.engines.procedural import ProceduralEngine
-
-ENGINES: dict[str, Callable[[], Engine]] = {
-    "procedural": lambda: ProceduralEngine("small-sfx"),
-}
-
-SAME_AUDIO = 1e-4
-"""Largest sample difference that still counts as the same: batched arithmetic may round apart."""
+from tests.support.engine_contract import EngineContract
 
 
-@pytest.fixture(scope="module", params=list(ENGINES))
-def engine(request: pytest.FixtureRequest) -> Engine:
-    return ENGINES[request.param]()
+@pytest.fixture(scope="module")
+def engine() -> ProceduralEngine:
+    return ProceduralEngine("small-sfx")
 
 
-def wanted(prompt: str = "rain on a window", **changes: object) -> ResolvedRequest:
-    fields: dict[str, object] = {
-        "model": "small-sfx",
-        "prompt": prompt,
-        "duration": 1.0,
-        "steps": 4,
-        "cfg_scale": 1.0,
-        "seed": 7,
-    }
-    return ResolvedRequest.model_validate(fields | changes)
-
-
-def clips(engine: Engine, *batch: ResolvedRequest) -> list[np.ndarray]:
-    outcomes = engine.generate(batch, lambda row, fraction: None, lambda row: False)
-    assert len(outcomes) == len(batch)
-    samples = []
-    for outcome in outcomes:
-        assert isinstance(outcome, Generated), outcome
-        samples.append(outcome.samples)
-    return samples
-
-
-def test_announces_itself(engine: Engine) -> None:
-    assert engine.name in ("procedural", "stable-audio-3")
-    assert engine.device in ("cpu", "cuda", "mps")
-    assert engine.sample_rate == 44_100
-
-
-@pytest.mark.parametrize("duration", [0.01, 0.5, 1.0, 1.2345678, 2.00001, 3.3333])
-def test_clip_is_stereo_float32_of_the_exact_length(engine: Engine, duration: float) -> None:
-    (samples,) = clips(engine, wanted(duration=duration))
-    assert samples.dtype == np.float32
-    assert samples.shape == (2, round(duration * engine.sample_rate))
-    assert np.abs(samples).max() <= 1.0
-    assert np.abs(samples).max() > 0.01
-
-
-def test_same_request_gives_the_same_audio(engine: Engine) -> None:
-    (first,), (again,) = clips(engine, wanted()), clips(engine, wanted())
-    np.testing.assert_array_equal(first, again)
-
-
-@pytest.mark.parametrize("change", [{"seed": 8}, {"seed": 2**32 - 1}, {"prompt": "a church bell"}])
-def test_another_seed_or_prompt_gives_other_audio(engine: Engine, change: dict[str, Any]) -> None:
-    (first,), (other,) = clips(engine, wanted()), clips(engine, wanted(**change))
-    assert np.abs(first - other).max() > 0.01
-
-
-def test_batch_mates_do_not_change_the_audio(engine: Engine) -> None:
-    requests = [wanted(), wanted("a dog barks", duration=0.7), wanted(seed=8, duration=1.5)]
-    for together, request in zip(clips(engine, *requests), requests, strict=True):
-        (alone,) = clips(engine, request)
-        np.testing.assert_allclose(together, alone, atol=SAME_AUDIO)
-
-
-def test_equal_requests_in_a_batch_are_rendered_alike(engine: Engine) -> None:
-    first, second = clips(engine, wanted(), wanted())
-    np.testing.assert_allclose(first, second, atol=SAME_AUDIO)
-
-
-def test_progress_rises_to_one_and_rows_advance_together(engine: Engine) -> None:
-    reports: list[tuple[int, float]] = []
-    batch = [wanted(seed=seed, steps=5) for seed in range(3)]
-    engine.generate(batch, lambda row, fraction: reports.append((row, fraction)), lambda row: False)
-    for row in range(3):
-        fractions = [fraction for at, fraction in reports if at == row]
-        assert len(fractions) == 5
-        assert fractions == sorted(set(fractions))
-        assert fractions[0] > 0
-        assert fractions[-1] == 1.0
-    assert {row for row, _ in reports[:3]} == {0, 1, 2}
-
-
-def test_a_row_cancelled_midway_is_dropped_and_the_others_finish(engine: Engine) -> None:
-    batch = [wanted(seed=seed, steps=6) for seed in range(3)]
-    steps = [0, 0, 0]
-
-    def count(row: int, fraction: float) -> None:
-        steps[row] += 1
-
-    outcomes = engine.generate(batch, count, lambda row: row == 1 and steps[1] >= 2)
-    assert isinstance(outcomes[1], Cancelled)
-    assert steps == [6, 2, 6]
-    for row in (0, 2):
-        (alone,) = clips(engine, batch[row])
-        outcome = outcomes[row]
-        assert isinstance(outcome, Generated)
-        np.testing.assert_allclose(outcome.samples, alone, atol=SAME_AUDIO)
-
-
-def test_a_row_cancelled_at_the_start_takes_no_step(engine: Engine) -> None:
-    seen: list[int] = []
-    outcomes = engine.generate(
-        [wanted(), wanted()], lambda row, fraction: seen.append(row), lambda row: row == 0
-    )
-    assert isinstance(outcomes[0], Cancelled)
-    assert isinstance(outcomes[1], Generated)
-    assert set(seen) == {1}
-
-
-def test_cancelling_every_row_ends_the_batch(engine: Engine) -> None:
-    seen: list[int] = []
-    outcomes = engine.generate(
-        [wanted(steps=50), wanted(steps=50)],
-        lambda row, fraction: seen.append(row),
-        lambda row: len(seen) >= 4,
-    )
-    assert all(isinstance(outcome, Cancelled) for outcome in outcomes)
-    assert len(seen) == 4
-
-
-def test_one_step_is_enough(engine: Engine) -> None:
-    reports: list[float] = []
-    engine.generate(
-        [wanted(steps=1)], lambda row, fraction: reports.append(fraction), lambda row: False
-    )
-    assert reports == [1.0]
-
-
-def test_an_empty_batch_has_no_outcomes(engine: Engine) -> None:
-    assert engine.generate([], lambda row, fraction: None, lambda row: False) == []
+class TestProceduralEngine(EngineContract):
+    pass

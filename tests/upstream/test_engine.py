@@ -9,17 +9,17 @@ import pytest
 import torch
 
 from sa_ray.catalogue import CATALOGUE, VARIANTS
-from sa_ray.contracts import ResolvedRequest, VariantName
+from sa_ray.contracts import VariantName
 from sa_ray.engines.port import Cancelled, EngineOptions, Generated
 from sa_ray.engines.stable_audio.bfloat16 import has_bfloat16, multiply_in_bfloat16
 from sa_ray.engines.stable_audio.engine import StableAudioEngine
 from sa_ray.engines.stable_audio.loading import load as start_replica
 from sa_ray.engines.stable_audio.weights import build_model, find_snapshot
 from sa_ray.errors import GenerationError
+from tests.support.engine_contract import SAME_AUDIO, EngineContract, clips, wanted
 
 pytestmark = pytest.mark.upstream
 
-SAME_AUDIO = 1e-4
 OTHER_AUDIO = 1e-2
 
 Load = Callable[[VariantName], StableAudioEngine]
@@ -30,26 +30,8 @@ def engine(load: Load) -> StableAudioEngine:
     return load("small-sfx")
 
 
-def wanted(prompt: str = "rain on a window", **changes: object) -> ResolvedRequest:
-    fields: dict[str, object] = {
-        "model": "small-sfx",
-        "prompt": prompt,
-        "duration": 1.0,
-        "steps": 4,
-        "cfg_scale": 1.0,
-        "seed": 7,
-    }
-    return ResolvedRequest.model_validate(fields | changes)
-
-
-def clips(engine: StableAudioEngine, *batch: ResolvedRequest) -> list[np.ndarray]:
-    outcomes = engine.generate(batch, lambda row, fraction: None, lambda row: False)
-    assert len(outcomes) == len(batch)
-    samples = []
-    for outcome in outcomes:
-        assert isinstance(outcome, Generated), outcome
-        samples.append(outcome.samples)
-    return samples
+class TestContract(EngineContract):
+    pass
 
 
 def test_announces_itself(engine: StableAudioEngine) -> None:
@@ -83,11 +65,6 @@ def test_a_row_too_long_for_the_model_fails_alone(engine: StableAudioEngine) -> 
     assert isinstance(outcomes[0], GenerationError)
     assert "120 seconds" in outcomes[0].message
     assert isinstance(outcomes[1], Generated)
-
-
-def test_same_request_gives_the_same_audio(engine: StableAudioEngine) -> None:
-    (first,), (again,) = clips(engine, wanted()), clips(engine, wanted())
-    np.testing.assert_array_equal(first, again)
 
 
 @pytest.mark.parametrize(
@@ -314,21 +291,6 @@ def test_a_guided_row_cancelled_midway_leaves_the_others_as_they_were(
         outcome = outcomes[row]
         assert isinstance(outcome, Generated)
         np.testing.assert_allclose(outcome.samples, clips(engine, batch[row])[0], atol=SAME_AUDIO)
-
-
-def test_cancelling_every_row_ends_the_batch(engine: StableAudioEngine) -> None:
-    seen: list[int] = []
-    outcomes = engine.generate(
-        [wanted(steps=50), wanted(steps=50)],
-        lambda row, fraction: seen.append(row),
-        lambda row: len(seen) >= 4,
-    )
-    assert all(isinstance(outcome, Cancelled) for outcome in outcomes)
-    assert len(seen) == 4
-
-
-def test_an_empty_batch_has_no_outcomes(engine: StableAudioEngine) -> None:
-    assert engine.generate([], lambda row, fraction: None, lambda row: False) == []
 
 
 @pytest.fixture
