@@ -335,8 +335,12 @@ def test_a_row_that_never_fits_fails_with_what_to_do(
 
 def test_a_row_whose_audio_is_not_a_number_fails_alone(load: Load) -> None:
     engine = load("small-sfx")
-    broken, sound = wanted(cfg_scale=float(np.float32(1e38))), wanted(cfg_scale=2.0)
+    sound = wanted(cfg_scale=2.0)
+    # No client can ask for it.
+    broken = sound.model_copy(update={"cfg_scale": float(np.float32(1e38))})
+
     outcomes = engine.generate([broken, sound], lambda row, fraction: None, lambda row: False)
+
     assert isinstance(outcomes[0], GenerationError)
     assert "not numbers" in outcomes[0].message
     assert isinstance(outcomes[1], Generated)
