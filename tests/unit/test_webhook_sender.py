@@ -14,7 +14,7 @@ import httpx
 import pytest
 from standardwebhooks import Webhook
 
-from sa_ray.jobs import webhook_sender as webhooks
+from sa_ray.jobs import webhook_sender
 from sa_ray.jobs.webhook_sender import WebhookError, WebhookSender, is_public, resolve
 
 SECRET = "whsec_" + "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -146,7 +146,7 @@ async def test_silence_is_an_error(
         done.wait(60)
 
     receiver.answer = wait
-    monkeypatch.setattr(webhooks, "TIMEOUT_S", 0.05)
+    monkeypatch.setattr(webhook_sender, "TIMEOUT_S", 0.05)
     try:
         with pytest.raises(WebhookError, match="No answer"):
             await sender.send(receiver.url(), "msg_1", BODY)
