@@ -1,4 +1,4 @@
-"""What Serve is told of a variant: how to scale it, route to it, and how long stopping takes."""
+"""Serve options of a variant: autoscaling, routing, and the time that stopping may take."""
 
 from typing import Any
 
@@ -13,26 +13,27 @@ BACKLOG_POLICY = "sa_ray.scheduling.autoscaling_policy:BacklogPolicy"
 ROUTER = "sa_ray.serving.router:EarliestCompletionRouter"
 
 LOOK_BACK_S = 15.0
-"""Serve averages over it; it has to be longer than the 10 s between two reports."""
+"""Seconds over which Serve averages; longer than the 10 s between two reports."""
 
 UPSCALE_DELAY_S = {"requests": 15.0, "backlog": 0.0}
-"""Counts of requests vary from one moment to the next, and replicas would come and go with them if
-they were not averaged. Work that is too much now is not done sooner by waiting."""
+"""Seconds before Serve adds replicas, by policy. Counts of requests vary from one moment to the
+next, and the delay keeps replicas from coming and going with them. A backlog of work is not done
+sooner by waiting."""
 
 DOWNSCALE_DELAY_S = 300.0
-"""Loading a model again takes long. In ``bench/simulate.py`` a fifth of it changes the number of
-replicas several times as often, and three times as much costs up to twice the replica hours in
-bursts, with the same waits."""
+"""Seconds before Serve removes replicas, as loading a model again takes long. In
+``bench/simulate.py`` a fifth of this changes the number of replicas several times as often. Three
+times as much costs up to twice the replica hours in bursts, with the same waits."""
 
 
 def autoscaling_config(
     policy: Autoscaling, spec: VariantSpec, cost: Cost, *, min_replicas: int
 ) -> dict[str, Any]:
-    """Serve's ``autoscaling_config`` for a variant whose clips cost ``cost``."""
+    """Return Serve's ``autoscaling_config`` for a variant whose clips cost ``cost``."""
     config: dict[str, Any] = {
         "min_replicas": min_replicas,
         "max_replicas": spec.max_replicas,
-        # Serve's own policy goes by it; ours does not.
+        # Serve's own policy reads it; ours does not.
         "target_ongoing_requests": spec.max_batch_rows,
         "look_back_period_s": LOOK_BACK_S,
         "upscale_delay_s": UPSCALE_DELAY_S[policy],
@@ -50,7 +51,7 @@ def autoscaling_config(
 
 
 def router_config(spec: VariantSpec, cost: Cost) -> dict[str, Any]:
-    """Serve's ``request_router_config`` for a variant whose clips cost ``cost``."""
+    """Return Serve's ``request_router_config`` for a variant whose clips cost ``cost``."""
     return {
         "request_router_class": ROUTER,
         "request_router_kwargs": {
@@ -63,14 +64,16 @@ def router_config(spec: VariantSpec, cost: Cost) -> dict[str, Any]:
 
 
 def grace_seconds(spec: VariantSpec, cost: Cost) -> float:
-    """How long a replica that Serve stops may go on: until all that it may hold is done, at the
-    default number of steps, were every clip as long as can be; ``spec.grace_seconds`` at least."""
+    """Return the seconds that a stopping replica may go on, until all that it may hold is done.
+
+    Assumes the default number of steps and the longest clips; at least ``spec.grace_seconds``.
+    """
     longest = estimator(spec, cost).share(_clip(duration=spec.max_duration))
     return max(spec.grace_seconds, spec.max_ongoing_requests * longest)
 
 
 def capacity(spec: VariantSpec) -> int:
-    """How many jobs saturate a variant at ``max_replicas``."""
+    """Return the number of jobs that saturate a variant at ``max_replicas``."""
     return spec.max_replicas * spec.max_ongoing_requests
 
 
@@ -79,7 +82,7 @@ def estimator(spec: VariantSpec, cost: Cost) -> Estimator:
 
 
 def _clip(**changes: Any) -> ResolvedRequest:
-    """What the API takes for a request without details. The model makes no difference here."""
+    """Resolve a request without details as the API does. The model makes no difference here."""
     request = GenerationRequest(prompt="a clip", **changes)
     fields = request.model_dump(exclude={"model"}) | {"seed": 0}
     return ResolvedRequest(model="small-sfx", **fields)

@@ -1,4 +1,4 @@
-"""A stored job as its client sees it."""
+"""View of a stored job for its client."""
 
 import logging
 from datetime import UTC, datetime
@@ -12,12 +12,12 @@ logger = logging.getLogger(__name__)
 
 
 def status_url(base_url: str, job_id: str) -> str:
-    """``base_url`` is the address that the client used, without a trailing slash."""
+    """Return the job's URL. ``base_url``: the address the client used, without a trailing slash."""
     return f"{base_url}/jobs/{job_id}"
 
 
 def job_view(snapshot: JobSnapshot, *, base_url: str, store: ObjectStore) -> JobView:
-    """Build the client's view; the download URL is minted now, so it is never stale."""
+    """Build the client's view. The download URL is minted now, so it is never stale."""
     job = snapshot.job
     request, result = job.request, job.result
     return JobView(

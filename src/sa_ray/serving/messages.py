@@ -1,4 +1,4 @@
-"""What a variant replica sends back."""
+"""Messages from a variant replica."""
 
 from dataclasses import dataclass
 
@@ -7,16 +7,16 @@ from sa_ray.contracts import AudioInfo
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """``fraction`` in [0, 1] of the generation is done."""
+    """Progress of a generation: ``fraction`` in [0, 1] is done."""
 
     fraction: float
 
 
 @dataclass(frozen=True, slots=True)
 class AudioReady:
-    """The next message of the stream is the encoded audio, as plain ``bytes``.
+    """Announces the encoded audio, the next message of the stream, as plain ``bytes``.
 
-    Sent apart so that whoever passes the audio on by reference need not fetch it.
+    The audio is sent apart, so that whoever passes it on by reference need not fetch it.
     """
 
     info: AudioInfo

@@ -1,4 +1,4 @@
-"""What an exception from another process means: whose fault it is, and what to say of it."""
+"""Translate exceptions from other processes: the side at fault, and what to say of it."""
 
 import logging
 
@@ -15,22 +15,22 @@ from sa_ray.errors import InfrastructureError, OverloadedError, SaRayError, Unav
 logger = logging.getLogger(__name__)
 
 RETRY_AFTER_S = 5
-"""What clients of a busy or restarting variant are told, about the time of one batch."""
+"""Seconds that clients of a busy or restarting variant are told to wait, about one batch."""
 
 
 def cannot_serve(variant: VariantName) -> UnavailableError:
-    """The error of a variant that has no replica, and gets none."""
+    """Return the error of a variant that has no replica and gets none."""
     return UnavailableError(
         f"{variant} cannot serve now; GET /health says why.", retry_after_s=RETRY_AFTER_S
     )
 
 
 def translate(error: Exception) -> SaRayError:
-    """Return the error of our own tree that ``error``, raised by a remote call, stands for.
+    """Return our own error for ``error``, which a remote call raised.
 
-    Ray wraps what a remote method raised in a ``RayTaskError``; anything else of Ray's means that
-    the call was not carried out. An exception of no known kind is a bug: it is logged here in
-    full, and the caller is told only that it happened.
+    Ray wraps what a remote method raised in a ``RayTaskError``; any other error of Ray means that
+    the call was not carried out. An exception of no known kind is a bug: it is logged here in full,
+    and the caller is told only that it happened.
     """
     cause = error.cause if isinstance(error, RayTaskError) else error
     match cause:

@@ -1,4 +1,4 @@
-"""Which replica gets a request: the one that will have finished it first."""
+"""Request router of a variant: pick the replica that will have finished a request first."""
 
 import asyncio
 import random
@@ -22,30 +22,32 @@ from sa_ray.scheduling.forecast import Forecast
 from sa_ray.scheduling.reports import BUSY_UNTIL, SCALE
 
 REPORT_PERIOD_S: Final = 0.5
-"""How often Serve asks for it."""
+"""Seconds between two routing reports that Serve asks of a replica."""
 
 REPORT_AGE_S: Final = 2 * REPORT_PERIOD_S
-"""How old a report may be: Serve passes it on when it next looks after the replicas."""
+"""Greatest age of a report, seconds: Serve passes it on when it next looks after the replicas."""
 
 MAX_CANDIDATES: Final = 16
-"""Replicas compared for one request, drawn at random: nearly as good as all of many."""
+"""Replicas compared for one request, drawn at random: nearly as good as comparing all of many."""
 
 MAX_RANKS: Final = 3
-"""Of them, the first of up to two, that are offered it before Serve draws anew."""
+"""Ranks of candidates offered to Serve before it asks again; the first holds up to two replicas."""
 
 
 class EarliestCompletionRouter(FIFOMixin, RequestRouter):
     """A Serve request router; each handle of a variant has one.
 
     It knows exactly what its own handle has sent to each replica. Of other handles' requests it
-    knows how many there were at the last answer of the replica, and, where they take seconds, when
-    they will be done. So a request avoids the replica that has a long clip before it, and prefers a
-    batch that forms and has room for it. While all replicas are full, a slot that comes free goes
-    to that of a handle's requests that has waited longest, whichever it was chosen for.
+    knows the number at the replica's last answer and, if they take seconds, the time when they will
+    be done. So a request avoids a replica with a long clip ahead of it, and prefers a forming batch
+    that has room.
+
+    While all replicas are full, a slot that comes free goes to the request of the handle that has
+    waited longest, even if the replica was chosen for another.
     """
 
     def initialize_state(self, **kwargs: Any) -> None:
-        """``kwargs``: the ``cost``, ``max_rows`` and ``max_seconds`` of an ``Estimator``."""
+        """Take the ``Estimator``'s ``cost``, ``max_rows`` and ``max_seconds`` from ``kwargs``."""
         cost = Cost.model_validate(kwargs["cost"])
         estimator = Estimator(cost, kwargs["max_rows"], kwargs["max_seconds"])
         self._forecast = Forecast(estimator, time.monotonic)
@@ -55,8 +57,11 @@ class EarliestCompletionRouter(FIFOMixin, RequestRouter):
         candidate_replicas: list[RunningReplica],
         pending_request: PendingRequest | None = None,
     ) -> list[list[RunningReplica]]:
-        """Ranks of candidates; of the first rank in which one has a slot, Serve takes the one with
-        fewer requests. It asks those that it does not know, or knows to be full."""
+        """Return ranks of candidates, the earliest to complete first.
+
+        Serve takes the first rank in which a replica has a slot, and of that rank the replica with
+        fewer requests. It asks replicas whose number it does not know, or knows to be full.
+        """
         count = min(MAX_CANDIDATES, len(candidate_replicas))
         drawn = random.sample(candidate_replicas, count)
         if pending_request is not None:
@@ -65,7 +70,7 @@ class EarliestCompletionRouter(FIFOMixin, RequestRouter):
         free = self.select_available_replicas(drawn)
         request = _clip(pending_request)
         if pending_request is None or request is None or not free:
-            # As Serve's own router does: two are asked whether they have room.
+            # As Serve's own router does: ask two whether they have room.
             return [drawn[:2]]
         self._forecast.forget_lost()
         self._forecast.withdraw(_id(pending_request))
@@ -82,8 +87,8 @@ class EarliestCompletionRouter(FIFOMixin, RequestRouter):
         if request is None:
             return
         self._forecast.arrived(replica_id, _id(pending_request), request)
-        # Not through ``on_request_completed``, which may have been called already if the answer was
-        # quick. This is called at once then; from another thread, in any case.
+        # Not through ``on_request_completed``, which may have been called already after a quick
+        # answer. This callback then comes at once; it always comes from another thread.
         returned = partial(self._forecast.returned, replica_id, _id(pending_request))
         loop = asyncio.get_running_loop()
         result.add_done_callback(lambda _: loop.call_soon_threadsafe(returned))
@@ -103,7 +108,7 @@ class EarliestCompletionRouter(FIFOMixin, RequestRouter):
         known = self.replica_queue_len_cache.get(replica.replica_id)
         others = max(0, known - held) if known is not None else 0
         busy = 0.0
-        # Where it has just told us that all requests are ours, we know better than its report.
+        # If the replica just told us that all its requests are ours, the forecast knows better.
         if others or self._forecast.silent(replica.replica_id) > REPORT_AGE_S:
             busy = max(0.0, replica.routing_stats.get(BUSY_UNTIL, 0.0) - time.time())
         return self._forecast.seconds(replica.replica_id, request, others=others, busy=busy)

@@ -1,4 +1,4 @@
-"""What Serve says of the application's deployments."""
+"""Status of the application's deployments, as Serve gives it."""
 
 import asyncio
 from collections import Counter
@@ -15,9 +15,9 @@ FAILED_STATUSES = ("UNHEALTHY", "DEPLOY_FAILED")
 
 
 async def deployments_of(app: str) -> Mapping[str, DeploymentStatusOverview]:
-    """What Serve says of the deployments of ``app``, by name.
+    """Return Serve's status of the deployments of ``app``, by name.
 
-    ``serve.status`` says the same, but first makes models of every setting of every deployment:
+    ``serve.status`` returns the same, but first makes models of every setting of every deployment:
     50 ms of the interpreter each time.
     """
     client: Any = _get_global_client()
@@ -34,18 +34,21 @@ async def deployments_of(app: str) -> Mapping[str, DeploymentStatusOverview]:
 
 
 def has_failed(deployment: DeploymentStatusOverview) -> bool:
-    """Whether replicas fail to start. A deployment that lost one is UNHEALTHY, too, until the next
-    one is up; that failed health checks made it so."""
+    """Return whether replicas fail to start.
+
+    A deployment that lost a replica is UNHEALTHY too, until the next one is up. Failed health
+    checks made it so, so it does not count here.
+    """
     lost_one = deployment.status_trigger == "HEALTH_CHECK_FAILED"
     return deployment.status in FAILED_STATUSES and not lost_one
 
 
 class Starts:
-    """Follows whether replicas can be started, over several looks at the deployments."""
+    """Tracks whether replicas can be started, over several looks at the deployments."""
 
     def __init__(self) -> None:
         self.given_up: frozenset[VariantName] = frozenset()
-        """The variants whose replicas failed to start so often that Serve has stopped trying."""
+        """Variants whose replicas failed to start so often that Serve has stopped trying."""
         self._without_replicas: frozenset[VariantName] = frozenset()
 
     def look(self, deployments: Mapping[str, DeploymentStatusOverview]) -> None:
@@ -56,5 +59,5 @@ class Starts:
             and has_failed(deployments[name])
             and not any(deployments[name].replica_states.values())
         )
-        # Twice in a row: between two attempts to start one, there is no replica either.
+        # Only if seen twice in a row: between two attempts to start, there is no replica either.
         self.given_up, self._without_replicas = seen & self._without_replicas, seen

@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 @serve.ingress(build_http_app)
 class Ingress:
-    """Any replica serves any request. ``services`` is what the routes work with.
+    """Serves HTTP; any replica serves any request. The routes work with ``services``.
 
     The dispatcher is bound only so that Serve deploys it with the application.
     """
@@ -46,7 +46,7 @@ class Ingress:
         configure_logging()
         jobs, uploader = jobs_client(job_settings), uploader_client(storage)
         store = open_object_store(storage)
-        # The first URL loads the S3 client and finds credentials, which takes its time.
+        # The first URL loads the S3 client and finds credentials, which takes long: do it now.
         with contextlib.suppress(ObjectStoreError):
             await asyncio.to_thread(store.url, "first")
         health = HealthMonitor(models, limits, engine, store.backend, jobs, uploader)

@@ -1,4 +1,4 @@
-"""The one shape of every HTTP error, whoever raised what."""
+"""Error responses: one shape for every HTTP error, whatever raised it."""
 
 import difflib
 import logging
@@ -32,7 +32,7 @@ def install_error_handlers(app: FastAPI) -> None:
 
 
 def responses(*kinds: type[SaRayError]) -> dict[int | str, dict[str, Any]]:
-    """OpenAPI entries for the errors that a route can answer with."""
+    """Return OpenAPI entries for the errors that a route can answer with."""
     documented: dict[int | str, dict[str, Any]] = {}
     every: tuple[type[SaRayError], ...] = (*kinds, SaRayError)
     for kind in every:
@@ -44,7 +44,7 @@ def responses(*kinds: type[SaRayError]) -> dict[int | str, dict[str, Any]]:
 
 
 def request_id(request: Request) -> str:
-    """The id that Serve gave the request (or took from its client), also in ``X-Request-Id``."""
+    """Return the id that Serve gave the request or took from its client, as in ``X-Request-Id``."""
     return request.headers.get("x-request-id", "")
 
 

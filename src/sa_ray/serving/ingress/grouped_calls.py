@@ -1,4 +1,4 @@
-"""Many small calls as few larger ones: a call to an actor costs more than what most of them do."""
+"""Group many small calls into few: a call to an actor costs more than the work of most of them."""
 
 import asyncio
 import contextvars
@@ -9,17 +9,17 @@ A = TypeVar("A")
 R = TypeVar("R")
 
 MAX_GROUP = 64
-"""Most calls that go together: more would hold up the event loop to pickle them."""
+"""Most calls that go together: pickling more would hold up the event loop."""
 
 MAX_UNDER_WAY = 4
-"""Groups at once, so that one slow answer does not hold up all others."""
+"""Most groups under way at once; several, so that one slow answer does not hold up all others."""
 
 
 class GroupedCalls(Generic[A, R]):
-    """Calls made while ``under_way`` are under way go together in the next; others at once.
+    """Sends a call at once while fewer than ``under_way`` are under way; later ones go together.
 
-    ``call`` answers a list of arguments with a result or an error for each, in order; what it
-    raises is raised to all of the group. For one event loop.
+    ``call`` answers a list of arguments with a result or an error for each, in order. An exception
+    that it raises is raised to all of the group. For one event loop.
     """
 
     def __init__(
@@ -33,13 +33,16 @@ class GroupedCalls(Generic[A, R]):
         self._calling: set[asyncio.Task[None]] = set()
 
     async def __call__(self, argument: A) -> R:
-        """The result for ``argument``. Cancelling the caller does not cancel the call, which
-        others may have joined, but keeps it from being made if it has not been."""
+        """Return the result for ``argument``.
+
+        A cancelled caller withdraws an argument that is not sent yet. A call already made goes on,
+        since others may have joined it.
+        """
         answer: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         self._waiting.append((argument, answer))
         if len(self._calling) < self._under_way:
-            # In a context of its own: in that of this request, Ray would take the call for a part
-            # of it, and cancel it with it.
+            # In a context of its own: in the context of this request, Ray would take the call for
+            # a part of the request, and cancel both together.
             calling = asyncio.get_running_loop().create_task(
                 self._call_until_none_waits(), context=contextvars.Context()
             )

@@ -1,4 +1,4 @@
-"""Guard the application: bound the body, want JSON, answer for bugs with a 500."""
+"""Guard the application: bound the body, require JSON, answer bugs with a 500."""
 
 import logging
 
@@ -15,11 +15,11 @@ MAX_BODY_BYTES = 1 << 20
 """Largest request body. The longest prompts, escaped, take about a tenth of it."""
 
 MAX_LENGTH_DIGITS = 20
-"""Longest Content-Length that is read as a number: that of any 64-bit size."""
+"""Most digits of a Content-Length that is read as a number: enough for any 64-bit size."""
 
 
 class Guard:
-    """Outermost middleware: bounds the body, wants JSON, and answers for bugs with a 500.
+    """Outermost middleware: bounds the body, requires JSON, and answers bugs with a 500.
 
     A plain ASGI class: Starlette's ``BaseHTTPMiddleware`` hides client disconnects.
     """
@@ -74,7 +74,7 @@ def _check_headers(request: Request) -> None:
 
 
 class _BoundedBody:
-    """A body sent in chunks announces no length: it is counted as it comes."""
+    """Counts a body as it comes: one that is sent in chunks announces no length."""
 
     def __init__(self, receive: Receive) -> None:
         self._receive = receive

@@ -1,4 +1,4 @@
-"""What ``/health`` says: gathered in the background, so that asking costs nothing."""
+"""Health of the service for ``/health``: gathered in the background, so asking costs nothing."""
 
 import asyncio
 import logging
@@ -68,7 +68,7 @@ class HealthMonitor:
         return self._variants[name]
 
     def given_up(self, name: VariantName) -> bool:
-        """Whether Serve no longer tries to start a replica: whoever waits for one waits in vain."""
+        """Return whether Serve no longer tries to start a replica, so that waiting is useless."""
         return name in self._starts.given_up
 
     def read(self) -> Health:
@@ -157,7 +157,7 @@ def variant_health(deployment: DeploymentStatusOverview) -> VariantHealth:
 
 
 def public(message: str) -> str | None:
-    """What a client may see of Serve's message: our own errors in full, never a traceback."""
+    """Return Serve's message as a client may see it: our own errors, never a traceback."""
     if own := OWN_ERROR.findall(message):
         return str(own[-1])
     if "Traceback" in message or "ray::" in message:

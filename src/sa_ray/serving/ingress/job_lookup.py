@@ -1,4 +1,4 @@
-"""Finding the job that a path names."""
+"""Find the job that a path names."""
 
 import re
 
@@ -15,7 +15,7 @@ def is_job_id(text: str) -> bool:
 
 
 def require_job_id(text: str) -> None:
-    """Raise ``JobNotFoundError`` for what cannot be the id of any job."""
+    """Raise ``JobNotFoundError`` for text that cannot be the id of any job."""
     if not is_job_id(text):
         raise JobNotFoundError("No such job: a job id is 32 lower-case hex digits.")
 

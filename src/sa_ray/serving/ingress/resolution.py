@@ -1,4 +1,4 @@
-"""From what a client asked to what an engine gets: model, limits and seed, all settled here."""
+"""Resolve a client's request into an engine's: settle the model, the limits and the seed."""
 
 import secrets
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from sa_ray.settings import LimitSettings, ModelSettings, duration_limit
 
 
 def draw_seed() -> int:
-    """A seed over the full 32-bit range."""
+    """Draw a seed over the full 32-bit range."""
     return secrets.randbelow(MAX_SEED + 1)
 
 

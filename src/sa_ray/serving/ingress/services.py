@@ -1,4 +1,4 @@
-"""What the routes work with: one of these in every ingress replica."""
+"""Services that the routes work with: one instance in every ingress replica."""
 
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -28,7 +28,7 @@ class Services:
     read_job: GroupedCalls[str, JobSnapshot]
     uploader: UploaderClient
     store: ObjectStore
-    """Only for minting URLs; objects are read and written by the uploader."""
+    """Only mints URLs; the uploader reads and writes objects."""
     health: HealthMonitor
 
 

@@ -7,7 +7,7 @@ from sa_ray.jobs import JobChange, JobSnapshot
 from sa_ray.serving.actors import JobsClient
 
 HEARTBEAT_S = 15.0
-"""Silence after which a comment is sent: proxies cut connections that say nothing for a minute."""
+"""Seconds of silence after which a comment is sent: proxies cut connections silent for a minute."""
 
 MEDIA_TYPE = "text/event-stream"
 
@@ -15,11 +15,10 @@ MEDIA_TYPE = "text/event-stream"
 async def job_events(
     jobs: JobsClient, change: JobChange, after: str | None, view: Callable[[JobSnapshot], JobView]
 ) -> AsyncGenerator[str, None]:
-    """Yield an event for ``change``, unless its id is ``after``, and for every change that
-    follows, and end with the job.
+    """Yield an event for ``change`` and for every change that follows; end with the job.
 
-    Events are named by status, but for a running job's ``progress``; the data is the job, the id
-    is what the stream resumes from.
+    The first is left out if its id is ``after``. Events are named by status, except ``progress``
+    for a running job. The data is the job; the id is what the stream resumes from.
     """
     while True:
         if change.event_id == after:

@@ -27,7 +27,8 @@ class SyncGeneration:
     async def generate(self, request: ResolvedRequest) -> EncodedAudio:
         """Have the variant generate ``request`` while the caller waits; cancelling cancels it.
 
-        Raises ``UnavailableError`` if no replica of the variant can be had at all.
+        Raises ``UnavailableError`` if the variant has no replica and gets none, and other errors of
+        the call as ``translate`` returns them.
         """
         if self._health.variant(request.model).state == "unavailable":
             raise cannot_serve(request.model)
@@ -49,9 +50,9 @@ class SyncGeneration:
     async def _answer(
         self, variant: VariantName, response: DeploymentResponse[Any]
     ) -> EncodedAudio:
-        """Await ``response``, as long as there is or may be a replica to give it.
+        """Await ``response``. Raises ``UnavailableError`` once no replica can be had to give it.
 
-        Serve keeps a request that waits for a first replica even once it has stopped trying to
+        Serve keeps a request that waits for a first replica even after it has stopped trying to
         start one.
         """
         answer = asyncio.ensure_future(_value(response))

@@ -1,4 +1,4 @@
-"""The batcher: requests that may share an engine call do, and the engine runs once at a time."""
+"""The batcher: requests share engine calls where they can, and the engine runs one at a time."""
 
 import asyncio
 import time
@@ -19,7 +19,10 @@ OnProgress = Callable[[float], None]
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """``samples``: float32 ``[channels, samples]``; ``seconds``: how long its batch took."""
+    """Samples of one request.
+
+    ``samples``: float32 ``[channels, samples]``. ``seconds``: time that its batch took.
+    """
 
     samples: npt.NDArray[np.float32]
     seconds: float
@@ -56,14 +59,15 @@ class Batcher:
 
     @property
     def waiting(self) -> list[ResolvedRequest]:
-        """The requests that no batch has taken yet."""
+        """Requests that no batch has taken yet."""
         return [row.request for row in self._waiting if not row.cancelled]
 
     async def render(self, request: ResolvedRequest, on_progress: OnProgress) -> Rendered:
-        """Generate one request, in whatever batch it fits.
+        """Generate one request, in any batch that it fits.
 
         ``on_progress`` is called on this event loop. Cancelling the caller drops the row: at once
-        while it waits, before the next step once it runs. Raises what the engine said of the row.
+        while it waits, before the next step once it runs. Raises the row's ``GenerationError``, or
+        the exception that failed the whole batch.
         """
         loop = asyncio.get_running_loop()
         row = _Row(request, on_progress, loop.create_future())

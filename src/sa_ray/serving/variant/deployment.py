@@ -29,13 +29,14 @@ from sa_ray.telemetry import configure_logging
 logger = logging.getLogger(__name__)
 
 MIN_PROGRESS_STEP = 0.01
-"""Progress below one percent is not worth a message."""
+"""Smallest progress worth a message: one percent."""
 
 ENCODER_THREADS = 2
-"""MP3 and Opus take some 30 ms of a core for each second of audio, WAV and FLAC next to none."""
+"""Threads for encoding. MP3 and Opus take about 30 ms of a core for each second of audio; WAV and
+FLAC take next to none."""
 
 BACKLOG_TIMEOUT_S = 2.0
-"""How long to wait for the seconds of work in the durable queue."""
+"""Longest wait for the seconds of work in the durable queue."""
 
 
 class Variant:
@@ -50,7 +51,7 @@ class Variant:
         jobs: JobSettings,
         gpu: float | None,
     ) -> None:
-        """``gpu``: the share of a GPU that Ray gives this replica; None: none."""
+        """Load the engine. ``gpu``: share of a GPU that Ray gives this replica; None: none."""
         configure_logging()
         spec = models.spec(variant)
         token = weights.hf_token
@@ -64,7 +65,7 @@ class Variant:
             max_batch_rows=spec.max_batch_rows,
         )
         # Replicas share the CPUs of their node, so a thread that waits for others must not keep
-        # one busy; OpenMP reads this when torch is loaded.
+        # a CPU busy. OpenMP reads this when torch is loaded.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         self._variant = variant
         self._spec = spec
@@ -83,8 +84,8 @@ class Variant:
     def reconfigure(self, user_config: dict[str, Any]) -> None:
         """Take the batch limits of ``user_config``; Serve calls this whenever that changes.
 
-        What cannot be taken is logged and changes nothing: raising would have Serve replace a
-        replica that works.
+        Invalid limits are logged and change nothing: raising would have Serve replace a replica
+        that works.
         """
         try:
             rows, seconds = batch_limits(user_config, self._spec)
@@ -99,7 +100,7 @@ class Variant:
         return await self._produce(request, lambda _: None)
 
     async def record_autoscaling_stats(self) -> dict[str, float]:
-        """Serve asks for these metrics; ``BacklogPolicy`` reads them."""
+        """Return the metrics that ``BacklogPolicy`` reads; Serve asks for them."""
         metrics = self._workload.report(self._batcher.waiting)
         if self._reports_queue and serve.get_replica_context().rank.rank == 0:
             try:
@@ -112,7 +113,7 @@ class Variant:
         return metrics
 
     async def record_routing_stats(self) -> dict[str, float]:
-        """Serve asks for these; ``EarliestCompletionRouter`` reads them."""
+        """Return the statistics that ``EarliestCompletionRouter`` reads; Serve asks for them."""
         # A coroutine, or Serve would run it in a thread beside the batcher.
         left = self._workload.seconds_left(self._batcher.waiting)
         return routing_report(left, self._workload.scale)

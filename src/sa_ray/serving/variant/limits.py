@@ -1,4 +1,4 @@
-"""What ``user_config`` of a variant may change while its replicas run."""
+"""Batch limits that the ``user_config`` of a variant may change while its replicas run."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -17,7 +17,7 @@ class _UserConfig(BaseModel):
 
 
 def batch_limits(user_config: Mapping[str, Any], spec: VariantSpec) -> tuple[int, float]:
-    """Most rows and most seconds of a batch: those of ``user_config``, else those of ``spec``.
+    """Return the most rows and the most seconds of a batch: from ``user_config``, else ``spec``.
 
     Rows can only be lowered, since the engine is loaded for as many as ``spec`` says. Raises
     ``ConfigurationError`` that names the key.

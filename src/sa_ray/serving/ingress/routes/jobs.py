@@ -48,7 +48,7 @@ router = APIRouter(prefix="/jobs", tags=["jobs"])
 MAX_PAGE = 200
 
 MAX_WAIT_S = 120.0
-"""Longest long poll; what stands in front of the service cuts silent requests not much later."""
+"""Longest long poll; proxies in front of the service cut silent requests not much later."""
 
 
 @router.post(
@@ -204,7 +204,7 @@ def _view(services: Services, http: Request, snapshot: JobSnapshot) -> JobView:
 
 
 def _fingerprint(request: JobRequest) -> str:
-    """Digest of what the client asked, before any choice (a seed) is made for it."""
+    """Return a digest of what the client asked, before any choice (a seed) is made for it."""
     return hashlib.sha256(request.model_dump_json(exclude_defaults=True).encode()).hexdigest()
 
 

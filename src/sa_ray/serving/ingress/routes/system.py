@@ -1,4 +1,4 @@
-"""What the service is and how it fares."""
+"""System routes: the models, and the health of the service."""
 
 from fastapi import APIRouter
 
