@@ -89,7 +89,9 @@ def test_work_counts_wherever_it_waits(policy: BacklogPolicy) -> None:
         {PENDING_SECONDS: 20, REQUEST_SECONDS: 4, QUEUE_SECONDS: 30}, {PENDING_SECONDS: 10}
     )
     context = Context(total_queued_requests=10, raw_metrics=metrics)
+
     desired, _ = policy(context)
+
     assert desired == (20 + 10 + 30 + 10 * 4) / WAIT
 
 
@@ -137,6 +139,7 @@ def test_serve_takes_the_policy_to_a_controller_without_the_package() -> None:
     )
     policy = AutoscalingConfig(**config).policy
     assert isinstance(policy, AutoscalingPolicy)
+
     probe = """
 import pickle, sys
 sys.modules["sa_ray"] = None
@@ -148,9 +151,11 @@ print(policy(Context()))
 """
     shipped = policy.get_serialized_policy_def()
     assert shipped is not None
+
     answer = subprocess.run(
         [sys.executable, "-c", probe], input=shipped, capture_output=True, check=True
     )
+
     assert answer.stdout.decode().startswith("(4, "), answer.stderr
 
 
@@ -161,8 +166,10 @@ def test_a_stopping_replica_has_time_for_all_it_may_hold(
     name: VariantName, engine: EngineName, gpu: bool
 ) -> None:
     spec, cost = CATALOGUE[name], cost_of(name, engine, gpu=gpu)
+
     grace = grace_seconds(spec, cost)
     assert grace >= spec.grace_seconds
+
     config = AutoscalingConfig(**autoscaling_config("requests", spec, cost, min_replicas=1))
     assert config.policy.is_default_policy_function()
     assert config.min_replicas == 1
@@ -174,6 +181,7 @@ def test_grace_grows_with_what_a_clip_costs() -> None:
     single: Callable[[int], float] = lambda rows: grace_seconds(  # noqa: E731
         spec.model_copy(update={"max_batch_rows": rows}), slow
     )
+
     assert single(1) == pytest.approx(2 * (11.4 + 1.156 * 120))
     assert single(2) == pytest.approx(2 * single(1))
 

@@ -169,9 +169,11 @@ async def test_a_caller_that_goes_stops_the_engine_at_the_next_step(engine: Gate
     engine.allow_steps(3)
     while engine.steps_run < 3:
         await asyncio.sleep(0)
+
     gone.cancel()
     with pytest.raises(asyncio.CancelledError):
         await gone
+
     following = render(batcher, request("next"))
     engine.allow_steps()
 
@@ -211,6 +213,7 @@ async def test_a_bad_row_fails_alone(engine: GatedEngine) -> None:
     with pytest.raises(GenerationError, match="bad"):
         await bad
     await good
+
     assert engine.batches == [["a"], ["bad", "good"]]
 
 

@@ -141,8 +141,10 @@ async def test_submitted_jobs_queue_in_order(coordinator: JobCoordinator) -> Non
     first = await coordinator.submit(new_id(), resolved())
     await coordinator.submit(new_id(), resolved("medium"))
     second = await coordinator.submit(new_id(), resolved())
+
     assert (await coordinator.get(first.job.id)).queue_position == 1
     assert (await coordinator.get(second.job.id)).queue_position == 2
+
     assert [job.id for job in await lease(coordinator, limit=5)] == [first.job.id, second.job.id]
     assert (await coordinator.get(second.job.id)).queue_position is None
 
@@ -150,8 +152,10 @@ async def test_submitted_jobs_queue_in_order(coordinator: JobCoordinator) -> Non
 async def test_a_full_queue_refuses(coordinator: JobCoordinator) -> None:
     for _ in range(5):
         await submit(coordinator)
+
     with pytest.raises(QueueFullError):
         await submit(coordinator)
+
     await lease(coordinator)
     await submit(coordinator)
 
@@ -160,8 +164,10 @@ async def test_a_repeated_submit_adds_nothing_even_to_a_full_queue(
     coordinator: JobCoordinator,
 ) -> None:
     job_ids = [await submit(coordinator) for _ in range(5)]
+
     again = await coordinator.submit(job_ids[1], resolved())
     assert again.job == (await coordinator.get(job_ids[1])).job
+
     [first] = await lease(coordinator)
     assert (await coordinator.submit(first.id, resolved())).job == first
     assert len(await coordinator.page(10)) == 5
@@ -183,9 +189,11 @@ async def test_an_unknown_job_is_not_found(coordinator: JobCoordinator) -> None:
 async def test_a_job_runs_to_success(coordinator: JobCoordinator) -> None:
     job = await lease_one(coordinator)
     assert (job.status, job.attempts) == ("running", 1)
+
     await coordinator.succeed(job.id, job.token, RESULT)
     snapshot = await coordinator.get(job.id)
     assert (snapshot.job.status, snapshot.job.result) == ("succeeded", RESULT)
+
     counts = await coordinator.counts()
     assert counts["small-sfx"] == {"queued": 0, "running": 0}
 
@@ -203,7 +211,9 @@ async def test_a_submit_wakes_the_lease_that_waits_for_its_variant(
     small = asyncio.create_task(lease(coordinator, wait_s=LONG))
     medium = asyncio.create_task(coordinator.wait_for_work("medium", LONG))
     await until_waiting()
+
     submitted = await submit(coordinator)
+
     assert [job.id for job in await small] == [submitted]
     assert not medium.done()
     medium.cancel()
@@ -212,7 +222,9 @@ async def test_a_submit_wakes_the_lease_that_waits_for_its_variant(
 async def test_waiting_leases_share_what_arrives(coordinator: JobCoordinator) -> None:
     waiting = [asyncio.create_task(lease(coordinator, wait_s=LONG)) for _ in range(3)]
     await until_waiting()
+
     submitted = {await submit(coordinator) for _ in range(3)}
+
     assert {job.id for jobs in await asyncio.gather(*waiting) for job in jobs} == submitted
 
 
@@ -222,8 +234,10 @@ async def test_a_release_wakes_a_waiting_lease_and_costs_no_attempt(
     job = await lease_one(coordinator)
     waiting = asyncio.create_task(lease(coordinator, wait_s=LONG))
     await until_waiting()
+
     await coordinator.release(job.id, job.token)
     [again] = await waiting
+
     assert (again.id, again.attempts, again.token) == (job.id, 1, 2)
 
 
@@ -232,9 +246,12 @@ async def test_a_waiting_lease_takes_a_job_when_its_backoff_is_over(
 ) -> None:
     job = await lease_one(coordinator)
     waiting_again = await coordinator.retry(job.id, job.token, FAULT)
+
     assert await lease(coordinator) == []
+
     clock.now = waiting_again.not_before - 0.01
     [again] = await lease(coordinator, wait_s=LONG)
+
     assert (again.id, again.attempts) == (job.id, 2)
     assert clock.now >= waiting_again.not_before
 
@@ -243,7 +260,9 @@ async def test_wait_returns_when_the_job_ends(coordinator: JobCoordinator) -> No
     job = await lease_one(coordinator)
     waiting = [asyncio.create_task(coordinator.wait(job.id, LONG)) for _ in range(20)]
     await until_waiting()
+
     await coordinator.succeed(job.id, job.token, RESULT)
+
     assert {snapshot.job.status for snapshot in await asyncio.gather(*waiting)} == {"succeeded"}
     assert (await coordinator.wait(job.id, LONG)).job.status == "succeeded"
 
@@ -252,7 +271,9 @@ async def test_wait_returns_when_a_queued_job_is_cancelled(coordinator: JobCoord
     job_id = await submit(coordinator)
     waiting = asyncio.create_task(coordinator.wait(job_id, LONG))
     await until_waiting()
+
     await coordinator.cancel(job_id)
+
     assert (await waiting).job.status == "cancelled"
 
 
@@ -271,19 +292,23 @@ async def test_waiters_hear_of_an_end_whose_reporter_went_away(
     in_thread, proceed = asyncio.Event(), threading.Event()
     loop = asyncio.get_running_loop()
     clock.on_look = lambda: loop.call_soon_threadsafe(in_thread.set) and proceed.wait(LONG)
+
     reporter = asyncio.create_task(coordinator.fail(job.id, job.token, FAULT))
     await in_thread.wait()
     reporter.cancel()
     with pytest.raises(asyncio.CancelledError):
         await reporter
+
     proceed.set()
     assert (await waiting).job.status == "failed"
 
 
 async def test_a_cancelled_queued_job_is_never_leased(coordinator: JobCoordinator) -> None:
     job_id = await submit(coordinator)
+
     assert (await coordinator.cancel(job_id)).status == "cancelled"
     assert await lease(coordinator) == []
+
     with pytest.raises(ConflictError):
         await coordinator.cancel(job_id)
 
@@ -292,11 +317,14 @@ async def test_the_worker_of_a_cancelled_job_is_told_and_acknowledges(
     coordinator: JobCoordinator,
 ) -> None:
     job = await lease_one(coordinator)
+
     asked = await coordinator.cancel(job.id)
     assert (asked.status, asked.cancel_requested) == ("running", True)
     assert (await coordinator.cancel(job.id)).version == asked.version
+
     report = LeaseReport(job.id, job.token, 0.5)
     assert await coordinator.renew("w1", [report]) == ["cancel"]
+
     assert (await coordinator.acknowledge_cancel(job.id, job.token)).status == "cancelled"
     assert await coordinator.renew("w1", [report]) == ["lost"]
 
@@ -306,11 +334,13 @@ async def test_success_and_cancel_racing_have_one_outcome(
     coordinator: JobCoordinator, _round: int
 ) -> None:
     job = await lease_one(coordinator)
+
     ended, cancelled = await asyncio.gather(
         coordinator.succeed(job.id, job.token, RESULT),
         coordinator.cancel(job.id),
         return_exceptions=True,
     )
+
     assert isinstance(ended, Job)
     assert (await coordinator.get(job.id)).job == ended
     if ended.status == "succeeded":
@@ -325,8 +355,10 @@ async def test_many_racing_reports_of_one_lease_have_one_outcome(
 ) -> None:
     job = await lease_one(coordinator)
     errors = [JobError(code="test", message=str(number)) for number in range(10)]
+
     ended = await asyncio.gather(*(coordinator.fail(job.id, job.token, error) for error in errors))
     final = (await coordinator.get(job.id)).job
+
     assert final.version == job.version + 1
     assert ended == [final] * 10
 
@@ -339,8 +371,10 @@ async def test_a_submit_with_a_known_key_returns_the_job_it_made_before(
 ) -> None:
     first = await coordinator.submit(new_id(), resolved(), KEYED)
     assert not first.replayed
+
     again = await coordinator.submit(new_id(), resolved(), KEYED)
     assert again == JobSnapshot(first.job, None, replayed=True)
+
     # The call itself repeated, as after a lost answer, is no replay.
     assert await coordinator.submit(first.job.id, resolved(), KEYED) == first
     assert len(await coordinator.page(10)) == 1
@@ -351,6 +385,7 @@ async def test_a_renewal_that_has_to_wait_for_the_store_still_lasts(
 ) -> None:
     await submit(coordinator)
     [job] = await lease(coordinator)
+
     with contextlib.closing(sqlite3.connect(database, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         renewal = asyncio.create_task(coordinator.renew("w1", [LeaseReport(job.id, 1, 0.5)]))
@@ -359,6 +394,7 @@ async def test_a_renewal_that_has_to_wait_for_the_store_still_lasts(
         other.execute("ROLLBACK")
 
     assert await renewal == ["held"]
+
     renewed = (await coordinator.get(job.id)).job.lease
     assert renewed is not None
     assert renewed.expires_at > clock.now
@@ -376,7 +412,9 @@ async def test_a_full_queue_still_replays(coordinator: JobCoordinator) -> None:
     first = await coordinator.submit(new_id(), resolved(), KEYED)
     for _ in range(4):
         await submit(coordinator)
+
     again = await coordinator.submit(new_id(), resolved(), KEYED)
+
     assert (again.job, again.replayed) == (first.job, True)
 
 
@@ -384,6 +422,7 @@ async def test_concurrent_submits_with_one_key_make_one_job(coordinator: JobCoor
     snapshots = await asyncio.gather(
         *(coordinator.submit(new_id(), resolved(), KEYED) for _ in range(20))
     )
+
     assert len({snapshot.job.id for snapshot in snapshots}) == 1
     assert [snapshot.replayed for snapshot in snapshots].count(False) == 1
 
@@ -391,7 +430,9 @@ async def test_concurrent_submits_with_one_key_make_one_job(coordinator: JobCoor
 async def test_a_key_is_free_again_once_its_job_is_forgotten(coordinator: JobCoordinator) -> None:
     first = await coordinator.submit(new_id(), resolved(), KEYED)
     await coordinator.cancel(first.job.id)
+
     assert (await coordinator.submit(new_id(), resolved(), KEYED)).job.status == "cancelled"
+
     await coordinator.forget(first.job.id)
     assert not (await coordinator.submit(new_id(), resolved(), KEYED)).replayed
 
@@ -399,6 +440,7 @@ async def test_a_key_is_free_again_once_its_job_is_forgotten(coordinator: JobCoo
 async def test_high_priority_is_leased_first(coordinator: JobCoordinator) -> None:
     normal = await submit(coordinator)
     high = await coordinator.submit(new_id(), resolved(), JobOptions(priority="high"))
+
     assert (await coordinator.get(high.job.id)).queue_position == 1
     assert [job.id for job in await lease(coordinator, limit=5)] == [high.job.id, normal]
 
@@ -409,9 +451,12 @@ async def test_the_worker_of_a_job_past_its_deadline_is_told_to_stop(
     await coordinator.submit(new_id(), resolved(), JobOptions(expires_in=10.0))
     [job] = await lease(coordinator)
     report = LeaseReport(job.id, job.token, 0.5)
+
     assert await coordinator.renew("w1", [report]) == ["held"]
+
     clock.now += 10.0
     assert await coordinator.renew("w1", [report]) == ["cancel"]
+
     ended = await coordinator.acknowledge_cancel(job.id, job.token)
     assert ended.error is not None
     assert (ended.status, ended.error.code) == ("failed", "deadline_exceeded")
@@ -423,8 +468,10 @@ async def test_the_reaper_ends_waiting_jobs_at_their_deadline(
     late = await coordinator.submit(new_id(), resolved(), JobOptions(expires_in=10.0))
     other = await submit(coordinator)
     clock.now += 10.0
+
     async with reaping(coordinator):
         ended = (await coordinator.wait(late.job.id, LONG)).job
+
     assert ended.error is not None
     assert (ended.status, ended.error.code) == ("failed", "deadline_exceeded")
     assert (await coordinator.get(other)).queue_position == 1
@@ -434,15 +481,20 @@ async def test_jobs_without_a_result_are_cleaned_up_twice(
     coordinator: JobCoordinator, clock: WatchedClock
 ) -> None:
     job = await lease_one(coordinator)
+
     await coordinator.cancel(job.id)
     assert await coordinator.unclean_jobs(10) == []
+
     ended = await coordinator.succeed(job.id, job.token, RESULT)
     assert (ended.status, ended.result) == ("cancelled", None)
     assert await coordinator.unclean_jobs(10) == [ended]
+
     await coordinator.cleaned(job.id)
     assert await coordinator.unclean_jobs(10) == []
+
     clock.now += lifecycle.CLEANUP_AGAIN_S
     assert [each.id for each in await coordinator.unclean_jobs(10)] == [job.id]
+
     await coordinator.cleaned(job.id)
     assert await coordinator.unclean_jobs(10) == []
 
@@ -453,10 +505,13 @@ async def test_ended_jobs_expire_after_their_time_to_live(
     job = await lease_one(coordinator)
     await coordinator.fail(job.id, job.token, FAULT)
     await submit(coordinator)
+
     clock.now += JOB_TTL - 1.0
     assert await coordinator.expired_jobs(10) == []
+
     clock.now += 1.0
     assert [each.id for each in await coordinator.expired_jobs(10)] == [job.id]
+
     await coordinator.forget(job.id)
     assert await coordinator.expired_jobs(10) == []
 
@@ -466,31 +521,40 @@ async def test_a_webhook_is_handed_out_once_and_again_after_a_failure(
 ) -> None:
     options = JobOptions(webhook_url="https://example.org/hook")
     job_id = (await coordinator.submit(new_id(), resolved(), options)).job.id
+
     assert await coordinator.start_webhooks(10) == []
+
     await coordinator.cancel(job_id)
     handed_out = await asyncio.gather(*(coordinator.start_webhooks(10) for _ in range(5)))
     [job] = [job for jobs in handed_out for job in jobs]
     assert job.webhook is not None
     assert (job.id, job.webhook.attempts) == (job_id, 1)
+
     await coordinator.webhook_failed(job_id, 1, "HTTP 500")
     assert await coordinator.start_webhooks(10) == []
+
     clock.now += 6.0
     [again] = await coordinator.start_webhooks(10)
     assert again.webhook is not None
     assert again.webhook.attempts == 2
+
     delivered = await coordinator.webhook_delivered(job_id, 2)
     assert delivered.webhook is not None
     assert delivered.webhook.delivered_at is not None
+
     clock.now += 1e6
     assert await coordinator.start_webhooks(10) == []
 
 
 async def test_forget_removes_ended_jobs_only(coordinator: JobCoordinator) -> None:
     job = await lease_one(coordinator)
+
     with pytest.raises(ConflictError):
         await coordinator.forget(job.id)
+
     await coordinator.succeed(job.id, job.token, RESULT)
     await coordinator.forget(job.id)
+
     with pytest.raises(JobNotFoundError):
         await coordinator.get(job.id)
     with pytest.raises(JobNotFoundError):
@@ -509,6 +573,7 @@ async def test_renewals_are_judged_in_order(coordinator: JobCoordinator) -> None
         LeaseReport(held.id, 2, 0.1),
         LeaseReport(held.id, 1, 0.1),
     ]
+
     assert await coordinator.renew("w1", reports) == ["lost", "cancel", "lost", "lost", "held"]
 
 
@@ -525,10 +590,13 @@ async def test_progress_shows_in_reads_and_never_goes_back_within_an_attempt(
         return shown
 
     assert [await progress_after(1, value) for value in (0.5, 0.25, 7.0)] == [0.5, 0.5, 1.0]
+
     await coordinator.release(job.id, 1)
     assert (await coordinator.get(job.id)).job.progress == 0.0
+
     await lease(coordinator)
     assert await progress_after(2, 0.1) == 0.1
+
     # The first worker is slow to hear that it lost the job.
     assert await progress_after(1, 0.9) == 0.1
 
@@ -539,6 +607,7 @@ async def test_a_report_under_an_old_lease_is_refused(
     job = await lease_one(coordinator)
     await coordinator.release(job.id, 1)
     [again] = await lease(coordinator)
+
     for report in (
         coordinator.succeed(job.id, 1, RESULT),
         coordinator.fail(job.id, 1, FAULT),
@@ -548,6 +617,7 @@ async def test_a_report_under_an_old_lease_is_refused(
     ):
         with pytest.raises(StaleLeaseError):
             await report
+
     assert (await coordinator.get(job.id)).job == again
 
 
@@ -571,6 +641,7 @@ async def test_faults_of_the_infrastructure_end_the_job_after_the_last_attempt(
         assert job.attempts == attempt
         ended = await coordinator.retry(job_id, job.token, FAULT)
         clock.now += 100.0
+
     assert ended.status == "failed"
     assert await lease(coordinator) == []
 
@@ -597,6 +668,7 @@ async def test_the_reaper_gives_silent_workers_jobs_to_others_and_then_gives_up(
 ) -> None:
     job_id = await submit(coordinator)
     waiting = asyncio.create_task(coordinator.wait(job_id, LONG))
+
     async with reaping(coordinator):
         for attempt in range(1, lifecycle.MAX_ATTEMPTS + 1):
             [job] = await lease(coordinator)
@@ -605,6 +677,7 @@ async def test_the_reaper_gives_silent_workers_jobs_to_others_and_then_gives_up(
             reaped = await until_reaped(coordinator, job_id)
             clock.now = max(clock.now, reaped.not_before)
         ended = (await waiting).job
+
     assert ended.status == "failed"
     assert ended.error is not None
     assert ended.error.code == "attempts_exhausted"
@@ -614,11 +687,13 @@ async def test_the_reaper_spares_renewed_leases(
     coordinator: JobCoordinator, clock: WatchedClock
 ) -> None:
     kept, silent = await lease_one(coordinator), await lease_one(coordinator)
+
     async with reaping(coordinator):
         clock.now += TTL - 1.0
         assert await coordinator.renew("w1", [LeaseReport(kept.id, 1, 0.5)]) == ["held"]
         clock.now += 2.0
         assert (await until_reaped(coordinator, silent.id)).status == "queued"
+
     assert (await coordinator.get(kept.id)).job.status == "running"
 
 
@@ -645,12 +720,14 @@ async def test_after_a_restart_the_reaper_lets_workers_renew_first(
     alive, dead = [await lease_one(first) for _ in range(2)]
     clock.now += 10 * TTL
     successor = start()
+
     async with reaping(successor):
         await clock.looked_at(5)  # by the reaper: nothing else runs now
         for _ in range(2):
             assert await successor.renew("w1", [LeaseReport(alive.id, 1, 0.5)]) == ["held"]
             clock.now += TTL / 2
         assert (await until_reaped(successor, dead.id)).status == "queued"
+
     assert (await successor.get(alive.id)).job.status == "running"
 
 
@@ -663,6 +740,7 @@ async def test_the_reaper_outlives_an_outage_of_the_store(
     job = await lease_one(coordinator)
     other = sqlite3.connect(database, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
+
     async with reaping(coordinator):
         clock.now += TTL
         await clock.looked_at(10)
@@ -670,6 +748,7 @@ async def test_the_reaper_outlives_an_outage_of_the_store(
         other.execute("ROLLBACK")
         clock.now += TTL
         assert (await until_reaped(coordinator, job.id)).status == "queued"
+
     other.close()
 
 
@@ -680,6 +759,7 @@ async def test_errors_of_the_store_reach_the_caller(
     await coordinator.check()
     other = sqlite3.connect(database, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
+
     for call in (
         coordinator.submit(new_id(), resolved()),
         lease(coordinator),
@@ -689,6 +769,7 @@ async def test_errors_of_the_store_reach_the_caller(
     ):
         with pytest.raises(JobStoreError):
             await call
+
     other.execute("ROLLBACK")
     other.close()
     assert (await coordinator.succeed(job.id, 1, RESULT)).status == "succeeded"
@@ -703,6 +784,7 @@ async def test_a_successor_on_the_same_store_carries_on(start: Start) -> None:
 
     successor = start()
     reports = [LeaseReport(running.id, 1, 0.5), LeaseReport(cancelling.id, 1, 0.5)]
+
     assert await successor.renew("w1", reports) == ["held", "cancel"]
     assert (await successor.succeed(running.id, 1, RESULT)).status == "succeeded"
     assert (await successor.acknowledge_cancel(cancelling.id, 1)).status == "cancelled"
@@ -711,9 +793,11 @@ async def test_a_successor_on_the_same_store_carries_on(start: Start) -> None:
 
 async def test_pages_go_from_the_newest_to_the_oldest(coordinator: JobCoordinator) -> None:
     submitted = [await submit(coordinator) for _ in range(3)]
+
     newest = await coordinator.page(2)
     last = newest[-1].job
     oldest = await coordinator.page(2, after=Cursor(last.created_at, last.id))
+
     assert [each.job.id for each in [*newest, *oldest]] == submitted[::-1]
     assert await coordinator.page(2, status="running", variant="small-sfx") == []
 
@@ -728,8 +812,10 @@ async def test_the_present_state_is_told_at_once_to_those_who_saw_nothing_or_som
     coordinator: JobCoordinator,
 ) -> None:
     job_id = await submit(coordinator)
+
     first = await next_change(coordinator, job_id)
     assert first.snapshot == await coordinator.get(job_id)
+
     assert await next_change(coordinator, job_id, "something else") == first
     assert await coordinator.changes(job_id, first.event_id, 0.01) == first
 
@@ -756,6 +842,7 @@ async def test_every_step_of_a_job_is_told_in_order(coordinator: JobCoordinator)
     await step(lease(coordinator))
     await step(coordinator.cancel(job_id))
     await step(coordinator.acknowledge_cancel(job_id, 2))
+
     assert seen == [
         ("queued", 1, 0.0, False),
         ("running", None, 0.0, False),
@@ -765,6 +852,7 @@ async def test_every_step_of_a_job_is_told_in_order(coordinator: JobCoordinator)
         ("running", None, 0.0, True),
         ("cancelled", None, 0.0, True),
     ]
+
     assert await next_change(coordinator, job_id, last.event_id) == last
 
 
@@ -773,7 +861,9 @@ async def test_a_job_that_others_overtake_tells_its_new_place(coordinator: JobCo
     first = await next_change(coordinator, job_id)
     waiting = asyncio.create_task(next_change(coordinator, job_id, first.event_id))
     await until_waiting()
+
     await coordinator.submit(new_id(), resolved(), JobOptions(priority="high"))
+
     assert (await waiting).snapshot.queue_position == 2
 
 
@@ -782,10 +872,12 @@ async def test_a_renewal_without_progress_tells_nothing(coordinator: JobCoordina
     await coordinator.renew("w1", [LeaseReport(job.id, 1, 0.5)])
     before = await next_change(coordinator, job.id)
     waiting = asyncio.create_task(next_change(coordinator, job.id, before.event_id))
+
     for _ in range(3):
         await coordinator.renew("w1", [LeaseReport(job.id, 1, 0.5)])
         await coordinator.get(job.id)
     assert not waiting.done()
+
     await coordinator.succeed(job.id, 1, RESULT)
     assert (await waiting).snapshot.job.status == "succeeded"
 
@@ -795,9 +887,12 @@ async def test_watchers_resume_at_a_successor(start: Start) -> None:
     job_id = await submit(first)
     seen = await next_change(first, job_id)
     successor = start()
+
     assert await successor.changes(job_id, seen.event_id, 0.01) == seen
+
     [job] = await lease(successor)
     resumed = await next_change(successor, job_id, seen.event_id)
+
     assert resumed.snapshot.job == job
 
 
@@ -820,18 +915,22 @@ async def test_thousands_may_watch(coordinator: JobCoordinator) -> None:
     queued = await submit(coordinator)
     ids = [*(job.id for job in jobs), queued]
     seen = {job_id: (await next_change(coordinator, job_id)).event_id for job_id in ids}
+
     waiting = [
         asyncio.create_task(follow_to_the_end(coordinator, job_id, seen[job_id]))
         for job_id in ids
         for _ in range(400)
     ]
     await until_waiting()
+
     serving = [each for each in threading.enumerate() if each.name.startswith("job-store")]
     assert 0 < len(serving) <= READ_THREADS + WRITE_THREADS
+
     for job in jobs:
         await coordinator.succeed(job.id, 1, RESULT)
     await coordinator.cancel(queued)
     told = await asyncio.gather(*waiting)
+
     assert (told.count("succeeded"), told.count("cancelled")) == (1600, 400)
 
 

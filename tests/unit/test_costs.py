@@ -56,19 +56,26 @@ def test_what_is_left_follows_the_progress_where_there_is_any(
     workload: Workload, clock: Clock
 ) -> None:
     assert workload.seconds_left([]) == 0
+
     workload.started([clip(10)], crowded=False)
     waiting = ESTIMATOR.share(clip())
+
     assert workload.seconds_left([]) == pytest.approx(6)
     assert workload.seconds_left([clip()]) == pytest.approx(6 + waiting)
+
     clock.now += 9
     assert workload.seconds_left([]) == 0, "overdue: any moment"
+
     workload.progressed(0.3)
     assert workload.seconds_left([]) == pytest.approx(21)
+
     clock.now += 5
     assert workload.seconds_left([]) == pytest.approx(16), "also between two steps"
+
     workload.finished(learn=False)
     assert workload.seconds_left([]) == 0
     assert workload.scale is None
+
     workload.started([clip(10)], crowded=False)
     clock.now += 12
     workload.finished(learn=True)
@@ -81,6 +88,7 @@ def test_what_comes_after_the_last_step_goes_by_the_estimate(
     workload.started([clip(10)], crowded=False)
     clock.now += 4
     workload.progressed(1.0)
+
     assert workload.seconds_left([]) == pytest.approx(2)
 
 
@@ -93,9 +101,12 @@ def test_pending_work_is_what_waits_and_what_is_left_of_the_batch(
 ) -> None:
     share = ESTIMATOR.share(clip())
     workload.started([clip(), clip()], crowded=False)
+
     assert workload.report([clip()])[PENDING_SECONDS] == pytest.approx(3 * share)
+
     clock.now += 4  # of 8
     assert workload.report([])[PENDING_SECONDS] == pytest.approx(share)
+
     clock.now += 100
     assert workload.report([])[PENDING_SECONDS] == 0
 
@@ -103,7 +114,9 @@ def test_pending_work_is_what_waits_and_what_is_left_of_the_batch(
 def test_no_request_counts_more_than_the_target_wait(workload: Workload) -> None:
     long = clip(300)
     assert ESTIMATOR.share(long) > TARGET_WAIT
+
     workload.started([long], crowded=True)
+
     assert workload.report([long, long])[PENDING_SECONDS] == pytest.approx(3 * TARGET_WAIT)
 
 
@@ -114,7 +127,9 @@ def test_a_replica_whose_batches_are_half_empty_is_half_busy(
     workload.started(half, crowded=False)
     clock.now += COST.of(half)
     workload.finished(learn=True)
+
     assert workload.report([])[BUSY] == pytest.approx(2 * ESTIMATOR.share(clip()) / COST.of(half))
+
     clock.now += 1
     assert workload.report([])[BUSY] == 0
 
@@ -124,7 +139,9 @@ def test_estimates_follow_what_batches_really_take(workload: Workload, clock: Cl
         workload.started([clip()], crowded=False)
         clock.now += 3 * COST.of([clip()])
         workload.finished(learn=True)
+
     metrics = workload.report([clip()])
+
     assert metrics[PENDING_SECONDS] == pytest.approx(3 * ESTIMATOR.share(clip()), rel=0.01)
     assert metrics[REQUEST_SECONDS] == pytest.approx(3 * ESTIMATOR.share(clip()), rel=0.1)
 
@@ -137,8 +154,10 @@ def test_a_crowd_that_makes_small_batches_costs_what_those_cost(
         workload.started(pair, crowded=True)
         clock.now += COST.of(pair)
         workload.finished(learn=True)
+
     metrics = workload.report([clip()])
     assert metrics[PENDING_SECONDS] == pytest.approx(COST.of(pair) / 2, rel=0.01)
+
     workload.started(pair, crowded=True)
     clock.now += COST.of(pair)
     assert workload.report([])[BUSY] == pytest.approx(1, rel=0.01)
@@ -148,4 +167,5 @@ def test_a_batch_that_was_cut_short_teaches_nothing(workload: Workload, clock: C
     workload.started([clip()], crowded=False)
     clock.now += 0.1
     workload.finished(learn=False)
+
     assert workload.estimator == ESTIMATOR

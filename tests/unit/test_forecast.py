@@ -38,10 +38,13 @@ def test_a_long_clip_delays_what_is_behind_it_until_it_is_done(
 ) -> None:
     forecast.arrived("a", "long", clip(300))
     assert forecast.seconds("a", clip()) == pytest.approx(LONG_S + SHORT_S)
+
     clock.now += 30
     assert forecast.seconds("a", clip()) == pytest.approx(LONG_S - 30 + SHORT_S)
+
     clock.now += 100
     assert forecast.seconds("a", clip()) == pytest.approx(SHORT_S), "overdue: any moment"
+
     forecast.returned("a", "long")
     assert forecast.held("a") == 0
 
@@ -49,9 +52,12 @@ def test_a_long_clip_delays_what_is_behind_it_until_it_is_done(
 def test_a_batch_that_forms_and_has_room_costs_little_more(forecast: Forecast) -> None:
     forecast.arrived("a", "running", clip())
     forecast.arrived("a", "waiting", clip())
+
     assert forecast.seconds("a", clip()) == pytest.approx(SHORT_S + 4 + 2 * 0.5)
+
     forecast.arrived("a", "last that fits", clip())
     full = SHORT_S + (4 + 2 * 0.5)
+
     assert forecast.seconds("a", clip()) == pytest.approx(full + SHORT_S)
 
 
@@ -71,11 +77,15 @@ def test_the_next_batch_begins_when_the_last_row_of_one_returns(
     forecast.returned("a", "alone")
     pair = 4 + 2 * 0.5
     forecast.returned("a", "first")
+
     assert forecast.seconds("a", clip(300)) == pytest.approx(pair + SHORT_S + LONG_S)
+
     clock.now += pair
     forecast.returned("a", "second")
     clock.now += 1
+
     assert forecast.seconds("a", clip(300)) == pytest.approx(SHORT_S - 1 + LONG_S)
+
     forecast.returned("a", "third")
     assert forecast.held("a") == 0
 
@@ -83,6 +93,7 @@ def test_the_next_batch_begins_when_the_last_row_of_one_returns(
 def test_requests_of_others_count_like_the_average_of_ours(forecast: Forecast) -> None:
     forecast.arrived("b", "ours", clip())
     share = 4 / 2 + 0.5
+
     assert forecast.seconds("a", clip(), others=3) == pytest.approx(SHORT_S + 3 * share)
 
 
@@ -94,6 +105,7 @@ def test_a_sender_that_has_sent_nothing_takes_others_requests_to_be_like_its_own
 
 def test_what_the_replica_says_holds_if_it_is_more_than_what_is_known(forecast: Forecast) -> None:
     forecast.arrived("a", "ours", clip(300))
+
     assert forecast.seconds("a", clip(), busy=10) == pytest.approx(LONG_S + SHORT_S)
     assert forecast.seconds("a", clip(), busy=100) == pytest.approx(100 + SHORT_S)
     assert forecast.seconds("b", clip(), busy=100) == pytest.approx(100 + SHORT_S)
@@ -101,9 +113,12 @@ def test_what_the_replica_says_holds_if_it_is_more_than_what_is_known(forecast: 
 
 def test_what_is_on_its_way_counts_as_if_it_were_there(forecast: Forecast) -> None:
     forecast.chosen("a", "long", clip(300))
+
     assert forecast.seconds("a", clip()) == pytest.approx(LONG_S + SHORT_S)
     assert forecast.seconds("b", clip()) == pytest.approx(SHORT_S)
+
     forecast.arrived("b", "long", clip(300))
+
     assert forecast.seconds("a", clip()) == pytest.approx(SHORT_S), "another one took it"
     assert forecast.seconds("b", clip()) == pytest.approx(LONG_S + SHORT_S)
 
@@ -111,9 +126,12 @@ def test_what_is_on_its_way_counts_as_if_it_were_there(forecast: Forecast) -> No
 def test_what_is_chosen_for_again_leaves_no_trace(forecast: Forecast) -> None:
     forecast.chosen("a", "long", clip(300))
     forecast.chosen("a", "long", clip(300))
+
     assert forecast.held("a") == 1
+
     forecast.chosen("b", "long", clip(300))
     assert forecast.held("a") == 0
+
     forecast.returned("a", "long")
     assert forecast.held("b") == 1, "what the first said of it came late"
 
@@ -122,8 +140,10 @@ def test_what_is_refused_leaves_no_trace(forecast: Forecast) -> None:
     forecast.chosen("a", "refused", clip())
     forecast.refused("elsewhere", "refused")
     assert forecast.held("a") == 1
+
     forecast.refused("a", "refused")
     assert forecast.held("a") == 0
+
     forecast.arrived("a", "taken", clip())
     forecast.refused("a", "taken")
     assert forecast.held("a") == 1, "too late to refuse it"
@@ -133,13 +153,17 @@ def test_what_never_arrives_is_forgotten(forecast: Forecast, clock: Clock) -> No
     forecast.chosen("a", "cancelled", clip())
     forecast.chosen("a", "taken", clip())
     forecast.arrived("a", "taken", clip())
+
     clock.now += PATIENCE_S - 0.1
     forecast.chosen("a", "on its way", clip())
     forecast.forget_lost()
+
     assert forecast.held("a") == 3
+
     clock.now += 0.1
     forecast.forget_lost()
     assert forecast.held("a") == 2
+
     forecast.returned("elsewhere", "unheard of")
 
 
@@ -151,6 +175,7 @@ def test_replicas_that_are_gone_are_forgotten(forecast: Forecast, clock: Clock) 
     clock.now += PATIENCE_S
     forecast.forget_lost()
     forecast.returned("a", "one")
+
     assert forecast.held("a") == forecast.held("b") == 0
 
 
@@ -164,4 +189,5 @@ def test_rows_that_share_the_batch_are_not_waited_for(forecast: Forecast) -> Non
     forecast.arrived("a", "waiting", clip())
     share = 4 / 2 + 0.5
     said = LONG_S + share
+
     assert forecast.seconds("a", clip(), busy=said) == pytest.approx(LONG_S + 4 + 2 * 0.5)

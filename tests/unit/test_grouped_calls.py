@@ -43,6 +43,7 @@ async def test_calls_made_meanwhile_go_together_and_each_gets_its_own_answer() -
     assert backend.groups == [[0], [2, 3, 4]]
     assert [outcomes[0], outcomes[1], outcomes[3]] == [0, 4, 8]
     assert isinstance(outcomes[2], ValueError)
+
     assert await grouped(6) == 12
     assert backend.groups[2:] == [[6]]
 

@@ -36,12 +36,14 @@ def cancelling() -> Job:
 
 def test_a_new_job_is_due_at_once() -> None:
     job = queued()
+
     assert (job.status, job.created_at, job.not_before) == ("queued", 100.0, 100.0)
     assert (job.version, job.token, job.attempts) == (0, 0, 0)
 
 
 def test_lease_starts_an_attempt_under_a_new_token() -> None:
     job = running()
+
     assert (job.status, job.attempts, job.token, job.version) == ("running", 1, 1, 1)
     assert job.lease is not None
     assert (job.lease.worker, job.lease.token, job.lease.expires_at) == ("w1", 1, 131.0)
@@ -50,6 +52,7 @@ def test_lease_starts_an_attempt_under_a_new_token() -> None:
 
 def test_lease_refuses_what_is_not_due_or_not_queued() -> None:
     waiting = lifecycle.retry(running(), 1, FAULT, 102.0)
+
     with pytest.raises(ConflictError):
         lifecycle.lease(waiting, "w1", waiting.not_before - 0.001, TTL)
     with pytest.raises(ConflictError):
@@ -58,6 +61,7 @@ def test_lease_refuses_what_is_not_due_or_not_queued() -> None:
 
 def test_success_ends_the_job_with_its_result() -> None:
     job = lifecycle.succeed(running(), 1, RESULT, 105.0)
+
     assert (job.status, job.result, job.progress) == ("succeeded", RESULT, 1.0)
     assert (job.completed_at, job.lease, job.version) == (105.0, None, 2)
 
@@ -75,13 +79,16 @@ def test_failure_of_the_request_is_final_whatever_attempts_are_left() -> None:
 @pytest.mark.parametrize(("attempts", "backoff"), [(1, 2.0), (2, 4.0)])
 def test_retry_queues_again_with_a_growing_backoff(attempts: int, backoff: float) -> None:
     job = lifecycle.retry(running(attempts=attempts), attempts, FAULT, 200.0)
+
     assert (job.status, job.not_before, job.lease) == ("queued", 200.0 + backoff, None)
     assert (job.created_at, job.attempts, job.completed_at) == (100.0, attempts, None)
 
 
 def test_the_last_attempt_fails_with_a_reason_that_names_the_fault() -> None:
     last = running(attempts=lifecycle.MAX_ATTEMPTS)
+
     job = lifecycle.retry(last, last.token, FAULT, 200.0)
+
     assert job.status == "failed"
     assert job.error is not None
     assert job.error.code == "attempts_exhausted"
@@ -91,23 +98,28 @@ def test_the_last_attempt_fails_with_a_reason_that_names_the_fault() -> None:
 
 def test_release_gives_the_attempt_back_and_is_due_at_once() -> None:
     first = lifecycle.release(running(), 1, 110.0)
+
     assert (first.status, first.attempts, first.not_before) == ("queued", 0, 110.0)
     assert first.started_at is None
+
     second = running(attempts=2)
     assert lifecycle.release(second, 2, 110.0).attempts == 1
 
 
 def test_a_lease_expires_when_its_time_is_up_and_not_before() -> None:
     job = running()
+
     with pytest.raises(ConflictError):
         lifecycle.expire(job, 130.999)
     assert lifecycle.expire(job, 131.0).status == "queued"
+
     with pytest.raises(ConflictError):
         lifecycle.expire(queued(), 131.0)
 
 
 def test_the_last_lease_that_expires_fails_the_job_and_names_the_worker() -> None:
     job = lifecycle.expire(running(attempts=lifecycle.MAX_ATTEMPTS), 1000.0)
+
     assert job.status == "failed"
     assert job.error is not None
     assert "w1" in job.error.message
@@ -120,6 +132,7 @@ def test_cancelling_a_queued_job_ends_it_at_once() -> None:
 
 def test_cancelling_a_running_job_asks_its_worker_once() -> None:
     job = cancelling()
+
     assert (job.status, job.cancel_requested, job.version) == ("running", True, 2)
     assert lifecycle.cancel(job, 103.0) is job
 
@@ -137,6 +150,7 @@ def test_a_job_whose_cancel_was_requested_never_returns_to_the_queue(
     end: Callable[[Job], Job],
 ) -> None:
     job = end(cancelling())
+
     assert (job.status, job.lease) == ("cancelled", None)
     assert job.completed_at is not None
 
@@ -162,6 +176,7 @@ def test_an_ended_job_cannot_be_cancelled(job: Job) -> None:
 
 def test_priority_moves_a_job_in_the_queue_by_a_bounded_time() -> None:
     high, normal, low = (queued(priority=each) for each in ("high", "normal", "low"))
+
     assert lifecycle.queue_order(normal) == 100.0
     assert lifecycle.queue_order(high) == 100.0 - 600.0
     assert lifecycle.queue_order(low) == 100.0 + 600.0
@@ -169,14 +184,17 @@ def test_priority_moves_a_job_in_the_queue_by_a_bounded_time() -> None:
 
 def test_a_queued_job_fails_at_its_deadline_and_not_before() -> None:
     job = queued(expires_in=50.0)
+
     with pytest.raises(ConflictError):
         lifecycle.overdue(job, 149.999)
+
     failed = lifecycle.overdue(job, 150.0)
     assert (failed.status, failed.completed_at) == ("failed", 150.0)
     assert failed.error is not None
     assert failed.error.code == "deadline_exceeded"
     assert "50 seconds" in failed.error.message
     assert failed.cleanup_at is None
+
     with pytest.raises(ConflictError):
         lifecycle.overdue(queued(), 1e9)
 
@@ -188,6 +206,7 @@ def test_a_job_past_its_deadline_is_not_leased() -> None:
 
 def test_the_worker_must_stop_at_the_deadline_and_on_cancel() -> None:
     job = running(expires_in=50.0)
+
     assert not lifecycle.must_stop(job, 149.9)
     assert lifecycle.must_stop(job, 150.0)
     assert lifecycle.must_stop(cancelling(), 110.0)
@@ -208,9 +227,11 @@ def test_past_its_deadline_a_running_job_can_only_fail_or_be_cancelled(
     end: Callable[[Job], Job],
 ) -> None:
     failed = end(running(expires_in=50.0))
+
     assert (failed.status, failed.result) == ("failed", None)
     assert failed.error is not None
     assert failed.error.code == "deadline_exceeded"
+
     assert end(lifecycle.cancel(running(expires_in=50.0), 149.0)).status == "cancelled"
 
 
@@ -218,15 +239,18 @@ def test_only_a_job_that_was_leased_and_has_no_result_must_be_cleaned_up() -> No
     assert lifecycle.cancel(queued(), 102.0).cleanup_at is None
     assert lifecycle.succeed(running(), 1, RESULT, 105.0).cleanup_at is None
     assert lifecycle.fail(running(), 1, FAULT, 105.0).cleanup_at == 105.0
+
     released = lifecycle.release(running(), 1, 104.0)
     assert lifecycle.cancel(released, 105.0).cleanup_at == 105.0
 
 
 def test_cleaning_up_is_repeated_once_after_a_while() -> None:
     failed = lifecycle.fail(running(), 1, FAULT, 105.0)
+
     once = lifecycle.cleaned(failed, 106.0)
     assert once.cleanup_at == 105.0 + lifecycle.CLEANUP_AGAIN_S
     assert lifecycle.cleaned(once, 105.0 + lifecycle.CLEANUP_AGAIN_S).cleanup_at is None
+
     late = lifecycle.cleaned(failed, 105.0 + lifecycle.CLEANUP_AGAIN_S)
     assert late.cleanup_at is None
     assert lifecycle.cleaned(late, 999.0) is late
@@ -254,6 +278,7 @@ def test_a_report_under_another_token_is_refused(
 def test_a_repeated_report_changes_nothing(report: Callable[[Job, int], Job]) -> None:
     start = cancelling() if report is REPORTS["acknowledge_cancel"] else running()
     once = report(start, 1)
+
     assert report(once, 1) is once
 
 
@@ -265,6 +290,7 @@ def test_a_report_under_an_old_token_is_no_repeat_of_what_ended_the_newest_lease
     if report is REPORTS["acknowledge_cancel"]:
         second = lifecycle.cancel(second, 119.0)
     ended = report(second, 2)
+
     with pytest.raises(StaleLeaseError):
         report(ended, 1)
 
@@ -273,6 +299,7 @@ def test_a_report_that_contradicts_the_outcome_is_refused() -> None:
     failed = lifecycle.fail(running(), 1, FAULT, 105.0)
     with pytest.raises(StaleLeaseError):
         lifecycle.succeed(failed, 1, RESULT, 106.0)
+
     succeeded = lifecycle.succeed(running(), 1, RESULT, 105.0)
     for report in ("fail", "retry", "release", "acknowledge_cancel"):
         with pytest.raises(StaleLeaseError):

@@ -163,6 +163,7 @@ def test_ray_is_private_whatever_the_environment_says(
         assert len(token.read_text()) == 64
         assert stat.S_IMODE(token.stat().st_mode) == 0o600
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
     assert seen["options"]["address"] == "local"
     assert seen["options"]["include_dashboard"] is False
     assert seen["umask"] == 0o077

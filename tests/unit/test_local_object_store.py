@@ -120,6 +120,7 @@ def test_a_symbolic_link_does_not_lead_out_of_the_folder(tmp_path: Path) -> None
             with pytest.raises(ObjectStoreError, match="leads out") as refusal:
                 use()
             assert not refusal.value.transient
+
     assert (outside / "secret.wav").read_bytes() == b"secret"
 
 

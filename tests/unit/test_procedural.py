@@ -121,6 +121,7 @@ def test_rain_is_broadband_noise() -> None:
 def test_a_bell_is_tonal_and_dies_away() -> None:
     samples = listen("a church bell", duration=6.0)
     thirds = [float(np.square(part).sum()) for part in np.array_split(samples, 3, axis=1)]
+
     assert flatness(samples) < 0.001
     assert thirds[2] < 0.05 * thirds[0]
 
@@ -157,6 +158,7 @@ def test_repeating_things_repeat(prompt: str, period: float) -> None:
 @pytest.mark.parametrize("name", SOUNDS)
 def test_every_sound_is_audible_and_unclipped(name: str) -> None:
     samples = listen(SOUNDS[name].words.split(", ")[0])
+
     assert np.abs(samples).max() <= 0.98
     assert np.sqrt(np.square(samples).mean()) > 0.02
     assert np.abs(samples[:, [0, -1]]).max() < 0.01
@@ -173,6 +175,7 @@ def test_a_word_is_known_again_whatever_the_seed() -> None:
     others = np.array([fingerprint(listen(word, seed=2)) for word in EVERYDAY_WORDS])
     nearest = np.linalg.norm(prints[:, None] - others[None], axis=2).argmin(axis=1)
     known = (nearest == np.arange(len(EVERYDAY_WORDS))).mean()
+
     assert known > 0.9
 
 
@@ -190,11 +193,13 @@ def test_a_word_is_known_again_whatever_the_seed() -> None:
 def test_synonyms_and_phrases_ask_for_the_same_sound(prompt: str, word: str) -> None:
     heard = fingerprint(listen(prompt))
     distance = {w: np.linalg.norm(heard - fingerprint(listen(w))) for w in EVERYDAY_WORDS}
+
     assert min(distance, key=lambda w: distance[w]) == word
 
 
 def test_several_words_are_mixed() -> None:
     both = listen("rain and a police siren")
+
     assert flatness(both) < 0.5 * flatness(listen("rain"))
     assert share(both, 4000, 16_000) > 5 * share(listen("police siren"), 4000, 16_000)
 
@@ -205,6 +210,7 @@ def test_several_words_are_mixed() -> None:
 def test_an_unwanted_sound_is_left_out(prompt: str, negative: str | None) -> None:
     with_it = share(listen("rain and thunder"), 20, 200)
     without = share(listen(prompt, negative=negative), 20, 200)
+
     assert with_it > 0.1
     assert without < 0.1 * with_it
 
@@ -220,6 +226,7 @@ def test_unknown_prompts_still_sound_each_its_own() -> None:
 def test_modifiers_bend_the_sound() -> None:
     assert centroid(listen("muffled rain")) < 0.5 * centroid(listen("rain"))
     assert centroid(listen("a deep bell")) < centroid(listen("a tiny bell"))
+
     slow = strongest_period(listen("slow clock ticking", duration=8.0), 0.35, 1.2)
     assert slow > 0.6
 
@@ -229,12 +236,14 @@ def test_a_key_in_the_prompt_is_the_key_heard() -> None:
     loudest = frequencies[strength.argmax()]
     semitones_from_a = 12 * np.log2(loudest / 440) % 12
     chord_of_a_minor = np.array([0, 3, 7, 12])
+
     assert np.abs(semitones_from_a - chord_of_a_minor).min() < 0.3
 
 
 def test_more_steps_refine_the_same_clip() -> None:
     rough, fine = listen("metronome at 60 bpm", steps=4), listen("metronome at 60 bpm", steps=32)
     pause = slice(round(0.5 * SAMPLE_RATE), round(0.9 * SAMPLE_RATE))
+
     assert np.corrcoef(rough[0], fine[0])[0, 1] > 0.99
     assert np.abs(fine[:, pause]).max() < 0.1 * np.abs(rough[:, pause]).max()
 
@@ -253,6 +262,7 @@ def test_whatever_the_audio_depends_on_changes_it(change: dict[str, Any]) -> Non
 )
 def test_tiny_clips_have_their_exact_length(prompt: str, duration: float) -> None:
     samples = listen(prompt, duration=duration, steps=50)
+
     assert samples.shape == (2, round(duration * SAMPLE_RATE))
     assert np.isfinite(samples).all()
     if duration >= 0.01:
@@ -261,6 +271,7 @@ def test_tiny_clips_have_their_exact_length(prompt: str, duration: float) -> Non
 
 def test_the_longest_clip_is_alive_to_its_end() -> None:
     samples = render("church bell and birds", duration=380.0, variant="medium")
+
     assert samples.shape == (2, 380 * SAMPLE_RATE)
     loudness = [np.sqrt(np.square(part).mean()) for part in np.array_split(samples, 38, axis=1)]
     assert min(loudness) > 0.02
@@ -276,8 +287,10 @@ def test_a_row_that_fails_leaves_its_batch_mates_alone() -> None:
         model="medium", prompt="rain", duration=0.5, steps=2, cfg_scale=1.0, seed=1
     )
     too_long = fits.model_copy(update={"duration": 1e12})
+
     outcomes = ProceduralEngine("medium").generate(
         [too_long, fits], lambda row, fraction: None, lambda row: False
     )
+
     assert isinstance(outcomes[0], GenerationError)
     assert isinstance(outcomes[1], Generated)

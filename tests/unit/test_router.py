@@ -98,6 +98,7 @@ async def test_a_replica_with_a_long_clip_comes_last(
     lengths(router, replicas, 0, 0, 0)
     await send(router, replicas[0], pending("long", 300))
     await send(router, replicas[1], pending("short"))
+
     assert await names(router, replicas, pending("next")) == [["c"], ["b"], ["a"]]
 
 
@@ -105,6 +106,7 @@ async def test_of_equals_serve_asks_two(
     router: EarliestCompletionRouter, replicas: list[Replica]
 ) -> None:
     first, second = await names(router, replicas, pending("one"))
+
     assert len(first) == 2
     assert set(first + second) == {"a", "b", "c"}
 
@@ -113,7 +115,9 @@ async def test_requests_chosen_for_at_once_spread(
     router: EarliestCompletionRouter, replicas: list[Replica]
 ) -> None:
     lengths(router, replicas, 0, 0, 0)
+
     chosen = [(await names(router, replicas, pending(str(n), 300)))[0][0] for n in range(3)]
+
     assert sorted(chosen) == ["a", "b", "c"]
 
 
@@ -126,6 +130,7 @@ async def test_the_best_batch_that_forms_has_room(
     await send(router, replicas[1], pending("waiting"))
     await send(router, replicas[2], pending("running too"))
     await send(router, replicas[2], pending("long and waiting", 300))
+
     assert await names(router, replicas, pending("next")) == [["b"], ["a"], ["c"]]
 
 
@@ -134,6 +139,7 @@ async def test_full_replicas_are_not_offered_anything(
 ) -> None:
     lengths(router, replicas, SLOTS, 0, SLOTS)
     await send(router, replicas[1], pending("long", 300))
+
     assert await names(router, replicas, pending("next")) == [["b"]]
 
 
@@ -142,11 +148,15 @@ async def test_if_all_are_full_two_are_asked_and_serve_pauses(
 ) -> None:
     lengths(router, replicas, SLOTS, SLOTS, SLOTS)
     request = pending("next")
+
     [rank] = await names(router, replicas, request)
+
     assert len(rank) == 2
     assert request.routing_context.should_backoff
+
     lengths(router, replicas, 0, 0, 0)
     other = PendingRequest([], {}, RequestMetadata("other", "other"))
+
     assert len((await names(router, replicas, other))[0]) == 2
     assert other.routing_context.should_backoff
 
@@ -155,9 +165,12 @@ async def test_what_others_sent_counts_by_number_and_by_the_replicas_word(
     router: EarliestCompletionRouter, replicas: list[Replica]
 ) -> None:
     lengths(router, replicas, 1, 2, 0)
+
     assert await names(router, replicas, pending("one")) == [["c"], ["a"], ["b"]]
+
     router.on_request_completed(replicas[2].replica_id, "one")
     replicas[0].routing_stats = {BUSY_UNTIL: time.time() + 100}
+
     assert await names(router, replicas, pending("two")) == [["c"], ["b"], ["a"]]
 
 
@@ -166,10 +179,13 @@ async def test_what_was_chosen_and_refused_counts_no_more(
 ) -> None:
     lengths(router, replicas, 0, 0, 0)
     await names(router, replicas[:1], pending("refused", 300))
+
     assert await names(router, replicas[:2], pending("one")) == [["b"], ["a"]]
+
     router.on_request_completed(replicas[0].replica_id, "refused")
     router.on_request_completed(replicas[1].replica_id, "one")
     [equals] = await names(router, replicas[:2], pending("two"))
+
     assert set(equals) == {"a", "b"}
 
 
@@ -180,10 +196,13 @@ async def test_a_replicas_word_counts_unless_the_handle_has_heard_of_it_since(
     await send(router, replicas[1], pending("short"))
     replicas[0].routing_stats = {BUSY_UNTIL: time.time() + 100}
     both = replicas[:2]
+
     assert await names(router, both, pending("one")) == [["b"], ["a"]], "others may have sent it"
+
     router.on_request_completed(replicas[1].replica_id, "one")
     await (await send(router, replicas[0], pending("quick"))).end()
     router.decrement_queue_len_cache(replicas[0].replica_id)
+
     assert await names(router, both, pending("two")) == [["a"], ["b"]], "it has just answered"
 
 
@@ -194,10 +213,13 @@ async def test_an_ended_call_is_forgotten(
     result = await send(router, replicas[0], pending("long", 300))
     for replica in replicas[1:]:
         await send(router, replica, pending(f"for {replica.replica_id.unique_id}"))
+
     assert (await names(router, replicas, pending("next")))[-1] == ["a"]
+
     router.on_request_completed(replicas[0].replica_id, "long")
     await result.end()
     router.decrement_queue_len_cache(replicas[0].replica_id)
+
     assert (await names(router, replicas, pending("next")))[0] == ["a"]
 
 
@@ -213,6 +235,7 @@ async def test_an_answer_before_the_request_counts_as_routed_leaves_nothing(
         router.decrement_queue_len_cache(replicas[0].replica_id)
     await send(router, replicas[1], pending("short"))
     await send(router, replicas[2], pending("short too"))
+
     assert (await names(router, replicas, pending("next")))[0] == ["a"]
 
 
@@ -223,11 +246,14 @@ async def test_the_scale_of_the_replicas_is_the_routers(
     await send(router, replicas[0], pending("long", 300))
     replicas[1].routing_stats = {BUSY_UNTIL: time.time() + 50}
     both = replicas[:2]
+
     assert (await names(router, both, pending("one")))[0] == ["a"], "34 s against 50"
+
     router.on_request_completed(replicas[0].replica_id, "one")
     for replica in both:
         replica.routing_stats = {**replica.routing_stats, SCALE: 2.0}
     router.update_replicas(both)  # type: ignore[arg-type]
+
     assert (await names(router, both, pending("two")))[0] == ["b"], "68 s against 50"
 
 
@@ -236,6 +262,7 @@ def test_a_report_says_little_and_changes_seldom() -> None:
     assert routing_report(0.5, 1.0) == {SCALE: 1.0}
     assert routing_report(0.5, 1.08) == {SCALE: 1.0}
     assert routing_report(0.5, 2.0)[SCALE] == pytest.approx(2.0, rel=0.13)
+
     until = routing_report(300, 1.0)[BUSY_UNTIL]
     assert until == pytest.approx(time.time() + 300, abs=30 / 2)
     assert until % 16 == 0

@@ -200,8 +200,10 @@ def test_the_token_is_read_and_never_shown(monkeypatch: pytest.MonkeyPatch, vari
 )
 def test_storage_credentials(monkeypatch: pytest.MonkeyPatch, key: str, secret: str) -> None:
     monkeypatch.setenv(key, "id")
+
     with pytest.raises(ConfigurationError, match="AWS_SECRET_ACCESS_KEY"):
         load_settings()
+
     monkeypatch.setenv(secret, "hush")
 
     settings = load_settings()
@@ -308,8 +310,10 @@ def test_a_weak_or_malformed_webhook_secret_is_refused_and_not_shown(
     monkeypatch: pytest.MonkeyPatch, secret: str
 ) -> None:
     monkeypatch.setenv("STABLE_AUDIO_WEBHOOK_SECRET", secret)
+
     with pytest.raises(ConfigurationError, match="STABLE_AUDIO_WEBHOOK_SECRET") as refused:
         load_settings()
+
     assert f"{secret!r}" not in refused.value.message
 
 

@@ -54,8 +54,10 @@ def test_postgresql_without_its_driver_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(sys.modules, "psycopg", None)
+
     with pytest.raises(ConfigurationError, match="psycopg") as refused:
         open_job_store("postgresql://user:hunter2@localhost/jobs")
+
     assert "hunter2" not in refused.value.message
 
 
@@ -70,14 +72,17 @@ def test_only_its_user_can_read_the_database_and_the_files_beside_it(tmp_path: P
 
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.rglob("*")}
     store.close()
+
     assert modes.pop("a") == 0o700
     assert modes == {"jobs.db": 0o600, "jobs.db-wal": 0o600, "jobs.db-shm": 0o600}
 
 
 def test_a_path_under_a_file_is_a_lasting_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
+
     with pytest.raises(JobStoreError, match="STABLE_AUDIO_JOBS_URL") as refused:
         open_job_store(url_of(tmp_path / "file" / "jobs.db"))
+
     assert not refused.value.transient
 
 
@@ -90,8 +95,10 @@ def test_a_path_that_is_a_folder_is_a_lasting_error(tmp_path: Path) -> None:
 def test_a_file_that_is_no_database_is_a_lasting_error_and_stays_as_it_is(tmp_path: Path) -> None:
     path = tmp_path / "notes.txt"
     path.write_text("not a database " * 100)
+
     with pytest.raises(JobStoreError, match="STABLE_AUDIO_JOBS_URL") as refused:
         open_job_store(url_of(path))
+
     assert not refused.value.transient
     assert path.read_text() == "not a database " * 100
 
@@ -101,23 +108,28 @@ def test_a_locked_database_is_a_passing_error_and_reads_go_on(tmp_path: Path) ->
     store.insert(JOB, max_queued=1)
     other = sqlite3.connect(tmp_path / "jobs.db", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
+
     for write in (store.check, lambda: store.replace(lifecycle.cancel(JOB, 1001.0))):
         with pytest.raises(JobStoreError, match="locked") as refused:
             write()
         assert refused.value.transient
     assert store.get(JOB.id) == JOB
+
     other.execute("ROLLBACK")
     store.check()
     assert store.replace(lifecycle.cancel(JOB, 1001.0))
+
     other.close()
     store.close()
 
 
 def test_commits_survive_a_power_cut(tmp_path: Path) -> None:
     store = SqlJobStore(url_of(tmp_path / "jobs.db"))
+
     with store._writer.connect() as connection:
         assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
         assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2
+
     store.close()
 
 
@@ -126,12 +138,14 @@ def test_an_empty_file_is_brought_up_to_date_and_reopening_keeps_everything(
 ) -> None:
     path = tmp_path / "jobs.db"
     path.touch()
+
     for opening in range(3):
         store = open_job_store(url_of(path))
         if opening == 0:
             store.insert(JOB, max_queued=1)
         assert store.get(JOB.id) == JOB
         store.close()
+
     assert sqlite3.connect(path).execute("SELECT * FROM schema_version").fetchall() == [
         (len(MIGRATIONS),)
     ]
@@ -142,8 +156,10 @@ def test_a_file_of_a_later_release_is_refused_untouched(tmp_path: Path) -> None:
     open_job_store(url_of(path)).close()
     with sqlite3.connect(path) as later:
         later.execute("UPDATE schema_version SET version = 999")
+
     with pytest.raises(JobStoreError, match="999") as refused:
         open_job_store(url_of(path))
+
     assert not refused.value.transient
     assert later.execute("SELECT version FROM schema_version").fetchall() == [(999,)]
     later.close()
@@ -153,12 +169,15 @@ def test_only_the_missing_steps_are_applied_in_order(tmp_path: Path) -> None:
     engine = create_engine(url_of(tmp_path / "jobs.db"))
     first = ("CREATE TABLE steps (name TEXT)", "INSERT INTO steps VALUES ('first')")
     second = ("INSERT INTO steps VALUES ('second')",)
+
     for known in ([first], [first, second], [first, second]):
         with engine.begin() as connection:
             migrate(connection, known)
+
     with engine.connect() as connection:
         assert rows(connection, "SELECT name FROM steps") == [("first",), ("second",)]
         assert rows(connection, "SELECT version FROM schema_version") == [(2,)]
+
     engine.dispose()
 
 
@@ -186,9 +205,11 @@ def test_two_processes_may_create_the_same_file_at_once(tmp_path: Path) -> None:
         )
         for _ in range(2)
     ]
+
     for opener in openers:
         assert opener.stdout is not None
         assert opener.stdout.readline() == "ready\n"
+
     for number in range(20):
         for opener in openers:
             assert opener.stdin is not None
@@ -197,6 +218,7 @@ def test_two_processes_may_create_the_same_file_at_once(tmp_path: Path) -> None:
         for opener in openers:
             assert opener.stdout is not None
             assert opener.stdout.readline() == "opened\n"
+
     for opener in openers:
         opener.communicate(timeout=30)
         assert opener.returncode == 0
@@ -216,6 +238,7 @@ def test_writes_that_wait_together_fail_together_and_leave_nothing(tmp_path: Pat
         return "stored"
 
     other = sqlite3.connect(tmp_path / "jobs.db", isolation_level=None)
+
     with ThreadPoolExecutor(len(jobs)) as threads:
         other.execute("BEGIN IMMEDIATE")
         refused = list(threads.map(insert, jobs))
@@ -223,6 +246,7 @@ def test_writes_that_wait_together_fail_together_and_leave_nothing(tmp_path: Pat
         other.execute("ROLLBACK")
         assert store.page(limit=100) == []
         assert list(threads.map(insert, jobs)) == ["stored"] * len(jobs)
+
     assert len(store.page(limit=100)) == len(jobs)
     other.close()
     store.close()

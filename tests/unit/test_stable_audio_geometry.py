@@ -29,6 +29,7 @@ def test_what_is_decoded_holds_the_clip_and_was_generated(
     geometry: Geometry, duration: float
 ) -> None:
     decoded = geometry.decoded(duration)
+
     assert decoded * geometry.samples_per_latent >= geometry.samples(duration)
     assert decoded <= geometry.latents(duration) <= geometry.max_latents
     assert decoded % geometry.align == 0
@@ -39,6 +40,7 @@ def test_what_is_decoded_holds_the_clip_and_was_generated(
 def test_a_bucket_is_coarse_and_never_too_short(geometry: Geometry, duration: float) -> None:
     latents = geometry.latents(duration)
     padded = geometry.padded(latents)
+
     assert latents <= padded <= geometry.max_latents
     assert padded - latents < max(32, latents / 3)
     assert geometry.padded(padded) == padded
@@ -65,6 +67,7 @@ def test_chunks_keep_every_latent_once_with_its_surroundings(
 ) -> None:
     chunks = list(decode_chunks(latents, margin=margin, size=size))
     kept = [latent for chunk in chunks for latent in range(chunk.keep_start, chunk.keep_stop)]
+
     assert kept == list(range(latents))
     for chunk in chunks:
         assert chunk.stop - chunk.start == min(size, latents)
@@ -81,6 +84,7 @@ def test_chunks_of_an_even_clip_start_where_the_autoencoder_starts_a_group(pairs
 @given(st.integers(1, 64), st.integers(1, 64))
 def test_rows_are_padded_to_few_sizes(rows: int, limit: int) -> None:
     padded = rows_padded(rows, limit)
+
     assert rows <= padded <= max(rows, limit)
     assert padded in (rows, limit) or math.log2(padded).is_integer()
 
@@ -88,5 +92,6 @@ def test_rows_are_padded_to_few_sizes(rows: int, limit: int) -> None:
 @given(st.lists(st.integers(), min_size=2))
 def test_halves_are_the_whole_and_both_smaller(rows: list[int]) -> None:
     first, second = halves(rows)
+
     assert [*first, *second] == rows
     assert 0 < len(second) <= len(first) < len(rows)

@@ -25,6 +25,7 @@ def webhook(job: Job) -> Webhook:
 
 def test_the_first_attempt_is_due_when_the_job_ends() -> None:
     job = ended()
+
     assert webhook(job) == Webhook(url=URL, next_attempt_at=200.0)
     with pytest.raises(ConflictError):
         webhook_schedule.start_attempt(job, 199.9)
@@ -33,8 +34,10 @@ def test_the_first_attempt_is_due_when_the_job_ends() -> None:
 
 def test_an_attempt_under_way_is_not_started_again_until_it_counts_as_lost() -> None:
     job = webhook_schedule.start_attempt(ended(), 200.0)
+
     with pytest.raises(ConflictError):
         webhook_schedule.start_attempt(job, 200.0 + webhook_schedule.ATTEMPT_S - 0.1)
+
     again = webhook_schedule.start_attempt(job, 200.0 + webhook_schedule.ATTEMPT_S)
     assert webhook(again).attempts == 2
 
@@ -46,6 +49,7 @@ def test_failed_attempts_are_made_again_over_hours_and_then_given_up() -> None:
         job = webhook_schedule.start_attempt(job, due)
         now = due + 1.0
         job = webhook_schedule.failed(job, webhook(job).attempts, "HTTP 500", now, jitter=0.0)
+
     assert waits == [0.0, *webhook_schedule.DELAYS_S]
     assert webhook(job).attempts == webhook_schedule.MAX_ATTEMPTS
     assert webhook(job).error == "Attempt 9: HTTP 500"
@@ -54,7 +58,9 @@ def test_failed_attempts_are_made_again_over_hours_and_then_given_up() -> None:
 
 def test_jitter_stretches_the_delay() -> None:
     job = webhook_schedule.start_attempt(ended(), 200.0)
+
     stretched = webhook_schedule.failed(job, 1, "HTTP 500", 201.0, jitter=0.5)
+
     assert webhook(stretched).next_attempt_at == 201.0 + 5.0 * 1.1
 
 
@@ -63,13 +69,16 @@ def test_attempts_whose_outcome_is_never_reported_end_too() -> None:
     while (due := webhook(job).next_attempt_at) is not None:
         job = webhook_schedule.start_attempt(job, due)
         starts += 1
+
     assert webhook(job).attempts == webhook_schedule.MAX_ATTEMPTS
     assert starts == webhook_schedule.MAX_ATTEMPTS + 1
 
 
 def test_a_delivery_is_final() -> None:
     started = webhook_schedule.start_attempt(ended(), 200.0)
+
     done = webhook_schedule.delivered(started, 1, 201.0)
+
     assert webhook(done) == Webhook(url=URL, attempts=1, delivered_at=201.0)
     assert webhook_schedule.delivered(done, 1, 202.0) is done
     assert webhook_schedule.failed(done, 1, "late", 202.0, 0.0) is done
@@ -80,6 +89,7 @@ def test_a_delivery_is_final() -> None:
 def test_a_late_report_on_an_earlier_attempt_counts_only_if_it_was_a_delivery() -> None:
     first = webhook_schedule.start_attempt(ended(), 200.0)
     second = webhook_schedule.start_attempt(first, 300.0)
+
     assert webhook_schedule.failed(second, 1, "slow", 301.0, 0.0) is second
     assert webhook(webhook_schedule.delivered(second, 1, 301.0)).delivered_at == 301.0
 
@@ -87,4 +97,5 @@ def test_a_late_report_on_an_earlier_attempt_counts_only_if_it_was_a_delivery() 
 def test_a_repeated_report_changes_nothing() -> None:
     started = webhook_schedule.start_attempt(ended(), 200.0)
     once = webhook_schedule.failed(started, 1, "HTTP 500", 201.0, 0.0)
+
     assert webhook_schedule.failed(once, 1, "HTTP 500", 202.0, 0.9) is once

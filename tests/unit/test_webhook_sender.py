@@ -88,6 +88,7 @@ async def test_a_call_carries_a_signature_that_verifies(
     receiver: Receiver, sender: WebhookSender
 ) -> None:
     await sender.send(receiver.url("localhost"), "msg_1", BODY)
+
     [(path, headers, body)] = receiver.received
     assert path == "/hook?a=b"
     assert headers["Host"] == f"localhost:{receiver.port}"
@@ -104,8 +105,10 @@ async def test_an_answer_that_is_not_2xx_is_an_error(
     receiver: Receiver, sender: WebhookSender, status: int
 ) -> None:
     receiver.answer = lambda handler: respond(handler, status)
+
     with pytest.raises(WebhookError, match=str(status)):
         await sender.send(receiver.url(), "msg_1", BODY)
+
     assert len(receiver.received) == 1
 
 
@@ -113,8 +116,10 @@ async def test_a_redirect_is_an_error_and_not_followed(
     receiver: Receiver, sender: WebhookSender
 ) -> None:
     receiver.answer = lambda handler: respond(handler, 307, Location=receiver.url())
+
     with pytest.raises(WebhookError, match="redirect"):
         await sender.send(receiver.url(), "msg_1", BODY)
+
     assert len(receiver.received) == 1
 
 
@@ -133,7 +138,9 @@ async def test_an_endless_answer_is_not_read_to_its_end(
             closed.set()
 
     receiver.answer = endless
+
     await sender.send(receiver.url(), "msg_1", BODY)
+
     assert closed.wait(30)
 
 
@@ -147,6 +154,7 @@ async def test_silence_is_an_error(
 
     receiver.answer = wait
     monkeypatch.setattr(webhook_sender, "TIMEOUT_S", 0.05)
+
     try:
         with pytest.raises(WebhookError, match="No answer"):
             await sender.send(receiver.url(), "msg_1", BODY)
@@ -169,8 +177,10 @@ async def test_an_unknown_host_is_an_error(sender: WebhookSender) -> None:
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]", "[::ffff:127.0.0.1]", "0"])
 async def test_private_addresses_are_not_called(receiver: Receiver, host: str) -> None:
     guarded = WebhookSender(SECRET)
+
     with pytest.raises(WebhookError, match="STABLE_AUDIO_WEBHOOK_ALLOW_PRIVATE"):
         await guarded.send(receiver.url(host), "msg_1", BODY)
+
     await guarded.close()
     assert receiver.received == []
 
@@ -231,6 +241,7 @@ async def test_the_certificate_must_be_that_of_the_name_in_the_url(
     context.load_cert_chain(pem)
     client = ssl.create_default_context(cafile=f"{pem}.crt")
     sender = WebhookSender(SECRET, allow_private=True, verify=client)
+
     with receiving(context) as receiver:
         url = receiver.url("localhost", "https")
         if trusted:
