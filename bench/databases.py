@@ -1,7 +1,7 @@
-"""Real database servers to keep jobs in, for benchmarks and tests, each a child process with a
-folder of its own.
+"""Real database servers to keep jobs in, for benchmarks and tests.
 
-Their data, address and port outlive ``kill`` and ``start``.
+Each is a child process with a folder of its own. Data, address and port outlive ``kill`` and
+``start``.
 """
 
 import os

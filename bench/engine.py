@@ -1,11 +1,11 @@
-"""The package's ``generate()`` under a lock against this project's engine, in one run.
+"""Compare the package's ``generate()`` under a lock with this project's engine, in one run.
 
-Real-size random weights, so no gated file is needed and the speed is the true one. Each case is
-a variant and a duration, at 8 steps, with as many requests at once as ``--concurrency`` says:
+Real-size random weights, so no gated file is needed and the speed is the true one. Each case is a
+variant and a duration, at 8 steps, with ``--concurrency`` requests at once:
 
     python -m bench.engine --device cuda
     python -m bench.engine --device cpu --cases small-sfx:5 --concurrency 1 4
-    python -m bench.engine --device cpu --tiny      # does it run at all
+    python -m bench.engine --device cpu --tiny      # only check that it runs
 """
 
 import argparse
@@ -36,14 +36,14 @@ CASES = ("small-sfx:5", "small-music:30", "medium:30", "medium:120")
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """``latencies``: seconds from the common start until each request's audio is there."""
+    """Times of one case. ``latencies``: seconds from the common start to each request's audio."""
 
     latencies: list[float]
     audio_seconds: float
 
     @property
     def throughput(self) -> float:
-        """Seconds of audio made in a second."""
+        """Seconds of audio made per second."""
         return self.audio_seconds / max(self.latencies)
 
 
@@ -80,11 +80,11 @@ def _compare(
     engine = StableAudioEngine(variant, model, config, max_batch_rows=rows)
     for duration in durations:
         for count in options.concurrency:
-            # Twice, for CUDA graphs of every batch size that comes up; and new prompts each time.
+            # Twice, for CUDA graphs of every batch size that occurs; new prompts each time.
             for _ in range(2 if half else 0):
                 _engine(engine, _requests(variant, duration, count, "warm-up"), rows, clock)
             measured = _engine(engine, _requests(variant, duration, count, "engine"), rows, clock)
-            # Under a lock, one after the other: what n requests take is n times what one takes.
+            # Under a lock requests run one after the other, so n take n times as long as one.
             theirs = [alone[duration] * (place + 1) for place in range(count)]
             _print_row(variant, duration, Measured(theirs, duration * count), measured)
 

@@ -1,4 +1,4 @@
-"""How fast `/health` answers while a 120 s clip is generated and encoded, beside idle.
+"""Latency of `/health` while a 120 s clip is generated and encoded, beside idle.
 
 uv run python bench/health.py
 """
@@ -19,7 +19,7 @@ CLIP = {"prompt": "rain, wind and thunder", "duration": 120, "steps": 50, "forma
 
 
 def poll(base_url: str, going_on: Callable[[], bool]) -> list[float]:
-    """Latencies in milliseconds, one request after the other."""
+    """Return the latencies, milliseconds, of requests made one after the other."""
     latencies = []
     with httpx.Client(base_url=base_url) as client:
         while going_on():

@@ -1,7 +1,7 @@
 """A closed loop of HTTP clients: each sends its next request when its last one is answered.
 
-Written over asyncio's streams because the client shares the cores with the servers: it costs about
-0.1 ms of CPU a request, where httpx costs more than the servers that are measured.
+Written over asyncio's streams, because the client shares the cores with the servers: it costs about
+0.1 ms of CPU a request, and httpx costs more than the measured servers.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ LENGTH = b"\r\ncontent-length:"
 
 @dataclass
 class Load:
-    """What one phase met. ``latencies`` in seconds; ``bodies`` only if they were asked for."""
+    """Results of one phase. ``latencies`` in seconds; ``bodies`` only if they were asked for."""
 
     seconds: float
     latencies: list[float] = field(default_factory=list)
@@ -53,15 +53,17 @@ async def closed_loop(
     status: int,
     keep_bodies: bool = False,
 ) -> Load:
-    """Load ``127.0.0.1:port`` for ``seconds``. Raises ``RuntimeError`` at an answer whose status
-    is not ``status``: what is refused must not count as served."""
+    """Load ``127.0.0.1:port`` for ``seconds``.
+
+    Raises ``RuntimeError`` at an answer of another status: refusals must not count as served.
+    """
     load = Load(seconds)
     expected = f" {status} ".encode()
     end = time.perf_counter() + seconds
 
     async def client() -> None:
         while time.perf_counter() < end:
-            # A proxy that takes in another configuration closes the connections it had.
+            # A proxy that loads another configuration closes the connections it had.
             with suppress(asyncio.IncompleteReadError, ConnectionError):
                 await one_connection()
 

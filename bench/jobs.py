@@ -1,11 +1,11 @@
-"""Submits and status reads a second through HTTP for each job store, beside plain FastAPI.
+"""Submits and status reads per second through HTTP for each job store, beside plain FastAPI.
 
-uv run python -m bench.jobs [--stores sqlite,postgresql,redis] [--seconds 10] [--clients 32]
+    uv run python -m bench.jobs [--stores sqlite,postgresql,redis] [--seconds 10] [--clients 32]
 
 For each store: the comparator (`bench/jobs_comparator.py`, in memory), then the whole service on an
-empty store, under the same load from the same client. No job is generated meanwhile: they are
-for `medium`, whose replica asks for more CPUs than the machine has, so that two are leased and
-the others stay in the durable queue.
+empty store, under the same load from the same client. No job is generated: the jobs are for
+`medium`, whose replica asks for more CPUs than the machine has. So two are leased, and the others
+stay in the durable queue.
 """
 
 import argparse
@@ -41,8 +41,10 @@ class Result(NamedTuple):
 
 
 def measure(port: int, clients: int, seconds: float) -> dict[str, Result]:
-    """Submit, read what was submitted, and read the list of models, which asks no other process;
-    each after a warm-up that does not count."""
+    """Measure submits, reads of the submitted jobs, and reads of the list of models.
+
+    The list asks no other process. Each follows a warm-up that does not count.
+    """
     ids: list[str] = []
 
     def submit(duration: float) -> Load:

@@ -1,5 +1,6 @@
-"""The contract of ``/jobs`` on plain FastAPI, in the memory of one process: what `bench/jobs.py`
-compares the service with. Same models, same checks, same view; no Ray, no store, nobody who works.
+"""The comparator of `bench/jobs.py`: the contract of ``/jobs`` on plain FastAPI, in one process.
+
+Same models, same checks, same view; jobs are in memory, without Ray, a store or workers.
 """
 
 import time

@@ -1,7 +1,7 @@
-"""Memory and time of batches as they grow: what `max_batch_rows` and `max_batch_seconds` rest on.
+"""Memory and time of batches as they grow: the source of `max_batch_rows` and `max_batch_seconds`.
 
-Real-size random weights. Memory does not depend on the steps, so one is taken; time is given for
-it alone. On CUDA a batch that does not fit ends the table.
+Real-size random weights. Memory does not depend on the steps, so one step is taken; times are for
+that one step. On CUDA the table ends at a batch that does not fit.
 
     python -m bench.limits --device cuda
     python -m bench.limits --device cpu --variants small-sfx --batches 1x5 4x5 1x30 4x30
@@ -90,7 +90,7 @@ def _fits(engine: StableAudioEngine, variant: VariantName, rows: int, seconds: f
 
 
 class OutOfMemory(logging.Handler):
-    """Sees the engine halve a batch: it says so in a warning, and carries on."""
+    """Notices that the engine halves a batch, which it only logs as a warning."""
 
     seen = False
 
@@ -99,9 +99,9 @@ class OutOfMemory(logging.Handler):
 
 
 class Memory:
-    """The most memory that a batch takes, in bytes, over the weights.
+    """Most memory that a batch takes over the weights, in bytes.
 
-    On CUDA with the graphs of the batches before it, which a replica would hold as well.
+    On CUDA it includes the graphs of earlier batches, which a replica would hold as well.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -130,7 +130,7 @@ def _status(field: str) -> int:
 
 
 def _fitted(points: list[tuple[int, float, float]]) -> tuple[float, float, float]:
-    """The share of a row, of a second and of neither in the memory that batches took, MiB."""
+    """Fit the memory of batches, MiB, to parts per row, per second and constant."""
     causes = np.array([(rows, seconds, 1.0) for rows, seconds, _ in points])
     shares, *_ = np.linalg.lstsq(causes, np.array([used for *_, used in points]))
     each, per_second, constant = shares

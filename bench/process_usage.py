@@ -1,4 +1,4 @@
-"""CPU time and memory of this process and all it has started, by the part each plays."""
+"""CPU time and memory of this process and its descendants, by the part each plays."""
 
 from collections import defaultdict
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ PARTS = (
     ("redis-server", "Redis"),
     ("jobs_comparator", "comparator"),
 )
-"""What a command line contains, and the part that it tells of; the first match counts."""
+"""Text in a command line, and the part that it means; the first match counts."""
 
 OTHER = "other"
 CLIENT = "client"
@@ -34,7 +34,10 @@ class Usage:
 
 
 def usage(*, memory: bool = False) -> dict[str, Usage]:
-    """By part, added up over its processes; reading memory takes some milliseconds a process."""
+    """Return the usage of each part, summed over its processes.
+
+    Reading memory takes some milliseconds a process.
+    """
     me = psutil.Process()
     parts: defaultdict[str, Usage] = defaultdict(Usage)
     for process in (me, *me.children(recursive=True)):
@@ -45,12 +48,12 @@ def usage(*, memory: bool = False) -> dict[str, Usage]:
             if memory:
                 parts[part].unique_bytes += process.memory_full_info().uss
         except psutil.Error:
-            continue  # it has ended meanwhile
+            continue  # it has ended
     return dict(parts)
 
 
 def cpu_between(before: dict[str, Usage], after: dict[str, Usage]) -> dict[str, float]:
-    """Seconds of CPU by part, the largest first."""
+    """Return seconds of CPU by part, the largest first."""
     spent = {
         part: usage.cpu_seconds - before.get(part, Usage()).cpu_seconds
         for part, usage in after.items()

@@ -43,7 +43,7 @@ class Sizes:
 
 
 def real_sizes(variant: VariantName) -> Sizes:
-    """The published sizes: 459.1M + 108M parameters, or 1,453.2M + 852M for medium."""
+    """Return the published sizes: 459.1M + 108M parameters, or 1,453.2M + 852M for medium."""
     medium = variant == "medium"
     return Sizes(
         width=1536 if medium else 1024,
@@ -81,7 +81,7 @@ TINY: Final = Sizes(
     text_inner=32,
     text_vocabulary=300,
 )
-"""A few MB in all; the stride, chunk and patch sizes, and so all lengths, are the real ones."""
+"""Sizes of a few MB in all; strides, chunks and patches, and so all lengths, are the real ones."""
 
 
 def random_model(
@@ -103,9 +103,9 @@ def random_model(
 
 
 def randomise(model: Any) -> None:
-    """Fill the branches that start at zero, and turn up what the prompt and the noise go through.
+    """Fill the branches that start at zero, and amplify the paths of the prompt and the noise.
 
-    As it is built the model is nearly the identity, and every clip would sound the same.
+    A freshly built model is nearly the identity, and every clip would sound the same.
     """
     for name, parameter in model.named_parameters():
         if parameter.ndim >= 2 and parameter.numel() and not parameter.any():

@@ -1,8 +1,8 @@
-"""Do short clips wait for long ones? The same requests to real replicas, with either router.
+"""Measure whether short clips wait for long ones, with either router on real replicas.
 
 Starts a Ray cluster of its own and deploys the application with the procedural engine and two
-replicas of ``medium``. While one long job after another is made, short clips are asked for by
-HTTP, at the same random moments for either router.
+replicas of ``medium``. While one long job after another is made, short clips are requested by HTTP,
+at the same random moments for either router.
 
     python -m bench.routing
 """
@@ -40,7 +40,7 @@ ROUTERS = {
     },
     "earliest completion": {},
 }
-"""Serve's own, and what the service uses."""
+"""Serve's own router, and the service's."""
 
 
 def deploy(folder: str, options: dict[str, object]) -> None:
@@ -61,7 +61,7 @@ def deploy(folder: str, options: dict[str, object]) -> None:
 
 
 async def waits(base_url: str, requests: int, rate: float, seed: int) -> list[float]:
-    """Seconds that each short clip took."""
+    """Return the seconds that each short clip took."""
     chance = random.Random(seed)  # noqa: S311
     taken: list[float] = []
     async with httpx.AsyncClient(base_url=base_url, timeout=120) as http:

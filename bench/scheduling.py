@@ -1,10 +1,10 @@
-"""Would rows that join and leave between steps beat whole batches? A simulation with given costs.
+"""Compare rows that join and leave between steps with whole batches, by simulation.
 
-Requests arrive at random (Poisson) and take 8 steps. A step of ``n`` rows costs ``fixed + n *
-per_row``; so do encoding prompts and decoding audio, which the same processor does. Whole
-batches: the engine takes all that wait, at most ``--rows``, and returns them together.
-Continuous: before each step, waiting requests join while there is room, and a row that has had
-its steps is decoded and leaves.
+Requests arrive at random (Poisson) and take 8 steps. A step of ``n`` rows costs
+``fixed + n * per_row``; so do encoding prompts and decoding audio, on the same processor. Whole
+batches: the engine takes all waiting requests, at most ``--rows``, and returns them together.
+Continuous: before each step, waiting requests join while there is room, and a row that has had its
+steps is decoded and leaves.
 
     python -m bench.scheduling
 """
@@ -40,11 +40,11 @@ class Machine:
     decode: Cost
 
     def batch(self, rows: int) -> float:
-        """Seconds for a whole batch."""
+        """Return the seconds of a whole batch."""
         return self.text(rows) + STEPS * self.step(rows) + self.decode(rows)
 
     def capacity(self, rows: int) -> float:
-        """Requests in a second with full batches."""
+        """Return the requests per second with full batches."""
         return rows / self.batch(rows)
 
 
@@ -77,7 +77,7 @@ MACHINES = (
 
 
 def whole(machine: Machine, arrivals: Sequence[float], rows: int) -> list[float]:
-    """Latencies, seconds, with whole batches."""
+    """Return the latencies, seconds, with whole batches."""
     latencies, now, first = [], 0.0, 0
     while first < len(arrivals):
         now = max(now, arrivals[first])
@@ -91,7 +91,7 @@ def whole(machine: Machine, arrivals: Sequence[float], rows: int) -> list[float]
 
 
 def continuous(machine: Machine, arrivals: Sequence[float], rows: int) -> list[float]:
-    """Latencies, seconds, with rows that join and leave between steps."""
+    """Return the latencies, seconds, with rows that join and leave between steps."""
     latencies: list[float] = []
     waiting = deque(arrivals)
     running: list[tuple[float, int]] = []

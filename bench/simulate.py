@@ -1,7 +1,8 @@
-"""How many replicas, and which of them: either policy, either router, on simulated time.
+"""Simulate autoscaling and routing with either policy and either router.
 
-Arrival traces are replayed through both autoscaling policies, wrapped in Serve's own delays, with
-the code and the settings of production; and through both routers. No Ray cluster is started.
+Arrival traces are replayed on simulated time through both autoscaling policies, wrapped in Serve's
+own delays, and through both routers, with the code and the settings of production. No Ray cluster
+is started.
 
     python -m bench.simulate            # prints tables, draws bench/results/simulate-*.png
 """
@@ -57,10 +58,10 @@ SCALES = ((CPU, 1, 12.0), (CPU, 10, 6.0), (CPU, 100, 2.0), (CPU, 1000, 0.5), (GP
 """Machine, most replicas, hours of the trace."""
 
 PEAK = {"steady": 0.5, "diurnal": 0.9, "burst": 0.6, "heavy-tailed": 0.5}
-"""The highest load of each trace, as a share of what the most replicas do."""
+"""Highest load of each trace, as a share of what the most replicas do."""
 
 FULLNESS = 0.5
-"""Of batches, where there are any: lengths are too various for more."""
+"""Fullness of batches, where there are any: lengths vary too much for more."""
 
 WAITS = (5.0, 30.0, 60.0, 120.0)
 
@@ -156,7 +157,7 @@ ROUTED: tuple[tuple[Machine, Durations, str, float], ...] = (
     (MEDIUM, few_long, "1 in 20 of 300 s, else 5 s", 0.2),
     (GPU, mostly_short, "5, 10 and 30 s", 0.05),
 )
-"""Machine, lengths, what they are, hours."""
+"""Machine, distribution of lengths, its description, hours."""
 
 ROUTERS: dict[str, int | None] = {
     "power of two": None,

@@ -1,10 +1,11 @@
 """Memory of every process of the service under a steady mixed load.
 
-uv run python -m bench.soak [--minutes 15]
+    uv run python -m bench.soak [--minutes 15]
 
-Twice a second a job is submitted and followed to its end in one of four ways (events, polling, a
-long poll, cancelling), what succeeded is downloaded and its digest compared, and a third of the
-jobs are deleted; once a second a clip is made synchronously. Far from saturation on two cores.
+Twice a second a job is submitted and followed to its end in one of four ways: events, polling, a
+long poll, or cancelling. Audio of succeeded jobs is downloaded and its digest compared, and a third
+of the jobs are deleted. Once a second a clip is made synchronously. This is far from saturation on
+two cores.
 """
 
 import argparse
@@ -37,7 +38,7 @@ FORMATS = ("wav", "flac", "mp3", "ogg")
 
 
 class Load:
-    """The clients. ``outcomes`` counts what they met; anything unexpected is raised."""
+    """The clients. ``outcomes`` counts their results; anything unexpected is raised."""
 
     def __init__(self, http: httpx.AsyncClient) -> None:
         self._http = http

@@ -1,1 +1,1 @@
-"""A variant's replicas in simulated time, scaled by the code that scales them in production."""
+"""Replicas of a variant in simulated time, scaled by the code that scales them in production."""

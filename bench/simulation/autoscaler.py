@@ -13,7 +13,7 @@ from bench.simulation.replicas import Fleet
 from sa_ray.scheduling.autoscaling_policy import QUEUE_SECONDS
 
 PUSH_S = 10.0
-"""How often handles and replicas report, Serve's default."""
+"""Seconds between two reports of a handle or a replica, Serve's default."""
 
 Policy = Callable[[AutoscalingContext], tuple[float, dict[str, Any]]]
 
@@ -24,12 +24,12 @@ class Sample:
 
 
 class Autoscaler:
-    """Reads the fleet as Serve would: what was sampled by the last push, not what is."""
+    """Reads the fleet as Serve would: its state at the last push, not its present one."""
 
     def __init__(self, fleet: Fleet, policy: Policy, config: AutoscalingConfig) -> None:
         self._fleet = fleet
         self._config = config
-        # Serve's own wrapper: start from zero, delays, factors. It reads the time by itself.
+        # Serve's own wrapper adds start from zero, delays, factors. It reads the time by itself.
         autoscaling_policy.time = SimpleNamespace(time=lambda: fleet.now)
         self._policy = autoscaling_policy._apply_autoscaling_config(policy)  # noqa: SLF001
         self._state: dict[str, Any] = {}
@@ -39,7 +39,7 @@ class Autoscaler:
         self.sample_s = min(config.look_back_period_s * 0.2, PUSH_S)
 
     def sample(self) -> None:
-        """What a handle notes: ongoing requests, and those of them that no replica has."""
+        """Note, as a handle does, the ongoing requests and those of them that no replica has."""
         fleet = self._fleet
         self._window.append((fleet.now, float(fleet.ongoing), float(len(fleet.handle))))
         while self._window[0][0] < fleet.now - self._config.look_back_period_s:
@@ -88,7 +88,7 @@ class Autoscaler:
             fleet.scale_to(bounded)
 
     def _mean(self, column: int) -> float:
-        """Over the window that was pushed, weighted by time; the last value holds until now."""
+        """Return the time-weighted mean over the pushed window; its last value holds until now."""
         if not self._pushed:
             return 0.0
         ends = [*(sample[0] for sample in self._pushed[1:]), self._fleet.now]

@@ -1,4 +1,4 @@
-"""The pictures in ``bench/results``."""
+"""Draw the pictures in ``bench/results``."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,7 +15,7 @@ COLOURS = {"requests": "tab:orange", "backlog": "tab:blue"}
 
 
 def replicas_over_time(traces: Mapping[str, Mapping[str, Outcome]], path: Path) -> None:
-    """Replicas over time, by trace and policy."""
+    """Draw replicas over time, by trace and policy."""
     figure, axes = plt.subplots(2, 2, figsize=(10, 5.5), layout="constrained")
     for axis, (name, outcomes) in zip(axes.flat, traces.items(), strict=True):
         for policy, outcome in outcomes.items():
@@ -28,7 +28,7 @@ def replicas_over_time(traces: Mapping[str, Mapping[str, Outcome]], path: Path) 
 
 
 def ratios(traces: Mapping[str, Sequence[tuple[str, float, float]]], path: Path) -> None:
-    """The backlog policy over request counts: replica hours, and p95 of waits."""
+    """Draw the backlog policy over request counts: replica hours, and p95 of waits."""
     figure, axes = plt.subplots(1, 2, figsize=(10, 3.8), sharey=True, layout="constrained")
     for column, (axis, title) in enumerate(
         zip(axes, ("replica hours", "p95 of waits (1 s at least)"), strict=True)

@@ -12,10 +12,11 @@ from bench.simulation.traces import Floats, Trace
 from sa_ray.contracts import ResolvedRequest
 
 TICK_S = 2.0
-"""How often the autoscaler decides. Serve does so ten times a second, on metrics as old."""
+"""Seconds between two decisions of the autoscaler. Serve decides ten times a second, on equally old
+metrics."""
 
 GIVE_UP_S = 100_000.0
-"""Simulated time after the last arrival by which all work has to be done."""
+"""Simulated seconds after the last arrival by which all work has to be done."""
 
 
 @dataclass
@@ -23,13 +24,13 @@ class Outcome:
     waits: Floats
     """Seconds from a request's arrival to the start of its batch, in order of arrival."""
     latencies: Floats
-    """Seconds from its arrival to the end of its batch."""
+    """Seconds from a request's arrival to the end of its batch."""
     replica_hours: float
     """Until the trace is over and the last request is done."""
     work_hours: float
-    """Hours that replicas worked: the least that could have been paid for."""
+    """Hours that replicas worked: the least that could be paid for."""
     changes: int
-    """How often the number of replicas was changed."""
+    """Number of changes of the number of replicas."""
     times: list[float] = field(default_factory=list)
     replicas: list[int] = field(default_factory=list)
     backlog: list[int] = field(default_factory=list)
@@ -45,7 +46,7 @@ def replay(
     target_wait: float = 1.0,
     seed: int = 0,
 ) -> Outcome:
-    """Serve ``trace`` with replicas like ``machine``, as many as ``policy`` and Serve decide."""
+    """Serve ``trace`` with replicas like ``machine``; ``policy`` and Serve decide how many."""
     fleet = Fleet(machine, config.max_replicas, np.random.default_rng(seed), handles, target_wait)
     scaler = Autoscaler(fleet, policy, config)
     fleet.scale_to(config.min_replicas)

@@ -24,7 +24,7 @@ NOISE = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What a replica is like. ``slowness``: what batches really take, over what ``cost`` says."""
+    """Properties of a replica. ``slowness``: measured over estimated time of batches."""
 
     name: str
     cost: Cost
@@ -60,7 +60,7 @@ class Replica:
     ready: bool = False
     stopping: bool = False
     open_at: int = -1
-    """Its place among those with room; -1: not among them."""
+    """Its index among the replicas with room; -1: not among them."""
 
     @property
     def ongoing(self) -> int:
@@ -68,7 +68,7 @@ class Replica:
 
 
 class Router(Protocol):
-    """What sends requests to replicas; ``open_`` are those that take one more."""
+    """Sends requests to replicas; ``open_``: the replicas that take one more."""
 
     def choose(self, open_: Sequence[Replica], request: Request) -> Replica: ...
 
@@ -76,7 +76,7 @@ class Router(Protocol):
 
 
 class PowerOfTwo:
-    """As Serve does: of two at random, the one with fewer requests."""
+    """Picks as Serve does: of two replicas at random, the one with fewer requests."""
 
     def __init__(self, rng: np.random.Generator) -> None:
         self._rng = rng
@@ -90,9 +90,11 @@ class PowerOfTwo:
 
 
 class EarliestCompletion:
-    """As ``EarliestCompletionRouter`` does, over the same forecast, in each of several handles
-    that share the requests at random. What replicas report is up to ``REPORT_AGE_S`` old; how many
-    requests they have is known at any time, which flatters several handles."""
+    """Picks as ``EarliestCompletionRouter`` does, over the same forecast.
+
+    Several handles share the requests at random. Reports of replicas are up to ``REPORT_AGE_S``
+    old. The number of their requests is known at any time, which flatters several handles.
+    """
 
     def __init__(
         self,
@@ -125,7 +127,7 @@ class EarliestCompletion:
         return best
 
     def _busy(self, replica: Replica) -> float:
-        """Seconds for which the replica said it has work. It knows by its progress."""
+        """Return the seconds of work that the replica last reported; it knows its own progress."""
         now = self._clock()
         at, until = self._reports.get(replica.number, (-REPORT_AGE_S, 0.0))
         if now >= at + REPORT_AGE_S:
@@ -139,7 +141,7 @@ class EarliestCompletion:
 
 
 def in_order(waiting: list[Request], estimator: Estimator) -> list[Request]:
-    """The oldest, and those behind it that may join it."""
+    """Return the oldest request, and those behind it that may join it."""
     batch, _ = take_batch(
         waiting,
         lambda request: request.body,
@@ -150,7 +152,7 @@ def in_order(waiting: list[Request], estimator: Estimator) -> list[Request]:
 
 
 class Fleet:
-    """The replicas, and what is on its way to them. ``now`` is moved by whoever calls."""
+    """Replicas, and the requests on their way to them. The caller moves ``now``."""
 
     def __init__(
         self,
@@ -160,8 +162,10 @@ class Fleet:
         handles: int | None = 1,
         target_wait: float = 1.0,
     ) -> None:
-        """``handles``: how many route to the replicas as the service does; None: Serve's own
-        router."""
+        """Build an empty fleet.
+
+        ``handles``: how many handles route requests as the service does; None: Serve's own router.
+        """
         self.now = 0.0
         self.machine = machine
         self.replicas: list[Replica] = []
@@ -200,8 +204,10 @@ class Fleet:
         self._route()
 
     def scale_to(self, target: int) -> None:
-        """Start replicas, or stop some: those that start first, then the newest, which finish
-        what they have."""
+        """Start replicas, or stop some.
+
+        Starting replicas stop first, then the newest, which finish the requests they have.
+        """
         self.target = target
         staying = [replica for replica in self.replicas if not replica.stopping]
         for _ in range(target - len(staying)):

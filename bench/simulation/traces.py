@@ -1,4 +1,4 @@
-"""Arrivals to replay: when requests come, and how long the clips are that they ask for."""
+"""Traces to replay: arrival times of requests, and durations of their clips."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,8 +22,10 @@ class Trace:
 
 
 def make(name: str, seconds: float, seed: int, rate_at_peak: Callable[[Floats], float]) -> Trace:
-    """``seconds`` of the trace called ``name``. ``rate_at_peak``: the requests a second where there
-    are most, from a sample of their durations."""
+    """Return ``seconds`` of the trace called ``name``.
+
+    ``rate_at_peak``: returns the highest rate, requests per second, from a sample of durations.
+    """
     rng = np.random.default_rng(seed)
     shape, durations = TRACES[name]
     mean = float(np.mean(shape(np.linspace(0, 1, 10_000, endpoint=False))))
@@ -38,7 +40,7 @@ def mostly_short(rng: np.random.Generator, count: int) -> Floats:
 
 
 def heavy_tailed(rng: np.random.Generator, count: int) -> Floats:
-    """Pareto from 5 s, of shape 1.2, at most 120 s."""
+    """Draw from a Pareto distribution from 5 s, of shape 1.2, at most 120 s."""
     durations: Floats = np.round(np.minimum(5 * (1 + rng.pareto(1.2, count)), 120))
     return durations
 
@@ -48,12 +50,12 @@ def _steady(at: Floats) -> Floats:
 
 
 def _diurnal(at: Floats) -> Floats:
-    """Two days in one trace: at night a twentieth of the peak."""
+    """Two days in one trace; the nights have a twentieth of the peak."""
     return 0.05 + 0.95 * np.sin(2 * np.pi * at) ** 2
 
 
 def _burst(at: Floats) -> Floats:
-    """Nothing, but for two bursts of a thirtieth of the trace, the second half as high."""
+    """Two bursts of a thirtieth of the trace each, the second half as high; otherwise nothing."""
     first, second = (at >= 0.1) & (at < 0.1 + 1 / 30), (at >= 0.6) & (at < 0.6 + 1 / 30)
     return 1.0 * first + 0.5 * second
 
@@ -64,14 +66,14 @@ TRACES: dict[str, tuple[Callable[[Floats], Floats], Durations]] = {
     "burst": (_burst, mostly_short),
     "heavy-tailed": (_steady, heavy_tailed),
 }
-"""By name: the rate, relative to the highest, over the trace (its position is in [0, 1)); and the
-lengths of the clips."""
+"""By name: the rate over the trace, relative to the highest (positions in [0, 1)), and the
+durations of the clips."""
 
 
 def _arrivals(
     rng: np.random.Generator, shape: Callable[[Floats], Floats], seconds: float, rate: float
 ) -> Floats:
-    """A Poisson process whose rate follows ``shape``, by inverting the cumulative rate."""
+    """Draw a Poisson process whose rate follows ``shape``, by inverting the cumulative rate."""
     grid = np.linspace(0, 1, 10_001)
     cumulative = np.concatenate([[0.0], np.cumsum(shape(grid[:-1]))])
     count = rng.poisson(rate * seconds)
