@@ -67,8 +67,8 @@ class JobLedger:
         for _ in range(MAX_ROUNDS):
             job = self._read(job_id)
             changed = transition(job, self._clock())
-            # An unchanged job is announced too: an earlier call may have changed it and lost
-            # its outcome.
+            # An unchanged job is announced too: an earlier call may have changed it without
+            # hearing of it.
             if changed is job or self._store.replace(changed):
                 announce(changed)
                 return changed

@@ -56,7 +56,7 @@ class WebhookSender:
     def __init__(self, secret: str, *, allow_private: bool = False, verify: Any = True) -> None:
         self._signer = Webhook(secret)
         self._allow_private = allow_private
-        # Neither a proxy nor a .netrc of the environment may come between.
+        # Keep out proxies and a .netrc of the environment.
         self._client = httpx.AsyncClient(
             verify=verify,
             trust_env=False,

@@ -42,8 +42,8 @@ class EarliestCompletionRouter(FIFOMixin, RequestRouter):
     be done. So a request avoids a replica with a long clip ahead of it, and prefers a forming batch
     that has room.
 
-    While all replicas are full, a slot that comes free goes to the request of the handle that has
-    waited longest, even if the replica was chosen for another.
+    While all replicas are full, a slot that comes free goes to the handle's request that has waited
+    longest, even if that replica was chosen for another request.
     """
 
     def initialize_state(self, **kwargs: Any) -> None:

@@ -59,8 +59,8 @@ class StableAudioEngine:
         self._model = model
         self._geometry = _geometry(model, config)
         self._device = next(model.model.parameters()).device
-        # None selects the package's exact fallback: compiling its sliding-window attention takes
-        # seconds for each new length, and without a compiler it runs 30 times slower, in silence.
+        # None selects the package's exact fallback. Compiling its sliding-window attention takes
+        # seconds for each new length; without a compiler it silently runs 30 times slower.
         package_transformer.flex_attention_compiled = None
         on_cuda = self._device.type == "cuda"
         self._pad_shapes = on_cuda if pad_shapes is None else pad_shapes

@@ -70,8 +70,8 @@ class Chunk:
 def decode_chunks(latents: int, *, margin: int, size: int = DECODE_CHUNK) -> Iterator[Chunk]:
     """Cut ``latents`` into overlapping chunks whose kept parts join without a seam.
 
-    ``margin`` (even, below ``size / 2``) latents on either side of a kept part cover all that its
-    decoding depends on, so the result is the same as that of decoding everything at once.
+    ``margin``: latents on either side of a kept part, even and below ``size / 2``. They cover all
+    that its decoding depends on, so the result equals that of decoding everything at once.
     """
     if latents <= size:
         yield Chunk(0, latents, 0, latents)

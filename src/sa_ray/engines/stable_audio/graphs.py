@@ -27,7 +27,7 @@ class _Graph:
                 expected = function(*self._inputs)
         torch.cuda.current_stream().wait_stream(side)
         self._graph = torch.cuda.CUDAGraph()
-        # Other threads of the replica may use the driver meanwhile.
+        # Other threads of the replica may use the driver during the capture.
         with torch.cuda.graph(self._graph, pool=pool, capture_error_mode="thread_local"):
             self._output = function(*self._inputs)
         self._graph.replay()

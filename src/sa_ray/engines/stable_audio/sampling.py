@@ -30,8 +30,8 @@ class Row:
 class _Noise:
     """One row's noise: a function of its seed and length alone, on any device.
 
-    It is drawn on the CPU, since CUDA's generator depends on the model of the GPU, and in the order
-    in which the package draws for a batch of one.
+    It is drawn on the CPU, since CUDA's generator depends on the model of the GPU. The order of
+    draws is the package's for a batch of one.
     """
 
     def __init__(self, row: Row, channels: int) -> None:

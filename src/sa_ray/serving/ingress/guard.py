@@ -62,7 +62,7 @@ class Guard:
 
 def _check_headers(request: Request) -> None:
     length = request.headers.get("content-length", "0")
-    # Python refuses to convert a number of thousands of digits.
+    # Python refuses to convert a text of thousands of digits to a number.
     if length.isdecimal() and (len(length) > MAX_LENGTH_DIGITS or int(length) > MAX_BODY_BYTES):
         raise _too_large()
     has_body = length not in ("", "0") or "transfer-encoding" in request.headers

@@ -41,8 +41,8 @@ class Batcher:
 
     The bounds are those of ``workload.estimator``: ``max_rows`` and ``max_seconds``.
 
-    The engine runs in one thread of its own, so never twice at once, even when a caller has gone
-    and Serve has already given its slot to the next request.
+    The engine runs in one thread of its own, so it never runs twice at once. This holds even when a
+    caller has gone and Serve has already given its slot to the next request.
     """
 
     def __init__(self, engine: Engine, workload: Workload) -> None:

@@ -83,8 +83,8 @@ def guitar(scene: Scene) -> Voice:
 def _plucked(scene: Scene, pitch: float, seconds: float, where: float) -> F32:
     """A string plucked at ``where`` of its length: amplitudes ``sin(pi k where) / k``.
 
-    Partial k decays as in the Karplus-Strong loop, whose averaging filter multiplies it by
-    ``cos(pi f_k / rate)`` in each period (Jaffe and Smith, 1983), here with a loss of 0.996.
+    Partial k decays as in the Karplus-Strong loop (Jaffe and Smith, 1983). Its averaging filter
+    multiplies the partial by ``cos(pi f_k / rate)`` in each period, here with a loss of 0.996.
     """
     k = np.arange(1, max(2, min(40, int(9000 / pitch))))
     freqs = k * pitch
