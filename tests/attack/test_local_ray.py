@@ -89,6 +89,7 @@ def test_another_user_reads_no_token_no_job_and_no_sound(target: Target) -> None
     for path in (target.private / "auth_token", database, audio):
         assert path.stat().st_size
         assert as_nobody("cat", str(path)).returncode != 0
+
     assert as_nobody("ls", str(target.private)).returncode != 0
     assert as_nobody("ls", str(target.folder)).returncode == 0
     assert "auth_token" not in as_nobody("sh", "-c", "cat /proc/[0-9]*/environ").stdout

@@ -38,10 +38,12 @@ def fill(disk: Path) -> Path:
 
 def test_the_disk_is_full(deploy: Deploy, disk: Path) -> None:
     row = Row(deploy(disk), "disk full for 8 s (jobs and audio)")
+
     for _ in row.moments(2):
         filler = fill(disk)
         time.sleep(FULL_S)
         filler.unlink()
+
     row.finish()
 
     assert list((disk / "outputs" / ".sa-ray-partial").iterdir()) == [], "half-written files"

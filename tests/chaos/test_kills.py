@@ -28,8 +28,10 @@ def service(deploy: Deploy, tmp_path_factory: pytest.TempPathFactory) -> BookedS
 @pytest.mark.parametrize("victim", VICTIMS)
 def test_a_process_is_killed(service: BookedService, cluster: ServiceCluster, victim: str) -> None:
     row = Row(service, victim)
+
     for chance in row.moments(KILLS):
         cluster.kill_process(VICTIMS[victim], chance)
+
     row.finish()
     row.tidy()
 
@@ -38,8 +40,10 @@ def test_the_cluster_is_killed_and_started_again_on_sqlite(
     service: BookedService, cluster: ServiceCluster
 ) -> None:
     row = Row(service, "whole cluster, SQLite")
+
     for _ in row.moments(1):
         cluster.kill()
         cluster.restart()
+
     row.finish()
     row.tidy()

@@ -45,10 +45,12 @@ def service(
 
 def test_s3_is_down(service: BookedService, s3: FaultProxy) -> None:
     row = Row(service, "S3 down for 20 s")
+
     for _ in row.moments(1):
         s3.refuse()
         time.sleep(S3_DOWN_S)
         s3.pass_on()
+
     outcomes = row.finish()
     row.tidy()
 
@@ -57,12 +59,14 @@ def test_s3_is_down(service: BookedService, s3: FaultProxy) -> None:
 
 def test_s3_answers_500_and_slowly(service: BookedService, s3: FaultProxy) -> None:
     row = Row(service, "S3 answers 500 for 8 s, then slowly (1 s a request) for 8 s")
+
     for _ in row.moments(1):
         s3.answer_500()
         time.sleep(S3_BROKEN_S)
         s3.pass_on(delay_s=S3_DELAY_S)
         time.sleep(S3_SLOW_S)
         s3.pass_on()
+
     outcomes = row.finish()
     row.tidy()
 
@@ -71,10 +75,12 @@ def test_s3_answers_500_and_slowly(service: BookedService, s3: FaultProxy) -> No
 
 def test_postgresql_is_killed(service: BookedService, postgresql_server: PostgresqlServer) -> None:
     row = Row(service, "PostgreSQL, away for 3 s")
+
     for _ in row.moments(2):
         postgresql_server.kill()
         time.sleep(DATABASE_AWAY_S)
         postgresql_server.start()
+
     outcomes = row.finish()
     row.tidy()
 
@@ -85,8 +91,10 @@ def test_the_cluster_is_killed_and_started_again_on_postgresql(
     service: BookedService, cluster: ServiceCluster
 ) -> None:
     row = Row(service, "whole cluster, PostgreSQL")
+
     for _ in row.moments(1):
         cluster.kill()
         cluster.restart()
+
     row.finish()
     row.tidy()

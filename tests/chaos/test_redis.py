@@ -25,10 +25,12 @@ def service(
 
 def test_redis_is_killed(service: BookedService, redis_db: RedisServer) -> None:
     row = Row(service, "Redis, away for 3 s")
+
     for _ in row.moments(2):
         redis_db.kill()
         time.sleep(REDIS_AWAY_S)
         redis_db.start()
+
     outcomes = row.finish()
     row.tidy()
 
@@ -37,8 +39,10 @@ def test_redis_is_killed(service: BookedService, redis_db: RedisServer) -> None:
 
 def test_a_node_is_lost(service: BookedService, cluster: ServiceCluster) -> None:
     row = Row(service, "worker node's raylet")
+
     for _ in row.moments(3):
         cluster.kill_worker_raylet()
+
     row.finish()
     row.tidy()
 
@@ -47,8 +51,10 @@ def test_the_cluster_is_killed_and_started_again_on_redis(
     service: BookedService, cluster: ServiceCluster
 ) -> None:
     row = Row(service, "whole cluster, Redis")
+
     for _ in row.moments(1):
         cluster.kill()
         cluster.restart()
+
     row.finish()
     row.tidy()

@@ -56,6 +56,7 @@ def test_a_terminated_demo_takes_its_cluster_along(tmp_path: Path, mark: str) ->
         process.terminate()
 
         assert process.wait(90) == 128 + signal.SIGTERM, log.read_text()
+
     assert not left_running(mark)
 
 
@@ -94,12 +95,14 @@ def test_the_old_servers_command_serves_on_the_address_it_is_given(
                         health = answer.json()
                 except httpx.TransportError:
                     pass
+
             assert health is not None, (tmp_path / "log").read_text()
             assert health["loaded_models"] == ["small-sfx"]
             assert "raylet" in marked(mark).values()
         finally:
             process.send_signal(signal.SIGINT)
             process.wait(60)
+
     assert not left_running(mark)
 
 

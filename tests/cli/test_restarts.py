@@ -185,6 +185,7 @@ def test_every_job_outlives_stops_starts_and_deploys(cluster: Cluster) -> None:
     with cluster.serve_run(service.config()):
         service.wait_until_ready(max_steps=50)
         before = interrupt()
+
     with cluster.serve_run(service.config()):
         service.wait_until_ready(max_steps=50)
         assert_nothing_went_back(before, service.statuses())
@@ -196,6 +197,7 @@ def test_every_job_outlives_stops_starts_and_deploys(cluster: Cluster) -> None:
 
         cluster.serve("shutdown", "-y")
         service.wait_until_gone()
+
     cluster.serve("deploy", str(service.config(max_steps=60)))
     service.wait_until_ready(max_steps=60)
     assert_nothing_went_back(before, service.statuses())
@@ -204,6 +206,7 @@ def test_every_job_outlives_stops_starts_and_deploys(cluster: Cluster) -> None:
         job = service.get(f"/jobs/{job_id}?wait=120")
         assert job["status"] == "succeeded", job
         assert sha256(service.outputs / job["storage_key"]) == job["sha256"]
+
     stored = [path for path in service.outputs.iterdir() if not path.name.startswith(".")]
     assert len(stored) == len(service.accepted)
 

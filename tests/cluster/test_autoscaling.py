@@ -37,6 +37,7 @@ POLICIES: dict[Autoscaling, dict[str, Any]] = {
 def test_replicas_come_with_the_load_and_go_with_it(deploy: Deploy, policy: Autoscaling) -> None:
     service = deploy(QUICK | {"min_replicas": 0, "max_replicas": 3} | POLICIES[policy])
     service.until(lambda: replicas(service) == 0)
+
     jobs = [service.submit(**CLIP, prompt=f"{PROMPT} {number}") for number in range(16)]
     most = 0
 
@@ -47,8 +48,10 @@ def test_replicas_come_with_the_load_and_go_with_it(deploy: Deploy, policy: Auto
 
     service.until(grown)
     views = [service.wait_for(job) for job in jobs]
+
     assert {view["status"] for view in views} == {"succeeded"}
     assert {view["attempts"] for view in views} == {1}
+
     service.until(lambda: replicas(service) == 0)
 
 
@@ -58,8 +61,10 @@ def test_work_in_flight_survives_a_downscale(deploy: Deploy) -> None:
     long = CLIP | {"duration": 380}
     jobs = [service.submit(**long, prompt=f"{PROMPT} {number}") for number in range(18)]
     service.until(lambda: sum(service.job(job)["progress"] > 0 for job in jobs) >= 9)
+
     deploy(QUICK | {"min_replicas": 1, "max_replicas": 1} | POLICIES["backlog"])
     service.until(lambda: replicas(service) == 1)
+
     assert service.health().running_jobs, "the work was too short for this test"
     views = [service.wait_for(job) for job in jobs]
     assert {view["status"] for view in views} == {"succeeded"}

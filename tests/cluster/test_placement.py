@@ -42,5 +42,6 @@ def test_deployments_land_where_their_resources_are_and_two_share_a_gpu(
         "small-music": shared.node_id,
         "medium": own.node_id,
     }
+
     for model in ("small-sfx", "small-music", "medium"):
         assert app.service.generate(model=model, duration=1).status_code == 200

@@ -37,8 +37,10 @@ async def test_submits_with_one_key_make_one_job_whoever_takes_them(
     snapshots = await asyncio.gather(
         *(one.submit(uuid.uuid4().hex, REQUEST, KEYED) for one in coordinators for _ in range(10))
     )
+
     assert len({snapshot.job.id for snapshot in snapshots}) == 1
     assert [snapshot.replayed for snapshot in snapshots].count(False) == 1
+
     with pytest.raises(IdempotencyConflictError):
         await coordinators[0].submit(
             uuid.uuid4().hex, REQUEST, JobOptions(idempotency_key="key", fingerprint="b")
@@ -49,20 +51,26 @@ async def test_a_job_is_carried_from_submit_to_removal(coordinators: list[JobCoo
     one, other = coordinators
     job_id = (await one.submit(uuid.uuid4().hex, REQUEST, KEYED)).job.id
     waiting = asyncio.create_task(one.wait(job_id, LONG))
+
     [job] = await other.lease("small-sfx", "w1", 5)
     assert job.id == job_id
     assert await one.renew("w1", [LeaseReport(job_id, 1, 0.5)]) == ["held"]
+
     await one.fail(job_id, job.token, JobError(code="generation_failed", message="no"))
     ended = (await waiting).job
     assert ended.status == "failed"
+
     [unclean] = await other.unclean_jobs(10)
     assert unclean == ended
     await other.cleaned(job_id)
     assert await one.unclean_jobs(10) == []
+
     started = await asyncio.gather(*(each.start_webhooks(10) for each in (one, other, one)))
     assert [job.id for jobs in started for job in jobs] == [job_id]
+
     await one.webhook_delivered(job_id, 1)
     assert [expired.id for expired in await other.expired_jobs(10)] == [job_id]
+
     await one.forget(job_id)
     assert await one.expired_jobs(10) == []
     assert not (await one.submit(uuid.uuid4().hex, REQUEST, KEYED)).replayed
@@ -85,6 +93,7 @@ async def test_many_submits_at_once_are_leased_once_each(
 
     async with asyncio.timeout(LONG):
         await asyncio.gather(submitted, *(work(each) for each in coordinators))
+
     assert sorted(leased) == sorted(ids)
 
 
@@ -94,15 +103,20 @@ async def test_the_backlog_is_what_the_queued_jobs_of_a_variant_cost(
     one, other = coordinators
     cost = Cost(batch=0, row=1, second=0, sampling=0, guidance=1)
     estimator = Estimator(cost, max_rows=4, max_seconds=60)
+
     assert await other.backlog("small-sfx", estimator, 10) == 0
+
     long = REQUEST.model_copy(update={"steps": 50})
     medium = REQUEST.model_copy(update={"model": "medium"})
     for request in (REQUEST, REQUEST, long, medium):
         await one.submit(uuid.uuid4().hex, request)
+
     assert await other.backlog("small-sfx", estimator, 10) == 3
     assert await other.backlog("small-sfx", estimator, 0.5) == 1.5
+
     await one.lease("small-sfx", "w1", 1)
     assert await other.backlog("small-sfx", estimator, 10) == 2
+
     for _ in range(300):
         await one.submit(uuid.uuid4().hex, REQUEST)
     assert await other.backlog("small-sfx", estimator, 10) == pytest.approx(302)

@@ -61,6 +61,7 @@ def stored(store: JobStore, number: int) -> Job:
 
 def test_jobs_of_the_first_schema_live_on(store: JobStore) -> None:
     jobs = [stored(store, number) for number in range(7)]
+
     assert [job.status for job in jobs] == [
         "succeeded", "failed", "cancelled", "running", "cancelled", "queued", "queued",
     ]  # fmt: skip
@@ -73,23 +74,27 @@ def test_jobs_of_the_first_schema_live_on(store: JobStore) -> None:
 def test_the_queue_keeps_its_order(store: JobStore) -> None:
     assert store.queue("small-sfx", limit=10) == [f"{5:032x}", f"{6:032x}"]
     assert store.position(stored(store, 6)) == 2
+
     taken = store.claim(
         "small-sfx",
         now=2000.0,
         limit=10,
         take=lambda job: lifecycle.lease(job, "w2", 2000.0, 30.0),
     )
+
     assert [job.id for job in taken] == [f"{5:032x}", f"{6:032x}"]
 
 
 def test_running_jobs_still_expire(store: JobStore) -> None:
     [running] = store.expired(now=1130.0, limit=10)
+
     assert running == stored(store, 3)
     assert store.replace(lifecycle.expire(running, 1130.0))
 
 
 def test_ended_jobs_are_subject_to_retention(store: JobStore) -> None:
     ended = store.ended(before=9999.0, limit=10)
+
     assert ended == [stored(store, number) for number in range(3)] + [stored(store, 4)]
     assert store.ended(before=1102.2, limit=10) == ended[:2]
 
@@ -97,6 +102,7 @@ def test_ended_jobs_are_subject_to_retention(store: JobStore) -> None:
 def test_objects_left_by_jobs_without_a_result_are_cleaned_up(store: JobStore) -> None:
     unclean = store.unclean(now=1.0, limit=10)
     assert sorted(job.id for job in unclean) == [f"{1:032x}", f"{2:032x}"]
+
     for job in unclean:
         assert store.replace(lifecycle.cleaned(job, 9999.0))
     assert store.unclean(now=9999.0, limit=10) == []

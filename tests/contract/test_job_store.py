@@ -75,6 +75,7 @@ def expiry(stored: Job | None) -> float:
 def test_a_job_reads_back_as_it_was_stored(job_store: JobStore, prompt: str) -> None:
     stored = job(1, prompt=prompt, created_at=1_700_000_000.123456789)
     insert(job_store, stored)
+
     assert job_store.get(stored.id) == stored
     assert job_store.get("f" * 32) is None
 
@@ -82,8 +83,10 @@ def test_a_job_reads_back_as_it_was_stored(job_store: JobStore, prompt: str) -> 
 def test_an_id_is_taken_once(job_store: JobStore) -> None:
     insert(job_store, job(1))
     [held] = claim(job_store)
+
     with pytest.raises(ConflictError):
         insert(job_store, job(1))
+
     assert job_store.get(held.id) == held
 
 
@@ -104,6 +107,7 @@ def test_transitions_outlive_the_store_object(
     insert(job_store, job(1))
     [held] = claim(job_store)
     ended = end(held)
+
     assert job_store.replace(ended)
     job_store.close()
 
@@ -115,9 +119,11 @@ def test_transitions_outlive_the_store_object(
 def test_a_change_based_on_an_old_version_is_refused(job_store: JobStore) -> None:
     insert(job_store, job(1))
     [held] = claim(job_store)
+
     assert job_store.replace(lifecycle.cancel(held, 2001.0))
     assert not job_store.replace(lifecycle.succeed(held, 1, RESULT, 2002.0))
     assert not job_store.replace(lifecycle.cancel(job(2), 2001.0))
+
     stored = job_store.get(held.id)
     assert stored is not None
     assert (stored.status, stored.version, stored.cancel_requested) == ("running", 2, True)
@@ -135,7 +141,9 @@ def test_of_racing_changes_exactly_one_is_stored(job_store: JobStore) -> None:
 
     with ThreadPoolExecutor(8) as threads:
         stored = list(threads.map(race, range(8)))
+
     assert stored.count(True) == 1
+
     final = job_store.get(held.id)
     assert final is not None
     assert final.error == JobError(code="test", message=str(stored.index(True)))
@@ -145,6 +153,7 @@ def test_only_the_current_version_of_a_job_can_be_deleted(job_store: JobStore) -
     first = job(1)
     insert(job_store, first)
     cancelled = lifecycle.cancel(first, 1002.0)
+
     assert job_store.replace(cancelled)
     assert not job_store.delete(first)
     assert job_store.delete(cancelled)
@@ -155,8 +164,10 @@ def test_only_the_current_version_of_a_job_can_be_deleted(job_store: JobStore) -
 def test_a_full_queue_refuses_and_names_the_setting(job_store: JobStore) -> None:
     job_store.insert(job(1), max_queued=2)
     job_store.insert(job(2, variant="medium"), max_queued=2)
+
     with pytest.raises(QueueFullError, match=r"2 jobs.*STABLE_AUDIO_MAX_QUEUED_JOBS") as refused:
         job_store.insert(job(3), max_queued=2)
+
     assert refused.value.retry_after_s is not None
     assert job_store.get(job(3).id) is None
 
@@ -165,6 +176,7 @@ def test_only_waiting_jobs_count_towards_the_queue_limit(job_store: JobStore) ->
     job_store.insert(job(1), max_queued=1)
     claim(job_store)
     job_store.insert(job(2), max_queued=1)
+
     assert ids(claim(job_store)) == [job(2).id]
 
 
@@ -181,6 +193,7 @@ def test_concurrent_inserts_cannot_exceed_the_queue_limit(job_store: JobStore) -
 
     with ThreadPoolExecutor(8) as threads:
         accepted = list(threads.map(submit, range(8)))
+
     assert accepted.count(True) == 5
     assert len(job_store.page(limit=10)) == 5
 
@@ -189,6 +202,7 @@ def test_claims_take_the_oldest_jobs_of_the_variant_first(job_store: JobStore) -
     insert(job_store, job(5), job(3), job(4), job(1, variant="medium"))
     # Of one age: by id.
     insert(job_store, job(9, created_at=1001.0), job(8, created_at=1001.0))
+
     assert ids(claim(job_store, limit=2)) == ids([job(8), job(9)])
     assert ids(claim(job_store, limit=10)) == ids([job(3), job(4), job(5)])
     assert claim(job_store) == []
@@ -196,7 +210,9 @@ def test_claims_take_the_oldest_jobs_of_the_variant_first(job_store: JobStore) -
 
 def test_a_claimed_job_is_stored_as_taken(job_store: JobStore) -> None:
     insert(job_store, job(1))
+
     [held] = claim(job_store)
+
     assert (held.status, held.token) == ("running", 1)
     assert job_store.get(held.id) == held
 
@@ -207,6 +223,7 @@ def test_a_job_in_backoff_is_claimed_in_its_old_place_once_due(job_store: JobSto
     waiting = lifecycle.retry(held, 1, FAULT, 2000.0)
     assert job_store.replace(waiting)
     insert(job_store, job(3))
+
     assert ids(claim(job_store, limit=1)) == [job(2).id]
     assert ids(claim(job_store, now=waiting.not_before)) == ids([job(1), job(3)])
 
@@ -221,6 +238,7 @@ def test_a_claim_that_fails_takes_nothing(job_store: JobStore) -> None:
 
     with pytest.raises(RuntimeError):
         job_store.claim("small-sfx", now=2000.0, limit=10, take=take)
+
     assert job_store.get(job(1).id) == job(1)
     assert ids(claim(job_store)) == ids([job(1), job(2)])
 
@@ -238,6 +256,7 @@ def test_concurrent_threads_never_claim_the_same_job(job_store: JobStore) -> Non
 
     with ThreadPoolExecutor(4) as threads:
         claimed = [job_id for taken in threads.map(work, range(4)) for job_id in taken]
+
     assert sorted(claimed) == ids([job(number) for number in range(40)])
 
 
@@ -258,13 +277,16 @@ while jobs := store.claim("small-sfx", now=2000.0, limit=2, take=take):
 def test_concurrent_processes_never_claim_the_same_job(job_store: JobStore, store_url: str) -> None:
     insert(job_store, *(job(number) for number in range(60)))
     workers = [start_process(CLAIMER, store_url, name) for name in ("w1", "w2")]
+
     for worker in workers:
         assert read_line(worker) == "ready"
+
     for worker in workers:
         assert worker.stdin is not None
         worker.stdin.write("go\n")
         worker.stdin.flush()
     claimed = [line for worker in workers for line in worker.communicate(timeout=60)[0].split()]
+
     assert [worker.returncode for worker in workers] == [0, 0]
     assert sorted(claimed) == ids([job(number) for number in range(60)])
 
@@ -298,9 +320,11 @@ def test_what_a_killed_writer_was_told_is_stored_stays_stored(store_url: str) ->
     stored = {each.id: each for each in store.page(limit=100_000)}
     inserted = {line.split()[1] for line in told if line.startswith("inserted ")}
     claimed = {line.split()[1] for line in told if line.startswith("claimed ")}
+
     assert len(inserted) > 20
     assert inserted <= stored.keys()
     assert all(stored[job_id].status == "running" for job_id in claimed)
+
     insert(store, job(10**6))
     store.close()
 
@@ -309,6 +333,7 @@ def test_expired_lists_leases_that_ran_out_oldest_first(job_store: JobStore) -> 
     insert(job_store, *(job(number) for number in range(4)))
     for number, now in enumerate([2000.0, 2002.0, 2001.0]):
         assert ids(claim(job_store, limit=1, now=now)) == [job(number).id]
+
     assert job_store.expired(now=2000.0 + TTL - 0.001, limit=10) == []
     assert ids(job_store.expired(now=2000.0 + TTL, limit=10)) == [job(0).id]
     assert ids(job_store.expired(now=3000.0, limit=10)) == ids([job(0), job(2), job(1)])
@@ -319,6 +344,7 @@ def test_an_ended_job_does_not_expire(job_store: JobStore) -> None:
     insert(job_store, job(1))
     [held] = claim(job_store)
     assert job_store.replace(lifecycle.succeed(held, 1, RESULT, 2001.0))
+
     assert job_store.expired(now=9999.0, limit=10) == []
 
 
@@ -328,10 +354,12 @@ def test_renew_moves_the_expiry_of_leases_still_held_and_of_no_others(
     insert(job_store, *(job(number) for number in range(4)))
     held, other_token, ended = claim(job_store, limit=3)
     assert job_store.replace(lifecycle.succeed(ended, 1, RESULT, 2001.0))
+
     renewed = job_store.renew(
         [(held.id, 1), (other_token.id, 2), (ended.id, 1), (job(3).id, 0), ("f" * 32, 1)],
         expires_at=5000.0,
     )
+
     assert ids(renewed) == [held.id]
     assert expiry(renewed[0]) == 5000.0
     stored = job_store.get(held.id)
@@ -344,6 +372,7 @@ def test_renew_moves_the_expiry_of_leases_still_held_and_of_no_others(
 def test_many_leases_are_renewed_at_once(job_store: JobStore) -> None:
     insert(job_store, *(job(number) for number in range(200)))
     leases = [(held.id, held.token) for held in claim(job_store, limit=200)]
+
     assert sorted(ids(job_store.renew(leases, expires_at=5000.0))) == [lease[0] for lease in leases]
     assert job_store.renew([], expires_at=6000.0) == []
     assert job_store.expired(now=4999.0, limit=10) == []
@@ -354,8 +383,10 @@ def test_a_change_based_on_a_read_before_a_renewal_keeps_the_renewed_expiry(
 ) -> None:
     insert(job_store, job(1))
     [held] = claim(job_store)
+
     job_store.renew([(held.id, 1)], expires_at=5000.0)
     assert job_store.replace(lifecycle.cancel(held, 2001.0))
+
     assert expiry(job_store.get(held.id)) == 5000.0
 
 
@@ -365,6 +396,7 @@ def test_a_new_lease_does_not_inherit_the_expiry_of_the_old_one(job_store: JobSt
     job_store.renew([(held.id, 1)], expires_at=5000.0)
     assert job_store.replace(lifecycle.release(held, 1, 2001.0))
     claim(job_store, now=2002.0)
+
     assert expiry(job_store.get(held.id)) == 2002.0 + TTL
 
 
@@ -372,7 +404,9 @@ def test_position_counts_the_waiting_jobs_of_the_variant_up_to_this_one(
     job_store: JobStore,
 ) -> None:
     insert(job_store, job(0), job(1, variant="medium"), job(2), job(3))
+
     assert [job_store.position(job(number)) for number in (0, 2, 3)] == [1, 2, 3]
+
     claim(job_store, limit=1)
     assert [job_store.position(job(number)) for number in (2, 3)] == [1, 2]
 
@@ -383,11 +417,13 @@ def test_pages_are_stable_while_jobs_arrive(job_store: JobStore) -> None:
     seen: list[str] = []
     after = None
     arriving = 100
+
     while page := job_store.page(limit=3, after=after):
         seen += ids(page)
         after = Cursor(page[-1].created_at, page[-1].id)
         insert(job_store, job(arriving))
         arriving += 1
+
     assert seen == ids([job(number) for number in reversed(range(7))])
 
 
@@ -395,10 +431,12 @@ def test_pages_can_be_filtered(job_store: JobStore) -> None:
     insert(job_store, job(0), job(1, variant="medium"), job(2), job(3, variant="medium"))
     claim(job_store, limit=1)
     claim(job_store, limit=1, variant="medium")
+
     assert ids(job_store.page(limit=10, status="running")) == ids([job(1), job(0)])
     assert ids(job_store.page(limit=10, variant="medium")) == ids([job(3), job(1)])
     assert ids(job_store.page(limit=10, status="queued", variant="medium")) == [job(3).id]
     assert job_store.page(limit=10, status="failed") == []
+
     older = Cursor(job(3).created_at, job(3).id)
     assert ids(job_store.page(limit=10, variant="medium", after=older)) == [job(1).id]
 
@@ -407,6 +445,7 @@ def test_counts_tell_the_jobs_of_each_variant_that_have_not_ended(job_store: Job
     insert(job_store, job(0), job(1), job(2), job(3, variant="medium"))
     claim(job_store, limit=1)
     job_store.replace(lifecycle.cancel(job(1), 2000.0))
+
     assert job_store.counts() == {
         "small-sfx": {"queued": 1, "running": 1},
         "small-music": {"queued": 0, "running": 0},
@@ -416,10 +455,12 @@ def test_counts_tell_the_jobs_of_each_variant_that_have_not_ended(job_store: Job
 
 def test_next_due_is_the_earliest_time_a_waiting_job_may_start(job_store: JobStore) -> None:
     assert job_store.next_due("small-sfx") is None
+
     insert(job_store, job(1), job(2), job(3, variant="medium"))
     for held in claim(job_store):
         started = lifecycle.retry(held, 1, FAULT, 3000.0 + held.created_at)
         assert job_store.replace(started)
+
     assert job_store.next_due("small-sfx") == 3000.0 + job(1).created_at + 2.0
     assert job_store.next_due("medium") == job(3).not_before
 
@@ -446,6 +487,7 @@ def test_priority_goes_before_age_and_age_before_all(job_store: JobStore) -> Non
     )
     insert(job_store, low, normal, high, much_later)
     order = [high, normal, low, much_later]
+
     assert [job_store.position(each) for each in order] == [1, 2, 3, 4]
     assert job_store.queue("small-sfx", limit=3) == ids(order[:3])
     assert ids(claim(job_store, now=3000.0)) == ids(order)
@@ -458,6 +500,7 @@ def test_a_job_past_its_deadline_is_listed_and_not_claimed(job_store: JobStore) 
         *(with_options(number, expires_in=100.0 - 2 * number) for number in range(3)),
         job(3),
     )
+
     assert ids(job_store.overdue(now=1099.0, limit=10)) == ids([with_options(2), with_options(1)])
     assert ids(job_store.overdue(now=1099.0, limit=1)) == [with_options(2).id]
     assert ids(claim(job_store, now=1099.0)) == ids([with_options(0), job(3)])
@@ -492,6 +535,7 @@ def test_writes_that_meet_fail_and_succeed_each_for_itself(job_store: JobStore) 
             for stored in job_store.page(limit=100):
                 if stored.id != job(1000).id:
                     assert job_store.delete(stored)
+
     assert job_store.page(limit=100) == [job(1000)]
 
 
@@ -500,15 +544,20 @@ def test_an_idempotency_key_is_taken_once_and_lives_as_long_as_its_job(
 ) -> None:
     first = with_options(1, idempotency_key="key \N{CLOUD}")
     insert(job_store, first, job(5), job(6))
+
     with pytest.raises(ConflictError):
         insert(job_store, with_options(2, idempotency_key="key \N{CLOUD}"))
+
     assert job_store.get(f"{2:032x}") is None
     assert job_store.get_by_key("key \N{CLOUD}") == first
     assert job_store.get_by_key("other") is None
+
     failed = ended(job_store, now=2000.0)
     assert job_store.get_by_key("key \N{CLOUD}") == failed
+
     assert job_store.delete(failed)
     assert job_store.get_by_key("key \N{CLOUD}") is None
+
     insert(job_store, with_options(2, idempotency_key="key \N{CLOUD}"))
 
 
@@ -525,6 +574,7 @@ def test_of_concurrent_inserts_with_one_key_one_is_stored(job_store: JobStore) -
 
     with ThreadPoolExecutor(8) as threads:
         stored = list(threads.map(submit, range(8)))
+
     assert stored.count(True) == 1
     assert ids(job_store.page(limit=10)) == [f"{stored.index(True):032x}"]
 
@@ -532,8 +582,10 @@ def test_of_concurrent_inserts_with_one_key_one_is_stored(job_store: JobStore) -
 def test_ended_jobs_are_listed_by_age(job_store: JobStore) -> None:
     insert(job_store, *(job(number) for number in range(4)))
     first, second, third = (ended(job_store, now=2000.0 + number) for number in range(3))
+
     assert job_store.ended(before=2001.0, limit=10) == [first, second]
     assert job_store.ended(before=9999.0, limit=1) == [first]
+
     assert job_store.delete(first)
     assert job_store.ended(before=9999.0, limit=10) == [second, third]
 
@@ -544,11 +596,14 @@ def test_jobs_to_clean_up_are_listed_until_they_are_clean(job_store: JobStore) -
     assert job_store.replace(lifecycle.succeed(held, 1, RESULT, 2001.0))
     assert job_store.replace(lifecycle.cancel(job(2), 2001.0))
     failed = ended(job_store, now=2002.0)
+
     assert job_store.unclean(now=2001.9, limit=10) == []
     assert job_store.unclean(now=2002.0, limit=10) == [failed]
+
     once = lifecycle.cleaned(failed, 2003.0)
     assert job_store.replace(once)
     assert job_store.unclean(now=2003.0, limit=10) == []
+
     later = 2002.0 + lifecycle.CLEANUP_AGAIN_S
     assert job_store.unclean(now=later, limit=10) == [once]
     assert job_store.replace(lifecycle.cleaned(once, later))
@@ -557,20 +612,26 @@ def test_jobs_to_clean_up_are_listed_until_they_are_clean(job_store: JobStore) -
 
 def test_webhooks_are_due_from_the_end_of_the_job_until_delivered(job_store: JobStore) -> None:
     insert(job_store, *(with_options(number, webhook_url="https://a/b") for number in range(3)))
+
     assert job_store.due_webhooks(now=9999.0, limit=10) == []
+
     first, second = ended(job_store, now=2000.0), ended(job_store, now=2001.0)
     assert job_store.due_webhooks(now=2000.5, limit=10) == [first]
+
     started = webhook_schedule.start_attempt(first, 2002.0)
     assert job_store.replace(started)
     assert job_store.due_webhooks(now=2002.0, limit=10) == [second]
     assert job_store.due_webhooks(now=9999.0, limit=1) == [second]
+
     assert job_store.replace(webhook_schedule.delivered(started, 1, 2003.0))
     assert job_store.due_webhooks(now=9999.0, limit=10) == [second]
 
 
 def test_check_passes_and_changes_nothing(job_store: JobStore) -> None:
     insert(job_store, job(1))
+
     job_store.check()
+
     assert job_store.page(limit=10) == [job(1)]
 
 
@@ -614,6 +675,7 @@ def test_a_job_that_cannot_be_read_hinders_no_other_in_lists(job_store: JobStore
 
     assert ids(job_store.page(limit=2)) == ids([job(4), job(2)])
     assert ids(job_store.expired(now=3000.0, limit=1)) == [job(2).id]
+
     renewed = job_store.renew([(job(n).id, 1) for n in range(1, 5)], expires_at=4000.0)
     assert sorted(ids(renewed)) == ids([job(2), job(4)])
 

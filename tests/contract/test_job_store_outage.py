@@ -39,6 +39,7 @@ def test_an_outage_is_a_passing_error_and_nothing_acknowledged_is_lost(
     taken = store.claim(
         "small-sfx", now=2000.0, limit=5, take=lambda job: lifecycle.lease(job, "w", 2000.0, 30.0)
     )
+
     server.kill()
     calls = (
         store.check,
@@ -47,13 +48,16 @@ def test_an_outage_is_a_passing_error_and_nothing_acknowledged_is_lost(
         lambda: store.replace(lifecycle.cancel(new_job(10), 2000.0)),
         store.counts,
     )
+
     for call in calls:
         with pytest.raises(JobStoreError) as refused:
             call()
         assert refused.value.transient
+
     server.start()
     # The same store object: its connections are made anew.
     store.check()
+
     assert store.get(new_job(99).id) is None
     assert [store.get(job.id) for job in taken] == taken
     assert store.queue("small-sfx", limit=100) == [new_job(n).id for n in range(5, 20)]
@@ -64,8 +68,10 @@ def test_a_server_that_is_away_at_the_start_is_a_passing_error(
     server: PostgresqlServer | RedisServer,
 ) -> None:
     server.kill()
+
     with pytest.raises(JobStoreError) as refused:
         open_job_store(server.url())
+
     assert refused.value.transient
     server.start()
 
@@ -80,8 +86,10 @@ def test_a_wrong_redis_password_is_a_lasting_error_that_does_not_repeat_it(
     redis_db: RedisServer,
 ) -> None:
     url = redis_db.url().replace("redis://", "redis://:hunter2@")
+
     with pytest.raises(JobStoreError) as refused:
         open_job_store(url)
+
     assert not refused.value.transient
     assert "hunter2" not in refused.value.message
 
@@ -96,6 +104,7 @@ def test_redis_without_memory_refuses_for_now(redis_db: RedisServer) -> None:
                 store.insert(new_job(1), max_queued=1)
         finally:
             client.config_set("maxmemory", "0")
+
     assert refused.value.transient
     store.close()
 
@@ -105,17 +114,20 @@ def test_redis_that_would_lose_jobs_is_reported(
 ) -> None:
     open_job_store(redis_db.url()).close()
     assert "appendfsync" not in caplog.text
+
     with redis_db.client() as client:
         client.config_set("appendfsync", "everysec")
         try:
             open_job_store(redis_db.url()).close()
         finally:
             client.config_set("appendfsync", "always")
+
     assert "appendfsync everysec" in caplog.text
 
 
 def test_redis_jobs_of_a_later_release_are_refused(redis_db: RedisServer) -> None:
     open_job_store(redis_db.url()).close()
+
     with redis_db.client() as client:
         client.set("{sa-ray}:schema", 999)
         try:
@@ -123,6 +135,7 @@ def test_redis_jobs_of_a_later_release_are_refused(redis_db: RedisServer) -> Non
                 open_job_store(redis_db.url())
         finally:
             client.delete("{sa-ray}:schema")
+
     assert not refused.value.transient
 
 

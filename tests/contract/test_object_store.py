@@ -77,6 +77,7 @@ def test_a_deleted_object_is_gone(store: ObjectStore, folder: str) -> None:
 
     assert store.size(f"{folder}/a.wav") is None
     assert list(store.keys(folder)) == []
+
     store.delete(f"{folder}/a.wav")
 
 
@@ -119,6 +120,7 @@ def test_a_large_object_arrives_whole_and_is_read_in_small_chunks(
 
     assert b"".join(chunks) == data
     assert max(map(len, chunks)) <= MIB
+
     tail = store.read(f"{folder}/large.wav", start=19 * MIB + 1)
     assert b"".join(tail) == data[19 * MIB + 1 :]
 
@@ -149,6 +151,7 @@ def test_an_odd_key_is_kept_as_it_is(store: ObjectStore, folder: str, name: str)
 
     assert content(store, key) == name.encode()
     assert list(store.keys(folder)) == [key]
+
     store.delete(key)
     assert store.size(key) is None
 

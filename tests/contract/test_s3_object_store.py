@@ -133,6 +133,7 @@ def test_missing_credentials_are_told(
         "storage_access_key_id": "",
         "storage_secret_access_key": "",
     }
+
     for refusal in refusals(open_store(**settings)):
         assert not refusal.transient
         assert "AWS_ACCESS_KEY_ID" in refusal.message
@@ -189,6 +190,7 @@ def test_a_store_works_again_after_an_outage(
 
     s3.check()
     put(s3, f"{folder}/after.wav", b"after")
+
     assert {*s3.keys(folder)} == {f"{folder}/before.wav", f"{folder}/after.wav"}
     assert content(s3, f"{folder}/before.wav") == b"before"
 

@@ -151,5 +151,6 @@ class TestAsKubeRay:
         """``answers`` waited for them: what is left to say is that Grafana asks for them."""
         (config_map,) = autoscaling.of_kind("ConfigMap")
         text = "".join(expressions(json.loads(config_map["data"]["sa-ray.json"])))
+
         assert answers
         assert set(METRIC.findall(text)) - LABELS >= EXPORTED_AT_ONCE

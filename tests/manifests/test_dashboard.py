@@ -47,5 +47,6 @@ def test_panels_name_the_application_and_its_variants(dashboard: dict[str, Any])
 
 def test_panels_are_apart(dashboard: dict[str, Any]) -> None:
     panels = dashboard["panels"]
+
     assert len({panel["id"] for panel in panels}) == len(panels)
     assert len({(p["gridPos"]["x"], p["gridPos"]["y"]) for p in panels}) == len(panels)

@@ -53,6 +53,7 @@ def test_strangers_reach_http_alone(deployment: Deployment) -> None:
 def test_the_operator_reaches_the_dashboard(deployment: Deployment) -> None:
     head, *workers = (pod["metadata"]["labels"] for pod in deployment.ray_pods())
     both = {PORTS["http"], PORTS["dashboard"]}
+
     assert open_ports(deployment, head, OPERATOR, same_namespace=False) == both
     for worker in workers:
         reached = open_ports(deployment, worker, OPERATOR, same_namespace=False)
@@ -70,6 +71,7 @@ def test_prometheus_reaches_the_metrics(autoscaling: Deployment) -> None:
 def test_redis_is_for_the_cluster_alone(autoscaling: Deployment) -> None:
     (owner,) = autoscaling.of_kind("StatefulSet")
     redis = owner["spec"]["template"]["metadata"]["labels"]
+
     assert open_ports(autoscaling, redis, STRANGER, same_namespace=True) == set()
     assert open_ports(autoscaling, redis, SA_RAY, same_namespace=False) == set()
     assert open_ports(autoscaling, redis, SA_RAY, same_namespace=True) == {6379}
@@ -147,6 +149,7 @@ def test_redis_refuses_what_it_has_no_room_for(autoscaling: Deployment) -> None:
     (redis,) = autoscaling.of_kind("StatefulSet")
     (container,) = redis["spec"]["template"]["spec"]["containers"]
     given = dict(itertools.pairwise(container["command"]))
+
     assert given["--maxmemory-policy"] == "noeviction"
     limit = container["resources"]["limits"]["memory"]
     assert (given["--maxmemory"], limit) == ("1200mb", "2Gi")
@@ -156,6 +159,7 @@ def test_redis_refuses_what_it_has_no_room_for(autoscaling: Deployment) -> None:
 def test_gpus_are_let_go_when_idle(autoscaling: Deployment, field: str) -> None:
     cluster = autoscaling.cluster
     (gpu,) = (group for group in cluster["workerGroupSpecs"] if group["groupName"] == "gpu")
+
     assert gpu[field] == 0
     assert gpu["idleTimeoutSeconds"] > 0
     assert cluster["autoscalerOptions"]["version"] == "v2"
@@ -163,5 +167,6 @@ def test_gpus_are_let_go_when_idle(autoscaling: Deployment, field: str) -> None:
 
 def test_clusters_of_an_upgrade_keep_their_state_apart(autoscaling: Deployment) -> None:
     options = autoscaling.cluster["gcsFaultToleranceOptions"]
+
     assert "externalStorageNamespace" not in options
     assert set(options["redisPassword"]["valueFrom"]) == {"secretKeyRef"}

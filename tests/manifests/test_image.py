@@ -55,6 +55,7 @@ def test_exporting_again_changes_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", REQUIREMENTS)
 def test_every_requirement_is_pinned_by_hash_and_names_no_registry(name: str) -> None:
     text = (IMAGE / name).read_text()
+
     for requirement in text.replace("\\\n", " ").splitlines():
         assert PIN.match(requirement), requirement
         assert "--hash=sha256:" in requirement, requirement
@@ -75,6 +76,7 @@ def test_the_image_has_what_was_tested() -> None:
     installed = pins("requirements.txt")
     for name in ("ray", "fastapi", "pydantic", "redis", "psycopg", "boto3", "numpy"):
         assert installed[name] == version(name)
+
     cuda = pins("requirements-cuda.txt")
     assert installed.items() <= cuda.items()
     assert cuda["torch"] == cuda["torchaudio"]
@@ -90,6 +92,7 @@ def test_the_model_is_the_one_of_the_lock() -> None:
         if instruction == "ARG" and value.startswith("STABLE_AUDIO_3=")
     )
     source = PROJECT["tool"]["uv"]["sources"]["stable-audio-3"]
+
     assert commit == source["rev"]
     assert any(f"git+{source['git']}@${{STABLE_AUDIO_3}}" in step for step in runs())
 
@@ -111,16 +114,19 @@ def test_only_hashed_packages_are_installed() -> None:
 def test_stages_are_pinned_and_both_targets_end_without_root(deployment: Deployment) -> None:
     found = stages(DOCKERFILE)
     assert {"cpu", "cuda"} <= set(found)
+
     for image, _ in found.values():
         if image not in found:
             python = re.fullmatch(r"python:(\d+\.\d+\.\d+)-slim-\w+", image)
             assert python, image
             assert python[1] in SpecifierSet(PROJECT["project"]["requires-python"])
+
     (user,) = (value for key, value in found["runtime"][1] if key == "USER")
     for target in ("cpu", "cuda"):
         base, steps = found[target]
         assert base == "runtime"
         assert not [key for key, _ in steps if key in ("USER", "RUN")]
+
     security = deployment.cluster["headGroupSpec"]["template"]["spec"]["securityContext"]
     assert user == f"{security['runAsUser']}:{security['runAsGroup']}"
 
@@ -136,6 +142,7 @@ def test_the_manifests_stop_workers_with_what_the_image_has(deployment: Deployme
 def test_nothing_secret_is_sent_to_the_builder() -> None:
     ignored = (ROOT / ".dockerignore").read_text().splitlines()
     assert ignored[0] == "*"
+
     sent = {line[1:] for line in ignored if line.startswith("!")}
     copied = [
         shlex.split(value)
@@ -143,6 +150,7 @@ def test_nothing_secret_is_sent_to_the_builder() -> None:
         if instruction == "COPY" and "--from" not in value
     ]
     sources = {word for words in copied for word in words[:-1] if not word.startswith("--")}
+
     assert all(any(Path(source).is_relative_to(name) for name in sent) for source in sources)
     assert not {name for name in sent if name.startswith((".env", "outputs", ".sa-ray"))}
 
@@ -152,6 +160,7 @@ def test_nothing_secret_is_sent_to_the_builder() -> None:
 class TestBuilt:
     def test_it_runs_as_nobody_special(self, image: Image) -> None:
         done = image.run("id -u && id -g && touch /opt/sa-ray/mine", read_only=True)
+
         assert done.stdout.split() == ["1000", "1000"]
         assert done.returncode != 0
 
@@ -160,16 +169,19 @@ class TestBuilt:
     ) -> None:
         programs = "bash sleep ray python drain-node"
         done = image.run(f"for name in {programs}; do command -v $name; done", read_only=True)
+
         assert len(done.stdout.split()) == len(programs.split()), done.stdout
 
     def test_ray_and_the_service_are_of_the_right_versions(self, image: Image) -> None:
         show = "import sa_ray; print(sa_ray.__version__, sa_ray.__file__)"
         done = image.run(f"ray --version && python -c '{show}'", read_only=True)
+
         assert f"version {version('ray')}" in done.stdout, done.stderr
         assert f"{__version__} /opt/sa-ray/lib" in done.stdout
 
     def test_the_command_line_works(self, image: Image) -> None:
         done = image.run("sa-ray --help && sa-ray config", read_only=True)
+
         assert done.returncode == 0, done.stderr
         assert "jobs_url" in done.stdout
         assert image.run(f"command -v {image.command[0]}").returncode == 0
@@ -186,5 +198,6 @@ class TestBuilt:
             text=True,
             check=False,
         )
+
         assert done.returncode == 0, done.stderr
         assert "+ torch==" in done.stderr

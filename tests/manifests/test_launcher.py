@@ -75,9 +75,11 @@ def test_the_application_has_room(cluster: dict[str, Any]) -> None:
 def test_the_head_does_no_work_and_nodes_want_a_token(cluster: dict[str, Any]) -> None:
     head = cluster["available_node_types"][cluster["head_node_type"]]
     assert head["resources"] == {"CPU": 0}
+
     head_start, worker_start = (
         cluster[f"{kind}_start_ray_commands"][-1] for kind in ("head", "worker")
     )
+
     assert "--num-cpus=0" in head_start
     for command in (head_start, worker_start):
         assert "RAY_AUTH_MODE=token" in command
@@ -88,6 +90,7 @@ def test_nodes_install_what_the_image_has(cluster: dict[str, Any]) -> None:
     commands = "\n".join(cluster["setup_commands"])
     assert all(f"cluster/image/{name}" in commands for name in REQUIREMENTS[1:])
     assert "--require-hashes" in commands
+
     source = PROJECT["tool"]["uv"]["sources"]["stable-audio-3"]
     assert f"git+{source['git']}@{source['rev']}" in commands
 
@@ -95,6 +98,7 @@ def test_nodes_install_what_the_image_has(cluster: dict[str, Any]) -> None:
 def test_secrets_stay_out_of_the_repository(cluster: dict[str, Any]) -> None:
     ignored = (ROOT / ".gitignore").read_text().splitlines()
     local = [Path(source) for source in cluster["file_mounts"].values()]
+
     assert Path("cluster/launcher/secrets.env") in local
     assert {"secrets.env", "cluster/launcher/auth_token"} <= set(ignored)
     # rsync leaves out what git ignores, but for what is mounted by its own name.

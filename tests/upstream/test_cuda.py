@@ -51,9 +51,11 @@ def test_audio_is_that_of_the_cpu_and_every_shape_becomes_a_graph(
 ) -> None:
     batch = [wanted(variant, seed, cfg_scale=scale) for seed in range(3)]
     expected = clips(load(variant), *batch)
+
     with caplog.at_level(logging.WARNING):
         engine = on_cuda(variant)
         first, again = clips(engine, *batch), clips(engine, *batch)
+
     assert not [record for record in caplog.records if "no CUDA graph" in record.message]
     for row, clip in enumerate(expected):
         np.testing.assert_array_equal(first[row], again[row])

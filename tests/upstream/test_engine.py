@@ -43,6 +43,7 @@ def test_clip_is_stereo_float32_of_the_exact_length(
     engine: StableAudioEngine, duration: float
 ) -> None:
     (samples,) = clips(engine, wanted(duration=duration))
+
     assert samples.dtype == np.float32
     assert samples.shape == (2, round(duration * 44_100))
     assert 0.01 < np.abs(samples).max() <= 1.0
@@ -54,6 +55,7 @@ def test_each_variant_makes_a_clip_of_its_longest_duration(
 ) -> None:
     longest = CATALOGUE[variant].max_duration
     (samples,) = clips(load(variant), wanted(model=variant, duration=longest, steps=1))
+
     assert samples.shape == (2, round(longest * 44_100))
     assert np.abs(samples[:, -44_100:]).max() > 0.01
 
@@ -62,6 +64,7 @@ def test_a_row_too_long_for_the_model_fails_alone(engine: StableAudioEngine) -> 
     outcomes = engine.generate(
         [wanted(duration=121.0), wanted()], lambda row, fraction: None, lambda row: False
     )
+
     assert isinstance(outcomes[0], GenerationError)
     assert "120 seconds" in outcomes[0].message
     assert isinstance(outcomes[1], Generated)
@@ -88,10 +91,12 @@ def test_what_a_request_says_changes_the_audio(
 def test_a_negative_prompt_counts_with_guidance_only(engine: StableAudioEngine) -> None:
     plain, negative = wanted(), wanted(negative_prompt="hiss and hum")
     np.testing.assert_array_equal(*clips(engine, plain), *clips(engine, negative))
+
     guided = [
         wanted(cfg_scale=6.0, negative_prompt=text) for text in (None, "", "hiss and hum", "bells")
     ]
     without, empty, hiss, bells = (clips(engine, request)[0] for request in guided)
+
     np.testing.assert_array_equal(without, empty)
     assert np.abs(without - hiss).max() > OTHER_AUDIO / 10
     assert np.abs(hiss - bells).max() > OTHER_AUDIO / 10
@@ -119,6 +124,7 @@ def test_batch_mates_do_not_change_the_audio(
 ) -> None:
     engine = load(variant)
     requests = [wanted(**{"model": variant, **change}) for change in changes]
+
     for together, request in zip(clips(engine, *requests), requests, strict=True):
         (alone,) = clips(engine, request)
         np.testing.assert_allclose(together, alone, atol=SAME_AUDIO)
@@ -131,9 +137,11 @@ def test_whichever_the_sampler_rows_know_nothing_of_their_mates(
 ) -> None:
     requests = [wanted(**{"sampler": sampler, **change}) for change in changes]
     steps: list[int] = []
+
     outcomes = engine.generate(
         requests, lambda row, fraction: steps.append(row), lambda row: row == 0 and len(steps) > 8
     )
+
     assert isinstance(outcomes[0], Cancelled)
     for outcome, request in zip(outcomes[1:], requests[1:], strict=True):
         assert isinstance(outcome, Generated)
@@ -143,6 +151,7 @@ def test_whichever_the_sampler_rows_know_nothing_of_their_mates(
 def test_samplers_differ_and_pingpong_is_the_default(engine: StableAudioEngine) -> None:
     default = clips(engine, wanted())[0]
     by_name = {name: clips(engine, wanted(sampler=name))[0] for name in SAMPLERS}
+
     np.testing.assert_array_equal(default, by_name.pop("pingpong"))
     for samples in by_name.values():
         assert np.abs(samples - default).max() > OTHER_AUDIO
@@ -163,7 +172,9 @@ def test_padding_to_few_shapes_makes_no_difference(
     engine: StableAudioEngine, padding_engine: StableAudioEngine, changes: list[dict[str, object]]
 ) -> None:
     requests = [wanted(**change) for change in [*changes, {"duration": 25.0}]]
+
     padded = clips(padding_engine, *requests)
+
     for samples, request in zip(padded, requests, strict=True):
         np.testing.assert_allclose(samples, clips(engine, request)[0], atol=SAME_AUDIO)
 
@@ -173,9 +184,11 @@ def test_rows_cancelled_from_a_padded_batch_leave_the_others_as_they_were(
 ) -> None:
     batch = [wanted(seed=seed, cfg_scale=2.0, steps=5) for seed in range(5)]
     steps: list[int] = []
+
     outcomes = padding_engine.generate(
         batch, lambda row, fraction: steps.append(row), lambda row: row < 3 and len(steps) > 5 * row
     )
+
     assert [type(outcome) for outcome in outcomes] == [Cancelled] * 3 + [Generated] * 2
     for outcome, request in zip(outcomes[3:], batch[3:], strict=True):
         assert isinstance(outcome, Generated)
@@ -194,6 +207,7 @@ def test_half_precision_sounds_nearly_the_same(
     half = StableAudioEngine(variant, model, config, pad_shapes=True)
     requests = [wanted(**{"model": variant, **change}) for change in changes]
     exact = clips(load(variant), *requests)
+
     for samples, expected in zip(clips(half, *requests), exact, strict=True):
         assert samples.dtype == np.float32
         np.testing.assert_allclose(samples, expected, atol=5e-3)
@@ -212,6 +226,7 @@ def test_products_in_bfloat16_sound_nearly_the_same(
     engine = StableAudioEngine(variant, model, config)
     requests = [wanted(**{"model": variant, **change}) for change in changes]
     exact = clips(load(variant), *requests)
+
     for samples, expected in zip(clips(engine, *requests), exact, strict=True):
         np.testing.assert_allclose(samples, expected, atol=5e-3)
         assert np.abs(samples - expected).max() > 0
@@ -220,14 +235,17 @@ def test_products_in_bfloat16_sound_nearly_the_same(
 def test_a_replica_multiplies_in_bfloat16_where_its_cpu_can(hub_cache: Path, load: Load) -> None:
     engine = start_replica("small-sfx", EngineOptions(device="cpu"))
     (samples,), (exact,) = clips(engine, wanted()), clips(load("small-sfx"), wanted())
+
     np.testing.assert_allclose(samples, exact, atol=5e-3)
     assert (np.abs(samples - exact).max() > 0) == has_bfloat16()
 
 
 def test_at_one_shape_the_audio_is_the_same_to_the_bit(engine: StableAudioEngine) -> None:
     request = wanted(duration=2.0)
+
     first = clips(engine, request, wanted("thunder", seed=1, duration=1.1), wanted(seed=2))
     second = clips(engine, request, wanted("a bird", seed=5), wanted("wind", seed=9, duration=0.3))
+
     np.testing.assert_array_equal(first[0], second[0])
 
 
@@ -235,10 +253,12 @@ def test_a_prompt_sounds_the_same_whatever_was_encoded_before(load: Load) -> Non
     engine = load("small-music")
     request = wanted("an oboe", model="small-music")
     (first,) = clips(engine, request)
+
     others = [wanted(f"prompt {i}", model="small-music", steps=1) for i in range(300)]
     for start in range(0, len(others), 30):
         clips(engine, *others[start : start + 30])
     (again,) = clips(engine, request)
+
     np.testing.assert_array_equal(first, again)
 
 
@@ -253,7 +273,9 @@ def test_decoding_in_chunks_makes_no_difference(load: Load) -> None:
 def test_progress_rises_to_one_and_rows_advance_together(engine: StableAudioEngine) -> None:
     reports: list[tuple[int, float]] = []
     batch = [wanted(seed=seed, steps=5) for seed in range(3)]
+
     engine.generate(batch, lambda row, fraction: reports.append((row, fraction)), lambda row: False)
+
     assert reports == [
         (row, pytest.approx((step + 1) / 5)) for step in range(5) for row in range(3)
     ]
@@ -269,6 +291,7 @@ def test_one_of_four_cancelled_midway_is_dropped_and_the_others_finish(
         steps[row] += 1
 
     outcomes = engine.generate(batch, count, lambda row: row == 1 and steps[1] >= 2)
+
     assert isinstance(outcomes[1], Cancelled)
     assert steps == [6, 2, 6, 6]
     for row in (0, 2, 3):
@@ -283,9 +306,11 @@ def test_a_guided_row_cancelled_midway_leaves_the_others_as_they_were(
 ) -> None:
     batch = [wanted(seed=s, cfg_scale=2.0 + s, negative_prompt=f"no {s}") for s in range(3)]
     steps: list[int] = []
+
     outcomes = engine.generate(
         batch, lambda row, fraction: steps.append(row), lambda row: row == 0 and len(steps) >= 3
     )
+
     assert isinstance(outcomes[0], Cancelled)
     for row in (1, 2):
         outcome = outcomes[row]
@@ -319,6 +344,7 @@ def test_a_batch_too_large_for_memory_is_halved_until_it_fits(
     batch = [wanted(seed=seed) for seed in range(5)]
     expected = [clips(engine, request)[0] for request in batch]
     attempts = memory(2)
+
     for samples, alone in zip(clips(engine, *batch), expected, strict=True):
         np.testing.assert_allclose(samples, alone, atol=SAME_AUDIO)
     assert attempts == [5, 3]
@@ -328,7 +354,9 @@ def test_a_row_that_never_fits_fails_with_what_to_do(
     engine: StableAudioEngine, memory: Callable[[int], list[int]]
 ) -> None:
     memory(0)
+
     (outcome,) = engine.generate([wanted()], lambda row, fraction: None, lambda row: False)
+
     assert isinstance(outcome, GenerationError)
     assert "too little memory for 1 seconds of small-sfx" in outcome.message
 

@@ -68,6 +68,7 @@ def test_recorded_functions_never_wait_for_the_host(
         hidden = prompts._forward(
             hollow(ROWS, 16, dtype=torch.long), hollow(ROWS, 16, dtype=torch.bool)
         )
+
     assert velocity.shape == (ROWS, channels, LENGTH)
     assert audio.shape == (ROWS, 2, LENGTH * 4096)
     assert hidden.shape == (ROWS, 16, 768)

@@ -76,6 +76,7 @@ def test_a_clip_over_http_is_what_the_engine_makes(
     service: Service, load: Callable[[VariantName], StableAudioEngine], variant: VariantName
 ) -> None:
     choices = {"prompt": "a church bell", "duration": 1.5, "steps": 4, "cfg_scale": 3.0, "seed": 5}
+
     answer = service.generate(model=variant, **choices)
 
     assert answer.status_code == 200, answer.text
@@ -83,6 +84,7 @@ def test_a_clip_over_http_is_what_the_engine_makes(
     assert answer.headers["x-model"] == variant
     assert answer.headers["x-seed"] == "5"
     assert answer.headers["x-audio-duration"] == "1.500000"
+
     request = ResolvedRequest.model_validate({"model": variant} | choices)
     (outcome,) = load(variant).generate([request], lambda row, done: None, lambda row: False)
     assert isinstance(outcome, Generated)
@@ -117,6 +119,7 @@ def test_one_of_several_clips_in_a_batch_is_cancelled(service: Service) -> None:
     jobs = [service.submit(duration=8 + place, steps=300, seed=place) for place in range(3)]
     service.http.delete(f"/jobs/{busy}").raise_for_status()
     service.until(lambda: service.job(jobs[1])["progress"] > 0)
+
     service.http.delete(f"/jobs/{jobs[1]}").raise_for_status()
 
     assert service.wait_for(jobs[1])["status"] == "cancelled"

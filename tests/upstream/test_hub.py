@@ -73,6 +73,7 @@ def test_what_an_operator_must_change_is_said(
         online.setattr(huggingface_hub.constants, "ENDPOINT", address)
         with pytest.raises(ConfigurationError, match=says) as raised:
             find_snapshot("small-sfx", EngineOptions(hf_token=token))
+
     assert "hf_" not in raised.value.message.replace("hf_hub", "")
     if token is not None:
         assert f"Bearer {token}" in tokens
@@ -89,6 +90,7 @@ def test_no_network_may_work_later(online: pytest.MonkeyPatch) -> None:
     with hub(500, None) as (address, _):
         pass
     online.setattr(huggingface_hub.constants, "ENDPOINT", address)
+
     with pytest.raises(UnavailableError, match="check the network"):
         find_snapshot("small-sfx", EngineOptions())
 

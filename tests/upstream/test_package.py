@@ -88,6 +88,7 @@ def test_a_request_alone_sounds_as_the_package_makes_it(
         }
         | choices
     )
+
     (outcome,) = engine.generate([request], lambda row, fraction: None, lambda row: False)
     expected = theirs.generate(
         prompt=request.prompt,
@@ -97,6 +98,7 @@ def test_a_request_alone_sounds_as_the_package_makes_it(
         disable_tqdm=True,
         **{{"sampler": "sampler_type"}.get(name, name): value for name, value in choices.items()},
     )
+
     assert isinstance(outcome, Generated)
     found = outcome.samples[:, : expected.shape[-1]]
     assert expected.std() > 0.01
@@ -120,6 +122,7 @@ def test_a_folder_without_the_variant_is_named(copied: Path) -> None:
 def test_a_checkpoint_with_wrong_keys_does_not_load(copied: Path, what: str) -> None:
     file = copied / "small-sfx" / "model.safetensors"
     save_file(dict(damaged(load_file(file)))[what], file)
+
     with pytest.raises(ConfigurationError, match=f"Keys: 1 {what}"):
         load_engine("stable-audio-3", "small-sfx", EngineOptions(device="cpu", weights_dir=copied))
 
@@ -134,6 +137,7 @@ def test_a_missing_file_is_named(copied: Path, name: str) -> None:
 def test_a_truncated_checkpoint_is_named(copied: Path) -> None:
     file = copied / "small-sfx" / "model.safetensors"
     file.write_bytes(file.read_bytes()[:-1000])
+
     with pytest.raises(ConfigurationError, match="damaged or incomplete"):
         load_engine("stable-audio-3", "small-sfx", EngineOptions(device="cpu", weights_dir=copied))
 
@@ -152,6 +156,7 @@ def test_weights_that_make_no_sound_fail_the_self_test(
             if name.endswith("weight_v") and value == 0.0:
                 weights[name] = torch.ones_like(weights[name])
     save_file(weights, file)
+
     with pytest.raises(UnavailableError, match=fault):
         load_engine("stable-audio-3", "small-sfx", EngineOptions(device="cpu", weights_dir=copied))
 
@@ -165,6 +170,7 @@ def test_broken_masked_attention_fails_the_self_test(
         return attention(q, k, v)
 
     monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", deaf_to_masks)
+
     with pytest.raises(UnavailableError, match="masked attention on cpu"):
         load_engine("stable-audio-3", "small-sfx", ON_CPU)
 
@@ -182,11 +188,13 @@ def test_weights_out_of_reach_say_what_to_do(
     import huggingface_hub.constants
 
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+
     with pytest.raises(UnavailableError, match="STABLE_AUDIO_WEIGHTS_DIR"):
         load_engine("stable-audio-3", "small-sfx", ON_CPU)
 
 
 def test_the_cached_revision_is_the_pinned_one(hub_cache: Path) -> None:
     folder = find_snapshot("medium", ON_CPU)
+
     assert folder.name == CATALOGUE["medium"].revision
     assert repo_id("medium").replace("/", "--") in str(folder)

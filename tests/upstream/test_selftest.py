@@ -36,6 +36,7 @@ def test_a_constant_is_no_sound(level: float) -> None:
 def test_one_broken_sample_is_enough(number: float) -> None:
     samples = stereo(pink_noise(0))
     samples[1, 77] = number
+
     assert fault_of(samples) == "it has samples that are not numbers"
 
 
@@ -52,6 +53,7 @@ def test_a_tone_passes() -> None:
 def test_flatness_is_high_for_white_noise_and_low_for_a_tone() -> None:
     white = np.random.default_rng(1).standard_normal(RATE).astype(np.float32)
     tone = np.sin(np.arange(RATE) / 7).astype(np.float32)
+
     # exp(-gamma): the mean logarithm of an exponential variable of mean 1 is -0.5772.
     assert spectral_flatness(white) == pytest.approx(0.5615, abs=0.01)
     assert spectral_flatness(tone) < 0.01
