@@ -113,7 +113,7 @@ class Row:
             f"| {self._slowest_recovery(views):.1f} | {seconds:.0f} |"
         )
         print(f"\n{self._service.books.rows[-1]}", flush=True)
-        assert not lost
+        assert not lost, [(one.view or {}).get("error") for one in lost]
         assert not extra_objects
         assert not extra_jobs
         assert self._new_keys() == wanted
