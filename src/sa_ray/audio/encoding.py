@@ -87,13 +87,6 @@ def encode(
         raise ValueError(f"unknown tags {sorted(unknown)}; the known ones are {TAGS}")
     codec = _CODECS[fmt]
     rate = codec.sample_rate or sample_rate
-    blocks: Iterator[npt.NDArray[np.generic]]
-    if codec.integer:
-        blocks = map(_to_int16, _interleaved(samples))
-    elif rate == sample_rate:
-        blocks = _interleaved(samples)
-    else:
-        blocks = _resampled(_interleaved(samples), samples.shape[0], sample_rate, rate)
     buffer = io.BytesIO()
     with sf.SoundFile(
         buffer,
@@ -107,9 +100,21 @@ def encode(
         for name, value in tags.items():
             if text := _tag_text(value, fmt):
                 setattr(file, name, text)
-        for block in blocks:
+        for block in _blocks(samples, codec, sample_rate, rate):
             file.write(block)
     return buffer.getvalue()
+
+
+def _blocks(
+    samples: _Samples, codec: _Codec, sample_rate: int, rate: int
+) -> Iterator[npt.NDArray[np.generic]]:
+    """Yield ``samples`` as the codec takes them, at ``rate`` Hz."""
+    blocks = _interleaved(samples)
+    if codec.integer:
+        return map(_to_int16, blocks)
+    if rate == sample_rate:
+        return blocks
+    return _resampled(blocks, samples.shape[0], sample_rate, rate)
 
 
 def _interleaved(samples: _Samples) -> Iterator[_Samples]:

@@ -1,5 +1,20 @@
 """Contracts that cross a boundary: HTTP bodies, messages between deployments, the stored job."""
 
+from sa_ray.contracts.generation import (
+    MAX_EXPIRES_IN,
+    MAX_PROMPT_CHARS,
+    MAX_SEED,
+    MAX_URL_CHARS,
+    MIN_DURATION,
+    RANDOM_SEED,
+    ClipFields,
+    DecodingFields,
+    GenerationRequest,
+    JobRequest,
+    Record,
+    ResolvedRequest,
+    fields_only_a_model_has,
+)
 from sa_ray.contracts.jobs import (
     AudioInfo,
     Job,
@@ -21,21 +36,6 @@ from sa_ray.contracts.names import (
     Sampler,
     StorageBackend,
     VariantName,
-)
-from sa_ray.contracts.requests import (
-    MAX_EXPIRES_IN,
-    MAX_PROMPT_CHARS,
-    MAX_SEED,
-    MAX_URL_CHARS,
-    MIN_DURATION,
-    RANDOM_SEED,
-    ClipFields,
-    DecodingFields,
-    GenerationRequest,
-    JobRequest,
-    Record,
-    ResolvedRequest,
-    fields_only_a_model_has,
 )
 from sa_ray.contracts.views import (
     ComponentHealth,

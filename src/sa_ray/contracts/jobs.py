@@ -2,6 +2,7 @@
 
 from pydantic import Field
 
+from sa_ray.contracts.generation import Record, ResolvedRequest
 from sa_ray.contracts.names import (
     JOB_ID_PATTERN,
     AudioFormat,
@@ -10,7 +11,6 @@ from sa_ray.contracts.names import (
     Priority,
     StorageBackend,
 )
-from sa_ray.contracts.requests import Record, ResolvedRequest
 
 
 class AudioInfo(Record):

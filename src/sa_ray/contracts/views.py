@@ -5,8 +5,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from sa_ray.contracts.generation import ClipFields
 from sa_ray.contracts.names import EngineName, JobStatus, Priority, StorageBackend, VariantName
-from sa_ray.contracts.requests import ClipFields
 
 
 class JobTimings(BaseModel):

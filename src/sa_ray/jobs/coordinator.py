@@ -14,7 +14,6 @@ from dataclasses import replace
 from typing import TypeVar, cast
 
 from sa_ray.contracts import (
-    FINAL_STATUSES,
     Job,
     JobError,
     JobResult,
@@ -35,13 +34,13 @@ from sa_ray.jobs.api import (
     QueueCounts,
     Submission,
 )
-from sa_ray.jobs.changes import REFRESH_PERIOD_S, QueueWatch, change_of
+from sa_ray.jobs.changes import REFRESH_PERIOD_S
 from sa_ray.jobs.ledger import Announce, JobLedger, Transition
 from sa_ray.jobs.progress import LiveProgress
 from sa_ray.jobs.reaper import Reaper
 from sa_ray.jobs.store_threads import StoreThreads
 from sa_ray.jobs.stores.port import JobStore
-from sa_ray.jobs.wakeups import Wakeups, wait_for
+from sa_ray.jobs.watching import JobWatch
 from sa_ray.scheduling.estimator import Estimator
 
 logger = logging.getLogger(__name__)
@@ -54,9 +53,6 @@ MAX_LEASES = 10_000
 """More leases than there ever are at once."""
 BACKLOG_SAMPLE = 256
 """Most queued jobs that are read to estimate the cost of all of them."""
-
-MIN_WAIT_S = 0.001
-"""Least seconds between two looks at a job almost due: event loop and clock may disagree."""
 
 T = TypeVar("T")
 
@@ -92,10 +88,7 @@ class JobCoordinator(JobApi):
         self._read, self._write = threads.read, threads.write
         self._progress = LiveProgress()
         self._retired: set[str] = set()
-        self._work = Wakeups[VariantName]()
-        self._ends = Wakeups[str]()
-        self._changes = Wakeups[str]()
-        self._queues = QueueWatch(self._read_queue, self._changes.notify, queue_refresh_s)
+        self._watch = JobWatch(self.get, self._read_queue, queue_refresh_s)
 
     # For clients
 
@@ -118,26 +111,10 @@ class JobCoordinator(JobApi):
         return replace(snapshot, job=self._progress.overlaid(snapshot.job))
 
     async def wait(self, job_id: str, timeout_s: float) -> JobSnapshot:
-        with self._ends.listen(job_id) as ended:
-            snapshot = await self.get(job_id)
-            if snapshot.job.status in FINAL_STATUSES:
-                return snapshot
-            await wait_for(ended, timeout_s)
-        return await self.get(job_id)
+        return await self._watch.end(job_id, timeout_s)
 
     async def changes(self, job_id: str, after: str | None, timeout_s: float) -> JobChange:
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + timeout_s
-        with self._changes.listen(job_id) as changed:
-            while True:
-                changed.clear()
-                change = change_of(await self.get(job_id))
-                job = change.snapshot.job
-                remaining = deadline - loop.time()
-                if change.event_id != after or remaining <= 0 or job.status in FINAL_STATUSES:
-                    return change
-                with self._watching_queue(change.snapshot):
-                    await wait_for(changed, remaining)
+        return await self._watch.change(job_id, after, timeout_s)
 
     async def page(
         self,
@@ -156,7 +133,7 @@ class JobCoordinator(JobApi):
 
     async def forget(self, job_id: str) -> None:
         await self._write(self._ledger.delete, job_id)
-        self._changes.notify(job_id)
+        self._watch.touch(job_id)
 
     # For workers
 
@@ -166,23 +143,16 @@ class JobCoordinator(JobApi):
         return await self._write(self._ledger.claim, variant, worker, limit, self._announcer())
 
     async def wait_for_work(self, variant: VariantName, wait_s: float) -> None:
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + wait_s
-        with self._work.listen(variant) as arrived:
-            while (remaining := deadline - loop.time()) > 0:
-                arrived.clear()
-                due = await self._read(self._store.next_due, variant)
-                if due is not None:
-                    until_due = due - self._clock()
-                    if until_due <= 0:
-                        return
-                    remaining = min(remaining, max(until_due, MIN_WAIT_S))
-                await wait_for(arrived, remaining)
+        async def due_in() -> float | None:
+            due = await self._read(self._store.next_due, variant)
+            return None if due is None else due - self._clock()
+
+        await self._watch.work(variant, due_in, wait_s)
 
     async def renew(self, worker: str, reports: Sequence[LeaseReport]) -> list[LeaseVerdict]:
         for report in reports:
             self._progress.note(report.job_id, report.token, report.progress)
-            self._changes.notify(report.job_id)
+            self._watch.touch(report.job_id)
         leases = [(report.job_id, report.token) for report in reports]
         while True:
             now = self._clock()
@@ -289,15 +259,9 @@ class JobCoordinator(JobApi):
 
     async def close(self) -> None:
         """Finish the store calls under way and close the store."""
-        await self._queues.close()
+        await self._watch.close()
         await self._threads.close()
         self._store.close()
-
-    def _watching_queue(self, snapshot: JobSnapshot) -> contextlib.AbstractContextManager[None]:
-        if snapshot.queue_position is None:
-            return contextlib.nullcontext()
-        job = snapshot.job
-        return self._queues.watch(job.request.model, job.id, snapshot.queue_position)
 
     async def _read_queue(self, variant: VariantName) -> list[str]:
         return await self._read(self._store.queue, variant, limit=self._max_queued)
@@ -309,15 +273,9 @@ class JobCoordinator(JobApi):
         return lambda job: loop.call_soon_threadsafe(self._announce, job)
 
     def _announce(self, job: Job) -> None:
-        self._changes.notify(job.id)
-        self._queues.touch(job.request.model)
-        if job.status == "running":
-            return
-        self._progress.drop(job.id, job.token)
-        if job.status == "queued":
-            self._work.notify(job.request.model)
-        else:
-            self._ends.notify(job.id)
+        if job.status != "running":
+            self._progress.drop(job.id, job.token)
+        self._watch.announce(job)
 
     async def _apply(self, job_id: str, transition: Transition) -> Job:
         return await self._write(self._ledger.apply, job_id, transition, self._announcer())

@@ -43,6 +43,42 @@ class _Noise:
         return functional.pad(noise, (0, length - self._shape[-1]))
 
 
+@dataclass(slots=True)
+class _Batch:
+    """The rows that nobody has cancelled; tensors have an entry for each, in their order."""
+
+    rows: list[int]
+    noises: list[_Noise]
+    x: Any
+    clean: Any
+    """The last guess of the clean latents; None before the first step."""
+    levels: Any
+    valid: Any
+    conditioning: Conditioning
+
+    def keep(self, places: list[int]) -> None:
+        """Drop all rows but those at ``places``."""
+        if len(places) == len(self.rows):
+            return
+        index = torch.tensor(places, device=self.x.device)
+        self.rows = [self.rows[place] for place in places]
+        self.noises = [self.noises[place] for place in places]
+        self.x, self.levels, self.valid = self.x[index], self.levels[index], self.valid[index]
+        self.clean = None if self.clean is None else self.clean[index]
+        self.conditioning = self.conditioning.select(index)
+
+    def step(self, number: int, *, is_last: bool) -> Step:
+        """Describe step ``number``, from 0."""
+        return Step(
+            level=self.levels[:, number],
+            following=self.levels[:, number + 1],
+            previous=self.levels[:, number - 1] if number else None,
+            clean=self.clean,
+            is_last=is_last,
+            noise=partial(_draw, self.noises, self.x.shape[-1], self.x.device),
+        )
+
+
 def sample(
     denoiser: Denoiser,
     rows: Sequence[Row],
@@ -60,43 +96,37 @@ def sample(
     rows are padded to it, and nothing attends to the padding. Cancelled rows leave between steps,
     and the batch shrinks.
     """
-    device = denoiser.device
-    kept = list(range(len(rows)))
-    noises = [_Noise(row, channels) for row in rows]
+    batch = _begin(rows, conditioning, channels, length, denoiser.device)
     steps = len(rows[0].schedule) - 1
-    levels = torch.stack([row.schedule for row in rows]).to(device)[:, :, None, None]
-    ends = torch.tensor([row.valid for row in rows], device=device)
-    valid = torch.arange(length, device=device) < ends[:, None]
-    x, clean = _draw(noises, length, device), None
     take = SAMPLERS[sampler]
     for step in range(steps):
-        staying = [place for place, row in enumerate(kept) if not is_cancelled(row)]
+        staying = [place for place, row in enumerate(batch.rows) if not is_cancelled(row)]
         if not staying:
             return {}
-        if len(staying) < len(kept):
-            index = torch.tensor(staying, device=device)
-            kept = [kept[place] for place in staying]
-            noises = [noises[place] for place in staying]
-            x, levels, valid = x[index], levels[index], valid[index]
-            clean = None if clean is None else clean[index]
-            conditioning = conditioning.select(index)
-        taken = take(
-            partial(denoiser.velocity, valid=valid, conditioning=conditioning),
-            x,
-            Step(
-                level=levels[:, step],
-                following=levels[:, step + 1],
-                previous=levels[:, step - 1] if step else None,
-                clean=clean,
-                is_last=step + 1 == steps,
-                noise=partial(_draw, noises, length, device),
-            ),
-        )
-        x, clean = taken.x, taken.clean
-        _finish(device)
-        for row in kept:
+        batch.keep(staying)
+        velocity = partial(denoiser.velocity, valid=batch.valid, conditioning=batch.conditioning)
+        taken = take(velocity, batch.x, batch.step(step, is_last=step + 1 == steps))
+        batch.x, batch.clean = taken.x, taken.clean
+        _finish(denoiser.device)
+        for row in batch.rows:
             on_step(row, (step + 1) / steps)
-    return dict(zip(kept, x, strict=True))
+    return dict(zip(batch.rows, batch.x, strict=True))
+
+
+def _begin(
+    rows: Sequence[Row], conditioning: Conditioning, channels: int, length: int, device: Any
+) -> _Batch:
+    noises = [_Noise(row, channels) for row in rows]
+    ends = torch.tensor([row.valid for row in rows], device=device)
+    return _Batch(
+        rows=list(range(len(rows))),
+        noises=noises,
+        x=_draw(noises, length, device),
+        clean=None,
+        levels=torch.stack([row.schedule for row in rows]).to(device)[:, :, None, None],
+        valid=torch.arange(length, device=device) < ends[:, None],
+        conditioning=conditioning,
+    )
 
 
 def _draw(noises: Sequence[_Noise], length: int, device: Any) -> Any:

@@ -1,6 +1,8 @@
 """Find weights, download them at a pinned revision, load them with every key accounted for."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -41,18 +43,25 @@ def find_snapshot(variant: VariantName, options: EngineOptions) -> Path:
     """
     if options.weights_dir is not None:
         return _local_snapshot(options.weights_dir, variant)
-    repo = repo_id(variant)
-    page = f"https://huggingface.co/{repo}"
-    revision = CATALOGUE[variant].revision
+    repo, revision = repo_id(variant), CATALOGUE[variant].revision
     cached = _cached_snapshot(repo, revision)
     if cached is not None:
         return cached
-    try:
+    with _explained(variant, options):
         return Path(
             snapshot_download(
                 repo, revision=revision, token=options.hf_token, allow_patterns=PATTERNS
             )
         )
+
+
+@contextmanager
+def _explained(variant: VariantName, options: EngineOptions) -> Iterator[None]:
+    """Raise errors of our own, with what to do about it, for those of a download."""
+    repo = repo_id(variant)
+    page = f"https://huggingface.co/{repo}"
+    try:
+        yield
     except GatedRepoError as error:
         raise ConfigurationError(
             f"The weights of {variant} are gated, and this token has no access to them: accept "
