@@ -62,6 +62,7 @@ async def test_a_job_is_carried_from_submit_to_removal(coordinators: list[JobCoo
 
     [unclean] = await other.unclean_jobs(10)
     assert unclean == ended
+
     await other.cleaned(job_id)
     assert await one.unclean_jobs(10) == []
 

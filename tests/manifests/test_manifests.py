@@ -46,6 +46,7 @@ def test_overlays_are_what_kuberay_accepts(
 def test_kubectl_renders_the_same(overlay: str) -> None:
     if not shutil.which("kubectl"):
         pytest.skip("kubectl is not installed: NOT COMPARED with it")
+
     folder = KUBERAY / "overlays" / overlay
     printed = subprocess.run(["kubectl", "kustomize", folder], capture_output=True, check=True)
     theirs = list(yaml.safe_load_all(printed.stdout))

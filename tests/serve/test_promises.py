@@ -78,6 +78,7 @@ def test_the_same_key_and_body_return_the_same_job(calling: Service) -> None:
 
     calling.wait_for(first.json()["id"])
     assert submit("a").json()["id"] == first.json()["id"]
+
     calling.http.delete(f"/jobs/{first.json()['id']}")
     assert submit("a").status_code == 202
 
@@ -118,6 +119,7 @@ def test_events_follow_a_job_to_its_end_and_resume(calling: Service) -> None:
     assert [event["event"] for event in late] == ["progress"] * (len(late) - 1) + ["succeeded"]
     progress = [json.loads(event["data"])["progress"] for event in late]
     assert progress == sorted(progress)
+
     over = httpx.get(url, headers={"Last-Event-ID": late[-1]["id"]})
     assert over.status_code == 204
 

@@ -87,6 +87,7 @@ def test_what_comes_after_the_last_step_goes_by_the_estimate(
 ) -> None:
     workload.started([clip(10)], crowded=False)
     clock.now += 4
+
     workload.progressed(1.0)
 
     assert workload.seconds_left([]) == pytest.approx(2)
@@ -124,6 +125,7 @@ def test_a_replica_whose_batches_are_half_empty_is_half_busy(
     workload: Workload, clock: Clock
 ) -> None:
     half = [clip(), clip()]
+
     workload.started(half, crowded=False)
     clock.now += COST.of(half)
     workload.finished(learn=True)

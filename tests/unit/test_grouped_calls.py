@@ -68,6 +68,7 @@ async def test_who_gives_up_takes_nobody_along() -> None:
     grouped = GroupedCalls(backend, under_way=1)
     first, *others = await started(grouped, 0)
     others += await started(grouped, 2, 4)
+
     first.cancel()
     others[0].cancel()
     backend.open.set()

@@ -94,6 +94,7 @@ def test_a_clip_over_http_is_what_the_engine_makes(
 def test_a_job_reports_progress_and_leaves_its_audio(service: Service) -> None:
     job_id = service.submit(duration=30, steps=400, seed=3)
     service.until(lambda: 0 < service.job(job_id)["progress"] < 100)
+
     view = service.wait_for(job_id, "succeeded")
 
     assert view["engine"] == "stable-audio-3"
@@ -105,6 +106,7 @@ def test_a_job_reports_progress_and_leaves_its_audio(service: Service) -> None:
 def test_a_job_cancelled_midway_frees_the_engine(service: Service) -> None:
     job_id = service.submit(**ENDLESS)
     service.until(lambda: service.job(job_id)["progress"] > 0)
+
     assert service.http.delete(f"/jobs/{job_id}").json()["cancel_requested"] is True
     view = service.wait_for(job_id, "cancelled")
 
