@@ -153,6 +153,10 @@ class InfrastructureError(SaRayError):
     status = 503
 
 
+class ReplicaBrokenError(InfrastructureError):
+    """The replica is about to be replaced, and has not touched the request."""
+
+
 class GenerationError(SaRayError):
     """The engine failed on this request; the same request would fail again."""
 

@@ -11,6 +11,7 @@ from sa_ray.errors import (
     InfrastructureError,
     JobStoreError,
     OverloadedError,
+    ReplicaBrokenError,
     UnavailableError,
 )
 
@@ -70,9 +71,13 @@ async def test_a_fault_of_the_infrastructure_is_tried_again(home: House, fault: 
     assert waiting.not_before > waiting.created_at
 
 
-async def test_a_full_variant_costs_no_attempt(home: House) -> None:
+@pytest.mark.parametrize(
+    "refusal", [OverloadedError("Every slot is taken."), ReplicaBrokenError("Being replaced.")],
+    ids=["a full variant", "a replica that is being replaced"],
+)  # fmt: skip
+async def test_a_refusal_costs_no_attempt(home: House, refusal: Exception) -> None:
     job = await home.leased()
-    home.generator.outcome = OverloadedError("Every slot is taken.")
+    home.generator.outcome = refusal
     home.generator.go()
 
     await home.attempt(job).start()

@@ -2,19 +2,21 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Sequence
 
 import numpy as np
 import pytest
 
 from sa_ray.contracts import EngineName, ResolvedRequest
-from sa_ray.engines import BatchOutcome, Cancelled, Generated
+from sa_ray.engines import BatchOutcome, Cancelled, DeviceLostError, Generated
 from sa_ray.engines.port import IsCancelled, OnStep
-from sa_ray.errors import GenerationError
+from sa_ray.errors import GenerationError, InfrastructureError, ReplicaBrokenError
 from sa_ray.scheduling.costs import Cost
 from sa_ray.scheduling.estimator import Estimator
 from sa_ray.scheduling.replica_load import Workload
 from sa_ray.serving.variant.batcher import Batcher
+from sa_ray.serving.variant.engine_health import MAX_FAILED_BATCHES
 
 
 def request(prompt: str, *, steps: int = 4, duration: float = 1.0) -> ResolvedRequest:
@@ -71,8 +73,10 @@ class GatedEngine:
         return outcomes
 
 
-def batching(engine: GatedEngine, *, max_rows: int, max_seconds: float) -> Batcher:
-    cost = Cost(batch=0, row=1, second=0, sampling=0, guidance=1)
+def batching(
+    engine: GatedEngine, *, max_rows: int, max_seconds: float, row_seconds: float = 1
+) -> Batcher:
+    cost = Cost(batch=0, row=row_seconds, second=0, sampling=0, guidance=1)
     return Batcher(engine, Workload(Estimator(cost, max_rows, max_seconds), target_wait=10))
 
 
@@ -218,11 +222,88 @@ async def test_a_bad_row_fails_alone(engine: GatedEngine) -> None:
 
 
 async def test_a_failed_batch_fails_its_rows_and_nothing_else(engine: GatedEngine) -> None:
-    batcher = batching(engine, max_rows=1, max_seconds=100)
+    batcher = batching(engine, max_rows=1, max_seconds=100, row_seconds=0.01)
     engine.allow_steps()
 
-    with pytest.raises(RuntimeError, match="whole batch"):
+    with pytest.raises(InfrastructureError, match="whole batch"):
         await render(batcher, request("broken"))
     await render(batcher, request("fine"))
 
     assert engine.batches == [["broken"], ["fine"]]
+    assert batcher.health.fault is None
+
+
+async def test_failing_takes_a_batch_no_less_time_than_its_work(engine: GatedEngine) -> None:
+    batcher = batching(engine, max_rows=2, max_seconds=100, row_seconds=0.2)
+    engine.allow_steps()
+    began = time.monotonic()
+
+    with pytest.raises(InfrastructureError):
+        await render(batcher, request("broken"))
+
+    assert time.monotonic() - began >= 0.2
+
+
+async def test_nobody_waits_for_a_failure_that_nobody_wants_to_hear_of(
+    engine: GatedEngine,
+) -> None:
+    batcher = batching(engine, max_rows=1, max_seconds=100, row_seconds=1000)
+    engine.allow_steps()
+    lost = render(batcher, request("broken"))
+    while not batcher.health.failed_in_a_row:
+        await asyncio.sleep(0)
+
+    lost.cancel()
+
+    async with asyncio.timeout(5):
+        await render(batcher, request("fine"))
+
+
+async def test_some_failed_batches_in_a_row_are_a_fault_of_the_engine(
+    engine: GatedEngine,
+) -> None:
+    batcher = batching(engine, max_rows=1, max_seconds=100, row_seconds=0.001)
+    engine.allow_steps()
+    faults = []
+    for prompt in (
+        ["broken"] * (MAX_FAILED_BATCHES - 1) + ["fine"] + ["broken"] * MAX_FAILED_BATCHES
+    ):
+        await asyncio.gather(render(batcher, request(prompt)), return_exceptions=True)
+        faults.append(batcher.health.fault is not None)
+
+    assert faults == [False] * (2 * MAX_FAILED_BATCHES - 1) + [True]
+
+
+async def test_a_bad_row_is_no_fault_of_the_engine(engine: GatedEngine) -> None:
+    batcher = batching(engine, max_rows=1, max_seconds=100)
+    engine.allow_steps()
+
+    for _ in range(MAX_FAILED_BATCHES):
+        with pytest.raises(GenerationError):
+            await render(batcher, request("bad"))
+
+    assert batcher.health.fault is None
+
+
+async def test_a_lost_device_is_a_fault_at_once(
+    engine: GatedEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batcher = batching(engine, max_rows=1, max_seconds=100, row_seconds=0.001)
+
+    def lose(*_: object) -> list[BatchOutcome]:
+        raise DeviceLostError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(engine, "generate", lose)
+
+    outcomes = await asyncio.gather(
+        *(render(batcher, request(prompt)) for prompt in "abc"), return_exceptions=True
+    )
+    with pytest.raises(ReplicaBrokenError):
+        await render(batcher, request("d"))
+
+    assert batcher.health.fault == "the device of this process is lost"
+    assert [type(outcome) for outcome in outcomes] == [
+        InfrastructureError,
+        ReplicaBrokenError,
+        ReplicaBrokenError,
+    ]

@@ -37,6 +37,14 @@ class Cancelled:
 BatchOutcome = Generated | Cancelled | GenerationError
 
 
+class DeviceLostError(Exception):
+    """The device answers this process with errors only: another process has to take its place.
+
+    A CUDA context stays broken after, for instance, an illegal memory access (CUDA C++ Programming
+    Guide, "Error Checking").
+    """
+
+
 @dataclass(frozen=True, slots=True)
 class EngineOptions:
     """Options for loading a model; an engine that loads none ignores them."""
@@ -79,6 +87,7 @@ class Engine(Protocol):
 
         All requests have the same ``sa_ray.scheduling.batch_rule.batch_key``. A row's audio depends
         on its own request alone, never on its batch mates. A failure of one row is that row's
-        ``GenerationError``; an exception raised from here means that the whole batch failed.
+        ``GenerationError``; an exception raised from here means that the whole batch failed,
+        ``DeviceLostError`` that every other will fail, too.
         """
         ...

@@ -14,6 +14,7 @@ from sa_ray.contracts import EngineName, ResolvedRequest, VariantName
 from sa_ray.engines.port import (
     BatchOutcome,
     Cancelled,
+    DeviceLostError,
     Generated,
     IsCancelled,
     OnStep,
@@ -108,8 +109,13 @@ class StableAudioEngine:
                     param="duration",
                 )
         if rows:
-            with torch.inference_mode():
-                self._generate(batch, rows, on_step, is_cancelled, outcomes)
+            try:
+                with torch.inference_mode():
+                    self._generate(batch, rows, on_step, is_cancelled, outcomes)
+            except RuntimeError as error:
+                if is_device_lost(error):
+                    raise DeviceLostError(str(error)) from error
+                raise
         return [outcomes[row] for row in range(len(batch))]
 
     def _generate(
@@ -194,6 +200,15 @@ class StableAudioEngine:
             samples=geometry.samples(request.duration),
             whole=request.chunked_decode is False,
         )
+
+
+def is_device_lost(error: RuntimeError) -> bool:
+    """Return True for the errors of CUDA after which a process gets no others.
+
+    torch raises them as ``AcceleratorError`` since 2.8, and as ``RuntimeError`` with the same text
+    before; running out of memory is another class, and passes.
+    """
+    return str(error).startswith("CUDA error:")
 
 
 def _geometry(model: Any, config: dict[str, Any]) -> Geometry:

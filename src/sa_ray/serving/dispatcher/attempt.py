@@ -13,6 +13,7 @@ from sa_ray.errors import (
     InfrastructureError,
     JobNotFoundError,
     OverloadedError,
+    ReplicaBrokenError,
     SaRayError,
     StaleLeaseError,
     StoreError,
@@ -140,7 +141,7 @@ class Attempt:
             match error:
                 case StaleLeaseError() | JobNotFoundError():
                     await self._discard_unless_wanted()
-                case OverloadedError():
+                case OverloadedError() | ReplicaBrokenError():
                     await self._sleep(RETRY_PERIOD_S)
                     await self._tell(lambda: self._jobs.release(job.id, job.token))
                 case InfrastructureError() | UnavailableError() | StoreError(transient=True):

@@ -1,18 +1,27 @@
 """The batcher: requests share engine calls where they can, and the engine runs one at a time."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from typing import NoReturn
 
 import numpy as np
 import numpy.typing as npt
 
 from sa_ray.contracts import ResolvedRequest
 from sa_ray.engines import BatchOutcome, Cancelled, Engine, Generated
+from sa_ray.errors import InfrastructureError, ReplicaBrokenError
 from sa_ray.scheduling.batch_rule import take_batch
 from sa_ray.scheduling.replica_load import Workload
+from sa_ray.serving.variant.engine_health import EngineHealth
+
+logger = logging.getLogger(__name__)
+
+MAX_PAUSE_S = 10.0
+"""Longest time for which the failure of a batch is kept back."""
 
 OnProgress = Callable[[float], None]
 
@@ -51,6 +60,7 @@ class Batcher:
         self._waiting: list[_Row] = []
         self._worker: asyncio.Task[None] | None = None
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine")
+        self.health = EngineHealth()
 
     def set_limits(self, *, max_rows: int, max_seconds: float) -> None:
         """Change the bounds from the next batch on."""
@@ -67,8 +77,11 @@ class Batcher:
 
         ``on_progress`` is called on this event loop. Cancelling the caller drops the row: at once
         while it waits, before the next step once it runs. Raises the row's ``GenerationError``, or
-        the exception that failed the whole batch.
+        ``InfrastructureError`` if the whole batch failed: another replica may do better. Raises
+        ``ReplicaBrokenError`` if the engine is known to be broken.
         """
+        if self.health.fault:
+            await self._refuse(request)
         loop = asyncio.get_running_loop()
         row = _Row(request, on_progress, loop.create_future())
         self._waiting.append(row)
@@ -81,7 +94,10 @@ class Batcher:
 
     async def _work(self) -> None:
         while batch := self._next_batch():
-            await self._run(batch)
+            if self.health.fault:
+                _fail_rows(batch, _broken())
+            else:
+                await self._run(batch)
 
     def _next_batch(self) -> list[_Row]:
         waiting = [row for row in self._waiting if not row.cancelled]
@@ -107,26 +123,51 @@ class Batcher:
 
         started = time.monotonic()
         self._workload.started([row.request for row in batch], crowded=bool(self.waiting))
-        outcomes: list[BatchOutcome] = []
         try:
             outcomes = await loop.run_in_executor(self._thread, generate)
         except Exception as error:  # noqa: BLE001 - whatever it was, the callers must hear of it
-            for row in batch:
-                if not row.done.done():
-                    row.done.set_exception(error)
+            await self._fail(batch, error, started)
             return
-        finally:
-            whole = all(isinstance(outcome, Generated) for outcome in outcomes)
-            self._workload.finished(learn=whole and bool(outcomes))
+        self.health.succeeded()
+        self._workload.finished(learn=all(isinstance(one, Generated) for one in outcomes))
         seconds = time.monotonic() - started
         for row, outcome in zip(batch, outcomes, strict=True):
             if not row.done.done():
                 _settle(row.done, outcome, seconds)
 
+    async def _fail(self, batch: list[_Row], error: Exception, started: float) -> None:
+        """Tell the callers of a batch that failed as a whole, as late as if it had succeeded.
+
+        A replica that fails at once would otherwise be the first that is free for more.
+        """
+        logger.error("a batch of %d failed as a whole", len(batch), exc_info=error)
+        self.health.failed(error)
+        expected = self._workload.estimator.batch([row.request for row in batch])
+        pause = min(expected, MAX_PAUSE_S) - (time.monotonic() - started)
+        if pause > 0:
+            await asyncio.wait([row.done for row in batch], timeout=pause)
+        self._workload.finished(learn=False)
+        _fail_rows(batch, InfrastructureError("The engine of a replica failed on a whole batch."))
+
+    async def _refuse(self, request: ResolvedRequest) -> NoReturn:
+        """Raise ``ReplicaBrokenError``, as late as the request would have been done."""
+        await asyncio.sleep(min(self._workload.estimator.share(request), MAX_PAUSE_S))
+        raise _broken()
+
     def _report(self, row: _Row, fraction: float) -> None:
         self._workload.progressed(fraction)
         if not row.cancelled:
             row.on_progress(fraction)
+
+
+def _fail_rows(batch: list[_Row], error: Exception) -> None:
+    for row in batch:
+        if not row.done.done():
+            row.done.set_exception(error)
+
+
+def _broken() -> ReplicaBrokenError:
+    return ReplicaBrokenError("The engine of a replica is broken; another takes its place.")
 
 
 def _settle(done: asyncio.Future[Rendered], outcome: BatchOutcome, seconds: float) -> None:

@@ -13,7 +13,7 @@ from ray import serve
 from sa_ray.audio import OPUS_SAMPLE_RATE, encode
 from sa_ray.contracts import AudioInfo, EngineName, ResolvedRequest, VariantName
 from sa_ray.engines import EngineOptions, load_engine
-from sa_ray.errors import ConfigurationError, SaRayError
+from sa_ray.errors import ConfigurationError, SaRayError, UnavailableError
 from sa_ray.scheduling.autoscaling_policy import QUEUE_SECONDS
 from sa_ray.scheduling.costs import cost_of
 from sa_ray.scheduling.replica_load import Workload
@@ -94,6 +94,12 @@ class Variant:
             return
         self._batcher.set_limits(max_rows=rows, max_seconds=seconds)
         logger.info("%s batches at most %d rows and %g s", self._variant, rows, seconds)
+
+    async def check_health(self) -> None:
+        """Raise ``UnavailableError`` if the engine is broken; Serve then replaces the replica."""
+        # A coroutine, or Serve would run it in a thread beside the batcher.
+        if fault := self._batcher.health.fault:
+            raise UnavailableError(f"{self._variant} must be started again: {fault}.")
 
     async def generate(self, request: ResolvedRequest) -> EncodedAudio:
         """Generate and encode one clip; cancelling the call stops the work at the next step."""
