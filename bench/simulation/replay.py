@@ -95,5 +95,5 @@ def replay(
 @cache
 def clip(duration: float) -> ResolvedRequest:
     return ResolvedRequest(
-        model="small-sfx", prompt="rain", duration=duration, steps=8, cfg_scale=1, seed=0
+        model="small-sfx", prompt="", duration=duration, steps=8, cfg_scale=1, seed=0
     )

@@ -1,11 +1,13 @@
 """The backlog policy: what it wants for a load, and what Serve makes of it over time."""
 
+import ast
 import importlib
 import math
 import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +17,7 @@ from ray.serve.config import AutoscalingConfig, AutoscalingPolicy
 
 from sa_ray.catalogue import CATALOGUE
 from sa_ray.contracts import EngineName, VariantName
+from sa_ray.scheduling import autoscaling_policy
 from sa_ray.scheduling.autoscaling_policy import (
     MAX_BUSY,
     PEAK_S,
@@ -130,13 +133,21 @@ def test_replicas_are_given_up_by_the_most_that_was_wanted_of_late(policy: Backl
     assert wanted(9 * PEAK_S, 0) == 0
 
 
-def test_serve_takes_the_policy_to_a_controller_without_the_package() -> None:
+@pytest.mark.parametrize(
+    "path",
+    [
+        "sa_ray.serving.autoscaling:BacklogPolicy",
+        "sa_ray.scheduling.autoscaling_policy:BacklogPolicy",
+    ],
+)
+def test_serve_takes_the_policy_to_a_controller_without_the_package(path: str) -> None:
     config = autoscaling_config(
         "backlog",
         CATALOGUE["medium"],
         cost_of("medium", "stable-audio-3", gpu=True),
         min_replicas=0,
     )
+    config["policy"]["policy_function"] = path
     policy = AutoscalingConfig(**config).policy
     assert isinstance(policy, AutoscalingPolicy)
 
@@ -184,6 +195,21 @@ def test_grace_grows_with_what_a_clip_costs() -> None:
 
     assert single(1) == pytest.approx(2 * (11.4 + 1.156 * 120))
     assert single(2) == pytest.approx(2 * single(1))
+
+
+def test_the_policy_imports_the_standard_library_alone() -> None:
+    tree = ast.parse(Path(autoscaling_policy.__file__).read_text())
+    imported = {
+        name
+        for node in ast.walk(tree)
+        for name in (
+            [alias.name for alias in node.names] if isinstance(node, ast.Import)
+            else [node.module] if isinstance(node, ast.ImportFrom) else []
+        )
+    }  # fmt: skip
+
+    assert imported
+    assert {name.partition(".")[0] for name in imported if name} <= sys.stdlib_module_names
 
 
 def test_the_published_import_path_is_the_policy_in_use() -> None:

@@ -40,12 +40,11 @@ def render(
         model=variant,
         prompt=prompt,
         negative_prompt=negative,
+        duration=duration,
         steps=steps,
         cfg_scale=1.0,
         seed=seed,
     )
-    # Unchecked: the engine renders clips that are shorter than what may be asked for.
-    request = request.model_copy(update={"duration": duration})
     (outcome,) = ProceduralEngine(variant).generate(
         [request], lambda row, fraction: None, lambda row: False
     )

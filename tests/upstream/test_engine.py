@@ -363,9 +363,7 @@ def test_a_row_that_never_fits_fails_with_what_to_do(
 
 def test_a_row_whose_audio_is_not_a_number_fails_alone(load: Load) -> None:
     engine = load("small-sfx")
-    sound = wanted(cfg_scale=2.0)
-    # No client can ask for it.
-    broken = sound.model_copy(update={"cfg_scale": float(np.float32(1e38))})
+    broken, sound = wanted(cfg_scale=float(np.float32(1e38))), wanted(cfg_scale=2.0)
 
     outcomes = engine.generate([broken, sound], lambda row, fraction: None, lambda row: False)
 

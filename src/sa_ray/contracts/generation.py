@@ -61,10 +61,35 @@ class Record(BaseModel):
 
 
 class ClipFields(BaseModel):
-    """One clip, as it is asked for, resolved and shown: each has all of these fields.
+    """One clip, as it is asked for, resolved, stored and shown: each has all of these fields.
 
-    Stored jobs are read with the same bounds: a later release may widen them, not narrow them.
+    Types only, since bounds are those of ``GenerationRequest``: stored jobs, and views of a later
+    release, are read whatever its bounds are.
     """
+
+    model: str | None
+    prompt: str
+    negative_prompt: str | None = None
+    duration: float
+    """Seconds."""
+    steps: int
+    cfg_scale: float
+    apg_scale: float | None = None
+    sampler: Sampler | None = None
+    seed: int
+    format: AudioFormat = "wav"
+
+
+class DecodingFields(BaseModel):
+    """Choices of the engine about a clip: asked for, resolved and stored, not shown."""
+
+    chunked_decode: bool | None = None
+
+
+class GenerationRequest(DecodingFields, ClipFields):
+    """One clip to generate: the body of the synchronous endpoints, and the core of a job's."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 
     model: str | None = Field(
         default=None,
@@ -109,20 +134,9 @@ class ClipFields(BaseModel):
         default="wav",
         description="`wav` (16-bit PCM), `flac`, `mp3` or `ogg` (Opus, at 48 kHz).",
     )
-
-
-class DecodingFields(BaseModel):
-    """Fields about decoding: asked for and resolved, not shown."""
-
     chunked_decode: bool | None = Field(
         default=None, description="Overrides how the model decodes long clips; null: its default."
     )
-
-
-class GenerationRequest(DecodingFields, ClipFields):
-    """One clip to generate: the body of the synchronous endpoints, and the core of a job's."""
-
-    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 
 
 class JobRequest(GenerationRequest):
@@ -150,10 +164,9 @@ class ResolvedRequest(DecodingFields, ClipFields, Record):
     """A request with every choice made: what an engine needs, and all it may depend on."""
 
     model: VariantName
-    seed: int
 
 
 def fields_only_a_model_has() -> list[str]:
     """Names of the fields that ``MODEL_ONLY`` marks."""
-    fields = ResolvedRequest.model_fields.items()
+    fields = GenerationRequest.model_fields.items()
     return [name for name, field in fields if MODEL_ONLY in field.metadata]

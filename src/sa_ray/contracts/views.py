@@ -35,7 +35,6 @@ class JobView(ClipFields, JobHead):
     model_config = ConfigDict(json_schema_serialization_defaults_required=True)
 
     model: VariantName
-    seed: int
     created_at: datetime
     started_at: datetime | None
     completed_at: datetime | None

@@ -46,10 +46,8 @@ def private_environment(folder: Path) -> dict[str, str]:
     """
     _require_private(folder)
     token = folder / _TOKEN_NAME
-    with suppress(FileExistsError):
-        descriptor = os.open(token, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(secrets.token_hex(32))
+    if not token.exists():
+        _make_token(token)
     inherited = {name: text for name, text in os.environ.items() if name not in _FOREIGN}
     return inherited | _SWITCHES | {"RAY_AUTH_TOKEN_PATH": str(token), "RAY_TMPDIR": str(folder)}
 
@@ -66,6 +64,15 @@ def temporary_root() -> Path:
     if "RAY_TMPDIR" in os.environ:
         return Path(os.environ["RAY_TMPDIR"])
     return Path("/tmp" if sys.platform == "darwin" else tempfile.gettempdir())  # noqa: S108
+
+
+def _make_token(token: Path) -> None:
+    """Write a new token, whole or not at all; keep one that another process has just written."""
+    with tempfile.NamedTemporaryFile("w", dir=token.parent) as file:
+        file.write(secrets.token_hex(32))
+        file.flush()
+        with suppress(FileExistsError):
+            token.hardlink_to(file.name)
 
 
 def _require_private(folder: Path) -> None:

@@ -6,7 +6,8 @@ the top of their length bucket.
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Final, NamedTuple, TypeVar
+from functools import lru_cache
+from typing import Final, TypeVar
 
 from sa_ray.contracts import SAMPLE_RATE, ResolvedRequest, Sampler
 
@@ -22,22 +23,26 @@ DEFAULT_SAMPLER: Final[Sampler] = "pingpong"
 T = TypeVar("T")
 
 
-class BatchKey(NamedTuple):
-    """Properties that all rows of a batch share."""
-
-    steps: int
-    sampler: Sampler
-    guided: bool
-    length: int
-    """Top of the length bucket, latents."""
+BatchKey = tuple[int, Sampler, bool, int]
+"""Common to the rows of a batch: steps, sampler, guidance, and the top of the length bucket in
+latents. A plain tuple, since the router makes some hundred for each request."""
 
 
 def batch_key(request: ResolvedRequest) -> BatchKey:
-    """Return the batch key of ``request``; requests with equal keys may share a batch."""
-    samples = int((request.duration + HEADROOM_S) * SAMPLE_RATE)
-    latents = math.ceil(samples / SAMPLES_PER_LATENT)
-    sampler = request.sampler or DEFAULT_SAMPLER
-    return BatchKey(request.steps, sampler, is_guided(request), length_bucket(latents))
+    """Return the key of ``request``: those with equal keys may share a batch."""
+    return (
+        request.steps,
+        request.sampler or DEFAULT_SAMPLER,
+        is_guided(request),
+        _bucket_of(request.duration),
+    )
+
+
+@lru_cache(maxsize=4096)
+def _bucket_of(duration: float) -> int:
+    # Cached, since the router asks for the same requests again and again.
+    samples = int((duration + HEADROOM_S) * SAMPLE_RATE)
+    return length_bucket(math.ceil(samples / SAMPLES_PER_LATENT))
 
 
 def is_guided(request: ResolvedRequest) -> bool:
@@ -46,7 +51,7 @@ def is_guided(request: ResolvedRequest) -> bool:
 
 
 def length_bucket(latents: int) -> int:
-    """Return the top of the length bucket of ``latents``: at most about an eighth longer.
+    """Return the top of the length bucket of ``latents``: at most a quarter longer, or 31 latents.
 
     Clips of one bucket share a batch, and one captured CUDA graph for each batch size.
     """
@@ -67,18 +72,19 @@ def take_batch(
     ``max_seconds`` of padded audio. Padded audio is rows times the longest row, which is what a
     batch costs in memory. A request over ``max_seconds`` by itself runs alone.
     """
-    batch: list[T] = []
+    if not waiting:
+        return [], []
+    batch = [waiting[0]]
     rest: list[T] = []
-    longest = 0.0
-    for one in waiting:
+    first = request_of(waiting[0])
+    longest, key = first.duration, batch_key(first)
+    for place, one in enumerate(waiting[1:], start=1):
+        if len(batch) == max_rows:
+            rest.extend(waiting[place:])
+            break
         request = request_of(one)
         longest_with = max(longest, request.duration)
-        joins = not batch or (
-            len(batch) < max_rows
-            and longest_with * (len(batch) + 1) <= max_seconds
-            and batch_key(request) == batch_key(request_of(batch[0]))
-        )
-        if joins:
+        if longest_with * (len(batch) + 1) <= max_seconds and batch_key(request) == key:
             batch.append(one)
             longest = longest_with
         else:

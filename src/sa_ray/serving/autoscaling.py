@@ -1,8 +1,11 @@
-"""Published import path of the autoscaling policy, ``sa_ray.serving.autoscaling:BacklogPolicy``.
+"""Published name of the autoscaling policy: ``sa_ray.serving.autoscaling:BacklogPolicy``.
 
-Operators name it in ``serve_config.yaml`` (docs/tuning.md).
+Operators name it in ``serve_config.yaml`` (docs/tuning.md). It is the module of the policy itself
+by another name, and no copy: Serve ships the module by value, whichever name it was given.
 """
 
-from sa_ray.scheduling.autoscaling_policy import BacklogPolicy
+import sys
 
-__all__ = ["BacklogPolicy"]
+from sa_ray.scheduling import autoscaling_policy
+
+sys.modules[__name__] = autoscaling_policy

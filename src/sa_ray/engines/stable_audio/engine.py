@@ -22,11 +22,12 @@ from sa_ray.engines.port import (
 from sa_ray.engines.stable_audio.conditioning import Conditioner
 from sa_ray.engines.stable_audio.decoder import Clip, Decoder
 from sa_ray.engines.stable_audio.denoiser import Denoiser
+from sa_ray.engines.stable_audio.device_faults import is_device_lost
 from sa_ray.engines.stable_audio.geometry import Geometry, halves
 from sa_ray.engines.stable_audio.graphs import Graphs
 from sa_ray.engines.stable_audio.sampling import Row, sample
 from sa_ray.errors import ConfigurationError, GenerationError
-from sa_ray.scheduling.batch_rule import batch_key
+from sa_ray.scheduling.batch_rule import DEFAULT_SAMPLER
 
 _log = logging.getLogger(__name__)
 
@@ -165,7 +166,7 @@ class StableAudioEngine:
             self._denoiser,
             [self._row(request) for request in requests],
             self._condition(requests),
-            sampler=batch_key(requests[0]).sampler,
+            sampler=requests[0].sampler or DEFAULT_SAMPLER,
             channels=self._model.io_channels,
             length=length,
             on_step=lambda place, fraction: on_step(rows[place], fraction),
@@ -200,15 +201,6 @@ class StableAudioEngine:
             samples=geometry.samples(request.duration),
             whole=request.chunked_decode is False,
         )
-
-
-def is_device_lost(error: RuntimeError) -> bool:
-    """Return True for the errors of CUDA after which a process gets no others.
-
-    torch raises them as ``AcceleratorError`` since 2.8, and as ``RuntimeError`` with the same text
-    before; running out of memory is another class, and passes.
-    """
-    return str(error).startswith("CUDA error:")
 
 
 def _geometry(model: Any, config: dict[str, Any]) -> Geometry:

@@ -1,6 +1,7 @@
 """Typed clients of named actors, which wait out the actors' restarts."""
 
 import asyncio
+import inspect
 import logging
 import time
 from collections.abc import Awaitable, Callable
@@ -54,7 +55,7 @@ class RestartingActor:
     def __init__(
         self,
         name: str,
-        find: Callable[[], Any],
+        find: Callable[[], ActorHandle[Any]],
         *,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -63,7 +64,7 @@ class RestartingActor:
         self._find = find
         self._clock = clock
         self._sleep = sleep
-        self._actor: Any = None
+        self._actor: ActorHandle[Any] | None = None
         self._finding = asyncio.Lock()
 
     async def call(self, method: str, timeout_s: float | None, /, *args: Any, **kwargs: Any) -> Any:
@@ -93,7 +94,7 @@ class RestartingActor:
                 raise translate(error) from error
             await self._sleep(RETRY_PERIOD_S)
 
-    async def _found(self) -> Any:
+    async def _found(self) -> ActorHandle[Any]:
         """Look the actor up by name; one caller looks for all."""
         async with self._finding:
             if self._actor is None:
@@ -118,7 +119,10 @@ class ActorProxy:
         return ActorProxy(self._actor, self._api, timeout_s)
 
     def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
-        if name.startswith("_") or not hasattr(self._api, name):
+        # Copying and pickling ask for underscored names before there is an `_api`.
+        if name.startswith("_"):
+            raise AttributeError(name)
+        if not inspect.iscoroutinefunction(getattr(self._api, name, None)):
             raise AttributeError(f"{self._api.__name__} has no {name}")
         return partial(self._actor.call, name, self._timeout_s)
 
@@ -134,5 +138,4 @@ def uploader_client(settings: StorageSettings) -> UploaderClient:
 
 
 def _restarting(spec: ActorSpec) -> RestartingActor:
-    find: Callable[[], ActorHandle[Any]] = spec.create
-    return RestartingActor(spec.name, find)
+    return RestartingActor(spec.name, spec.create)

@@ -16,6 +16,7 @@ from sa_ray.engines import BatchOutcome, Cancelled, Engine, Generated
 from sa_ray.errors import InfrastructureError, ReplicaBrokenError
 from sa_ray.scheduling.batch_rule import take_batch
 from sa_ray.scheduling.replica_load import Workload
+from sa_ray.serving.ray_errors import RETRY_AFTER_S
 from sa_ray.serving.variant.engine_health import EngineHealth
 
 logger = logging.getLogger(__name__)
@@ -147,7 +148,12 @@ class Batcher:
         if pause > 0:
             await asyncio.wait([row.done for row in batch], timeout=pause)
         self._workload.finished(learn=False)
-        _fail_rows(batch, InfrastructureError("The engine of a replica failed on a whole batch."))
+        _fail_rows(
+            batch,
+            InfrastructureError(
+                "The engine of a replica failed on a whole batch.", retry_after_s=RETRY_AFTER_S
+            ),
+        )
 
     async def _refuse(self, request: ResolvedRequest) -> NoReturn:
         """Raise ``ReplicaBrokenError``, as late as the request would have been done."""
@@ -167,7 +173,9 @@ def _fail_rows(batch: list[_Row], error: Exception) -> None:
 
 
 def _broken() -> ReplicaBrokenError:
-    return ReplicaBrokenError("The engine of a replica is broken; another takes its place.")
+    return ReplicaBrokenError(
+        "The engine of a replica is broken; another takes its place.", retry_after_s=RETRY_AFTER_S
+    )
 
 
 def _settle(done: asyncio.Future[Rendered], outcome: BatchOutcome, seconds: float) -> None:

@@ -31,7 +31,7 @@ from sa_ray.errors import ConfigurationError, ConflictError, JobStoreError
 from sa_ray.jobs.api import Cursor, QueueCounts
 from sa_ray.jobs.lifecycle import queue_order
 from sa_ray.jobs.stores.port import COUNTED, queue_full
-from sa_ray.jobs.stores.redis_store import scripts as scripts
+from sa_ray.jobs.stores.redis_store import scripts
 from sa_ray.jobs.stores.rows import JobReader, StoredRow, columns
 
 logger = logging.getLogger(__name__)
