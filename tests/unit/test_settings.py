@@ -162,6 +162,49 @@ def test_an_empty_prefix_puts_objects_at_the_top_of_the_bucket() -> None:
 
 
 @pytest.mark.parametrize(
+    "variable", ["HF_TOKEN", "AWS_SECRET_ACCESS_KEY", "STABLE_AUDIO_PUBLIC_URL"]
+)
+@pytest.mark.parametrize("around", ["\n", " ", "\r\n", "\t"])
+def test_what_was_pasted_with_white_space_is_trimmed(
+    monkeypatch: pytest.MonkeyPatch, variable: str, around: str
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "id")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.setenv(variable, "https://text")
+    clean = load_settings()
+
+    monkeypatch.setenv(variable, f"{around}https://text{around}")
+
+    assert load_settings() == clean
+
+
+@pytest.mark.parametrize("field", ["public_url", "storage_public_base_url"])
+@pytest.mark.parametrize(
+    "url", ["cdn.example.com/audio", "//cdn.example.com", "ftp://h/x", "https://"]
+)
+def test_an_address_for_clients_must_be_one_that_they_can_follow(field: str, url: str) -> None:
+    with pytest.raises(ConfigurationError, match=field):
+        load_settings({field: url})
+
+
+def test_an_address_for_clients_loses_its_last_slash() -> None:
+    assert (
+        load_settings({"public_url": "https://a.test/x/"}).webhooks.public_url == "https://a.test/x"
+    )
+
+
+@pytest.mark.parametrize("prefix", ["a//b", "../a", "a/./b", ".sa-ray-x/a", "a\nb"])
+def test_a_prefix_under_which_nothing_could_be_stored_is_refused(prefix: str) -> None:
+    with pytest.raises(ConfigurationError, match="storage_prefix"):
+        load_settings({"storage_prefix": prefix})
+
+
+@pytest.mark.parametrize("prefix", ["/a/b/", "a/b", "a/b/"])
+def test_slashes_around_a_prefix_do_not_count(prefix: str) -> None:
+    assert load_settings({"storage_prefix": prefix}).storage.storage_prefix == "a/b"
+
+
+@pytest.mark.parametrize(
     ("field", "url", "shown"),
     [
         ("jobs_url", "postgresql://u:hush@h:5432/db", "postgresql://u:********@h:5432/db"),

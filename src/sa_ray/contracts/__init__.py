@@ -28,6 +28,7 @@ from sa_ray.contracts.names import (
     FINAL_STATUSES,
     JOB_ID_PATTERN,
     MEDIA_TYPES,
+    RESERVED_NAMES,
     SAMPLE_RATE,
     AudioFormat,
     EngineName,
@@ -36,6 +37,7 @@ from sa_ray.contracts.names import (
     Sampler,
     StorageBackend,
     VariantName,
+    is_sound_key,
 )
 from sa_ray.contracts.views import (
     ComponentHealth,
@@ -62,6 +64,7 @@ __all__ = [
     "MEDIA_TYPES",
     "MIN_DURATION",
     "RANDOM_SEED",
+    "RESERVED_NAMES",
     "SAMPLE_RATE",
     "AudioFormat",
     "AudioInfo",
@@ -96,4 +99,5 @@ __all__ = [
     "VariantName",
     "Webhook",
     "fields_only_a_model_has",
+    "is_sound_key",
 ]

@@ -22,4 +22,18 @@ MEDIA_TYPES: dict[AudioFormat, str] = {
     "ogg": "audio/ogg",
 }
 
+RESERVED_NAMES = ".sa-ray-"
+"""Prefix of an object store's own names (health probes, half-written files)."""
+
 JOB_ID_PATTERN = r"^[0-9a-f]{32}$"
+
+
+def is_sound_key(key: str) -> bool:
+    """Return whether ``key`` can be the key of an object, and stays inside its store.
+
+    A relative path of printable characters can, without empty, ``.``, ``..`` or reserved segments.
+    """
+    return key.isprintable() and not any(
+        segment in ("", ".", "..") or segment.startswith(RESERVED_NAMES)
+        for segment in key.split("/")
+    )

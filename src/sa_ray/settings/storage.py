@@ -7,6 +7,7 @@ from pydantic import AliasChoices, Field, SecretStr, model_validator
 
 from sa_ray.contracts import StorageBackend
 from sa_ray.settings.group import SettingsGroup
+from sa_ray.settings.values import KeyPrefix, PublicUrl
 
 
 class StorageSettings(SettingsGroup):
@@ -24,7 +25,7 @@ class StorageSettings(SettingsGroup):
         ),
         description="S3 or R2 bucket for the audio of jobs. Set: S3-compatible storage.",
     )
-    storage_prefix: str = Field(
+    storage_prefix: KeyPrefix = Field(
         "stable-audio/jobs",
         validation_alias=AliasChoices("STABLE_AUDIO_STORAGE_PREFIX"),
         description="Key prefix of the objects: `<prefix>/<job id>.<format>`.",
@@ -66,7 +67,7 @@ class StorageSettings(SettingsGroup):
         validation_alias=AliasChoices("AWS_SESSION_TOKEN"),
         description="Session token of temporary credentials.",
     )
-    storage_public_base_url: str | None = Field(
+    storage_public_base_url: PublicUrl | None = Field(
         None,
         validation_alias=AliasChoices("STABLE_AUDIO_STORAGE_PUBLIC_BASE_URL"),
         description="Public or CDN address of the store; download URLs are built on it instead "

@@ -1,14 +1,15 @@
-"""Parse the text of settings: model names, blanks, webhook secrets."""
+"""Parse the text of settings: model names, blanks, addresses, key prefixes, webhook secrets."""
 
 import base64
 from collections.abc import Mapping
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, SecretStr
 from pydantic_settings import NoDecode
 
 from sa_ray.catalogue import VARIANTS, find_variant
-from sa_ray.contracts import VariantName
+from sa_ray.contracts import VariantName, is_sound_key
 
 
 def _variant(value: object) -> object:
@@ -44,11 +45,33 @@ def _webhook_secret(value: SecretStr | None) -> SecretStr | None:
     return value
 
 
+def _public_url(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("must be an absolute http:// or https:// URL")
+    return text.rstrip("/")
+
+
+def _key_prefix(text: str) -> str:
+    prefix = text.strip("/")
+    if prefix and not is_sound_key(prefix):
+        raise ValueError(
+            "must be names joined by single slashes, none of them `.` or `..`, such as audio/jobs"
+        )
+    return prefix
+
+
 Variant = Annotated[VariantName, BeforeValidator(_variant)]
 """A model by any of its names."""
 
 Variants = Annotated[tuple[VariantName, ...] | None, NoDecode, BeforeValidator(_variants)]
 """Models in a comma-separated text or a list, without repeats."""
+
+PublicUrl = Annotated[str, AfterValidator(_public_url)]
+"""An address that clients use, without a slash at its end."""
+
+KeyPrefix = Annotated[str, AfterValidator(_key_prefix)]
+"""What the keys of a bucket begin with, without slashes around it; may be empty."""
 
 WebhookSecret = Annotated[SecretStr | None, AfterValidator(_webhook_secret)]
 """A secret of the Standard Webhooks specification."""

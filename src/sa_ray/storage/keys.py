@@ -1,14 +1,10 @@
 """Object keys: their names, their validity and their public URLs."""
 
-from typing import Final
 from urllib.parse import quote
 
-from sa_ray.contracts import AudioFormat
+from sa_ray.contracts import AudioFormat, is_sound_key
 from sa_ray.errors import ObjectStoreError
 from sa_ray.settings.storage import StorageSettings
-
-RESERVED: Final = ".sa-ray-"
-"""Prefix of the store's own names (health probes, half-written files)."""
 
 
 def object_key(settings: StorageSettings, job_id: str, fmt: AudioFormat) -> str:
@@ -22,21 +18,16 @@ def object_key(settings: StorageSettings, job_id: str, fmt: AudioFormat) -> str:
 
 def prefixed(settings: StorageSettings, name: str) -> str:
     """Put ``name`` under the configured key prefix, which may be empty."""
-    prefix = settings.storage_prefix.strip("/")
+    prefix = settings.storage_prefix
     return f"{prefix}/{name}" if prefix else name
 
 
 def require_sound(key: str) -> None:
-    """Raise ``ObjectStoreError`` unless ``key`` stays inside the store.
-
-    A relative path of printable characters does, without empty, ``.``, ``..`` or reserved segments.
-    """
-    sound = key.isprintable() and not any(
-        segment in ("", ".", "..") or segment.startswith(RESERVED) for segment in key.split("/")
-    )
-    if not sound:
+    """Raise ``ObjectStoreError`` unless ``key`` stays inside the store (``is_sound_key``)."""
+    if not is_sound_key(key):
         raise ObjectStoreError(f"{key!r} cannot be the key of an object.", transient=False)
 
 
 def public_url(base_url: str, key: str) -> str:
+    """Return the address of an object under ``base_url``, which may end in a slash."""
     return f"{base_url.rstrip('/')}/{quote(key)}"

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Final
 from uuid import uuid4
 
-from sa_ray.contracts import StorageBackend, StoredObject
+from sa_ray.contracts import RESERVED_NAMES, StorageBackend, StoredObject
 from sa_ray.errors import ObjectStoreError
 from sa_ray.settings.storage import StorageSettings
-from sa_ray.storage.keys import RESERVED, public_url, require_sound
+from sa_ray.storage.keys import public_url, require_sound
 
 CHUNK_BYTES: Final = 1 << 20
 
@@ -46,7 +46,7 @@ class LocalObjectStore:
     def __init__(self, folder: Path, *, public_base_url: str | None = None) -> None:
         self._folder = folder.absolute()
         self._public_base_url = public_base_url
-        self._partial = self._folder / f"{RESERVED}partial"
+        self._partial = self._folder / f"{RESERVED_NAMES}partial"
         self._open_to = 0o777 if public_base_url else 0o700
 
     @property
@@ -54,7 +54,7 @@ class LocalObjectStore:
         return "local"
 
     def check(self) -> None:
-        probe = self._folder / f"{RESERVED}check"
+        probe = self._folder / f"{RESERVED_NAMES}check"
         content = uuid4().bytes
         with self._explained("used"):
             self._remove_abandoned()
@@ -108,10 +108,10 @@ class LocalObjectStore:
             if not self._folder.exists():
                 return
             for folder, subfolders, names in os.walk(self._folder, onerror=_raise):
-                subfolders[:] = [name for name in subfolders if not name.startswith(RESERVED)]
+                subfolders[:] = [name for name in subfolders if not name.startswith(RESERVED_NAMES)]
                 for name in names:
                     key = (Path(folder) / name).relative_to(self._folder).as_posix()
-                    if key.startswith(prefix) and not name.startswith(RESERVED):
+                    if key.startswith(prefix) and not name.startswith(RESERVED_NAMES):
                         yield key
 
     def url(self, key: str) -> str | None:

@@ -16,10 +16,10 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 from pydantic import SecretStr
 
-from sa_ray.contracts import StorageBackend, StoredObject
+from sa_ray.contracts import RESERVED_NAMES, StorageBackend, StoredObject
 from sa_ray.errors import ObjectStoreError
 from sa_ray.settings.storage import StorageSettings
-from sa_ray.storage.keys import RESERVED, prefixed, public_url, require_sound
+from sa_ray.storage.keys import prefixed, public_url, require_sound
 from sa_ray.storage.s3_errors import code_of, explained, variables
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class S3ObjectStore:
         self._settings = settings
         self._bucket = settings.storage_bucket or ""
         self._where = f"Bucket {self._bucket!r} at {_host(settings.storage_endpoint_url)}"
-        self._probe_key = prefixed(settings, f"{RESERVED}check-{uuid4().hex}")
+        self._probe_key = prefixed(settings, f"{RESERVED_NAMES}check-{uuid4().hex}")
         self._lock = threading.Lock()
         self._clients: dict[Config, S3Client] = {}
         self._transfer = TransferConfig(
@@ -149,7 +149,7 @@ class S3ObjectStore:
             pages = self._client().get_paginator("list_objects_v2")
             for page in pages.paginate(Bucket=self._bucket, Prefix=prefix):
                 for item in page.get("Contents", ()):
-                    if f"/{RESERVED}" not in f"/{item['Key']}":
+                    if f"/{RESERVED_NAMES}" not in f"/{item['Key']}":
                         yield item["Key"]
 
     def url(self, key: str) -> str:
