@@ -154,6 +154,7 @@ def test_ray_is_private_whatever_the_environment_says(
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     monkeypatch.setenv("RAY_AUTH_TOKEN", "known to others")
     monkeypatch.setenv("RAY_ADDRESS", "192.0.2.1:6379")
+    monkeypatch.setenv("no_proxy", "intranet.test")
 
     with LocalService(tmp_path, {}):
         seen = serve_run.seen()
@@ -169,6 +170,7 @@ def test_ray_is_private_whatever_the_environment_says(
     assert seen["umask"] == 0o077
     assert seen["environment"]["RAY_AUTH_MODE"] == "token"
     assert seen["environment"]["RAY_TMPDIR"] == str(folder)
+    assert seen["environment"]["NO_PROXY"] == "intranet.test,localhost,127.0.0.1,::1"
     assert not {"RAY_ADDRESS", "RAY_AUTH_TOKEN"} & seen["environment"].keys()
     assert not folder.exists()
 

@@ -1,9 +1,9 @@
 """Synchronous HTTP client of the service."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, Self
 
 import httpx
@@ -17,6 +17,11 @@ from sa_ray.contracts import (
     JobView,
 )
 
+NO_PROXY: Mapping[str, None] = MappingProxyType(
+    {"all://localhost": None, "all://127.0.0.1": None, "all://[::1]": None}
+)
+"""Patterns of httpx for addresses to which no proxy of the environment leads."""
+
 POLL_PERIOD_S = 0.25
 CHUNK_BYTES = 1 << 20
 
@@ -28,7 +33,7 @@ class Client:
     """
 
     def __init__(self, base_url: str = "http://localhost:8000", *, timeout_s: float = 600) -> None:
-        self._http = httpx.Client(base_url=base_url, timeout=timeout_s)
+        self._http = httpx.Client(base_url=base_url, timeout=timeout_s, mounts=NO_PROXY)
 
     def __enter__(self) -> Self:
         return self

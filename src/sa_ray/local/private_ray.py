@@ -49,7 +49,8 @@ def private_environment(folder: Path) -> dict[str, str]:
     if not token.exists():
         _make_token(token)
     inherited = {name: text for name, text in os.environ.items() if name not in _FOREIGN}
-    return inherited | _SWITCHES | {"RAY_AUTH_TOKEN_PATH": str(token), "RAY_TMPDIR": str(folder)}
+    own = {"RAY_AUTH_TOKEN_PATH": str(token), "RAY_TMPDIR": str(folder)}
+    return inherited | _SWITCHES | own | _without_proxies()
 
 
 def server_environment() -> dict[str, str]:
@@ -64,6 +65,14 @@ def temporary_root() -> Path:
     if "RAY_TMPDIR" in os.environ:
         return Path(os.environ["RAY_TMPDIR"])
     return Path("/tmp" if sys.platform == "darwin" else tempfile.gettempdir())  # noqa: S108
+
+
+def _without_proxies() -> dict[str, str]:
+    """Keep Ray's gRPC off proxies: all of it is on loopback."""
+    names = ("no_proxy", "NO_PROXY")
+    listed = next((os.environ[name] for name in names if os.environ.get(name)), "")
+    loopback = "localhost,127.0.0.1,::1"
+    return dict.fromkeys(names, f"{listed},{loopback}" if listed else loopback)
 
 
 def _make_token(token: Path) -> None:
