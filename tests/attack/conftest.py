@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pytest
 
 from sa_ray.local import LocalService
@@ -30,6 +31,12 @@ class Target:
         return [port for (_, port), name in self.listens.items() if name.startswith(process)]
 
 
+def private_folder(processes: dict[int, str]) -> Path:
+    """The folder that the Ray among ``processes`` was told to use."""
+    [raylet] = (pid for pid, name in processes.items() if name == "raylet")
+    return Path(psutil.Process(raylet).environ()["RAY_TMPDIR"])
+
+
 @pytest.fixture(scope="module")
 def target() -> Iterator[Target]:
     mark = uuid.uuid4().hex
@@ -38,12 +45,11 @@ def target() -> Iterator[Target]:
         with tempfile.TemporaryDirectory(prefix="attack-") as name:
             folder = Path(name)
             args = {"jobs_url": f"sqlite:///{folder}/jobs.db", "output_dir": f"{folder}/outputs"}
-            before = set(Path(tempfile.gettempdir()).glob("sa-ray-*"))
             with LocalService(folder, args) as service:
                 service.wait_until_ready()
-                [private] = set(Path(tempfile.gettempdir()).glob("sa-ray-*")) - before
+                processes = marked(mark)
                 # Others may enter the folder of the results: what is in it has to guard itself.
                 folder.chmod(0o755)
-                yield Target(service, folder, private, listening(marked(mark)))
+                yield Target(service, folder, private_folder(processes), listening(processes))
     finally:
         del os.environ[MARK]

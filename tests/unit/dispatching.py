@@ -2,8 +2,9 @@
 real uploads into a folder, and a generator that the test tells what to do."""
 
 import asyncio
+import copy
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -15,9 +16,11 @@ from sa_ray.contracts import AudioFormat, AudioInfo, Job, StoredObject, VariantN
 from sa_ray.errors import JobStoreError
 from sa_ray.jobs import JobCoordinator
 from sa_ray.jobs.stores.sql_store.store import SqlJobStore
+from sa_ray.serving.actors.client import CALL_TIMEOUT_S
 from sa_ray.serving.dispatcher.attempt import Attempt
 from sa_ray.storage import Uploads
 from sa_ray.storage.local import LocalObjectStore
+from tests.support.clock import Clock
 from tests.support.jobs import RESULT, resolved
 
 TTL = 30.0
@@ -28,6 +31,51 @@ LONG = 30.0
 async def quickly(seconds: float) -> None:
     """Sleep a thousandth of ``seconds``."""
     await asyncio.sleep(seconds / 1000)
+
+
+class Tally(list[Any]):
+    """What has happened so far, to wait for more of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._grown = asyncio.Event()
+
+    def add(self, item: Any) -> None:
+        self.append(item)
+        self._grown.set()
+
+    async def reaches(self, count: int) -> None:
+        async with asyncio.timeout(LONG):
+            while len(self) < count:
+                self._grown.clear()
+                await self._grown.wait()
+
+
+def answered(owner: object, method: str) -> Tally:
+    """First arguments of the calls of ``method`` that ``owner`` answers from now on."""
+    tally = Tally()
+    call = getattr(owner, method)
+
+    async def tell(*args: Any, **kwargs: Any) -> Any:
+        answer = await call(*args, **kwargs)
+        tally.add(args[0])
+        return answer
+
+    setattr(owner, method, tell)
+    return tally
+
+
+def fails_once(owner: object, method: str, fault: Exception) -> None:
+    """Let the next call of ``method`` raise ``fault``."""
+    call = getattr(owner, method)
+    faults = [fault]
+
+    async def fail(*args: Any, **kwargs: Any) -> Any:
+        if faults:
+            raise faults.pop()
+        return await call(*args, **kwargs)
+
+    setattr(owner, method, fail)
 
 
 class Store(SqlJobStore):
@@ -54,15 +102,27 @@ class Jobs(JobCoordinator):
 
 
 class Uploader:
-    """The uploader as its clients see it, without an actor in between."""
+    """The uploader as its clients see it, without an actor in between.
+
+    Says nothing of what it has stored while ``answers`` is not set.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.answers = asyncio.Event()
+        self.answers.set()
+        self.calls: list[tuple[str, float | None]] = []
+        """Methods called, each with the timeout of its call."""
+        self.stored = Tally()
+        """Jobs with an object, answered or not."""
+        self._timeout_s: float | None = CALL_TIMEOUT_S
         self._store = LocalObjectStore(folder)
         self._uploads = Uploads(self._store, lambda job_id, fmt: f"{job_id}.{fmt}")
 
     def within(self, timeout_s: float | None) -> Self:
-        return self
+        same = copy.copy(self)
+        same._timeout_s = timeout_s
+        return same
 
     async def upload(
         self, job_id: str, fmt: AudioFormat, audio: list["ObjectRef[bytes]"]
@@ -70,9 +130,14 @@ class Uploader:
         async def fetch() -> bytes:
             return await audio[0]
 
-        return await self._uploads.upload(job_id, fmt, fetch)
+        self.calls.append(("upload", self._timeout_s))
+        stored = await self._uploads.upload(job_id, fmt, fetch)
+        self.stored.add(job_id)
+        await self.answers.wait()
+        return stored
 
     async def discard(self, job_id: str, fmt: AudioFormat) -> None:
+        self.calls.append(("discard", self._timeout_s))
         await self._uploads.discard(job_id, fmt)
 
     def objects(self) -> list[str]:
@@ -84,24 +149,23 @@ class Generator:
 
     def __init__(self) -> None:
         self.outcome: Exception | None = None
-        self.begun: list[str] = []
+        self.first_progress = 0.0
+        """Fraction that is done of a clip as soon as it is begun."""
+        self.begun = Tally()
         self.stopped: list[str] = []
         self._go = asyncio.Event()
-        self._begun = asyncio.Condition()
 
     def go(self) -> None:
         self._go.set()
 
     async def has_begun(self, count: int = 1) -> None:
-        async with self._begun, asyncio.timeout(LONG):
-            await self._begun.wait_for(lambda: len(self.begun) >= count)
+        await self.begun.reaches(count)
 
     async def __call__(
         self, job: Job, on_progress: Callable[[float], None]
     ) -> tuple[AudioInfo, Any]:
-        async with self._begun:
-            self.begun.append(job.id)
-            self._begun.notify_all()
+        on_progress(self.first_progress)
+        self.begun.add(job.id)
         try:
             await self._go.wait()
         except asyncio.CancelledError:
@@ -122,11 +186,13 @@ class House:
         self.store = Store(f"sqlite:///{folder}/jobs.db")
         self.later = 0.0
         """Seconds by which the coordinator's clock is ahead."""
-        self.jobs = Jobs(self.store, clock=self._clock, max_queued=100, lease_ttl=TTL)
+        self.clock = Clock()
+        """Of the attempts; passes while they sleep."""
+        self.jobs = Jobs(self.store, clock=self._wall_clock, max_queued=100, lease_ttl=TTL)
         self.uploader = Uploader(folder / "outputs")
         self.generator = Generator()
 
-    def _clock(self) -> float:
+    def _wall_clock(self) -> float:
         return time.time() + self.later
 
     async def submit(self, variant: VariantName = "small-sfx") -> str:
@@ -138,14 +204,20 @@ class House:
         [job] = await self.jobs.lease("small-sfx", "worker", 1)
         return job
 
-    def attempt(self, job: Job, on_change: Callable[[], object] = lambda: None) -> Attempt:
+    def attempt(
+        self,
+        job: Job,
+        on_change: Callable[[], object] = lambda: None,
+        sleep: Callable[[float], Awaitable[None]] | None = None,
+    ) -> Attempt:
         return Attempt(
             job,
             self.jobs,
             self.uploader,  # type: ignore[arg-type] # nobody downloads here
             self.generator,
             on_change=on_change,
-            sleep=quickly,
+            clock=self.clock,
+            sleep=sleep or self.clock.sleep,
         )
 
     async def lost_to_another(self) -> Job:
@@ -154,6 +226,12 @@ class House:
         self.later += 60
         [job] = await self.jobs.lease("small-sfx", "another", 1)
         return job
+
+    async def cancelled_by_another(self, job_id: str) -> None:
+        """End the only job, taken from ``worker``, as cancelled."""
+        taken = await self.lost_to_another()
+        await self.jobs.cancel(job_id)
+        await self.jobs.acknowledge_cancel(job_id, taken.token)
 
     async def now(self, job_id: str) -> Job:
         return (await self.jobs.get(job_id)).job

@@ -1,5 +1,6 @@
 """Calls of named actors through their restarts, with actors and a clock that the test moves."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
@@ -7,10 +8,18 @@ import pytest
 from ray.exceptions import ActorDiedError, ActorUnavailableError, ObjectStoreFullError, RayTaskError
 
 from sa_ray.errors import InfrastructureError, JobNotFoundError, UnavailableError
-from sa_ray.serving.actors.client import PATIENCE_S, ActorProxy, RestartingActor
+from sa_ray.serving.actors.client import (
+    CALL_TIMEOUT_S,
+    PATIENCE_S,
+    ActorProxy,
+    RestartingActor,
+)
 from tests.support.clock import Clock
 
 Answer = object | Exception
+
+SILENCE = object()
+"""An answer that never comes."""
 
 
 class Method:
@@ -21,6 +30,8 @@ class Method:
     async def remote(self, *args: Any, **kwargs: Any) -> Any:
         self._calls.append((*args, kwargs) if kwargs else args)
         answer = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
+        if answer is SILENCE:
+            await asyncio.Event().wait()
         if isinstance(answer, Exception):
             raise answer
         return answer
@@ -90,6 +101,21 @@ async def test_a_dead_actor_is_looked_for_again(restarting: Restarting) -> None:
     assert await actor.call("greet", None) == "hello again"
 
 
+async def test_callers_at_the_same_time_look_for_the_actor_once() -> None:
+    found: list[Handle] = []
+
+    def find() -> Handle:
+        found.append(Handle("hello"))
+        return found[-1]
+
+    actor = RestartingActor("jobs", find)
+
+    answers = await asyncio.gather(actor.call("greet", None, "you"), actor.call("greet", None, "I"))
+
+    assert answers == ["hello", "hello"]
+    assert [handle.calls for handle in found] == [[("you",), ("I",)]]
+
+
 async def test_an_actor_that_stays_away_is_given_up(restarting: Restarting, clock: Clock) -> None:
     with pytest.raises(UnavailableError, match="is restarting") as refusal:
         await restarting(Handle(away())).call("greet", None)
@@ -99,10 +125,11 @@ async def test_an_actor_that_stays_away_is_given_up(restarting: Restarting, cloc
 
 
 async def test_an_actor_that_is_silent_is_not_called_again(restarting: Restarting) -> None:
-    handle = Handle(TimeoutError())
+    handle = Handle(SILENCE)
 
     with pytest.raises(UnavailableError, match="does not answer"):
-        await restarting(handle).call("greet", 0.01)
+        async with asyncio.timeout(10):
+            await restarting(handle).call("greet", 0.01)
 
     assert len(handle.calls) == 1
 
@@ -132,3 +159,18 @@ async def test_a_proxy_has_the_methods_of_its_protocol_and_no_others(
     assert handle.calls == [("you",)]
     with pytest.raises(AttributeError, match="Greeter has no shout"):
         _ = proxy.shout
+
+
+async def test_calls_of_a_proxy_have_its_own_timeout() -> None:
+    timeouts: list[float | None] = []
+
+    class Recording(RestartingActor):
+        async def call(self, method: str, timeout_s: float | None, /, *_: Any, **__: Any) -> None:
+            timeouts.append(timeout_s)
+
+    proxy = ActorProxy(Recording("jobs", Handle), Greeter)
+
+    for within in (proxy, proxy.within(None), proxy.within(7.0), proxy):
+        await within.greet("you")
+
+    assert timeouts == [CALL_TIMEOUT_S, None, 7.0, CALL_TIMEOUT_S]

@@ -1,6 +1,7 @@
 """One attempt at a leased job: every way it ends is reported, and leaves no stray object."""
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -14,8 +15,9 @@ from sa_ray.errors import (
     ReplicaBrokenError,
     UnavailableError,
 )
+from sa_ray.serving.dispatcher.attempt import REPORT_PATIENCE_S, RETRY_PERIOD_S
 
-from .dispatching import House, house
+from .dispatching import LONG, House, house
 
 
 @pytest.fixture
@@ -38,6 +40,15 @@ async def test_a_clip_is_generated_uploaded_and_reported(home: House) -> None:
     assert ended.result.object.size == len(b"sound")
     assert home.uploader.objects() == [f"{job.id}.wav"]
     assert changes == [True]
+
+
+async def test_an_upload_may_take_as_long_as_the_store_is_away(home: House) -> None:
+    job = await home.leased()
+    home.generator.go()
+
+    await home.attempt(job).start()
+
+    assert home.uploader.calls == [("upload", None)]
 
 
 async def test_a_bad_request_fails_at_once(home: House) -> None:
@@ -125,6 +136,25 @@ async def test_a_cancelled_job_ends_as_cancelled(home: House) -> None:
     await work
 
     assert (await home.now(job.id)).status == "cancelled"
+    assert home.uploader.calls == []
+
+
+async def test_the_object_of_a_job_that_is_cancelled_while_it_is_uploaded_is_deleted(
+    home: House,
+) -> None:
+    job = await home.leased()
+    attempt = home.attempt(job)
+    home.generator.go()
+    home.uploader.answers.clear()
+    work = attempt.start()
+    await home.uploader.stored.reaches(1)
+    await home.jobs.cancel(job.id)
+
+    [verdict] = await home.jobs.renew("worker", [attempt.report()])
+    attempt.heed(verdict)
+    await work
+
+    assert (await home.now(job.id)).status == "cancelled"
     assert home.uploader.objects() == []
 
 
@@ -142,20 +172,71 @@ async def test_a_lost_lease_ends_the_work_and_reports_nothing(home: House) -> No
     assert verdict == "lost"
     now = await home.now(job.id)
     assert (now.status, now.token) == ("running", taken.token)
+    assert home.uploader.calls == []
+
+
+async def test_the_object_of_a_job_that_ends_elsewhere_while_it_is_uploaded_is_deleted(
+    home: House,
+) -> None:
+    job = await home.leased()
+    attempt = home.attempt(job)
+    home.generator.go()
+    home.uploader.answers.clear()
+    work = attempt.start()
+    await home.uploader.stored.reaches(1)
+    await home.cancelled_by_another(job.id)
+
+    [verdict] = await home.jobs.renew("worker", [attempt.report()])
+    attempt.heed(verdict)
+    await work
+
+    assert verdict == "lost"
+    assert home.uploader.objects() == []
+
+
+async def test_the_object_of_a_job_that_goes_on_elsewhere_while_it_is_uploaded_is_kept(
+    home: House,
+) -> None:
+    job = await home.leased()
+    attempt = home.attempt(job)
+    home.generator.go()
+    home.uploader.answers.clear()
+    work = attempt.start()
+    await home.uploader.stored.reaches(1)
+    await home.lost_to_another()
+
+    [verdict] = await home.jobs.renew("worker", [attempt.report()])
+    attempt.heed(verdict)
+    await work
+
+    assert verdict == "lost"
+    assert home.uploader.objects() == [f"{job.id}.wav"]
 
 
 async def test_the_object_of_a_job_that_was_lost_and_has_ended_is_deleted(home: House) -> None:
     job = await home.leased()
     work = home.attempt(job).start()
     await home.generator.has_begun()
-    taken = await home.lost_to_another()
-    await home.jobs.cancel(job.id)
-    await home.jobs.acknowledge_cancel(job.id, taken.token)
+    await home.cancelled_by_another(job.id)
     home.generator.go()
 
     await work
 
     assert (await home.now(job.id)).status == "cancelled"
+    assert home.uploader.objects() == []
+
+
+async def test_the_object_of_a_job_that_was_deleted_meanwhile_is_deleted(home: House) -> None:
+    job = await home.leased()
+    work = home.attempt(job).start()
+    await home.generator.has_begun()
+    await home.cancelled_by_another(job.id)
+    await home.jobs.forget(job.id)
+    home.generator.go()
+
+    await work
+
+    assert home.uploader.stored == [job.id]
     assert home.uploader.objects() == []
 
 
@@ -198,18 +279,37 @@ async def test_the_end_is_reported_when_the_store_comes_back(home: House) -> Non
     assert (await home.now(job.id)).status == "succeeded"
 
 
+async def test_a_report_is_given_up_when_the_store_stays_away(home: House) -> None:
+    job = await home.leased()
+    home.generator.outcome = GenerationError("The clip could not be rendered.")
+    home.store.away = sys.maxsize
+    home.generator.go()
+
+    async with asyncio.timeout(LONG):
+        await home.attempt(job).start()
+
+    assert REPORT_PATIENCE_S < home.clock.now <= REPORT_PATIENCE_S + 2 * RETRY_PERIOD_S
+    assert (await home.now(job.id)).status == "running"
+
+
 async def test_an_end_that_is_being_reported_cannot_be_stopped(home: House) -> None:
     job = await home.leased()
-    attempt = home.attempt(job)
+    refused, go_on = asyncio.Event(), asyncio.Event()
+
+    async def sleep(seconds: float) -> None:
+        refused.set()
+        await go_on.wait()
+
+    attempt = home.attempt(job, sleep=sleep)
     home.generator.outcome = GenerationError("The clip could not be rendered.")
-    home.store.away = 5
-    work = attempt.start()
-    await home.generator.has_begun()
     home.generator.go()
-    while home.store.away == 5:
-        await asyncio.sleep(0)
+    home.store.away = 1
+    work = attempt.start()
+    async with asyncio.timeout(LONG):
+        await refused.wait()
 
     attempt.stop()
+    go_on.set()
     await work
 
     assert (await home.now(job.id)).status == "failed"

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -11,19 +11,19 @@ from uuid import uuid4
 
 import pytest
 
-from sa_ray.contracts import Job, JobView
-from sa_ray.errors import JobNotFoundError, ObjectStoreError
+from sa_ray.contracts import AudioFormat, Job, JobView
+from sa_ray.errors import JobNotFoundError, JobStoreError, ObjectStoreError
 from sa_ray.jobs import JobOptions, JobSnapshot
 from sa_ray.jobs.webhook_sender import WebhookSender
-from sa_ray.serving.dispatcher.housekeeping import Housekeeping
+from sa_ray.serving.dispatcher.housekeeping import OUTAGE_PERIOD_S, Housekeeping
 from sa_ray.serving.job_view import job_view
 from sa_ray.storage.local import LocalObjectStore
 from tests.support.jobs import RESULT, resolved
 
-from .dispatching import LONG, House, house, quickly
+from .dispatching import LONG, House, answered, fails_once, house, quickly
 
 SECRET = "whsec_" + "A" * 32
-A_WEEK = 8 * 86_400.0
+EIGHT_DAYS = 8 * 86_400.0
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def receiver() -> Iterator[tuple[type[Receiver], str]]:
 
 
 @contextmanager
-def kept(home: House) -> Iterator[None]:
+def kept(home: House, sleep: Callable[[float], Awaitable[None]] = quickly) -> Iterator[None]:
     store = LocalObjectStore(home.uploader.folder)
 
     def view(job: Job) -> JobView:
@@ -70,7 +70,7 @@ def kept(home: House) -> Iterator[None]:
         home.uploader,  # type: ignore[arg-type] # nobody downloads here
         WebhookSender(SECRET, allow_private=True),
         view,
-        sleep=quickly,
+        sleep=sleep,
     )
     tasks = [asyncio.create_task(loop) for loop in keeping.loops()]
     try:
@@ -81,19 +81,75 @@ def kept(home: House) -> Iterator[None]:
             task.cancel()
 
 
-async def test_what_a_cancelled_job_left_is_deleted(home: House) -> None:
+async def unclean(home: House) -> Job:
+    """A job that was cancelled while a worker had it, and an object it has left."""
     job = await home.leased()
-    home.uploader.folder.mkdir()
+    home.uploader.folder.mkdir(exist_ok=True)
     (home.uploader.folder / f"{job.id}.wav").write_bytes(b"stray")
     await home.jobs.cancel(job.id)
-    await home.jobs.acknowledge_cancel(job.id, job.token)
+    return await home.jobs.acknowledge_cancel(job.id, job.token)
+
+
+async def test_what_a_cancelled_job_left_is_deleted(home: House) -> None:
+    job = await unclean(home)
+    cleaned = answered(home.jobs, "cleaned")
 
     with kept(home):
-        async with asyncio.timeout(LONG):
-            while await home.jobs.unclean_jobs(1):
-                await asyncio.sleep(0.005)
+        await cleaned.reaches(1)
 
+    assert cleaned == [job.id]
+    assert await home.jobs.unclean_jobs(1) == []
     assert home.uploader.objects() == []
+
+
+async def test_a_job_that_fails_keeps_no_other_of_its_round_from_being_handled(
+    home: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing, other = await unclean(home), await unclean(home)
+    discard = home.uploader.discard
+    cleaned = answered(home.jobs, "cleaned")
+    handled: list[str] = []
+    round_over = asyncio.Event()
+
+    async def discard_one(job_id: str, fmt: AudioFormat) -> None:
+        if job_id == failing.id:
+            raise ObjectStoreError("Not this one.")
+        await discard(job_id, fmt)
+
+    async def sleep(seconds: float) -> None:
+        if seconds == OUTAGE_PERIOD_S:
+            handled.extend(cleaned)
+            round_over.set()
+            await asyncio.Event().wait()
+        await quickly(seconds)
+
+    monkeypatch.setattr(home.uploader, "discard", discard_one)
+
+    with kept(home, sleep):
+        async with asyncio.timeout(LONG):
+            await round_over.wait()
+
+    assert handled == [other.id]
+
+
+@pytest.mark.parametrize("store", ["jobs", "objects"])
+async def test_after_a_failure_the_pause_is_longer(home: House, store: str) -> None:
+    await unclean(home)
+    cleaned = answered(home.jobs, "cleaned")
+    if store == "jobs":
+        fails_once(home.jobs, "unclean_jobs", JobStoreError("The job store is away."))
+    else:
+        fails_once(home.uploader, "discard", ObjectStoreError("The store is away."))
+    pauses: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        await quickly(seconds)
+
+    with kept(home, sleep):
+        await cleaned.reaches(1)
+
+    assert pauses.count(OUTAGE_PERIOD_S) == 1
 
 
 async def test_a_job_goes_with_its_audio_when_its_time_is_over(home: House) -> None:
@@ -102,12 +158,14 @@ async def test_a_job_goes_with_its_audio_when_its_time_is_over(home: House) -> N
     (home.uploader.folder / f"{job.id}.wav").write_bytes(b"sound")
     await home.jobs.succeed(job.id, job.token, RESULT)
 
-    home.later += A_WEEK
-    with kept(home):
-        async with asyncio.timeout(LONG):
-            while not isinstance((await home.jobs.get_all([job.id]))[0], JobNotFoundError):
-                await asyncio.sleep(0.005)
+    home.later += EIGHT_DAYS
+    forgotten = answered(home.jobs, "forget")
 
+    with kept(home):
+        await forgotten.reaches(1)
+
+    with pytest.raises(JobNotFoundError):
+        await home.now(job.id)
     assert home.uploader.objects() == []
 
 
@@ -116,7 +174,7 @@ async def test_a_job_stays_while_its_audio_cannot_be_deleted(
 ) -> None:
     job = await home.leased()
     await home.jobs.succeed(job.id, job.token, RESULT)
-    home.later += A_WEEK
+    home.later += EIGHT_DAYS
     tried = asyncio.Event()
 
     async def away(*_: object) -> None:
@@ -142,14 +200,16 @@ async def test_a_webhook_is_called_until_its_receiver_takes_it(
     options = JobOptions(webhook_url=url)
     job_id = (await home.jobs.submit(uuid4().hex, resolved(), options)).job.id
     await home.jobs.cancel(job_id)
+    failed = answered(home.jobs, "webhook_failed")
+    delivered = answered(home.jobs, "webhook_delivered")
 
     with kept(home):
-        async with asyncio.timeout(LONG):
-            while (webhook := (await home.now(job_id)).webhook) is None or not webhook.error:
-                await asyncio.sleep(0.005)
-            home.later += 60
-            while (webhook := (await home.now(job_id)).webhook) is None or not webhook.delivered_at:
-                await asyncio.sleep(0.005)
+        await failed.reaches(1)
+        home.later += 60
+        await delivered.reaches(1)
 
+    webhook = (await home.now(job_id)).webhook
     assert kind.received == ["job.cancelled"] * 2
+    assert webhook is not None
+    assert webhook.delivered_at is not None
     assert webhook.attempts == 2

@@ -1,40 +1,80 @@
-"""The job actor forwards the whole job API to the coordinator."""
+"""The actors have every method that their clients may call, and pass each call on as it came."""
 
 import inspect
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
 
 from sa_ray.jobs import JobApi, JobCoordinator
-from sa_ray.serving.actors.job_actor import JobActor, forwards
-
-OPERATIONS = dict(inspect.getmembers(JobApi, inspect.iscoroutinefunction))
-
-
-def test_the_actor_has_every_operation_with_the_same_parameters() -> None:
-    assert len(OPERATIONS) > 20
-    for name, operation in OPERATIONS.items():
-        forwarded = getattr(JobActor, name)
-
-        assert inspect.iscoroutinefunction(forwarded), name
-        assert inspect.signature(forwarded) == inspect.signature(operation)
+from sa_ray.serving.actors.job_actor import JobActor, JobActorApi
+from sa_ray.serving.actors.uploader import Uploader, UploaderApi
 
 
-def test_the_coordinator_implements_every_operation_with_the_same_parameters() -> None:
-    for name, operation in OPERATIONS.items():
-        implemented = JobCoordinator.__dict__[name]
-
-        assert list(inspect.signature(implemented).parameters) == list(
-            inspect.signature(operation).parameters
-        )
+def operations(api: type) -> dict[str, Callable[..., Any]]:
+    return dict(inspect.getmembers(api, inspect.iscoroutinefunction))
 
 
-async def test_a_forwarded_call_keeps_its_arguments() -> None:
-    class Target:
-        async def page(self, limit: int, **options: object) -> object:
-            return limit, options
+def parameters(method: Callable[..., Any]) -> list[tuple[str, Any, Any]]:
+    """Name, kind and default of each parameter that ``method`` itself has."""
+    signature = inspect.signature(method, follow_wrapped=False)
+    return [(one.name, one.kind, one.default) for one in signature.parameters.values()]
 
-    @forwards(JobApi, "target")
-    class Shell:
-        target = Target()
 
-    answer = await Shell().page(3, status="queued")  # type: ignore[attr-defined]
+class Recorder:
+    """Has every method; each returns its own name and arguments."""
 
-    assert answer == (3, {"status": "queued"})
+    def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
+        async def record(*args: Any, **kwargs: Any) -> Any:
+            return name, args, kwargs
+
+        return record
+
+
+@pytest.fixture
+def actor() -> JobActor:
+    """A job actor whose coordinator is a recorder."""
+    made = object.__new__(JobActor)
+    made._coordinator = Recorder()  # type: ignore[assignment]
+    return made
+
+
+def test_there_are_operations_to_compare() -> None:
+    assert len(operations(JobApi)) > 20
+    assert operations(JobActorApi).keys() - operations(JobApi).keys() == {"watch"}
+    assert len(operations(UploaderApi)) >= 5
+
+
+@pytest.mark.parametrize("name", operations(JobActorApi))
+def test_the_job_actor_has_every_operation(name: str) -> None:
+    assert inspect.iscoroutinefunction(JobActor.__dict__[name])
+
+
+@pytest.mark.parametrize("name", operations(JobApi))
+async def test_the_job_actor_passes_every_call_on_as_it_came(actor: JobActor, name: str) -> None:
+    names = [name for name, _, _ in parameters(operations(JobApi)[name])][1:]
+    values = [object() for _ in names]
+    by_name = dict(zip(names, values, strict=True))
+
+    by_place = await getattr(actor, name)(*values)
+    named = await getattr(actor, name)(**by_name)
+
+    assert by_place == (name, tuple(values), {})
+    assert named == (name, (), by_name)
+
+
+@pytest.mark.parametrize(
+    ("implementation", "api", "name"),
+    [
+        *((JobCoordinator, JobApi, name) for name in operations(JobApi)),
+        *((Uploader, UploaderApi, name) for name in operations(UploaderApi)),
+        (JobActor, JobActorApi, "watch"),
+    ],
+)
+def test_every_operation_is_implemented_with_the_same_parameters(
+    implementation: type, api: type, name: str
+) -> None:
+    implemented = implementation.__dict__[name]
+
+    assert inspect.iscoroutinefunction(implemented)
+    assert parameters(implemented) == parameters(getattr(api, name))

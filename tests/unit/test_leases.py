@@ -1,16 +1,17 @@
 """Leases of a dispatcher: no more than replicas can take, renewed, and handed back."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from sa_ray.contracts import VariantName
-from sa_ray.serving.dispatcher.leases import Leases
+from sa_ray.contracts import Job, VariantName
+from sa_ray.errors import GenerationError, JobStoreError
+from sa_ray.serving.dispatcher.leases import MAX_PENDING_UPLOADS, Leases
 
-from .dispatching import LONG, House, house, quickly
+from .dispatching import LONG, House, answered, fails_once, house, quickly
 
 CAPACITY: dict[VariantName, int] = {"small-sfx": 2, "medium": 1}
 
@@ -43,12 +44,6 @@ def running(leases: Leases) -> Iterator[None]:
             task.cancel()
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(LONG):
-        while not condition():
-            await asyncio.sleep(0.005)
-
-
 async def test_no_more_is_leased_than_replicas_can_take(home: House, leases: Leases) -> None:
     ids = [await home.submit() for _ in range(4)]
 
@@ -74,21 +69,77 @@ async def test_a_full_variant_holds_up_no_other(home: House, leases: Leases) -> 
     assert medium in home.generator.begun
 
 
+async def test_clips_that_are_uploaded_take_no_room(home: House, leases: Leases) -> None:
+    ids = [await home.submit() for _ in range(2 * CAPACITY["small-sfx"])]
+    home.uploader.answers.clear()
+
+    with running(leases):
+        await home.generator.has_begun(CAPACITY["small-sfx"])
+        await asyncio.sleep(0)
+        home.generator.go()
+        await home.uploader.stored.reaches(len(ids))
+        home.uploader.answers.set()
+        ended = [(await home.ended(job_id)).status for job_id in ids]
+
+    assert ended == ["succeeded"] * len(ids)
+
+
+async def test_nothing_is_leased_while_too_many_clips_wait_for_the_store(
+    home: House, leases: Leases
+) -> None:
+    ids = [await home.submit() for _ in range(MAX_PENDING_UPLOADS + CAPACITY["small-sfx"])]
+    home.uploader.answers.clear()
+    home.generator.go()
+
+    with running(leases):
+        await home.uploader.stored.reaches(MAX_PENDING_UPLOADS)
+        room = [leases.room(variant) for variant in CAPACITY]
+        home.uploader.answers.set()
+        ended = [(await home.ended(job_id)).status for job_id in ids]
+
+    assert room == [0, 0]
+    assert ended == ["succeeded"] * len(ids)
+
+
+async def test_a_failed_attempt_makes_room(home: House, leases: Leases) -> None:
+    first, second = await home.submit("medium"), await home.submit("medium")
+    home.generator.outcome = GenerationError("The clip could not be rendered.")
+
+    with running(leases):
+        await home.generator.has_begun()
+        home.generator.go()
+        ended = [(await home.ended(job_id)).status for job_id in (first, second)]
+
+    assert ended == ["failed", "failed"]
+
+
 async def test_leases_are_renewed_while_jobs_run(home: House, leases: Leases) -> None:
     job_id = await home.submit()
+    renewed = answered(home.jobs, "renew")
 
     with running(leases):
         await home.generator.has_begun()
         first = (await home.now(job_id)).lease
-        assert first is not None
         home.later += 5
-        async with asyncio.timeout(LONG):
-            while (lease := (await home.now(job_id)).lease) == first:
-                await asyncio.sleep(0.005)
+        # One may have begun before.
+        await renewed.reaches(len(renewed) + 2)
+        lease = (await home.now(job_id)).lease
 
+    assert first is not None
     assert lease is not None
     assert lease.token == first.token
     assert lease.expires_at > first.expires_at + 4
+
+
+async def test_leases_are_renewed_after_a_renewal_that_failed(home: House, leases: Leases) -> None:
+    job_id = await home.submit()
+    renewed = answered(home.jobs, "renew")
+    fails_once(home.jobs, "renew", JobStoreError("The job store is away."))
+
+    with running(leases):
+        await renewed.reaches(1)
+
+    assert (await home.now(job_id)).status == "running"
 
 
 async def test_a_cancelled_job_stops_at_the_next_renewal(home: House, leases: Leases) -> None:
@@ -108,14 +159,44 @@ async def test_a_paused_variant_hands_back_what_has_not_begun(home: House, lease
 
     with running(leases):
         await home.generator.has_begun()
+        begun = await home.jobs.changes(job_id, None, LONG)
         leases.pause(frozenset({"small-sfx"}))
-        await until(lambda: home.generator.stopped == [job_id])
-        assert leases.room("small-sfx") == 0
+        paused = await home.jobs.changes(job_id, begun.event_id, LONG)
+        room = leases.room("small-sfx")
         leases.pause(frozenset())
         await home.generator.has_begun(2)
 
+    assert (paused.snapshot.job.status, room) == ("queued", 0)
     assert home.generator.begun == [job_id, job_id]
     assert (await home.now(job_id)).attempts == 1
+
+
+async def test_a_variant_that_is_paused_no_longer_is_leased_for(
+    home: House, leases: Leases
+) -> None:
+    job_id = await home.submit()
+    leases.pause(frozenset({"small-sfx"}))
+
+    with running(leases):
+        await asyncio.sleep(0)  # The loops begin, and wait.
+        leases.pause(frozenset())
+        await home.generator.has_begun()
+
+    assert home.generator.begun == [job_id]
+
+
+async def test_a_paused_variant_finishes_what_has_begun(home: House, leases: Leases) -> None:
+    job_id = await home.submit()
+    home.generator.first_progress = 0.1
+
+    with running(leases):
+        await home.generator.has_begun()
+        leases.pause(frozenset({"small-sfx"}))
+        home.generator.go()
+        ended = await home.ended(job_id)
+
+    assert ended.status == "succeeded"
+    assert home.generator.begun == [job_id]
 
 
 async def test_stopping_hands_everything_back(home: House, leases: Leases) -> None:
@@ -127,6 +208,33 @@ async def test_stopping_hands_everything_back(home: House, leases: Leases) -> No
 
     jobs = [await home.now(job_id) for job_id in ids]
     assert [(job.status, job.attempts) for job in jobs] == [("queued", 0)] * 2
+
+
+async def test_stopping_hands_back_a_lease_whose_answer_is_under_way(
+    home: House, leases: Leases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = await home.submit()
+    leased, answer = asyncio.Event(), asyncio.Event()
+    lease = home.jobs.lease
+
+    async def slowly(variant: VariantName, worker: str, limit: int) -> list[Job]:
+        jobs = await lease(variant, worker, limit)
+        leased.set()
+        await answer.wait()
+        return jobs
+
+    monkeypatch.setattr(home.jobs, "lease", slowly)
+    with running(leases):
+        async with asyncio.timeout(LONG):
+            await leased.wait()
+
+    handing_back = asyncio.create_task(leases.hand_back())
+    await asyncio.sleep(0)
+    answer.set()
+    await handing_back
+
+    job = await home.now(job_id)
+    assert (job.status, job.attempts) == ("queued", 0)
 
 
 async def test_a_store_that_is_away_ends_no_loop(

@@ -26,20 +26,13 @@ class Store(LocalObjectStore):
         self.gate = threading.Event()
         self.gate.set()
         self.started = threading.Semaphore(0)
-        self.at_once = 0
-        self.most_at_once = 0
 
     def put(self, key: str, data: bytes, *, content_type: str, filename: str) -> StoredObject:
-        self.at_once += 1
-        self.most_at_once = max(self.most_at_once, self.at_once)
         self.started.release()
-        try:
-            assert self.gate.wait(10)
-            for refusal in self.refusals:
-                raise refusal
-            return super().put(key, data, content_type=content_type, filename=filename)
-        finally:
-            self.at_once -= 1
+        assert self.gate.wait(10)
+        for refusal in self.refusals:
+            raise refusal
+        return super().put(key, data, content_type=content_type, filename=filename)
 
 
 @pytest.fixture
@@ -136,10 +129,12 @@ async def test_discarding_stops_the_upload_and_deletes_what_it_wrote(
     await started(store)
 
     discard = asyncio.create_task(uploads.discard(JOB, "wav"))
-    await asyncio.sleep(0)
-    store.gate.set()  # The thread writes on: it cannot be stopped.
+    # The thread cannot be stopped: what it writes has to be deleted after it.
+    done_while_writing, _ = await asyncio.wait({discard}, timeout=0.2)
+    store.gate.set()
     await discard
 
+    assert not done_while_writing
     with pytest.raises(asyncio.CancelledError):
         await upload
     assert list(store.keys()) == []
@@ -163,10 +158,18 @@ async def test_a_second_upload_of_a_job_takes_the_place_of_the_first(
 
 async def test_few_uploads_go_at_once(uploads: Uploads, store: Store) -> None:
     jobs = [f"{number:032x}" for number in range(3 * MAX_CONCURRENT_PUTS)]
+    store.gate.clear()
 
-    await asyncio.gather(*(uploads.upload(job, "wav", sound) for job in jobs))
+    at_work = [asyncio.create_task(uploads.upload(job, "wav", sound)) for job in jobs]
+    for _ in range(MAX_CONCURRENT_PUTS):
+        await started(store)
+    await asyncio.wait(at_work, timeout=0.2)
+    one_more = store.started.acquire(blocking=False)
+    store.gate.set()
+    await asyncio.gather(*at_work)
 
-    assert store.most_at_once <= MAX_CONCURRENT_PUTS
+    assert not one_more
+    assert sorted(store.keys()) == [f"{job}.wav" for job in jobs]
 
 
 async def test_health_waits_for_the_first_check_and_follows_uploads(
