@@ -18,7 +18,9 @@ def operations(api: type) -> dict[str, Callable[..., Any]]:
 def parameters(method: Callable[..., Any]) -> list[tuple[str, Any, Any]]:
     """Name, kind and default of each parameter that ``method`` itself has."""
     signature = inspect.signature(method, follow_wrapped=False)
-    return [(one.name, one.kind, one.default) for one in signature.parameters.values()]
+    # Ray adds one for tracing to what actors have, once it has started in this process.
+    own = [one for one in signature.parameters.values() if not one.name.startswith("_ray_")]
+    return [(one.name, one.kind, one.default) for one in own]
 
 
 class Recorder:
