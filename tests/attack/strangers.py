@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 
 NOBODY = 65_534
+PATIENCE_S = 30.0
 
 JOIN = """
 import ray, sys
@@ -25,7 +26,13 @@ class Touch:
         import pathlib
         return pathlib.Path.touch, (pathlib.Path(sys.argv[2]),)
 
-channel = grpc.insecure_channel(sys.argv[1])
+if credentials := sys.argv[3]:
+    certificate, key = (open(path, "rb").read() for path in credentials.split(":"))
+    channel = grpc.secure_channel(
+        sys.argv[1], grpc.ssl_channel_credentials(certificate, key, certificate)
+    )
+else:
+    channel = grpc.insecure_channel(sys.argv[1])
 call = channel.unary_unary(
     "/ray.serve.ASGIService/HandleRequest",
     request_serializer=lambda message: message.SerializeToString(),
@@ -36,7 +43,7 @@ try:
     call(
         serve_pb2.ASGIRequest(pickled_request_metadata=poison, request_args=poison),
         timeout=20,
-        metadata=[tuple(pair.split("=", 1)) for pair in sys.argv[3:]],
+        metadata=[tuple(pair.split("=", 1)) for pair in sys.argv[4:]],
     )
 except grpc.RpcError as error:
     print(error.code().name)
@@ -44,27 +51,51 @@ else:
     print("answered")
 """
 
+START_SYNC = """
+import grpc, sys
+
+def plain(message):
+    return message
+
+call = grpc.insecure_channel(sys.argv[1]).stream_stream(
+    "/ray.rpc.syncer.RaySyncer/StartSync", plain, plain
+)
+try:
+    list(call(iter([b""]), timeout=10))
+except grpc.RpcError as error:
+    print(error.code().name)
+"""
+"""Without metadata this ends a process of Ray that takes it, whatever token it wants (2.60.0: a
+failed check in ``ray_syncer_server.cc``): its port is free then for whoever wants to be sent the
+token."""
+
 
 def run_without_token(
     script: str, *arguments: str, home: Path, **environment: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run Python ``script`` as a process that knows no token of any cluster."""
+    """Run Python ``script`` as a process that knows no token of any cluster.
+
+    One that still waits for an answer after ``PATIENCE_S`` is ended, with the return code 124.
+    """
     clean = {name: text for name, text in os.environ.items() if not name.startswith("RAY_")}
-    return subprocess.run(
-        [sys.executable, "-c", script, *arguments],
-        # The switch lets Ray call a loopback address, which it else takes for the node's other one.
-        env={
-            **clean,
-            "HOME": str(home),
-            "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
-            **environment,
-        },
+    command = [sys.executable, "-c", script, *arguments]
+    # The switch lets Ray call a loopback address, which it else takes for the node's other one.
+    switch = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+    with subprocess.Popen(
+        command,
+        env={**clean, "HOME": str(home), **switch, **environment},
         cwd=home,
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=60,
-        check=False,
-    )
+    ) as process:
+        try:
+            output, errors = process.communicate(timeout=PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            output, errors = process.communicate()
+            return subprocess.CompletedProcess(command, 124, output, errors)
+    return subprocess.CompletedProcess(command, process.returncode, output, errors)
 
 
 def as_nobody(*command: str) -> subprocess.CompletedProcess[str]:

@@ -10,7 +10,7 @@ from sa_ray.client import Client
 from sa_ray.contracts import GenerationRequest
 
 from .conftest import Target
-from .strangers import CALL_REPLICA, JOIN, as_nobody, run_without_token
+from .strangers import CALL_REPLICA, JOIN, START_SYNC, as_nobody, run_without_token
 
 pytestmark = pytest.mark.attack
 
@@ -41,30 +41,51 @@ def test_nobody_joins_without_the_token(
 
     assert result.returncode != 0
     assert "code ran" not in result.stdout
-    assert "uthentication" in result.stderr or "UNAUTHENTICATED" in result.stderr
+    assert "Connecting to existing Ray cluster" in result.stderr
 
 
-def test_a_replica_unpickles_nothing_without_the_token(target: Target, tmp_path: Path) -> None:
+def test_a_replica_unpickles_nothing_for_strangers(target: Target, tmp_path: Path) -> None:
     token = (target.private / "auth_token").read_text()
+    pair = f"{target.private / 'tls.crt'}:{target.private / 'tls.key'}"
     refused, touched = tmp_path / "refused", tmp_path / "touched"
-    ports = [port for (address, port), _ in target.listens.items() if address not in LOOPBACK]
+    addresses = [
+        f"127.0.0.1:{port}" for (address, port) in target.listens if address not in LOOPBACK
+    ]
+    attacks = [
+        [""],
+        ["", f"authorization=Bearer {token}"],
+        [pair],
+        [pair, f"authorization=Bearer {'0' * 64}"],
+    ]
 
     answers = [
-        run_without_token(CALL_REPLICA, f"127.0.0.1:{port}", str(refused), home=tmp_path).stdout
-        for port in ports
+        run_without_token(CALL_REPLICA, address, str(refused), *attack, home=tmp_path).stdout
+        for address in addresses
+        for attack in attacks
     ]
-    run_without_token(
-        CALL_REPLICA,
-        f"127.0.0.1:{ports[0]}",
-        str(touched),
-        f"authorization=Bearer {token}",
-        home=tmp_path,
-    )
+    allowed = [pair, f"authorization=Bearer {token}"]
+    run_without_token(CALL_REPLICA, addresses[0], str(touched), *allowed, home=tmp_path)
 
     assert answers
-    assert {answer.strip() for answer in answers} == {"UNAUTHENTICATED"}
+    assert {answer.strip() for answer in answers} == {"UNAVAILABLE", "UNAUTHENTICATED"}
     assert not refused.exists()
-    assert touched.exists(), "the attack would not have worked with the token either"
+    assert touched.exists(), "the attack would not have worked with both either"
+
+
+def test_no_call_of_a_stranger_ends_a_process(target: Target, tmp_path: Path) -> None:
+    addresses = [f"127.0.0.1:{port}" for process in ("gcs_server", "raylet")
+                 for port in target.ports(process)]  # fmt: skip
+
+    answers = [
+        run_without_token(START_SYNC, address, home=tmp_path).stdout.strip()
+        for address in addresses
+    ]
+
+    assert len(answers) >= 2
+    assert set(answers) == {"UNAVAILABLE"}
+    with Client(target.service.base_url) as client:
+        job = client.wait(client.submit(GenerationRequest(prompt="a bell", duration=1)).id)
+    assert job.status == "succeeded"
 
 
 def test_no_port_but_the_services_own_answers_over_http(target: Target) -> None:
@@ -86,10 +107,11 @@ def test_another_user_reads_no_token_no_job_and_no_sound(target: Target) -> None
     with Client(target.service.base_url) as client:
         job = client.wait(client.submit(GenerationRequest(prompt="a bell", duration=1)).id)
     assert job.status == "succeeded"
-    [audio] = (target.folder / "outputs").glob("*.wav")
+    audio = target.folder / "outputs" / f"{job.id}.wav"
     database = target.folder / "jobs.db"
 
-    for path in (target.private / "auth_token", database, audio):
+    secrets = [target.private / name for name in ("auth_token", "tls.key")]
+    for path in (*secrets, database, audio):
         assert path.stat().st_size
         assert as_nobody("cat", str(path)).returncode != 0
 

@@ -6,6 +6,7 @@ Ray is stood in for: a package of its name that starts in no time, found before 
 import json
 import os
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -19,7 +20,14 @@ import pytest
 import yaml
 
 from sa_ray.errors import ConfigurationError
-from sa_ray.local import LocalService, render_config, server_environment
+from sa_ray.local import (
+    LocalService,
+    LocalServiceError,
+    free_port,
+    render_config,
+    require_free,
+    server_environment,
+)
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
@@ -154,6 +162,8 @@ def test_ray_is_private_whatever_the_environment_says(
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     monkeypatch.setenv("RAY_AUTH_TOKEN", "known to others")
     monkeypatch.setenv("RAY_ADDRESS", "192.0.2.1:6379")
+    monkeypatch.setenv("RAY_REDIS_ADDRESS", "192.0.2.1:6379")
+    monkeypatch.setenv("RAY_USE_TLS", "0")
     monkeypatch.setenv("no_proxy", "intranet.test")
 
     with LocalService(tmp_path, {}):
@@ -171,17 +181,46 @@ def test_ray_is_private_whatever_the_environment_says(
     assert seen["environment"]["RAY_AUTH_MODE"] == "token"
     assert seen["environment"]["RAY_TMPDIR"] == str(folder)
     assert seen["environment"]["NO_PROXY"] == "intranet.test,localhost,127.0.0.1,::1"
-    assert not {"RAY_ADDRESS", "RAY_AUTH_TOKEN"} & seen["environment"].keys()
+    assert seen["environment"]["RAY_USE_TLS"] == "1"
+    assert not {"RAY_ADDRESS", "RAY_AUTH_TOKEN", "RAY_REDIS_ADDRESS"} & seen["environment"].keys()
     assert not folder.exists()
 
 
-def test_servers_of_one_user_share_a_folder_and_its_token(serve_run: StandIn) -> None:
+def test_each_server_has_a_folder_a_token_and_a_certificate_of_its_own(
+    serve_run: StandIn,
+) -> None:
     first, second = server_environment(), server_environment()
 
-    token = Path(first["RAY_AUTH_TOKEN_PATH"])
-    assert token.read_text() == Path(second["RAY_AUTH_TOKEN_PATH"]).read_text() != ""
-    assert token.parent == serve_run.temporary / f"sa-ray-{os.getuid()}"
-    assert stat.S_IMODE(token.parent.stat().st_mode) == 0o700
+    for variable in ("RAY_AUTH_TOKEN_PATH", "RAY_TLS_SERVER_CERT", "RAY_TLS_SERVER_KEY"):
+        own, other = Path(first[variable]), Path(second[variable])
+        assert own.read_text() != other.read_text() != ""
+        assert stat.S_IMODE(own.stat().st_mode) == 0o600
+    folder = Path(first["RAY_TMPDIR"])
+    assert folder.parent == serve_run.temporary / f"sa-ray-{os.getuid()}"
+    assert {stat.S_IMODE(one.stat().st_mode) for one in (folder, folder.parent)} == {0o700}
+
+
+def test_a_working_directory_that_everybody_can_write_to_is_refused(
+    serve_run: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o1777)
+    monkeypatch.chdir(shared)
+
+    with pytest.raises(ConfigurationError, match="code in it would be run"):
+        server_environment()
+
+
+def test_a_port_that_is_taken_is_named(serve_run: StandIn) -> None:
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        port = listener.getsockname()[1]
+
+        with pytest.raises(LocalServiceError, match=f"127.0.0.1:{port} cannot be listened on"):
+            require_free("127.0.0.1", port)
 
 
 @pytest.mark.parametrize("trap", ["open to all", "a link to a folder of another"])
@@ -201,8 +240,9 @@ def test_a_folder_that_somebody_else_prepared_is_refused(
 
 
 def test_the_old_servers_command_leaves_no_file_behind(serve_run: StandIn, tmp_path: Path) -> None:
+    port = free_port()
     with subprocess.Popen(
-        [str(BIN / "stable-audio-api"), "--host", "0.0.0.0", "--port", "9"],
+        [str(BIN / "stable-audio-api"), "--host", "0.0.0.0", "--port", str(port)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     ) as server:
@@ -213,9 +253,11 @@ def test_the_old_servers_command_leaves_no_file_behind(serve_run: StandIn, tmp_p
 
     assert pids[0] == server.pid, "signals reach `serve run` itself"
     config = yaml.safe_load((tmp_path / "config.yaml").read_text())
-    assert (config["http_options"]["host"], config["http_options"]["port"]) == ("0.0.0.0", 9)
+    assert (config["http_options"]["host"], config["http_options"]["port"]) == ("0.0.0.0", port)
     [private] = serve_run.temporary.iterdir()
-    assert [path.name for path in private.iterdir()] == ["auth_token"]
+    [server_folder] = private.iterdir()
+    names = {path.name for path in server_folder.iterdir()}
+    assert names == {"auth_token", "tls.crt", "tls.key"}
 
 
 def test_the_rendered_configuration_keeps_what_it_does_not_change() -> None:

@@ -56,6 +56,7 @@ def serve(
 ) -> None:
     """Serve HTTP until interrupted, on a Ray of its own that nobody else can reach."""
     load_settings()
+    local.require_free(host, port)
     rendered = local.hold(local.render_config(local.find_config(), host=host, port=port, args={}))
     command = local.run_command(rendered)
     os.execve(command[0], command, local.server_environment())  # noqa: S606 - our own command line

@@ -1,9 +1,10 @@
 """Synchronous HTTP client of the service."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
-from types import MappingProxyType, TracebackType
+from types import TracebackType
 from typing import Any, Self
 
 import httpx
@@ -17,10 +18,8 @@ from sa_ray.contracts import (
     JobView,
 )
 
-NO_PROXY: Mapping[str, None] = MappingProxyType(
-    {"all://localhost": None, "all://127.0.0.1": None, "all://[::1]": None}
-)
-"""Patterns of httpx for addresses to which no proxy of the environment leads."""
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+"""Hosts to which no proxy of the environment leads."""
 
 POLL_PERIOD_S = 0.25
 CHUNK_BYTES = 1 << 20
@@ -33,7 +32,11 @@ class Client:
     """
 
     def __init__(self, base_url: str = "http://localhost:8000", *, timeout_s: float = 600) -> None:
-        self._http = httpx.Client(base_url=base_url, timeout=timeout_s, mounts=NO_PROXY)
+        self._host = httpx.URL(base_url).host
+        self._timeout_s = timeout_s
+        self._http = httpx.Client(
+            base_url=base_url, timeout=timeout_s, trust_env=self._host not in LOOPBACK
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -84,7 +87,7 @@ class Client:
         if job.download_url is None:
             raise ValueError(f"job {job.id} is {job.status} and has no audio")
         size = 0
-        with self._http.stream("GET", job.download_url, follow_redirects=True) as response:
+        with self._stream(job.download_url) as response:
             if response.is_error:
                 response.read()
             raise_for_error(response)
@@ -92,6 +95,12 @@ class Client:
                 for chunk in response.iter_bytes(CHUNK_BYTES):
                     size += file.write(chunk)
         return size
+
+    def _stream(self, url: str) -> AbstractContextManager[httpx.Response]:
+        if httpx.URL(url).host in ("", self._host):
+            return self._http.stream("GET", url, follow_redirects=True)
+        # An object store: proxies of the environment may lead to it.
+        return httpx.stream("GET", url, follow_redirects=True, timeout=self._timeout_s)
 
     def _json(self, method: str, path: str, **options: Any) -> Any:
         response = self._http.request(method, path, **options)

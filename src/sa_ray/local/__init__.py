@@ -2,7 +2,7 @@
 
 from sa_ray.local.configuration import IMPORT_PATH, find_config, hold, render_config
 from sa_ray.local.private_ray import run_command, server_environment
-from sa_ray.local.service import LocalService, LocalServiceError, free_port
+from sa_ray.local.service import LocalService, LocalServiceError, free_port, require_free
 
 __all__ = [
     "IMPORT_PATH",
@@ -12,6 +12,7 @@ __all__ = [
     "free_port",
     "hold",
     "render_config",
+    "require_free",
     "run_command",
     "server_environment",
 ]

@@ -1,8 +1,8 @@
 """Keep a local Ray private: its token, its folder, and the addresses it listens on.
 
-Whoever can call a Ray process can run code in it. So every call needs a token that only this user
-can read, and nothing but the replicas' own gRPC port, which wants the token too, listens beyond
-loopback.
+Whoever can call a Ray process can run code in it. So every call needs a token and a certificate
+that only this user can read, and nothing but the replicas' own gRPC port, which wants them too,
+listens beyond loopback.
 """
 
 import os
@@ -10,10 +10,10 @@ import secrets
 import stat
 import sys
 import tempfile
-from contextlib import suppress
 from pathlib import Path
 
 from sa_ray.errors import ConfigurationError
+from sa_ray.local.certificate import self_signed, write_private
 
 PRIVATE_UMASK = 0o077
 
@@ -30,8 +30,14 @@ _SWITCHES = {
     "DASHBOARD_METRIC_PORT": "-1",
 }
 
-_FOREIGN = ("RAY_ADDRESS", "RAY_AUTH_TOKEN")
-"""Variables that name, or open, a cluster of somebody else's."""
+_FOREIGN = (
+    "RAY_ADDRESS",
+    "RAY_AUTH_TOKEN",
+    "RAY_REDIS_ADDRESS",
+    "RAY_RUNTIME_ENV_HOOK",
+    "RAY_external_storage_namespace",
+)
+"""Variables that name, open, or share the state of a cluster of somebody else's."""
 
 
 def run_command(config: Path) -> list[str]:
@@ -42,28 +48,47 @@ def run_command(config: Path) -> list[str]:
 def private_environment(folder: Path) -> dict[str, str]:
     """This process's environment with what keeps Ray private; Ray's files go under ``folder``.
 
-    Makes the token there. Raises ``ConfigurationError`` if others can enter ``folder``.
+    Makes a token and a certificate there, new for each server. Raises ``ConfigurationError`` if
+    others can enter ``folder``, or can put code into the working directory.
     """
     _require_private(folder)
-    token = folder / _TOKEN_NAME
-    if not token.exists():
-        _make_token(token)
+    _require_own_working_directory()
+    made = self_signed()
+    token = write_private(folder / _TOKEN_NAME, secrets.token_hex(32))
+    certificate = write_private(folder / "tls.crt", made.certificate)
+    key = write_private(folder / "tls.key", made.key)
     inherited = {name: text for name, text in os.environ.items() if name not in _FOREIGN}
-    own = {"RAY_AUTH_TOKEN_PATH": str(token), "RAY_TMPDIR": str(folder)}
+    own = {
+        "RAY_AUTH_TOKEN_PATH": str(token),
+        "RAY_TMPDIR": str(folder),
+        # The token alone is not enough: a call that crashes a process of Ray needs none, and
+        # whoever then listens in its place would be sent it.
+        "RAY_USE_TLS": "1",
+        "RAY_TLS_SERVER_CERT": str(certificate),
+        "RAY_TLS_SERVER_KEY": str(key),
+        "RAY_TLS_CA_CERT": str(certificate),
+    }
     return inherited | _SWITCHES | own | _without_proxies()
 
 
 def server_environment() -> dict[str, str]:
-    """``private_environment`` for servers of this user: their logs stay after them."""
+    """``private_environment`` for a server of this user: its logs stay after it."""
     folder = temporary_root() / f"sa-ray-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    return private_environment(folder)
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        _require_private(folder)
+        return private_environment(Path(tempfile.mkdtemp(prefix="", dir=folder)))
+    except OSError as error:
+        raise ConfigurationError(
+            f"{folder} cannot be made or used for the files of the local Ray ({error.strerror}). "
+            "Set RAY_TMPDIR to a folder of yours."
+        ) from error
 
 
 def temporary_root() -> Path:
     """Return the folder in which Ray puts its own: short, as the paths of sockets are limited."""
-    if "RAY_TMPDIR" in os.environ:
-        return Path(os.environ["RAY_TMPDIR"])
+    if chosen := os.environ.get("RAY_TMPDIR"):
+        return Path(chosen).absolute()
     return Path("/tmp" if sys.platform == "darwin" else tempfile.gettempdir())  # noqa: S108
 
 
@@ -75,15 +100,6 @@ def _without_proxies() -> dict[str, str]:
     return dict.fromkeys(names, f"{listed},{loopback}" if listed else loopback)
 
 
-def _make_token(token: Path) -> None:
-    """Write a new token, whole or not at all; keep one that another process has just written."""
-    with tempfile.NamedTemporaryFile("w", dir=token.parent) as file:
-        file.write(secrets.token_hex(32))
-        file.flush()
-        with suppress(FileExistsError):
-            token.hardlink_to(file.name)
-
-
 def _require_private(folder: Path) -> None:
     info = folder.lstat()
     mine = stat.S_ISDIR(info.st_mode) and info.st_uid == os.getuid()
@@ -91,4 +107,13 @@ def _require_private(folder: Path) -> None:
         raise ConfigurationError(
             f"{folder} must be a folder that only you can enter (mode 0700), since it holds the "
             "token of the local Ray. Remove it, or set RAY_TMPDIR to another place."
+        )
+
+
+def _require_own_working_directory() -> None:
+    # Python finds modules there first, and `serve_config.yaml` names what is run.
+    if Path.cwd().stat().st_mode & stat.S_IWOTH:
+        raise ConfigurationError(
+            f"Everybody can write to {Path.cwd()}, and code in it would be run. Start from a "
+            "folder of yours."
         )

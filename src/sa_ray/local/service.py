@@ -47,6 +47,21 @@ def free_port() -> int:
         return port
 
 
+def require_free(host: str, port: int) -> None:
+    """Raise ``LocalServiceError`` if nothing can listen on ``port`` now.
+
+    Serve would share the port with another server of this user, and each get some of the requests.
+    """
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((host, port))
+        except OSError as error:
+            raise LocalServiceError(
+                f"{host}:{port} cannot be listened on ({error.strerror}): choose another --port."
+            ) from error
+
+
 class LocalService:
     """Starts a Ray cluster of its own with the application on it, and stops both on exit.
 
