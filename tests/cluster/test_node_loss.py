@@ -20,17 +20,36 @@ DEPLOYMENTS = {
     "small-sfx": {"ray_actor_options": {"num_cpus": 0.1, "num_gpus": 0.5}},
 }
 
-LONG = {"prompt": "thunder, rain, wind, a siren, a choir and drums", "duration": 120, "steps": 50}
-"""Three seconds of work for a core to itself."""
+LONG_S = 120
+LONG = {
+    "prompt": "thunder, rain, wind, a siren, a choir and drums",
+    "duration": LONG_S,
+    "steps": 50,
+}
+"""Half a second to three seconds of work for a core to itself."""
+
+CROWD = 8
+"""Of them in one batch: seconds of work on any machine."""
 
 
 @pytest.fixture
 def app(application: Callable[..., Application]) -> Application:
-    return application(variants={"small-sfx": {"max_replicas": 1}})
+    return application(
+        variants={"small-sfx": {"max_replicas": 1, "max_batch_seconds": CROWD * LONG_S}}
+    )
 
 
-def is_generating(app: Application, job_id: str) -> bool:
-    return bool(app.service.job(job_id)["progress"])
+def generating(app: Application) -> str:
+    """Submit a crowd of long jobs, and wait until one of them is at work: its id."""
+    ids = [app.service.submit(**LONG) for _ in range(CROWD)]
+    at_work: list[str] = []
+
+    def looked() -> bool:
+        at_work.extend(one for one in ids if 0 < app.service.job(one)["progress"] < 50)
+        return bool(at_work)
+
+    app.until(looked)
+    return at_work[0]
 
 
 def test_a_node_dies_mid_generation(
@@ -44,8 +63,7 @@ def test_a_node_dies_mid_generation(
         load.wait_for_answers()
         survivor = add_node(**GPU_NODE)
         audio = pool.submit(app.service.generate, **LONG)
-        job_id = app.service.submit(**LONG)
-        app.until(lambda: is_generating(app, job_id))
+        job_id = generating(app)
         kill(cluster, doomed)
         recovery = app.until(load.serves_again())
         load.wait_for_answers()
@@ -66,8 +84,7 @@ def test_a_node_falls_silent_mid_generation(
     with SteadyLoad(app.service) as load:
         load.wait_for_answers()
         survivor = add_node(**GPU_NODE)
-        job_id = app.service.submit(**LONG)
-        app.until(lambda: is_generating(app, job_id))
+        job_id = generating(app)
         with frozen(doomed):
             recovery = app.until(load.serves_again())
             load.wait_for_answers()
@@ -88,8 +105,7 @@ def test_a_node_is_drained_and_taken_away(
     with SteadyLoad(app.service) as load:
         load.wait_for_answers()
         staying = add_node(**GPU_NODE)
-        job_id = app.service.submit(**LONG)
-        app.until(lambda: is_generating(app, job_id))
+        job_id = generating(app)
         app.drain(leaving.node_id)
         seconds = app.until(lambda: leaving.node_id not in app.nodes_of_replicas())
         cluster.remove_node(leaving)
