@@ -71,7 +71,7 @@ PublicUrl = Annotated[str, AfterValidator(_public_url)]
 """An address that clients use, without a slash at its end."""
 
 KeyPrefix = Annotated[str, AfterValidator(_key_prefix)]
-"""What the keys of a bucket begin with, without slashes around it; may be empty."""
+"""Beginning of the keys in a bucket, without slashes around it; may be empty."""
 
 WebhookSecret = Annotated[SecretStr | None, AfterValidator(_webhook_secret)]
 """A secret of the Standard Webhooks specification."""
