@@ -10,7 +10,6 @@ from typing import Protocol
 import numpy as np
 
 from sa_ray.contracts import ResolvedRequest
-from sa_ray.scheduling.batch_rule import take_batch
 from sa_ray.scheduling.costs import Cost
 from sa_ray.scheduling.estimator import Estimator
 from sa_ray.scheduling.forecast import Forecast
@@ -142,13 +141,7 @@ class EarliestCompletion:
 
 def in_order(waiting: list[Request], estimator: Estimator) -> list[Request]:
     """Return the oldest request, and those behind it that may join it."""
-    batch, _ = take_batch(
-        waiting,
-        lambda request: request.body,
-        max_rows=estimator.max_rows,
-        max_seconds=estimator.max_seconds,
-    )
-    return batch
+    return estimator.next_batch(waiting, lambda request: request.body)[0]
 
 
 class Fleet:

@@ -1,11 +1,14 @@
 """Estimate the seconds of work of waiting requests, corrected by measured batch times."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, Self
+from typing import Final, Self, TypeVar
 
 from sa_ray.contracts import ResolvedRequest
+from sa_ray.scheduling.batch_rule import take_batch
 from sa_ray.scheduling.costs import Cost
+
+T = TypeVar("T")
 
 WEIGHT: Final = 0.1
 """Weight of the newest batch in moving averages, which cover about the last ten batches."""
@@ -33,6 +36,12 @@ class Estimator:
     def batch(self, requests: Sequence[ResolvedRequest]) -> float:
         """Return the seconds of one batch of ``requests``."""
         return self.scale * self.cost.of(requests)
+
+    def next_batch(
+        self, waiting: Sequence[T], request_of: Callable[[T], ResolvedRequest]
+    ) -> tuple[list[T], list[T]]:
+        """Split ``waiting`` into the next batch within the bounds, and the rest, both in order."""
+        return take_batch(waiting, request_of, max_rows=self.max_rows, max_seconds=self.max_seconds)
 
     def share(self, request: ResolvedRequest) -> float:
         """Seconds that ``request`` costs under load: its part of a full batch, by ``fill``."""

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from sa_ray.contracts import ResolvedRequest
-from sa_ray.scheduling.batch_rule import take_batch
 from sa_ray.scheduling.estimator import Estimator, moved
 
 PATIENCE_S: Final = 2.0
@@ -163,10 +162,4 @@ class Forecast:
         state.since = self._clock()
 
     def _batch_of(self, waiting: Sequence[_Sent]) -> tuple[list[_Sent], list[_Sent]]:
-        limits = self._estimator
-        return take_batch(
-            waiting,
-            lambda sent: sent[1],
-            max_rows=limits.max_rows,
-            max_seconds=limits.max_seconds,
-        )
+        return self._estimator.next_batch(waiting, lambda sent: sent[1])

@@ -77,12 +77,12 @@ WebhookSecret = Annotated[SecretStr | None, AfterValidator(_webhook_secret)]
 """A secret of the Standard Webhooks specification."""
 
 
-def is_blank(value: object) -> bool:
-    return isinstance(value, str) and not value.strip()
-
-
 def without_blanks(
     variables: Mapping[str, str | None], *, keep: frozenset[str]
 ) -> dict[str, str | None]:
     """Drop blank ``variables``, which Compose files and shells make of unset ones."""
-    return {name: text for name, text in variables.items() if name in keep or not is_blank(text)}
+    return {
+        name: text
+        for name, text in variables.items()
+        if name in keep or text is None or text.strip()
+    }

@@ -14,7 +14,6 @@ import numpy.typing as npt
 from sa_ray.contracts import ResolvedRequest
 from sa_ray.engines import BatchOutcome, Cancelled, Engine, Generated
 from sa_ray.errors import InfrastructureError, ReplicaBrokenError
-from sa_ray.scheduling.batch_rule import take_batch
 from sa_ray.scheduling.replica_load import Workload
 from sa_ray.serving.ray_errors import RETRY_AFTER_S
 from sa_ray.serving.variant.engine_health import EngineHealth
@@ -47,7 +46,7 @@ class _Row:
 
 
 class Batcher:
-    """Runs waiting requests in the batches that ``take_batch`` forms.
+    """Runs waiting requests in the batches that ``batch_rule`` forms.
 
     The bounds are those of ``workload.estimator``: ``max_rows`` and ``max_seconds``.
 
@@ -102,13 +101,8 @@ class Batcher:
 
     def _next_batch(self) -> list[_Row]:
         waiting = [row for row in self._waiting if not row.cancelled]
-        limits = self._workload.estimator
-        batch, self._waiting = take_batch(
-            waiting,
-            lambda row: row.request,
-            max_rows=limits.max_rows,
-            max_seconds=limits.max_seconds,
-        )
+        estimator = self._workload.estimator
+        batch, self._waiting = estimator.next_batch(waiting, lambda row: row.request)
         return batch
 
     async def _run(self, batch: list[_Row]) -> None:
