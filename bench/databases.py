@@ -84,9 +84,13 @@ class PostgresqlServer(_Server):
 
     def create_database(self, name: str) -> str:
         """An empty database; returns its URL."""
-        with psycopg.connect(self.url(), autocommit=True) as connection:
+        with self.connect() as connection:
             connection.execute(f'CREATE DATABASE "{name}"')  # type: ignore[call-overload]
         return self.url(name)
+
+    def connect(self) -> "psycopg.Connection[Any]":
+        """A connection to the default database, for statements that no transaction may hold."""
+        return psycopg.connect(self.url(), autocommit=True)
 
     def command(self) -> list[str]:
         options = ("listen_addresses=127.0.0.1", f"unix_socket_directories={self.folder}")

@@ -11,6 +11,7 @@ from ray.serve import Application
 from sa_ray.catalogue import VARIANTS
 from sa_ray.contracts import EngineName, VariantName
 from sa_ray.engines import resolve_engine_name
+from sa_ray.jobs import check_job_store_url
 from sa_ray.scheduling.costs import Cost, cost_of
 from sa_ray.serving.actors import provision
 from sa_ray.serving.deployment_options import (
@@ -42,6 +43,7 @@ def build(args: dict[str, Any]) -> Application:
     before anything is scheduled.
     """
     settings = resolve_paths(load_settings(args))
+    check_job_store_url(settings.jobs.jobs_url)
     models = settings.models
     engine = resolve_engine_name(models.engine)
     provision(settings.jobs, settings.storage)
@@ -115,7 +117,9 @@ def variant(
         user_config={},
         max_ongoing_requests=spec.max_ongoing_requests,
         # Serve counts for each caller: the dispatcher's jobs have to fit too.
-        max_queued_requests=max(settings.limits.max_queued_requests, capacity(spec)),
+        max_queued_requests=max(
+            settings.limits.max_queued_requests, capacity(spec, spec.max_replicas)
+        ),
         graceful_shutdown_timeout_s=grace,
         health_check_period_s=HEALTH_CHECK_PERIOD_S,
         ray_actor_options={"num_cpus": spec.cpu, "num_gpus": gpu or 0},

@@ -1,56 +1,90 @@
-"""Databases that an earlier release wrote, opened by this one."""
+"""Jobs that earlier releases stored, opened by this one."""
 
+import json
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import create_engine
 
-from bench.databases import PostgresqlServer
+from bench.databases import PostgresqlServer, RedisServer
 from sa_ray.contracts import Job
 from sa_ray.jobs import JobStore, lifecycle, open_job_store
+from sa_ray.jobs.stores.port import HeldLease
 from sa_ray.jobs.stores.sql_store.schema import MIGRATIONS
 
-V1 = Path(__file__).parent.parent / "data" / "jobs_v1.sql"
+DATA = Path(__file__).parent.parent / "data"
 
 
-def write_sqlite(path: Path) -> str:
+def write_sqlite(path: Path, version: int) -> str:
     with sqlite3.connect(path) as connection:
-        connection.executescript(V1.read_text())
+        connection.executescript((DATA / f"jobs_v{version}.sql").read_text())
     connection.close()
     return f"sqlite:///{path}"
 
 
-def copy_to_postgresql(path: Path, url: str) -> str:
-    """The same rows under the first schema that PostgreSQL had."""
+def copy_to_postgresql(path: Path, url: str, version: int) -> str:
+    """The same rows under the schema that PostgreSQL had then."""
     source = sqlite3.connect(path)
-    rows = source.execute("SELECT * FROM jobs").fetchall()
+    found = source.execute("SELECT * FROM jobs")
+    columns = ", ".join(column[0] for column in found.description)
+    rows = found.fetchall()
     source.close()
+    places = ", ".join(["%s"] * len(found.description))
     engine = create_engine(url.replace("postgresql://", "postgresql+psycopg://"))
     with engine.begin() as connection:
         connection.exec_driver_sql("CREATE TABLE schema_version (version BIGINT NOT NULL)")
-        connection.exec_driver_sql("INSERT INTO schema_version VALUES (1)")
-        for statement in MIGRATIONS[0]:
-            assert isinstance(statement, str)
-            connection.exec_driver_sql(statement)
+        connection.exec_driver_sql(f"INSERT INTO schema_version VALUES ({version})")  # noqa: S608
+        for step in MIGRATIONS[:version]:
+            for statement in step:
+                text = statement if isinstance(statement, str) else statement["postgresql"]
+                connection.exec_driver_sql(text)
         for row in rows:
-            connection.exec_driver_sql(f"INSERT INTO jobs VALUES ({', '.join(['%s'] * 9)})", row)  # noqa: S608
+            connection.exec_driver_sql(f"INSERT INTO jobs ({columns}) VALUES ({places})", row)  # noqa: S608
     engine.dispose()
     return url
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def store(
-    request: pytest.FixtureRequest, tmp_path: Path, postgresql_server: PostgresqlServer
-) -> Iterator[JobStore]:
-    url = write_sqlite(tmp_path / "jobs.db")
+def write_redis(server: RedisServer) -> str:
+    writers: dict[str, Any] = {}
+    with server.client() as client:
+        client.flushall()
+        writers = {
+            "string": client.set,
+            "hash": lambda key, value: client.hset(key, mapping=value),
+            "zset": lambda key, value: client.zadd(key, dict(value)),
+        }
+        for key, (kind, value) in json.loads((DATA / "jobs_v1.redis.json").read_text()).items():
+            writers[kind](key, value)
+    return server.url()
+
+
+def opened(request: pytest.FixtureRequest, tmp_path: Path, version: int) -> Iterator[JobStore]:
+    if request.param == "redis":
+        url = write_redis(request.getfixturevalue("redis_db"))
+    else:
+        url = write_sqlite(tmp_path / "jobs.db", version)
     if request.param == "postgresql":
-        name = f"migrate-{tmp_path.name}"
-        url = copy_to_postgresql(tmp_path / "jobs.db", postgresql_server.create_database(name))
-    opened = open_job_store(url)
-    yield opened
-    opened.close()
+        server: PostgresqlServer = request.getfixturevalue("postgresql_server")
+        database = server.create_database(f"migrate-{tmp_path.name}")
+        url = copy_to_postgresql(tmp_path / "jobs.db", database, version)
+    store = open_job_store(url)
+    yield store
+    store.close()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def first(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[JobStore]:
+    """A store of the first schema."""
+    yield from opened(request, tmp_path, 1)
+
+
+@pytest.fixture(params=["sqlite", "postgresql", "redis"])
+def second(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[JobStore]:
+    """A store of the last release whose jobs had leases of their own."""
+    yield from opened(request, tmp_path, 2)
 
 
 def stored(store: JobStore, number: int) -> Job:
@@ -59,8 +93,8 @@ def stored(store: JobStore, number: int) -> Job:
     return found
 
 
-def test_jobs_of_the_first_schema_live_on(store: JobStore) -> None:
-    jobs = [stored(store, number) for number in range(7)]
+def test_jobs_of_the_first_schema_live_on(first: JobStore) -> None:
+    jobs = [stored(first, number) for number in range(7)]
 
     assert [job.status for job in jobs] == [
         "succeeded", "failed", "cancelled", "running", "cancelled", "queued", "queued",
@@ -71,38 +105,68 @@ def test_jobs_of_the_first_schema_live_on(store: JobStore) -> None:
     assert [job.request.prompt for job in jobs] == [f"rain \N{CLOUD} {n}" for n in range(7)]
 
 
-def test_the_queue_keeps_its_order(store: JobStore) -> None:
-    assert store.queue("small-sfx", limit=10) == [f"{5:032x}", f"{6:032x}"]
-    assert store.position(stored(store, 6)) == 2
+def test_the_queue_keeps_its_order(first: JobStore) -> None:
+    assert first.queue("small-sfx", limit=10) == [f"{5:032x}", f"{6:032x}"]
+    assert first.position(stored(first, 6)) == 2
 
-    taken = store.claim(
+    taken = first.claim(
         "small-sfx",
+        "w2",
         now=2000.0,
         limit=10,
-        take=lambda job: lifecycle.lease(job, "w2", 2000.0, 30.0),
+        take=lambda job: lifecycle.lease(job, "w2", 2000.0),
     )
 
     assert [job.id for job in taken] == [f"{5:032x}", f"{6:032x}"]
 
 
-def test_running_jobs_still_expire(store: JobStore) -> None:
-    [running] = store.expired(now=1130.0, limit=10)
-
-    assert running == stored(store, 3)
-    assert store.replace(lifecycle.expire(running, 1130.0))
-
-
-def test_ended_jobs_are_subject_to_retention(store: JobStore) -> None:
-    ended = store.ended(before=9999.0, limit=10)
-
-    assert ended == [stored(store, number) for number in range(3)] + [stored(store, 4)]
-    assert store.ended(before=1102.2, limit=10) == ended[:2]
+def test_running_jobs_are_still_held(first: JobStore) -> None:
+    assert first.heartbeats() == {"w1": 0.0}
+    assert first.leases("w1") == [HeldLease(f"{3:032x}", 1, None)]
+    assert first.replace(lifecycle.take_back(stored(first, 3), 1, 1130.0))
+    assert first.leases("w1") == []
 
 
-def test_objects_left_by_jobs_without_a_result_are_cleaned_up(store: JobStore) -> None:
-    unclean = store.unclean(now=1.0, limit=10)
+def test_ended_jobs_are_subject_to_retention(first: JobStore) -> None:
+    ended = first.ended(before=9999.0, limit=10)
+
+    assert ended == [stored(first, number) for number in range(3)] + [stored(first, 4)]
+    assert first.ended(before=1102.2, limit=10) == ended[:2]
+
+
+def test_objects_left_by_jobs_without_a_result_are_cleaned_up(first: JobStore) -> None:
+    unclean = first.unclean(now=1.0, limit=10)
     assert sorted(job.id for job in unclean) == [f"{1:032x}", f"{2:032x}"]
 
     for job in unclean:
-        assert store.replace(lifecycle.cleaned(job, 9999.0))
-    assert store.unclean(now=9999.0, limit=10) == []
+        assert first.replace(lifecycle.cleaned(job, 9999.0))
+    assert first.unclean(now=9999.0, limit=10) == []
+
+
+def test_leases_of_jobs_become_leases_of_workers(second: JobStore) -> None:
+    assert second.heartbeats() == {"w1": 0.0, "w2": 0.0}
+    assert sorted(second.leases("w1"), key=lambda lease: lease.job_id) == [
+        HeldLease(f"{2:032x}", 1, 0.0),
+        HeldLease(f"{3:032x}", 1, 1003.125 + 500.25),
+    ]
+    assert second.leases("w2") == [HeldLease(f"{4:032x}", 1, None)]
+    assert second.counts()["small-sfx"] == {"queued": 2, "running": 3}
+
+    for number in (2, 3, 4):
+        assert second.replace(lifecycle.take_back(stored(second, number), 1, 1130.0))
+    for worker in ("w1", "w2"):
+        second.forget_worker(worker, 0.0)
+
+    assert second.heartbeats() == {}
+    assert second.counts()["small-sfx"] == {"queued": 4, "running": 0}
+
+
+def test_the_queue_and_what_is_due_after_the_end_live_on(second: JobStore) -> None:
+    assert second.queue("small-sfx", limit=10) == [f"{5:032x}", f"{6:032x}"]
+    assert second.next_due("small-sfx") == 1005.125
+    assert second.overdue(now=1700.0, limit=10) == [stored(second, 5)]
+    assert second.get_by_key("key") == stored(second, 6)
+    assert second.ended(before=9999.0, limit=10) == [stored(second, 0), stored(second, 1)]
+    assert second.unclean(now=9999.0, limit=10) == [stored(second, 1)]
+    assert second.due_webhooks(now=9999.0, limit=10) == [stored(second, 1)]
+    assert [job.id for job in second.page(limit=2)] == [f"{6:032x}", f"{5:032x}"]

@@ -1,13 +1,16 @@
 """Servers that crash and come back, and servers that refuse."""
 
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from bench.databases import PostgresqlServer, RedisServer, postgresql, redis_server
 from sa_ray.contracts import Job
-from sa_ray.errors import JobStoreError
-from sa_ray.jobs import JobStore, lifecycle, open_job_store
+from sa_ray.errors import ConfigurationError, JobStoreError
+from sa_ray.jobs import JobStore, check_job_store_url, lifecycle, open_job_store
+from tests.support.fault_proxy import FaultProxy
 from tests.support.jobs import resolved
 
 REQUEST = resolved()
@@ -35,15 +38,15 @@ def test_an_outage_is_a_passing_error_and_nothing_acknowledged_is_lost(
     server: PostgresqlServer | RedisServer, store: JobStore
 ) -> None:
     for number in range(20):
-        store.insert(new_job(number), max_queued=100)
+        store.insert(new_job(number))
     taken = store.claim(
-        "small-sfx", now=2000.0, limit=5, take=lambda job: lifecycle.lease(job, "w", 2000.0, 30.0)
+        "small-sfx", "w", now=2000.0, limit=5, take=lambda job: lifecycle.lease(job, "w", 2000.0)
     )
 
     server.kill()
     calls = (
         store.check,
-        lambda: store.insert(new_job(99), max_queued=100),
+        lambda: store.insert(new_job(99)),
         lambda: store.get(new_job(1).id),
         lambda: store.replace(lifecycle.cancel(new_job(10), 2000.0)),
         store.counts,
@@ -62,6 +65,98 @@ def test_an_outage_is_a_passing_error_and_nothing_acknowledged_is_lost(
     assert [store.get(job.id) for job in taken] == taken
     assert store.queue("small-sfx", limit=100) == [new_job(n).id for n in range(5, 20)]
     assert store.counts()["small-sfx"]["running"] == 5
+
+
+@pytest.fixture
+def proxied(server: PostgresqlServer | RedisServer) -> Iterator[tuple[JobStore, FaultProxy]]:
+    with FaultProxy(server.port) as proxy:
+        store = open_job_store(server.url().replace(str(server.port), str(proxy.port)))
+        yield store, proxy
+        proxy.refuse()
+        store.close()
+
+
+def test_a_server_that_falls_silent_is_a_passing_error_and_is_used_again(
+    proxied: tuple[JobStore, FaultProxy],
+) -> None:
+    store, proxy = proxied
+    store.insert(new_job(200))
+    proxy.fall_silent()
+    calls = (store.check, lambda: store.get(new_job(200).id), store.counts, store.heartbeats)
+
+    with ThreadPoolExecutor(len(calls)) as threads:
+        for outcome in [threads.submit(call) for call in calls]:
+            error = outcome.exception(timeout=60)
+            assert isinstance(error, JobStoreError)
+            assert error.transient
+
+    proxy.pass_on()
+    assert store.get(new_job(200).id) == new_job(200)
+
+
+@pytest.mark.parametrize("server", [postgresql], ids=["postgresql"], indirect=True)
+def test_a_primary_that_becomes_a_standby_is_left_for_the_next(
+    server: PostgresqlServer, store: JobStore
+) -> None:
+    store.insert(new_job(300))
+    held = lifecycle.lease(new_job(300), "w", 2000.0)
+
+    # As a demoted primary does: what is connected may read only, and so may all that connect.
+    with server.connect() as connection:
+        connection.execute("ALTER SYSTEM SET default_transaction_read_only = on")
+        connection.execute("SELECT pg_reload_conf()")
+    try:
+        for _ in range(3):
+            with pytest.raises(JobStoreError, match="read-only") as refused:
+                store.replace(held)
+            assert refused.value.transient
+    finally:
+        with server.connect() as connection:
+            connection.execute("SET default_transaction_read_only = off")
+            connection.execute("ALTER SYSTEM RESET default_transaction_read_only")
+            connection.execute("SELECT pg_reload_conf()")
+
+    assert store.replace(held)
+
+
+def test_after_a_redis_failover_the_new_primary_is_found_by_the_same_address() -> None:
+    with redis_server() as first, redis_server() as second, FaultProxy(first.port) as proxy:
+        store = open_job_store(first.url().replace(str(first.port), str(proxy.port)))
+        store.insert(new_job(1))
+        with first.client() as old, second.client() as new:
+            new.replicaof("127.0.0.1", first.port)
+            while new.info("replication")["master_link_status"] != "up":
+                time.sleep(0.05)
+            new.replicaof("NO", "ONE")
+            old.replicaof("127.0.0.1", second.port)
+
+        # The connections stay: the old primary lives on as a replica.
+        proxy.lead_new_connections_to(second.port)
+        with pytest.raises(JobStoreError, match="READONLY") as refused:
+            store.insert(new_job(2))
+        assert refused.value.transient
+
+        store.insert(new_job(2))
+        assert store.queue("small-sfx", limit=10) == [new_job(1).id, new_job(2).id]
+        store.close()
+
+
+@pytest.mark.parametrize(
+    ("url", "named"),
+    [
+        ("redis://127.0.0.1:1/0?tls=true", "tls"),
+        ("redis://127.0.0.1:1/zero", "Redis URL"),
+        ("postgresql://postgres@127.0.0.1:1/jobs?tls=true", "tls"),
+        ("postgresql://postgres@127.0.0.1:one/jobs", "database URL"),
+    ],
+)
+def test_a_url_that_can_never_work_is_refused_by_what_is_wrong(url: str, named: str) -> None:
+    with pytest.raises(ConfigurationError, match=named) as refused:
+        check_job_store_url(url)
+    assert "STABLE_AUDIO_JOBS_URL" in refused.value.message
+
+    with pytest.raises(ConfigurationError):
+        open_job_store(url)
 
 
 def test_a_server_that_is_away_at_the_start_is_a_passing_error(
@@ -101,7 +196,7 @@ def test_redis_without_memory_refuses_for_now(redis_db: RedisServer) -> None:
         client.config_set("maxmemory", "1")
         try:
             with pytest.raises(JobStoreError, match="OOM") as refused:
-                store.insert(new_job(1), max_queued=1)
+                store.insert(new_job(1))
         finally:
             client.config_set("maxmemory", "0")
 
@@ -149,12 +244,12 @@ def test_redis_keeps_every_key_in_one_slot_under_its_prefix(redis_db: RedisServe
             1000.0,
             lifecycle.JobOptions(idempotency_key="k", expires_in=60.0, webhook_url="http://a/"),
         )
-        store.insert(job, max_queued=1)
+        store.insert(job)
         cancelled = lifecycle.cancel(job, 1001.0)
         assert store.replace(cancelled)
         assert store.delete(cancelled)
         # Nothing of a deleted job is left.
         assert client.keys() == [b"{sa-ray}:schema"]
-        store.insert(job, max_queued=1)
+        store.insert(job)
         assert all(key.startswith(b"{sa-ray}:") for key in client.scan_iter())
         store.close()

@@ -20,7 +20,7 @@ _ANSWER_500 = (
 class FaultProxy:
     """Passes connections on to ``port`` of this machine until told otherwise.
 
-    Every change breaks the connections there are. The address stays the same.
+    A change breaks the connections there are, unless it says otherwise. The address stays the same.
     """
 
     def __init__(self, port: int) -> None:
@@ -28,6 +28,11 @@ class FaultProxy:
         self._address = ("127.0.0.1", 0)
         self._server: socketserver.ThreadingTCPServer | None = None
         self._open: set[socket.socket] = set()
+        self._speaking = threading.Event()
+
+    @property
+    def port(self) -> int:
+        return self._address[1]
 
     @property
     def url(self) -> str:
@@ -44,6 +49,16 @@ class FaultProxy:
         """``delay_s``: how long each request waits. ``damage``: what is changed on its way there,
         and into what."""
         self._listen(lambda client: self._forward(client, delay_s, damage or (b"", b"")))
+        self._speaking.set()
+
+    def lead_new_connections_to(self, port: int) -> None:
+        """As a name that has come to mean another server; connections that exist stay."""
+        self._upstream = ("127.0.0.1", port)
+
+    def fall_silent(self) -> None:
+        """As a server whose machine died, or a route that was dropped: connections stay open, new
+        ones are taken, and nothing is answered."""
+        self._speaking.clear()
 
     def answer_500(self) -> None:
         """As an S3 server that is broken."""
@@ -55,6 +70,7 @@ class FaultProxy:
             self._server.shutdown()
             self._server.server_close()
             self._server = None
+        self._speaking.set()
         for connection in tuple(self._open):
             with suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
@@ -85,6 +101,7 @@ class FaultProxy:
         answered.set()
 
         def to_server(data: bytes) -> bytes:
+            self._speaking.wait()
             if answered.is_set():  # so this begins a request
                 answered.clear()
                 time.sleep(delay_s)
@@ -92,6 +109,7 @@ class FaultProxy:
 
         def to_client(data: bytes) -> bytes:
             answered.set()
+            self._speaking.wait()
             return data
 
         with socket.create_connection(self._upstream) as server, self._held(server):

@@ -23,7 +23,6 @@ from sa_ray.storage.local import LocalObjectStore
 from tests.support.clock import Clock
 from tests.support.jobs import RESULT, resolved
 
-TTL = 30.0
 LONG = 30.0
 """Seconds; longer than any test may take."""
 
@@ -96,9 +95,6 @@ class Jobs(JobCoordinator):
 
     def within(self, timeout_s: float | None) -> Self:
         return self
-
-    async def watch(self, worker: str, process: Any) -> None:
-        raise NotImplementedError
 
 
 class Uploader:
@@ -188,7 +184,7 @@ class House:
         """Seconds by which the coordinator's clock is ahead."""
         self.clock = Clock()
         """Of the attempts; passes while they sleep."""
-        self.jobs = Jobs(self.store, clock=self._wall_clock, max_queued=100, lease_ttl=TTL)
+        self.jobs = Jobs(self.store, clock=self._wall_clock, max_queued=100)
         self.uploader = Uploader(folder / "outputs")
         self.generator = Generator()
 
@@ -222,7 +218,14 @@ class House:
 
     async def lost_to_another(self) -> Job:
         """The only job, taken from ``worker`` and leased by ``another``."""
-        await self.jobs.retire("worker")
+        # Another coordinator on the same store, which never hears of the worker.
+        other = Jobs(
+            self.store, clock=self._wall_clock, max_queued=100, lease_ttl=0.003, reap_period=0.001
+        )
+        reaper = asyncio.create_task(other.run_reaper())
+        while self.store.heartbeats():
+            await asyncio.sleep(0.001)
+        reaper.cancel()
         self.later += 60
         [job] = await self.jobs.lease("small-sfx", "another", 1)
         return job

@@ -31,15 +31,18 @@ from sa_ray.jobs import (
     JobOptions,
     JobSnapshot,
     LeaseReport,
+    Submission,
     lifecycle,
     open_job_store,
 )
 from sa_ray.jobs.changes import coarse
-from sa_ray.jobs.store_threads import READ_THREADS, WRITE_THREADS
+from sa_ray.jobs.store_threads import READ_THREADS, RENEWAL_THREADS, WRITE_THREADS
+from sa_ray.jobs.workers import UNCLAIMED_RENEWALS
 from tests.support.clock import Clock
 from tests.support.jobs import FAULT, RESULT, resolved
 
-TTL = 30.0
+PATIENCE = 20
+"""Looks at which a worker must be silent to be dead."""
 JOB_TTL = 3600.0
 LONG = 60.0
 """Seconds; longer than any test may take, so that only a wake-up can end the wait."""
@@ -75,7 +78,7 @@ def database(tmp_path: Path) -> Path:
     return tmp_path / "jobs.db"
 
 
-Start = Callable[[], JobCoordinator]
+Start = Callable[..., JobCoordinator]
 
 
 @pytest.fixture
@@ -83,14 +86,15 @@ async def start(clock: WatchedClock, database: Path) -> AsyncIterator[Start]:
     """Starts coordinators on the same file; the earlier ones are left as a kill leaves them."""
     started = []
 
-    def start() -> JobCoordinator:
+    def start(max_queued: int = 5) -> JobCoordinator:
         store = open_job_store(f"sqlite:///{database}?timeout=0.01")
         started.append(
             JobCoordinator(
                 store,
                 clock=clock,
-                max_queued=5,
-                lease_ttl=TTL,
+                max_queued=max_queued,
+                lease_ttl=PATIENCE * 0.001,
+                reap_period=0.001,
                 job_ttl=JOB_TTL,
                 queue_refresh_s=0.001,
             )
@@ -149,15 +153,42 @@ async def test_submitted_jobs_queue_in_order(coordinator: JobCoordinator) -> Non
     assert (await coordinator.get(second.job.id)).queue_position is None
 
 
-async def test_a_full_queue_refuses(coordinator: JobCoordinator) -> None:
+async def test_a_full_queue_refuses_and_names_the_setting(coordinator: JobCoordinator) -> None:
     for _ in range(5):
         await submit(coordinator)
 
-    with pytest.raises(QueueFullError):
+    with pytest.raises(QueueFullError, match=r"5 jobs.*STABLE_AUDIO_MAX_QUEUED_JOBS") as refused:
         await submit(coordinator)
+    assert refused.value.retry_after_s is not None
 
     await lease(coordinator)
     await submit(coordinator)
+
+
+async def test_concurrent_submits_cannot_exceed_the_queue_limit(
+    coordinator: JobCoordinator,
+) -> None:
+    outcomes = await coordinator.submit_all([Submission(new_id(), resolved()) for _ in range(40)])
+
+    assert sum(isinstance(outcome, JobSnapshot) for outcome in outcomes) == 5
+    assert sum(isinstance(outcome, QueueFullError) for outcome in outcomes) == 35
+    assert len(await coordinator.page(40)) == 5
+
+
+async def test_a_service_on_the_same_store_fills_the_queue_too(
+    start: Start, coordinator: JobCoordinator
+) -> None:
+    other = start()
+    await submit(coordinator)
+    for _ in range(4):
+        await submit(other)
+
+    with pytest.raises(QueueFullError):
+        await submit(other)
+    assert (await coordinator.counts())["small-sfx"]["queued"] == 5
+
+    await lease(coordinator)
+    await submit(other)
 
 
 async def test_a_repeated_submit_adds_nothing_even_to_a_full_queue(
@@ -378,26 +409,6 @@ async def test_a_submit_with_a_known_key_returns_the_job_it_made_before(
     # The call itself repeated, as after a lost answer, is no replay.
     assert await coordinator.submit(first.job.id, resolved(), KEYED) == first
     assert len(await coordinator.page(10)) == 1
-
-
-async def test_a_renewal_that_has_to_wait_for_the_store_still_lasts(
-    coordinator: JobCoordinator, clock: WatchedClock, database: Path
-) -> None:
-    await submit(coordinator)
-    [job] = await lease(coordinator)
-
-    with contextlib.closing(sqlite3.connect(database, isolation_level=None)) as other:
-        other.execute("BEGIN IMMEDIATE")
-        renewal = asyncio.create_task(coordinator.renew("w1", [LeaseReport(job.id, 1, 0.5)]))
-        await clock.looked_at(1)
-        clock.now += 2 * TTL
-        other.execute("ROLLBACK")
-
-    assert await renewal == ["held"]
-
-    renewed = (await coordinator.get(job.id)).job.lease
-    assert renewed is not None
-    assert renewed.expires_at > clock.now
 
 
 async def test_a_known_key_with_another_request_is_refused(coordinator: JobCoordinator) -> None:
@@ -648,7 +659,7 @@ async def test_faults_of_the_infrastructure_end_the_job_after_the_last_attempt(
 
 @contextlib.asynccontextmanager
 async def reaping(coordinator: JobCoordinator) -> AsyncIterator[None]:
-    reaper = asyncio.create_task(coordinator.run_reaper(interval_s=0.001))
+    reaper = asyncio.create_task(coordinator.run_reaper())
     await until_waiting()
     try:
         yield
@@ -659,22 +670,23 @@ async def reaping(coordinator: JobCoordinator) -> AsyncIterator[None]:
 
 async def until_reaped(coordinator: JobCoordinator, job_id: str) -> Job:
     while (job := (await coordinator.get(job_id)).job).status == "running":
-        pass
+        await asyncio.sleep(0.001)
     return job
 
 
-async def test_the_reaper_gives_silent_workers_jobs_to_others_and_then_gives_up(
+async def test_a_silent_workers_job_goes_to_others_and_is_given_up_after_many(
     coordinator: JobCoordinator, clock: WatchedClock
 ) -> None:
     job_id = await submit(coordinator)
     waiting = asyncio.create_task(coordinator.wait(job_id, LONG))
 
     async with reaping(coordinator):
-        for attempt in range(1, lifecycle.MAX_ATTEMPTS + 1):
+        for losses in range(1, lifecycle.MAX_LOSSES + 1):
             [job] = await lease(coordinator)
-            assert (job.id, job.attempts) == (job_id, attempt)
-            clock.now += TTL
+            # The death of a worker says nothing against the job.
+            assert (job.id, job.attempts) == (job_id, 1)
             reaped = await until_reaped(coordinator, job_id)
+            assert reaped.losses == losses
             clock.now = max(clock.now, reaped.not_before)
         ended = (await waiting).job
 
@@ -683,73 +695,119 @@ async def test_the_reaper_gives_silent_workers_jobs_to_others_and_then_gives_up(
     assert ended.error.code == "attempts_exhausted"
 
 
-async def test_the_reaper_spares_renewed_leases(
-    coordinator: JobCoordinator, clock: WatchedClock
+async def renewing_until(
+    coordinator: JobCoordinator, job: Job, done: Callable[[], Awaitable[bool]]
 ) -> None:
-    kept, silent = await lease_one(coordinator), await lease_one(coordinator)
+    """Renew as the worker of ``job``, and check that it never loses it."""
+    while not await done():
+        report = LeaseReport(job.id, job.token, 0.5)
+        assert await coordinator.renew("w1", [report]) == ["held"]
+
+
+async def test_the_reaper_spares_workers_that_call(coordinator: JobCoordinator) -> None:
+    kept = await lease_one(coordinator)
+    await submit(coordinator)
+    [lost] = await coordinator.lease("small-sfx", "w2", 1)
+
+    async def is_reaped() -> bool:
+        return (await coordinator.get(lost.id)).job.status == "queued"
 
     async with reaping(coordinator):
-        clock.now += TTL - 1.0
-        assert await coordinator.renew("w1", [LeaseReport(kept.id, 1, 0.5)]) == ["held"]
-        clock.now += 2.0
-        assert (await until_reaped(coordinator, silent.id)).status == "queued"
+        await renewing_until(coordinator, kept, is_reaped)
 
-    assert (await coordinator.get(kept.id)).job.status == "running"
-
-
-async def test_a_dead_workers_jobs_are_queued_again_at_once(coordinator: JobCoordinator) -> None:
-    dead = await lease_one(coordinator)
-    await submit(coordinator)
-    [other] = await coordinator.lease("small-sfx", "w2", 1)
-
-    await coordinator.retire("w1")
-
-    taken_back = (await coordinator.get(dead.id)).job
-    assert (taken_back.status, taken_back.attempts) == ("queued", 1)
     with pytest.raises(StaleLeaseError):
-        await coordinator.succeed(dead.id, 1, RESULT)
-    assert (await coordinator.get(other.id)).job == other
-    assert await coordinator.lease("small-sfx", "w1", 1) == []
-    assert await coordinator.lease("small-sfx", "w2", 1) == []  # not before its backoff
+        await coordinator.succeed(lost.id, lost.token, RESULT)
+    assert (await coordinator.succeed(kept.id, kept.token, RESULT)).status == "succeeded"
 
 
-async def test_after_a_restart_the_reaper_lets_workers_renew_first(
-    start: Start, clock: WatchedClock
+@pytest.mark.parametrize("step", [15.0, 86_400.0, -86_400.0])
+async def test_a_step_of_the_clock_costs_nobody_a_lease(
+    coordinator: JobCoordinator, clock: WatchedClock, step: float
 ) -> None:
-    first = start()
-    alive, dead = [await lease_one(first) for _ in range(2)]
-    clock.now += 10 * TTL
-    successor = start()
+    job = await lease_one(coordinator)
 
-    async with reaping(successor):
-        await clock.looked_at(5)  # by the reaper: nothing else runs now
-        for _ in range(2):
-            assert await successor.renew("w1", [LeaseReport(alive.id, 1, 0.5)]) == ["held"]
-            clock.now += TTL / 2
-        assert (await until_reaped(successor, dead.id)).status == "queued"
+    async with reaping(coordinator):
+        clock.now += step
+        looks = itertools.count()
 
-    assert (await successor.get(alive.id)).job.status == "running"
+        async def have_passed() -> bool:
+            return next(looks) > 3 * PATIENCE
+
+        await renewing_until(coordinator, job, have_passed)
+        # A worker that dies after a step back is found no later.
+        assert (await until_reaped(coordinator, job.id)).status == "queued"
 
 
-async def test_the_reaper_outlives_an_outage_of_the_store(
-    coordinator: JobCoordinator,
-    clock: WatchedClock,
-    database: Path,
-    caplog: pytest.LogCaptureFixture,
+async def test_a_worker_that_cannot_renew_because_of_the_store_keeps_its_jobs(
+    coordinator: JobCoordinator, database: Path
 ) -> None:
     job = await lease_one(coordinator)
     other = sqlite3.connect(database, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
+    report = LeaseReport(job.id, job.token, 0.5)
 
     async with reaping(coordinator):
-        clock.now += TTL
-        await clock.looked_at(10)
-        assert "locked" in caplog.text
+        for _ in range(2 * PATIENCE):
+            with pytest.raises(JobStoreError, match="locked"):
+                await coordinator.renew("w1", [report])
         other.execute("ROLLBACK")
-        clock.now += TTL
-        assert (await until_reaped(coordinator, job.id)).status == "queued"
+        assert await coordinator.renew("w1", [report]) == ["held"]
 
     other.close()
+
+
+async def test_workers_of_another_coordinator_on_the_store_are_spared(start: Start) -> None:
+    first, second = start(), start()
+    job = await lease_one(first)
+    looks = itertools.count()
+
+    async def have_passed() -> bool:
+        return next(looks) > 3 * PATIENCE
+
+    async with reaping(second):
+        await renewing_until(first, job, have_passed)
+        assert (await until_reaped(first, job.id)).status == "queued"
+
+
+async def test_a_flood_of_submits_costs_no_worker_its_leases(start: Start) -> None:
+    coordinator = start(max_queued=10_000)
+    job = await lease_one(coordinator)
+
+    flood = [Submission(new_id(), resolved()) for _ in range(2000)]
+
+    async with reaping(coordinator), asyncio.TaskGroup() as group:
+        submits = group.create_task(coordinator.submit_all(flood))
+
+        async def is_over() -> bool:
+            return submits.done()
+
+        await renewing_until(coordinator, job, is_over)
+
+
+async def test_a_lease_that_its_worker_never_heard_of_is_handed_back(
+    coordinator: JobCoordinator,
+) -> None:
+    known = await lease_one(coordinator)
+    unheard = await lease_one(coordinator)
+    report = LeaseReport(known.id, known.token, 0.5)
+
+    for _ in range(UNCLAIMED_RENEWALS - 1):
+        assert await coordinator.renew("w1", [report]) == ["held"]
+    assert (await coordinator.get(unheard.id)).job.status == "running"
+
+    assert await coordinator.renew("w1", [report]) == ["held"]
+    handed_back = (await coordinator.get(unheard.id)).job
+    assert (handed_back.status, handed_back.attempts) == ("queued", 0)
+
+
+async def test_a_lease_that_is_reported_again_is_kept(coordinator: JobCoordinator) -> None:
+    job = await lease_one(coordinator)
+    report = LeaseReport(job.id, job.token, 0.5)
+
+    for _ in range(3):
+        for _ in range(UNCLAIMED_RENEWALS - 1):
+            await coordinator.renew("w1", [])
+        assert await coordinator.renew("w1", [report]) == ["held"]
 
 
 async def test_errors_of_the_store_reach_the_caller(
@@ -799,7 +857,7 @@ async def test_pages_go_from_the_newest_to_the_oldest(coordinator: JobCoordinato
     oldest = await coordinator.page(2, after=Cursor(last.created_at, last.id))
 
     assert [each.job.id for each in [*newest, *oldest]] == submitted[::-1]
-    assert await coordinator.page(2, status="running", variant="small-sfx") == []
+    assert await coordinator.page(2, status="running") == []
 
 
 async def next_change(
@@ -924,7 +982,7 @@ async def test_thousands_may_watch(coordinator: JobCoordinator) -> None:
     await until_waiting()
 
     serving = [each for each in threading.enumerate() if each.name.startswith("job-store")]
-    assert 0 < len(serving) <= READ_THREADS + WRITE_THREADS
+    assert 0 < len(serving) <= READ_THREADS + WRITE_THREADS + RENEWAL_THREADS
 
     for job in jobs:
         await coordinator.succeed(job.id, 1, RESULT)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from sa_ray.jobs import JobApi, JobCoordinator
-from sa_ray.serving.actors.job_actor import JobActor, JobActorApi
+from sa_ray.serving.actors.job_actor import JobActor
 from sa_ray.serving.actors.uploader import Uploader, UploaderApi
 
 
@@ -43,11 +43,10 @@ def actor() -> JobActor:
 
 def test_there_are_operations_to_compare() -> None:
     assert len(operations(JobApi)) > 20
-    assert operations(JobActorApi).keys() - operations(JobApi).keys() == {"watch"}
     assert len(operations(UploaderApi)) >= 5
 
 
-@pytest.mark.parametrize("name", operations(JobActorApi))
+@pytest.mark.parametrize("name", operations(JobApi))
 def test_the_job_actor_has_every_operation(name: str) -> None:
     assert inspect.iscoroutinefunction(JobActor.__dict__[name])
 
@@ -70,7 +69,6 @@ async def test_the_job_actor_passes_every_call_on_as_it_came(actor: JobActor, na
     [
         *((JobCoordinator, JobApi, name) for name in operations(JobApi)),
         *((Uploader, UploaderApi, name) for name in operations(UploaderApi)),
-        (JobActor, JobActorApi, "watch"),
     ],
 )
 def test_every_operation_is_implemented_with_the_same_parameters(

@@ -15,18 +15,16 @@ from sa_ray.errors import ConflictError, StaleLeaseError
 from sa_ray.jobs import JobOptions, lifecycle, webhook_schedule
 from tests.support.jobs import FAULT, RESULT, resolved
 
-TTL = 30.0
-
 
 def queued(**options: Any) -> Job:
     return lifecycle.new_job("a" * 32, resolved(), 100.0, JobOptions(**options))
 
 
 def running(*, attempts: int = 1, **options: Any) -> Job:
-    job = lifecycle.lease(queued(**options), "w1", 101.0, TTL)
+    job = lifecycle.lease(queued(**options), "w1", 101.0)
     while job.attempts < attempts:
         waiting = lifecycle.retry(job, job.token, FAULT, 102.0)
-        job = lifecycle.lease(waiting, "w1", waiting.not_before, TTL)
+        job = lifecycle.lease(waiting, "w1", waiting.not_before)
     return job
 
 
@@ -46,7 +44,7 @@ def test_lease_starts_an_attempt_under_a_new_token() -> None:
 
     assert (job.status, job.attempts, job.token, job.version) == ("running", 1, 1, 1)
     assert job.lease is not None
-    assert (job.lease.worker, job.lease.token, job.lease.expires_at) == ("w1", 1, 131.0)
+    assert (job.lease.worker, job.lease.token) == ("w1", 1)
     assert job.started_at == 101.0
 
 
@@ -54,9 +52,9 @@ def test_lease_refuses_what_is_not_due_or_not_queued() -> None:
     waiting = lifecycle.retry(running(), 1, FAULT, 102.0)
 
     with pytest.raises(ConflictError):
-        lifecycle.lease(waiting, "w1", waiting.not_before - 0.001, TTL)
+        lifecycle.lease(waiting, "w1", waiting.not_before - 0.001)
     with pytest.raises(ConflictError):
-        lifecycle.lease(running(), "w2", 110.0, TTL)
+        lifecycle.lease(running(), "w2", 110.0)
 
 
 def test_success_ends_the_job_with_its_result() -> None:
@@ -106,23 +104,27 @@ def test_release_gives_the_attempt_back_and_is_due_at_once() -> None:
     assert lifecycle.release(second, 2, 110.0).attempts == 1
 
 
-def test_a_lease_expires_when_its_time_is_up_and_not_before() -> None:
-    job = running()
+def test_a_lease_taken_back_from_a_dead_worker_costs_no_attempt() -> None:
+    job = lifecycle.take_back(running(attempts=2), 2, 200.0)
 
-    with pytest.raises(ConflictError):
-        lifecycle.expire(job, 130.999)
-    assert lifecycle.expire(job, 131.0).status == "queued"
+    assert (job.status, job.attempts, job.losses, job.lease) == ("queued", 1, 1, None)
+    assert job.not_before == 202.0
 
-    with pytest.raises(ConflictError):
-        lifecycle.expire(queued(), 131.0)
+    for repeated in (job, queued()):
+        with pytest.raises(StaleLeaseError):
+            lifecycle.take_back(repeated, 2, 201.0)
 
 
-def test_the_last_lease_that_expires_fails_the_job_and_names_the_worker() -> None:
-    job = lifecycle.expire(running(attempts=lifecycle.MAX_ATTEMPTS), 1000.0)
+def test_a_job_that_outlives_too_many_workers_fails() -> None:
+    job, now = queued(), 100.0
+    for losses in range(1, lifecycle.MAX_LOSSES + 1):
+        now = max(now, job.not_before)
+        job = lifecycle.take_back(lifecycle.lease(job, "w1", now), losses, now)
+        assert job.losses == losses
 
     assert job.status == "failed"
     assert job.error is not None
-    assert "w1" in job.error.message
+    assert job.error.code == "attempts_exhausted"
 
 
 def test_cancelling_a_queued_job_ends_it_at_once() -> None:
@@ -143,7 +145,7 @@ def test_cancelling_a_running_job_asks_its_worker_once() -> None:
         lambda job: lifecycle.acknowledge_cancel(job, 1, 105.0),
         lambda job: lifecycle.retry(job, 1, FAULT, 105.0),
         lambda job: lifecycle.release(job, 1, 105.0),
-        lambda job: lifecycle.expire(job, 1000.0),
+        lambda job: lifecycle.take_back(job, 1, 105.0),
     ],
 )
 def test_a_job_whose_cancel_was_requested_never_returns_to_the_queue(
@@ -201,7 +203,7 @@ def test_a_queued_job_fails_at_its_deadline_and_not_before() -> None:
 
 def test_a_job_past_its_deadline_is_not_leased() -> None:
     with pytest.raises(ConflictError):
-        lifecycle.lease(queued(expires_in=50.0), "w1", 150.0, TTL)
+        lifecycle.lease(queued(expires_in=50.0), "w1", 150.0)
 
 
 def test_the_worker_must_stop_at_the_deadline_and_on_cancel() -> None:
@@ -220,7 +222,7 @@ def test_the_worker_must_stop_at_the_deadline_and_on_cancel() -> None:
         lambda job: lifecycle.acknowledge_cancel(job, 1, 150.0),
         lambda job: lifecycle.retry(job, 1, FAULT, 150.0),
         lambda job: lifecycle.release(job, 1, 150.0),
-        lambda job: lifecycle.expire(job, 150.0),
+        lambda job: lifecycle.take_back(job, 1, 150.0),
     ],
 )
 def test_past_its_deadline_a_running_job_can_only_fail_or_be_cancelled(
@@ -307,12 +309,12 @@ def test_a_report_that_contradicts_the_outcome_is_refused() -> None:
 
 
 EVENTS: dict[str, Callable[[Job, int, float], Job]] = {
-    "lease": lambda job, _token, now: lifecycle.lease(job, "w1", now, TTL),
+    "lease": lambda job, _token, now: lifecycle.lease(job, "w1", now),
     "succeed": lambda job, token, now: lifecycle.succeed(job, token, RESULT, now),
     "fail": lambda job, token, now: lifecycle.fail(job, token, FAULT, now),
     "retry": lambda job, token, now: lifecycle.retry(job, token, FAULT, now),
     "release": lambda job, token, now: lifecycle.release(job, token, now),
-    "expire": lambda job, _token, now: lifecycle.expire(job, now),
+    "take back": lambda job, token, now: lifecycle.take_back(job, token, now),
     "cancel": lambda job, _token, now: lifecycle.cancel(job, now),
     "acknowledge_cancel": lambda job, token, now: lifecycle.acknowledge_cancel(job, token, now),
     "overdue": lambda job, _token, now: lifecycle.overdue(job, now),
@@ -326,13 +328,13 @@ _event = st.tuples(
     # Leases are drawn often, or most sequences would never leave the queue.
     st.sampled_from([*EVENTS, "lease", "lease", "lease"]),
     st.integers(0, 1),
-    st.sampled_from([0.0, 1.0, 5.0, TTL]),
+    st.sampled_from([0.0, 1.0, 5.0, 30.0]),
 )
 
 
 @given(
     st.lists(_event, max_size=40),
-    st.sampled_from([None, 20.0, 3 * TTL]),
+    st.sampled_from([None, 20.0, 90.0]),
     st.sampled_from([None, "https://example.org/hook"]),
 )
 def test_no_sequence_of_events_breaks_the_rules(

@@ -61,7 +61,7 @@ def queued() -> Job:
 
 
 def running() -> Job:
-    return lifecycle.lease(queued(), "worker", 101.0, 30.0)
+    return lifecycle.lease(queued(), "worker", 101.0)
 
 
 def failed() -> Job:

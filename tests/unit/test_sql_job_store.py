@@ -50,17 +50,6 @@ def test_a_url_without_a_scheme_is_not_repeated() -> None:
     assert "hunter2" not in refused.value.message
 
 
-def test_postgresql_without_its_driver_says_what_to_install(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setitem(sys.modules, "psycopg", None)
-
-    with pytest.raises(ConfigurationError, match="psycopg") as refused:
-        open_job_store("postgresql://user:hunter2@localhost/jobs")
-
-    assert "hunter2" not in refused.value.message
-
-
 def test_the_parent_folders_are_made(tmp_path: Path) -> None:
     open_job_store(url_of(tmp_path / "a" / "b" / "jobs.db")).close()
     assert (tmp_path / "a" / "b" / "jobs.db").is_file()
@@ -68,7 +57,7 @@ def test_the_parent_folders_are_made(tmp_path: Path) -> None:
 
 def test_only_its_user_can_read_the_database_and_the_files_beside_it(tmp_path: Path) -> None:
     store = open_job_store(url_of(tmp_path / "a" / "jobs.db"))
-    store.insert(JOB, max_queued=1)
+    store.insert(JOB)
 
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.rglob("*")}
     store.close()
@@ -105,7 +94,7 @@ def test_a_file_that_is_no_database_is_a_lasting_error_and_stays_as_it_is(tmp_pa
 
 def test_a_locked_database_is_a_passing_error_and_reads_go_on(tmp_path: Path) -> None:
     store = open_job_store(url_of(tmp_path / "jobs.db", "?timeout=0.01"))
-    store.insert(JOB, max_queued=1)
+    store.insert(JOB)
     other = sqlite3.connect(tmp_path / "jobs.db", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
 
@@ -142,7 +131,7 @@ def test_an_empty_file_is_brought_up_to_date_and_reopening_keeps_everything(
     for opening in range(3):
         store = open_job_store(url_of(path))
         if opening == 0:
-            store.insert(JOB, max_queued=1)
+            store.insert(JOB)
         assert store.get(JOB.id) == JOB
         store.close()
 
@@ -232,7 +221,7 @@ def test_writes_that_wait_together_fail_together_and_leave_nothing(tmp_path: Pat
     def insert(job: Job) -> str:
         start.wait()
         try:
-            store.insert(job, max_queued=100)
+            store.insert(job)
         except JobStoreError as error:
             return error.message
         return "stored"

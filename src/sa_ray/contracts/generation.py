@@ -55,9 +55,12 @@ MODEL_ONLY = "only a model has it"
 
 
 class Record(BaseModel):
-    """Base of what travels between processes and is stored: frozen, and no unknown fields."""
+    """Base of what travels between processes and is stored: frozen.
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    Fields that a later release has added are ignored.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
 
 class ClipFields(BaseModel):

@@ -50,7 +50,7 @@ class JobError(Record):
 
 
 class Lease(Record):
-    """A worker's right to work on a job until ``expires_at``.
+    """A worker's right to work on a job for as long as its heartbeat is heard.
 
     ``token`` is the fencing token: it grows with every lease of the job, so a report that
     carries an older one is refused.
@@ -58,8 +58,6 @@ class Lease(Record):
 
     token: int
     worker: str
-    expires_at: float
-    """Unix seconds."""
 
 
 class Webhook(Record):
@@ -94,7 +92,9 @@ class Job(Record):
     not_before: float
     """Earliest time to lease a queued job (backoff after an infrastructure fault)."""
     attempts: int = 0
-    """Leases taken so far, not counting those handed back unused."""
+    """Leases taken so far, not counting those handed back unused or lost with their worker."""
+    losses: int = 0
+    """Leases lost because their worker fell silent."""
     token: int = 0
     """Last fencing token given out for this job."""
     lease: Lease | None = None

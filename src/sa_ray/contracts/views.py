@@ -41,7 +41,8 @@ class JobView(ClipFields, JobHead):
     priority: Priority
     expires_at: datetime | None = Field(description="A job not finished by then fails.")
     queue_position: int | None = Field(
-        description="While queued: 1 is next for its variant. Otherwise null."
+        description="While queued: 1 is next for its variant, and 1000 stands for 1000 and more. "
+        "Otherwise null."
     )
     progress: float = Field(ge=0, le=100, description="Percent of the generation done.")
     attempts: int

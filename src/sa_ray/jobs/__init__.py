@@ -12,7 +12,7 @@ from sa_ray.jobs.api import (
     Submission,
 )
 from sa_ray.jobs.coordinator import JobCoordinator
-from sa_ray.jobs.stores.opening import open_job_store
+from sa_ray.jobs.stores.opening import check_job_store_url, open_job_store
 from sa_ray.jobs.stores.port import JobStore
 
 __all__ = [
@@ -27,5 +27,6 @@ __all__ = [
     "LeaseVerdict",
     "QueueCounts",
     "Submission",
+    "check_job_store_url",
     "open_job_store",
 ]

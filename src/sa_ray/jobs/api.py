@@ -56,7 +56,8 @@ class Submission:
 class JobSnapshot:
     """A job with its live progress.
 
-    ``queue_position``: 1 is next for its variant; None unless queued, in pages, and from a submit.
+    ``queue_position``: 1 is next for its variant, and 1,000 stands for all places from there on;
+    None unless queued, in pages, and from a submit.
     ``replayed``: an earlier submit with the same idempotency key made the job.
     """
 
@@ -128,7 +129,6 @@ class JobApi(Protocol):
         limit: int,
         after: Cursor | None = None,
         status: JobStatus | None = None,
-        variant: VariantName | None = None,
     ) -> list[JobSnapshot]:
         """List jobs newest first, strictly older than ``after``, without queue positions."""
         ...
@@ -149,7 +149,8 @@ class JobApi(Protocol):
     async def lease(self, variant: VariantName, worker: str, limit: int) -> list[Job]:
         """Lease up to ``limit`` due jobs in the order of the queue.
 
-        Empty if none is due, and for a worker that was retired.
+        Empty if none is due. ``worker`` names one process, and holds its leases for as long as it
+        calls ``renew``.
         """
         ...
 
@@ -161,9 +162,10 @@ class JobApi(Protocol):
         ...
 
     async def renew(self, worker: str, reports: Sequence[LeaseReport]) -> list[LeaseVerdict]:
-        """Extend the leases to their full time from now, in one transaction, and note the progress.
+        """Keep the worker's leases, and note the progress.
 
-        Returns one verdict for each report, in order.
+        Returns one verdict for each report, in order. A lease that the reports keep leaving out is
+        taken back: the worker never heard of it.
         """
         ...
 
@@ -191,13 +193,6 @@ class JobApi(Protocol):
         """Report that the worker has stopped, as the verdict ``cancel`` asked.
 
         The job comes back as ``cancelled``, or as ``failed`` if its deadline ended it.
-        """
-        ...
-
-    async def retire(self, worker: str) -> None:
-        """Take back the jobs of a dead worker before their leases run out, and give it no more.
-
-        It may live on, cut off from everything but this.
         """
         ...
 
@@ -241,7 +236,10 @@ class JobApi(Protocol):
     # For operators
 
     async def counts(self) -> QueueCounts:
-        """Count queued and running jobs, by variant and status."""
+        """Count queued and running jobs, by variant and status.
+
+        In a queue of over 10,000 jobs the count may be a second old.
+        """
         ...
 
     async def backlog(self, variant: VariantName, estimator: Estimator, at_most: float) -> float:

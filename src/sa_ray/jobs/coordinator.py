@@ -8,6 +8,7 @@ killed at any time, and its successor on the same store carries on.
 import asyncio
 import contextlib
 import logging
+import math
 import random
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
@@ -21,7 +22,7 @@ from sa_ray.contracts import (
     ResolvedRequest,
     VariantName,
 )
-from sa_ray.errors import ConflictError, JobNotFoundError
+from sa_ray.errors import JobNotFoundError, QueueFullError, StaleLeaseError
 from sa_ray.jobs import lifecycle, webhook_schedule
 from sa_ray.jobs.api import (
     Cursor,
@@ -37,10 +38,12 @@ from sa_ray.jobs.api import (
 from sa_ray.jobs.changes import REFRESH_PERIOD_S
 from sa_ray.jobs.ledger import Announce, JobLedger, Transition
 from sa_ray.jobs.progress import LiveProgress
+from sa_ray.jobs.queue_counts import QueueCounter
 from sa_ray.jobs.reaper import Reaper
 from sa_ray.jobs.store_threads import StoreThreads
-from sa_ray.jobs.stores.port import JobStore
+from sa_ray.jobs.stores.port import QUEUE_HORIZON, JobStore
 from sa_ray.jobs.watching import JobWatch
+from sa_ray.jobs.workers import Workers
 from sa_ray.scheduling.estimator import Estimator
 
 logger = logging.getLogger(__name__)
@@ -48,11 +51,9 @@ logger = logging.getLogger(__name__)
 LEASE_TTL_S = 10.0
 """Seconds; ten renewals. A worker that misses them all is as good as dead."""
 
-REAP_BATCH = 256
-MAX_LEASES = 10_000
-"""More leases than there ever are at once."""
+REAP_PERIOD_S = 1.0
 BACKLOG_SAMPLE = 256
-"""Most queued jobs that are read to estimate the cost of all of them."""
+"""Most queued jobs that are read to estimate the work of all of them."""
 
 T = TypeVar("T")
 
@@ -61,8 +62,9 @@ class JobCoordinator(JobApi):
     """Implements ``JobApi`` over a store. Call it from one event loop.
 
     ``clock`` returns Unix seconds and is called from several threads. ``max_queued`` bounds the
-    queued jobs of all variants together. In seconds: ``lease_ttl``, ``job_ttl`` after a job's end,
-    and ``queue_refresh_s``, the least time between two updates of queue positions for watchers.
+    queued jobs of all variants together. In seconds: ``lease_ttl``, ``reap_period``, ``job_ttl``
+    after a job's end, and ``queue_refresh_s``, the least time between two updates of queue
+    positions for watchers.
     ``jitter`` returns fractions in [0, 1).
     """
 
@@ -73,21 +75,22 @@ class JobCoordinator(JobApi):
         clock: Callable[[], float],
         max_queued: int,
         lease_ttl: float = LEASE_TTL_S,
+        reap_period: float = REAP_PERIOD_S,
         job_ttl: float = 7 * 86_400.0,
         jitter: Callable[[], float] = random.random,
         queue_refresh_s: float = REFRESH_PERIOD_S,
     ) -> None:
         self._store = store
         self._clock = clock
-        self._max_queued = max_queued
-        self._lease_ttl = lease_ttl
+        self._reap_period = reap_period
         self._job_ttl = job_ttl
         self._jitter = jitter
-        self._ledger = JobLedger(store, clock=clock, lease_ttl=lease_ttl)
+        self._ledger = JobLedger(store, clock=clock)
         threads = self._threads = StoreThreads()
         self._read, self._write = threads.read, threads.write
         self._progress = LiveProgress()
-        self._retired: set[str] = set()
+        self._workers = Workers(math.ceil(lease_ttl / reap_period))
+        self._queue = QueueCounter(lambda: self._read(store.counts), max_queued)
         self._watch = JobWatch(self.get, self._read_queue, queue_refresh_s)
 
     # For clients
@@ -104,7 +107,15 @@ class JobCoordinator(JobApi):
         self, job_id: str, request: ResolvedRequest, options: JobOptions | None = None
     ) -> JobSnapshot:
         job = lifecycle.new_job(job_id, request, self._clock(), options)
-        return await self._write(self._ledger.insert, job, self._max_queued, self._announcer())
+        try:
+            async with self._queue.place():
+                return await self._write(self._ledger.insert, job, self._announcer())
+        except QueueFullError:
+            # A repeat may itself have filled the queue the first time.
+            repeated = await self._read(self._ledger.repeated, job, self._announcer())
+            if repeated is None:
+                raise
+            return repeated
 
     async def get(self, job_id: str) -> JobSnapshot:
         snapshot = await self._read(self._ledger.snapshot, job_id)
@@ -121,11 +132,8 @@ class JobCoordinator(JobApi):
         limit: int,
         after: Cursor | None = None,
         status: JobStatus | None = None,
-        variant: VariantName | None = None,
     ) -> list[JobSnapshot]:
-        jobs = await self._read(
-            self._store.page, limit=limit, after=after, status=status, variant=variant
-        )
+        jobs = await self._read(self._store.page, limit=limit, after=after, status=status)
         return [JobSnapshot(self._progress.overlaid(job), None) for job in jobs]
 
     async def cancel(self, job_id: str) -> Job:
@@ -138,9 +146,8 @@ class JobCoordinator(JobApi):
     # For workers
 
     async def lease(self, variant: VariantName, worker: str, limit: int) -> list[Job]:
-        if worker in self._retired:
-            return []
-        return await self._write(self._ledger.claim, variant, worker, limit, self._announcer())
+        with self._workers.calling(worker):
+            return await self._write(self._ledger.claim, variant, worker, limit, self._announcer())
 
     async def wait_for_work(self, variant: VariantName, wait_s: float) -> None:
         async def due_in() -> float | None:
@@ -153,22 +160,25 @@ class JobCoordinator(JobApi):
         for report in reports:
             self._progress.note(report.job_id, report.token, report.progress)
             self._watch.touch(report.job_id)
-        leases = [(report.job_id, report.token) for report in reports]
-        while True:
-            now = self._clock()
-            renewed = await self._write(self._store.renew, leases, expires_at=now + self._lease_ttl)
-            # A write that had to wait may have renewed until a time already past.
-            if self._clock() < now + self._lease_ttl / 2:
-                break
+        with self._workers.calling(worker):
+            leases = await self._threads.renew(self._store.renew, worker, now=self._clock())
+        now = self._clock()
         verdicts: dict[tuple[str, int], LeaseVerdict] = {
-            (job.id, job.token): "cancel" if lifecycle.must_stop(job, now) else "held"
-            for job in renewed
+            (lease.job_id, lease.token): "held"
+            if lease.stop_at is None or now < lease.stop_at
+            else "cancel"
+            for lease in leases
         }
-        for report in reports:
-            if (report.job_id, report.token) not in verdicts:
-                self._progress.drop(report.job_id, report.token)
-                logger.info("%s lost lease %d of job %s", worker, report.token, report.job_id)
-        return [verdicts.get((report.job_id, report.token), "lost") for report in reports]
+        reported = [(report.job_id, report.token) for report in reports]
+        for job_id, token in reported:
+            if (job_id, token) not in verdicts:
+                self._progress.drop(job_id, token)
+                logger.info("%s lost lease %d of job %s", worker, token, job_id)
+        for job_id, token in self._workers.unclaimed(worker, verdicts, reported):
+            logger.warning("%s never heard of lease %d of job %s", worker, token, job_id)
+            with contextlib.suppress(StaleLeaseError, JobNotFoundError):  # it ended meanwhile
+                await self.release(job_id, token)
+        return [verdicts.get(lease, "lost") for lease in reported]
 
     async def succeed(self, job_id: str, token: int, result: JobResult) -> Job:
         return await self._apply(
@@ -183,16 +193,6 @@ class JobCoordinator(JobApi):
 
     async def release(self, job_id: str, token: int) -> Job:
         return await self._apply(job_id, lambda job, now: lifecycle.release(job, token, now))
-
-    async def retire(self, worker: str) -> None:
-        self._retired.add(worker)
-        all_leases = self._clock() + 2 * self._lease_ttl
-        for job in await self._read(self._store.expired, now=all_leases, limit=MAX_LEASES):
-            if job.lease and job.lease.worker == worker:
-                with contextlib.suppress(ConflictError, JobNotFoundError):  # it ended meanwhile
-                    await self._apply(
-                        job.id, lambda job, now: lifecycle.take_back(job, worker, now)
-                    )
 
     async def acknowledge_cancel(self, job_id: str, token: int) -> Job:
         return await self._apply(
@@ -229,33 +229,26 @@ class JobCoordinator(JobApi):
     # For operators
 
     async def counts(self) -> QueueCounts:
-        return await self._read(self._store.counts)
+        return await self._queue.counts()
 
     async def backlog(self, variant: VariantName, estimator: Estimator, at_most: float) -> float:
         jobs, counts = await asyncio.gather(
-            self.page(BACKLOG_SAMPLE, status="queued", variant=variant), self.counts()
+            self._read(self._store.next_jobs, variant, limit=BACKLOG_SAMPLE), self.counts()
         )
-        seconds = estimator.work((snapshot.job.request for snapshot in jobs), at_most)
+        seconds = estimator.work((job.request for job in jobs), at_most)
         return seconds * max(1.0, counts[variant]["queued"] / BACKLOG_SAMPLE)
 
     async def check(self) -> None:
         await self._write(self._store.check)
 
-    async def run_reaper(self, interval_s: float = 1.0) -> None:
-        """Take back expired leases and end queued jobs past their deadline, without end.
-
-        Looks every ``interval_s`` seconds.
-        """
+    async def run_reaper(self) -> None:
+        """Take back leases of dead workers and end queued jobs past their deadline, without end."""
         reaper = Reaper(
-            overdue=lambda now: self._read(self._store.overdue, now=now, limit=REAP_BATCH),
-            expired=lambda now: self._read(self._store.expired, now=now, limit=REAP_BATCH),
-            apply=self._apply,
-            clock=self._clock,
-            lease_ttl=self._lease_ttl,
+            self._store, self._threads, self._workers, apply=self._apply, clock=self._clock
         )
         while True:
             await reaper.round()
-            await asyncio.sleep(interval_s)
+            await asyncio.sleep(self._reap_period)
 
     async def close(self) -> None:
         """Finish the store calls under way and close the store."""
@@ -264,7 +257,7 @@ class JobCoordinator(JobApi):
         self._store.close()
 
     async def _read_queue(self, variant: VariantName) -> list[str]:
-        return await self._read(self._store.queue, variant, limit=self._max_queued)
+        return await self._read(self._store.queue, variant, limit=QUEUE_HORIZON)
 
     def _announcer(self) -> Announce:
         # The thread that made a change durable announces it, so that waiters hear of it even if

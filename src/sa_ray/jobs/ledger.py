@@ -8,7 +8,6 @@ from sa_ray.errors import (
     IdempotencyConflictError,
     JobNotFoundError,
     JobStoreError,
-    QueueFullError,
 )
 from sa_ray.jobs import lifecycle, webhook_schedule
 from sa_ray.jobs.api import JobSnapshot
@@ -27,35 +26,36 @@ Announce = Callable[[Job], object]
 class JobLedger:
     """Applies rules of ``lifecycle`` to a store. Thread-safe, like the store.
 
-    ``clock`` returns Unix seconds; ``lease_ttl`` is in seconds.
+    ``clock`` returns Unix seconds.
     """
 
-    def __init__(self, store: JobStore, *, clock: Callable[[], float], lease_ttl: float) -> None:
+    def __init__(self, store: JobStore, *, clock: Callable[[], float]) -> None:
         self._store = store
         self._clock = clock
-        self._lease_ttl = lease_ttl
 
-    def insert(self, job: Job, max_queued: int, announce: Announce) -> JobSnapshot:
-        """Store a new job; one of the same id or idempotency key is returned as it is.
-
-        Raises ``QueueFullError``, or ``IdempotencyConflictError`` if the key came with another
-        fingerprint.
-        """
+    def insert(self, job: Job, announce: Announce) -> JobSnapshot:
+        """Store a new job; one that it repeats is returned instead, as by ``repeated``."""
         for _ in range(MAX_ROUNDS):
             try:
-                self._store.insert(job, max_queued=max_queued)
-            except (ConflictError, QueueFullError) as refused:
-                # A repeat may itself have filled the queue the first time.
-                existing = self._existing(job)
-                if existing is not None:
-                    announce(existing)
-                    return JobSnapshot(existing, None, replayed=existing.id != job.id)
-                if isinstance(refused, QueueFullError):
-                    raise
+                self._store.insert(job)
+            except ConflictError:
+                if snapshot := self.repeated(job, announce):
+                    return snapshot
                 continue  # the job that held the key was deleted in between
             announce(job)
             return JobSnapshot(job, None)
         raise _busy(job.id)
+
+    def repeated(self, job: Job, announce: Announce) -> JobSnapshot | None:
+        """Return the stored job with the id or the idempotency key of ``job``, if there is one.
+
+        Raises ``IdempotencyConflictError`` if the key came with another fingerprint.
+        """
+        existing = self._existing(job)
+        if existing is None:
+            return None
+        announce(existing)
+        return JobSnapshot(existing, None, replayed=existing.id != job.id)
 
     def snapshot(self, job_id: str) -> JobSnapshot:
         job = self._read(job_id)
@@ -78,9 +78,10 @@ class JobLedger:
         now = self._clock()
         claimed = self._store.claim(
             variant,
+            worker,
             now=now,
             limit=limit,
-            take=lambda job: lifecycle.lease(job, worker, now, self._lease_ttl),
+            take=lambda job: lifecycle.lease(job, worker, now),
         )
         for job in claimed:
             announce(job)

@@ -4,7 +4,7 @@
 
     queued ── lease ──▶ running ── succeed ──▶ succeeded   (cancelled, if that was asked for)
       │ ▲                │ │ │ └── fail ─────▶ failed
-      │ └── retry, expire, take_back, release    (but for release: failed after MAX_ATTEMPTS)
+      │ └── retry, take_back, release    (failed after MAX_ATTEMPTS, or MAX_LOSSES by take_back)
       └─ cancel ─▶ cancelled ◀── cancel, then acknowledge_cancel or any of these
 
 Past its ``deadline`` a job can only end, as ``failed`` with the code ``deadline_exceeded``: by
@@ -37,6 +37,10 @@ from sa_ray.jobs.api import JobOptions
 
 MAX_ATTEMPTS = 3
 """Leases a job may take; the fault that ends the last one fails the job."""
+
+MAX_LOSSES = 10
+"""Leases a job may lose with their workers. A worker's death says little against the jobs it held,
+but a job that ends whatever works on it must end some day."""
 
 MAX_BACKOFF_S = 60.0
 
@@ -85,8 +89,15 @@ def must_stop(job: Job, now: float) -> bool:
     return job.cancel_requested or is_overdue(job, now)
 
 
-def lease(job: Job, worker: str, now: float, ttl: float) -> Job:
-    """Give the queued ``job`` to ``worker`` for ``ttl`` seconds under a new fencing token."""
+def stop_at(job: Job) -> float | None:
+    """Return the time from which the job must not go on (Unix seconds); None: it may for ever."""
+    if job.status == "running" and job.cancel_requested:
+        return 0.0
+    return job.deadline if job.status in ("queued", "running") else None
+
+
+def lease(job: Job, worker: str, now: float) -> Job:
+    """Give the queued ``job`` to ``worker`` under a new fencing token."""
     if job.status != "queued":
         raise ConflictError(f"Job {job.id} is {job.status}; only a queued job can be leased.")
     if now < job.not_before:
@@ -100,7 +111,7 @@ def lease(job: Job, worker: str, now: float, ttl: float) -> Job:
         started_at=now,
         attempts=job.attempts + 1,
         token=token,
-        lease=Lease(token=token, worker=worker, expires_at=now + ttl),
+        lease=Lease(token=token, worker=worker),
         progress=0.0,
     )
 
@@ -150,23 +161,27 @@ def release(job: Job, token: int, now: float) -> Job:
     return _requeued(job, not_before=now, attempts=attempts, started_at=started_at)
 
 
-def expire(job: Job, now: float) -> Job:
-    """Take back a lease that ran out, as after an infrastructure fault."""
-    if job.lease is None or job.lease.expires_at > now:
-        raise ConflictError(f"Job {job.id} has no lease that ran out.")
-    reason = JobError(
-        code="lease_expired",
-        message=f"The worker {job.lease.worker} stopped renewing its lease.",
+def take_back(job: Job, token: int, now: float) -> Job:
+    """Take the lease back from a worker that fell silent; the attempt does not count.
+
+    The backoff is ``2 ** losses`` seconds (60 at most). Loss ``MAX_LOSSES`` fails the job.
+    """
+    _require_lease(job, token)
+    if must_stop(job, now):
+        return _stopped(job, now)
+    losses = job.losses + 1
+    if losses >= MAX_LOSSES:
+        error = JobError(
+            code="attempts_exhausted",
+            message=f"Gave up: {losses} workers died or were cut off while they held the job.",
+        )
+        return _finished(job, "failed", now, error=error, losses=losses)
+    return _requeued(
+        job,
+        not_before=now + min(2.0**losses, MAX_BACKOFF_S),
+        attempts=job.attempts - 1,
+        losses=losses,
     )
-    return _after_fault(job, reason, now)
-
-
-def take_back(job: Job, worker: str, now: float) -> Job:
-    """Take back the lease of a dead worker, as if it had run out already."""
-    if job.lease is None or job.lease.worker != worker:
-        raise ConflictError(f"The worker {worker} holds no lease of job {job.id}.")
-    reason = JobError(code="worker_died", message=f"The worker {worker} died.")
-    return _after_fault(job, reason, now)
 
 
 def cancel(job: Job, now: float) -> Job:

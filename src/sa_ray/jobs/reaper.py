@@ -1,4 +1,4 @@
-"""Reap leases that ran out, and jobs that wait past their deadline."""
+"""Reap the leases of dead workers, and jobs that wait past their deadline."""
 
 import asyncio
 import contextlib
@@ -7,14 +7,16 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from sa_ray.contracts import Job
-from sa_ray.errors import ConflictError, JobNotFoundError, JobStoreError
+from sa_ray.errors import ConflictError, JobNotFoundError, JobStoreError, StaleLeaseError
 from sa_ray.jobs import lifecycle
 from sa_ray.jobs.ledger import Transition
+from sa_ray.jobs.store_threads import StoreThreads
+from sa_ray.jobs.stores.port import HeldLease, JobStore
+from sa_ray.jobs.workers import Workers
 
 logger = logging.getLogger(__name__)
 
-Found = Callable[[float], Awaitable[list[Job]]]
-"""Returns jobs to end at the given time, some of them at each call."""
+REAP_BATCH = 256
 
 
 class Apply(Protocol):
@@ -22,61 +24,60 @@ class Apply(Protocol):
 
 
 class Reaper:
-    """Takes back leases that ran out, and ends queued jobs past their deadline.
+    """Takes back the leases of dead workers, and ends queued jobs past their deadline.
 
-    ``overdue`` finds queued jobs past their deadline, ``expired`` running ones whose lease ran out.
-    ``apply`` stores a transition; ``clock`` returns Unix seconds, ``lease_ttl`` is in seconds.
-
-    At first, and after an outage of the store, it leaves leases alone for ``lease_ttl``: workers
-    that lived through the outage could not renew, and get their chance first.
+    ``apply`` stores a transition; ``clock`` returns Unix seconds.
     """
 
     def __init__(
         self,
+        store: JobStore,
+        threads: StoreThreads,
+        workers: Workers,
         *,
-        overdue: Found,
-        expired: Found,
         apply: Apply,
         clock: Callable[[], float],
-        lease_ttl: float,
     ) -> None:
-        self._overdue = overdue
-        self._expired = expired
+        self._store = store
+        self._read, self._write = threads.read, threads.write
+        self._workers = workers
         self._apply = apply
         self._clock = clock
-        self._lease_ttl = lease_ttl
-        self._hold_off()
 
     async def round(self) -> None:
-        now = self._clock()
         try:
-            late = await self._overdue(now)
+            late = await self._read(self._store.overdue, now=self._clock(), limit=REAP_BATCH)
             await asyncio.gather(*(self._end(job) for job in late))
-            silent = await self._expired(now)
-            if now >= self._held_off_until:
-                await asyncio.gather(*(self._take_back(job) for job in silent))
+            heartbeats = await self._read(self._store.heartbeats)
+            for worker in self._workers.look(heartbeats):
+                await self._bury(worker, heartbeats[worker])
         except JobStoreError as error:
-            self._hold_off()
-            logger.warning("Cannot take back expired leases now: %s", error.message)
-        except Exception:  # a job that cannot be read must not cost the others their reaper
-            logger.exception("Taking back expired leases failed")
-
-    def _hold_off(self) -> None:
-        self._held_off_until = self._clock() + self._lease_ttl
+            logger.warning("Cannot take back leases of dead workers now: %s", error.message)
+        except Exception:  # a bug must not cost all jobs their reaper
+            logger.exception("Taking back leases of dead workers failed")
 
     async def _end(self, late: Job) -> None:
         with contextlib.suppress(ConflictError, JobNotFoundError):  # it was just leased or ended
             await self._apply(late.id, lifecycle.overdue)
 
-    async def _take_back(self, silent: Job) -> None:
+    async def _bury(self, worker: str, heartbeat: float) -> None:
+        leases = await self._read(self._store.leases, worker)
+        taken = await asyncio.gather(*(self._take_back(worker, lease) for lease in leases))
+        if any(taken):
+            logger.warning("worker %s is silent: took back %d jobs", worker, sum(taken))
+        await self._write(self._store.forget_worker, worker, heartbeat)
+
+    async def _take_back(self, worker: str, lease: HeldLease) -> bool:
+        if not self._workers.is_dead(worker):
+            return False  # it has called meanwhile
         try:
-            job = await self._apply(silent.id, lifecycle.expire)
-        except (ConflictError, JobNotFoundError):
-            return  # it was renewed or ended meanwhile
-        logger.warning(
-            "Lease %d of job %s ran out in attempt %d: the job is %s",
-            silent.token,
-            silent.id,
-            silent.attempts,
-            job.status,
-        )
+            await self._apply(
+                lease.job_id, lambda job, now: lifecycle.take_back(job, lease.token, now)
+            )
+        except (StaleLeaseError, JobNotFoundError):
+            return False  # it ended meanwhile
+        except JobStoreError as error:
+            if error.transient:
+                raise
+            return False  # it cannot be read, which must not cost the others their reaper
+        return True

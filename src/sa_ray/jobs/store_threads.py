@@ -10,6 +10,8 @@ READ_THREADS = 4
 WRITE_THREADS = 16
 """Apart from the readers, so that no read waits behind writes that wait for the disk. Writes that
 wait together are made durable together, by the store or its server."""
+RENEWAL_THREADS = 2
+"""Apart from both: work that a worker does would be done again if it were taken for dead."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -21,6 +23,7 @@ class StoreThreads:
     def __init__(self) -> None:
         self._readers = ThreadPoolExecutor(READ_THREADS, thread_name_prefix="job-store-read")
         self._writers = ThreadPoolExecutor(WRITE_THREADS, thread_name_prefix="job-store-write")
+        self._renewers = ThreadPoolExecutor(RENEWAL_THREADS, thread_name_prefix="job-store-renew")
 
     async def read(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         loop = asyncio.get_running_loop()
@@ -30,7 +33,11 @@ class StoreThreads:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._writers, partial(function, *args, **kwargs))
 
+    async def renew(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._renewers, partial(function, *args, **kwargs))
+
     async def close(self) -> None:
         """Finish the calls under way."""
-        for threads in (self._writers, self._readers):
+        for threads in (self._renewers, self._writers, self._readers):
             await asyncio.to_thread(threads.shutdown)

@@ -72,9 +72,13 @@ def grace_seconds(spec: VariantSpec, cost: Cost) -> float:
     return max(spec.grace_seconds, spec.max_ongoing_requests * longest)
 
 
-def capacity(spec: VariantSpec) -> int:
-    """Return the number of jobs that saturate a variant at ``max_replicas``."""
-    return spec.max_replicas * spec.max_ongoing_requests
+def capacity(spec: VariantSpec, running: int) -> int:
+    """Return the number of jobs to lease for a variant with so many ``running`` replicas.
+
+    One batch more than they take: it starts the first replica, or is there when the next one comes.
+    All others wait in the queue, where jobs of a higher priority overtake them.
+    """
+    return running * spec.max_ongoing_requests + spec.max_batch_rows
 
 
 def estimator(spec: VariantSpec, cost: Cost) -> Estimator:

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+from ray.serve._private.common import ReplicaState
 from ray.serve.context import _get_global_client
 from ray.serve.schema import DeploymentStatusOverview
 
@@ -31,6 +32,13 @@ async def deployments_of(app: str) -> Mapping[str, DeploymentStatusOverview]:
         )
         for name, deployment in details["applications"][app]["deployments"].items()
     }
+
+
+def running_replicas(deployments: Mapping[str, DeploymentStatusOverview], name: str) -> int:
+    """Return the number of replicas of ``name`` that take requests."""
+    if name not in deployments:
+        return 0
+    return deployments[name].replica_states.get(ReplicaState.RUNNING, 0)
 
 
 def has_failed(deployment: DeploymentStatusOverview) -> bool:

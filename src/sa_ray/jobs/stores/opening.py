@@ -2,7 +2,8 @@
 
 from sa_ray.errors import ConfigurationError
 from sa_ray.jobs.stores.port import JobStore
-from sa_ray.jobs.stores.redis_store.store import RedisJobStore
+from sa_ray.jobs.stores.redis_store.store import RedisJobStore, create_pool
+from sa_ray.jobs.stores.sql_store.engine import parse_url
 from sa_ray.jobs.stores.sql_store.store import SqlJobStore
 
 
@@ -15,11 +16,23 @@ def open_job_store(url: str) -> JobStore:
 
     Raises ``ConfigurationError`` for another URL, ``JobStoreError`` if the store cannot be opened.
     """
+    return RedisJobStore(url) if _is_redis(url) else SqlJobStore(url)
+
+
+def check_job_store_url(url: str) -> None:
+    """Raise ``ConfigurationError`` if ``url`` can never work; nothing is opened or reached."""
+    if _is_redis(url):
+        create_pool(url).close()
+    else:
+        parse_url(url)
+
+
+def _is_redis(url: str) -> bool:
     scheme, separator, _ = url.partition("://")
-    if separator and scheme.partition("+")[0] in ("sqlite", "postgresql"):
-        return SqlJobStore(url)
     if separator and scheme in ("redis", "rediss"):
-        return RedisJobStore(url)
+        return True
+    if separator and scheme.partition("+")[0] in ("sqlite", "postgresql"):
+        return False
     # Without a scheme the text may be anything, a password included: it is not repeated.
     fault = f"starts with {scheme}://" if separator else "has no scheme"
     raise ConfigurationError(

@@ -1,26 +1,27 @@
 """The job store port: durable state and compare-and-set. A store decides nothing."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 from sa_ray.contracts import Job, JobStatus, VariantName
-from sa_ray.errors import QueueFullError
 from sa_ray.jobs.api import Cursor, QueueCounts
 
 COUNTED: tuple[JobStatus, ...] = ("queued", "running")
-"""Statuses that are counted. Ended jobs are not counted: there may be millions of them, and counts
-are read once a second."""
+"""Statuses that are counted. Ended jobs are not counted: there may be millions of them."""
 
-QUEUE_FULL_RETRY_AFTER_S = 10
-"""Seconds; a place in the queue frees with the next lease, typically after one batch."""
+QUEUE_HORIZON = 1_000
+"""Places of a queue that are told apart. A job further back is at this place too, so that telling a
+place costs as much in a queue of a hundred thousand jobs."""
 
 
-def queue_full(max_queued: int) -> QueueFullError:
-    return QueueFullError(
-        f"The queue is full: {max_queued} jobs wait already, the limit that "
-        f"STABLE_AUDIO_MAX_QUEUED_JOBS sets. Try again in {QUEUE_FULL_RETRY_AFTER_S} seconds.",
-        retry_after_s=QUEUE_FULL_RETRY_AFTER_S,
-    )
+@dataclass(frozen=True, slots=True)
+class HeldLease:
+    """A lease of a worker. ``stop_at`` as by ``lifecycle.stop_at``."""
+
+    job_id: str
+    token: int
+    stop_at: float | None
 
 
 class JobStore(Protocol):
@@ -37,12 +38,11 @@ class JobStore(Protocol):
         """Raise ``JobStoreError`` if the store cannot be written now."""
         ...
 
-    def insert(self, job: Job, *, max_queued: int) -> None:
+    def insert(self, job: Job) -> None:
         """Store a new queued job.
 
-        Raises ``QueueFullError`` if ``max_queued`` already wait, ``ConflictError`` if the id or the
-        idempotency key is taken. The very same job again, from a call that a driver repeats, may
-        count as stored.
+        Raises ``ConflictError`` if the id or the idempotency key is taken. The very same job again,
+        from a call that a driver repeats, may count as stored.
         """
         ...
 
@@ -59,25 +59,36 @@ class JobStore(Protocol):
         ...
 
     def claim(
-        self, variant: VariantName, *, now: float, limit: int, take: Callable[[Job], Job]
+        self,
+        variant: VariantName,
+        worker: str,
+        *,
+        now: float,
+        limit: int,
+        take: Callable[[Job], Job],
     ) -> list[Job]:
         """Atomically apply ``take`` to due jobs of ``variant``; store and return the results.
 
         A job is due if it is queued, its ``not_before`` has passed and its deadline has not. At
         most ``limit`` are taken, in the order of ``(queue_order, id)``. Two claimers never get the
-        same job.
+        same job. It is a heartbeat of ``worker`` too, so a worker with a lease is never unknown.
         """
         ...
 
-    def renew(self, leases: Sequence[tuple[str, int]], *, expires_at: float) -> list[Job]:
-        """Move the expiry of each running job in ``leases`` (id, token) that still has that token.
-
-        Returns the jobs renewed, in any order. Does not change ``version``.
-        """
+    def renew(self, worker: str, *, now: float) -> list[HeldLease]:
+        """Store a heartbeat of ``worker`` and return its leases; no job is read or written."""
         ...
 
-    def expired(self, *, now: float, limit: int) -> list[Job]:
-        """List running jobs whose lease ended at or before ``now``, the longest ago first."""
+    def heartbeats(self) -> dict[str, float]:
+        """Return the time of the last heartbeat of each known worker, as its ``now`` said it."""
+        ...
+
+    def leases(self, worker: str) -> list[HeldLease]:
+        """List the leases of ``worker``."""
+        ...
+
+    def forget_worker(self, worker: str, heartbeat: float) -> None:
+        """Remove the worker if it holds no lease and ``heartbeat`` is its last."""
         ...
 
     def overdue(self, *, now: float, limit: int) -> list[Job]:
@@ -97,26 +108,31 @@ class JobStore(Protocol):
         ...
 
     def position(self, job: Job) -> int:
-        """Return the number of queued jobs of the variant at or before this one; 1 is next."""
+        """Return the number of queued jobs of the variant at or before this one; 1 is next.
+
+        At most ``QUEUE_HORIZON``.
+        """
         ...
 
     def queue(self, variant: VariantName, *, limit: int) -> list[str]:
         """List the ids of the first ``limit`` queued jobs of the variant, in order."""
         ...
 
+    def next_jobs(self, variant: VariantName, *, limit: int) -> list[Job]:
+        """List the first ``limit`` queued jobs of the variant, in order, due or not."""
+        ...
+
     def page(
-        self,
-        *,
-        limit: int,
-        after: Cursor | None = None,
-        status: JobStatus | None = None,
-        variant: VariantName | None = None,
+        self, *, limit: int, after: Cursor | None = None, status: JobStatus | None = None
     ) -> list[Job]:
         """List jobs newest first, strictly older than ``after``."""
         ...
 
     def counts(self) -> QueueCounts:
-        """Count the jobs in each of ``COUNTED``, by variant; zeros included."""
+        """Count the jobs in each of ``COUNTED``, by variant; zeros included.
+
+        It takes time in proportion to them.
+        """
         ...
 
     def next_due(self, variant: VariantName) -> float | None:

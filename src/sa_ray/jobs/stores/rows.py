@@ -8,12 +8,12 @@ from pydantic import ValidationError
 
 from sa_ray.contracts import Job
 from sa_ray.errors import JobStoreError
-from sa_ray.jobs.lifecycle import queue_order
+from sa_ray.jobs.lifecycle import queue_order, stop_at
 
 logger = logging.getLogger(__name__)
 
 StoredRow = Sequence[Any]
-"""The id, the body and the expiry of the lease (a number, its text, or nothing)."""
+"""The id and the body."""
 
 
 def columns(job: Job) -> dict[str, Any]:
@@ -25,8 +25,8 @@ def columns(job: Job) -> dict[str, Any]:
         "created_at": job.created_at,
         "queue_order": queue_order(job),
         "not_before": job.not_before,
-        "deadline": job.deadline if job.status == "queued" else None,
-        "lease_expires_at": None if job.lease is None else job.lease.expires_at,
+        "stop_at": stop_at(job),
+        "worker": None if job.lease is None else job.lease.worker,
         "completed_at": job.completed_at,
         "cleanup_at": job.cleanup_at,
         "webhook_at": None if job.webhook is None else job.webhook.next_attempt_at,
@@ -37,20 +37,11 @@ def columns(job: Job) -> dict[str, Any]:
     }
 
 
-def stored_job(body: str | bytes, lease_expires_at: float | None) -> Job:
-    """Return the job of a row; the expiry is that of the column, which renewals move alone."""
-    job = Job.model_validate_json(body)
-    if job.lease is None or job.lease.expires_at == lease_expires_at:
-        return job
-    lease = job.lease.model_copy(update={"expires_at": lease_expires_at})
-    return job.model_copy(update={"lease": lease})
-
-
 class JobReader:
     """Turns rows into jobs. Thread-safe.
 
-    A row that cannot be read (damaged, or written by another release) is logged once and left out
-    from then on. The store keeps it as it is, for a release that can read it.
+    A row that cannot be read (damaged, or of a release that knows more formats or models) is logged
+    once and left out from then on. The store keeps it as it is, for a release that can read it.
     """
 
     def __init__(self) -> None:
@@ -77,17 +68,17 @@ class JobReader:
 
         ``fetch(n)`` returns the first ``n`` rows, in their order.
         """
+        wanted = limit
         while True:
-            known = self.unreadable
-            rows = fetch(limit + len(known))
+            rows = fetch(wanted)
             jobs = self.all(rows)
-            if len(jobs) >= limit or len(self.unreadable) == len(known):
+            if len(jobs) >= limit or len(rows) < wanted:
                 return jobs[:limit]
+            wanted *= 2
 
     def _decoded(self, row: StoredRow) -> Job | None:
-        _, body, lease_expires_at = row
         try:
-            return stored_job(body, float(lease_expires_at) if lease_expires_at else None)
+            return Job.model_validate_json(row[1])
         except ValueError as error:
             job_id = _id(row)
             if job_id not in self.unreadable:

@@ -12,7 +12,7 @@ from ray.actor import ActorHandle
 from ray.exceptions import ActorDiedError, RayActorError, RayError, RayTaskError
 
 from sa_ray.errors import UnavailableError
-from sa_ray.serving.actors.job_actor import JobActorApi
+from sa_ray.jobs import JobApi
 from sa_ray.serving.actors.provision import ActorSpec, job_actor_spec, uploader_spec
 from sa_ray.serving.actors.uploader import UploaderApi
 from sa_ray.serving.ray_errors import translate
@@ -29,7 +29,7 @@ CALL_TIMEOUT_S = 30.0
 RETRY_PERIOD_S = 0.25
 
 
-class JobsClient(JobActorApi, Protocol):
+class JobsClient(JobApi, Protocol):
     """The job actor, called from another process."""
 
     def within(self, timeout_s: float | None) -> Self:
@@ -129,7 +129,7 @@ class ActorProxy:
 
 def jobs_client(settings: JobSettings) -> JobsClient:
     """Return a client of the job actor, which it makes if there is none."""
-    return cast(JobsClient, ActorProxy(_restarting(job_actor_spec(settings)), JobActorApi))
+    return cast(JobsClient, ActorProxy(_restarting(job_actor_spec(settings)), JobApi))
 
 
 def uploader_client(settings: StorageSettings) -> UploaderClient:

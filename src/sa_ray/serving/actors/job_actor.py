@@ -7,33 +7,21 @@ import logging
 import time
 from collections.abc import Callable
 from functools import wraps
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
-from ray.actor import ActorHandle
-from ray.exceptions import ActorDiedError, RayError
-
-from sa_ray.errors import JobStoreError, SaRayError
+from sa_ray.errors import JobStoreError
 from sa_ray.jobs import JobApi, JobCoordinator, open_job_store
+from sa_ray.serving.ray_errors import translate
 from sa_ray.settings import JobSettings
 from sa_ray.telemetry import configure_logging
 
 logger = logging.getLogger(__name__)
 
 OPEN_RETRY_S = 2.0
-WATCH_PERIOD_S = 1.0
-WATCH_TIMEOUT_S = 10.0
 OPEN_PATIENCE_S = 10.0
 """Time for the store to be opened before the first calls are told that it is not open yet."""
 
 C = TypeVar("C", bound=type)
-
-
-class JobActorApi(JobApi, Protocol):
-    """Methods of the job actor: the job API, and watching workers."""
-
-    async def watch(self, worker: str, process: ActorHandle[Any]) -> None:
-        """Take back the jobs of ``worker`` as soon as its process is dead; return then."""
-        ...
 
 
 def forwards(api: type, attribute: str) -> Callable[[C], C]:
@@ -80,10 +68,10 @@ class JobActor:
         while self._coordinator is None:
             try:
                 store = await asyncio.to_thread(open_job_store, settings.jobs_url)
-            except SaRayError as error:
+            except Exception as error:  # noqa: BLE001 - told to all who ask, and tried again
                 # An actor whose constructor fails is gone for good: this one waits instead.
-                self._problem = error.message
-                logger.error("the job store cannot be opened: %s", error.message)
+                self._problem = translate(error).message
+                logger.error("the job store cannot be opened: %s", self._problem)
                 self._tried.set()
                 await asyncio.sleep(OPEN_RETRY_S)
             else:
@@ -104,23 +92,3 @@ class JobActor:
 
     async def fingerprint(self) -> str:
         return self._fingerprint
-
-    async def watch(self, worker: str, process: ActorHandle[Any]) -> None:
-        while True:
-            if not await _may_live(process):
-                break
-            await asyncio.sleep(WATCH_PERIOD_S)
-        logger.warning("worker %s has died", worker)
-        await self._jobs.retire(worker)
-
-
-async def _may_live(process: ActorHandle[Any]) -> bool:
-    """False only if Ray is sure: a process that does not answer may still be at work."""
-    try:
-        async with asyncio.timeout(WATCH_TIMEOUT_S):
-            await process.__ray_ready__.remote()
-    except ActorDiedError:
-        return False
-    except (RayError, TimeoutError):
-        pass
-    return True

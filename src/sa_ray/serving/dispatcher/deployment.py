@@ -3,12 +3,12 @@
 import asyncio
 import logging
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
-import ray
 from ray import ObjectRef, serve
 from ray.serve.handle import DeploymentHandle, DeploymentResponseGenerator
+from ray.serve.schema import DeploymentStatusOverview
 
 from sa_ray.contracts import AudioInfo, Job, JobView, VariantName
 from sa_ray.jobs import JobSnapshot
@@ -17,19 +17,19 @@ from sa_ray.serving.actors import jobs_client, uploader_client
 from sa_ray.serving.deployment_options import capacity
 from sa_ray.serving.dispatcher.attempt import Attempt
 from sa_ray.serving.dispatcher.housekeeping import Housekeeping
-from sa_ray.serving.dispatcher.leases import RENEW_PERIOD_S, Leases
+from sa_ray.serving.dispatcher.leases import Leases
 from sa_ray.serving.job_view import job_view
 from sa_ray.serving.messages import Progress
 from sa_ray.serving.ray_errors import translate
-from sa_ray.serving.serve_status import Starts, deployments_of
+from sa_ray.serving.serve_status import Starts, deployments_of, running_replicas
 from sa_ray.settings import JobSettings, ModelSettings, StorageSettings, WebhookSettings
 from sa_ray.storage import open_object_store
 from sa_ray.telemetry import configure_logging
 
 logger = logging.getLogger(__name__)
 
-WATCH_PERIOD_S = 5.0
-"""Period of asking Serve which models it has given up starting."""
+WATCH_PERIOD_S = 2.0
+"""Period of asking Serve how many replicas run, and which models it has given up starting."""
 
 
 class Dispatcher:
@@ -51,10 +51,11 @@ class Dispatcher:
             name: handle.options(stream=True, _by_reference=True)
             for name, handle in variants.items()
         }
+        self._specs = {name: models.spec(name) for name in variants}
         self._starts = Starts()
         self._leases = Leases(
             self._worker,
-            {name: capacity(models.spec(name)) for name in variants},
+            self._capacity({}),
             self._jobs,
             self._begin,
         )
@@ -67,7 +68,6 @@ class Dispatcher:
         loops = (
             *self._leases.loops(),
             self._watch_forever(serve.get_replica_context().app_name),
-            self._be_watched(),
             *housekeeping.loops(),
         )
         self._loops = [asyncio.create_task(loop) for loop in loops]
@@ -103,28 +103,26 @@ class Dispatcher:
             raise
 
     async def _watch_forever(self, app: str) -> None:
-        """Pause models that cannot start: Serve would keep requests for them for ever."""
+        """Lease for the replicas that run, and pause models that cannot start: Serve would keep
+        requests for them for ever."""
         while True:
             await asyncio.sleep(WATCH_PERIOD_S)
             try:
-                self._starts.look(await deployments_of(app))
+                deployments = await deployments_of(app)
+                self._starts.look(deployments)
             except Exception as error:  # noqa: BLE001 - the next round asks again
                 logger.warning("asking Serve for its deployments failed: %s", translate(error))
                 continue
             self._leases.pause(self._starts.given_up)
+            self._leases.resize(self._capacity(deployments))
 
-    async def _be_watched(self) -> None:
-        """Have the job actor notice if this process dies, whichever job actor there is. Ends only
-        if Ray took it for dead and it is not: it gets no jobs any more and ought to be replaced."""
-        process = ray.get_runtime_context().current_actor
-        while True:
-            try:
-                await self._jobs.within(None).watch(self._worker, process)
-            except Exception as error:  # noqa: BLE001 - without it, leases run out in time
-                logger.warning("nobody watches this dispatcher: %s", translate(error))
-                await asyncio.sleep(RENEW_PERIOD_S)
-            else:
-                return
+    def _capacity(
+        self, deployments: Mapping[str, DeploymentStatusOverview]
+    ) -> dict[VariantName, int]:
+        return {
+            name: capacity(spec, running_replicas(deployments, name))
+            for name, spec in self._specs.items()
+        }
 
 
 def _webhook_sender(settings: WebhookSettings) -> WebhookSender | None:

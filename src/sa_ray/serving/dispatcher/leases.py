@@ -36,7 +36,7 @@ Begin = Callable[[Job, Callable[[], object]], Attempt]
 class Leases:
     """The jobs that ``worker`` holds. Loses nothing if it dies: leases run out and are taken again.
 
-    ``capacity``: how many jobs saturate each variant.
+    ``capacity``: how many jobs of each variant it may hold, until ``resize`` says otherwise.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Leases:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._worker = worker
-        self._capacity = capacity
+        self._capacity = dict(capacity)
         self._jobs = jobs
         self._begin = begin
         self._sleep = sleep
@@ -62,6 +62,11 @@ class Leases:
     def loops(self) -> list[Coroutine[Any, Any, None]]:
         """Coroutines that never end: one a variant, and one that renews."""
         return [*(self._lease_forever(name) for name in self._capacity), self._renew_forever()]
+
+    def resize(self, capacity: Mapping[VariantName, int]) -> None:
+        """Hold as many jobs as ``capacity`` says from now on; those held already go on."""
+        self._capacity.update(capacity)
+        self._changed.set()
 
     def pause(self, variants: frozenset[VariantName]) -> None:
         """Lease for all variants but these, and hand back those of their jobs that have not begun:

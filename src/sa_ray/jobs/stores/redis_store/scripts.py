@@ -9,10 +9,12 @@ key names on a cluster too. Under the prefix:
 ``queue:<variant>``          waiting jobs by ``queue_order`` (Redis orders equals by id, as we do)
 ``due:<variant>``            waiting jobs by ``not_before``
 ``deadlines``                waiting jobs by ``deadline``
-``leases``                   running jobs by expiry
+``running:<variant>``        set: running jobs
+``leases:<worker>``          set: running jobs of the worker
+``workers``                  hash: worker -> time of its last heartbeat
 ``ended``                    ended jobs by ``completed_at``
 ``cleanup``, ``webhooks``    jobs by the time at which that is due
-``age``, ``age:<status>``, ``age:<variant>``, ``age:<variant>:<status>``   jobs by ``created_at``
+``age``, ``age:<status>``    jobs by ``created_at``
 
 Numbers are passed and stored as text: Lua's own conversion keeps only 14 digits.
 """
@@ -29,69 +31,58 @@ end
 
 local function index(id, c)
   local queued = c.status == 'queued'
+  call(c.status == 'running' and 'SADD' or 'SREM', key('running:' .. c.variant), id)
+  if c.worker then call('SADD', key('leases:' .. c.worker), id) end
   place('queue:' .. c.variant, queued and c.queue_order, id)
   place('due:' .. c.variant, queued and c.not_before, id)
-  place('deadlines', c.deadline, id)
-  place('leases', c.lease_expires_at, id)
+  place('deadlines', queued and c.stop_at, id)
   place('ended', c.completed_at, id)
   place('cleanup', c.cleanup_at, id)
   place('webhooks', c.webhook_at, id)
 end
 
-local function set_age(id, c)
-  for _, set in ipairs({'', ':' .. c.status, ':' .. c.variant,
-                        ':' .. c.variant .. ':' .. c.status}) do
-    call('ZADD', key('age' .. set), c.created_at, id)
-  end
-end
-
-local function unset_age(id, variant, status)
-  call('ZREM', key('age:' .. status), id)
-  call('ZREM', key('age:' .. variant .. ':' .. status), id)
-end
-
 local function write(id, c, body)
-  local expiry = c.lease_expires_at
   call('HSET', key('job:' .. id), 'body', body, 'version', c.version, 'token', c.token,
        'status', c.status, 'variant', c.variant, 'not_before', c.not_before,
-       'deadline', c.deadline or '', 'lease', expiry or '',
+       'stop_at', c.stop_at or '', 'worker', c.worker or '',
        'idempotency_key', c.idempotency_key or '')
   index(id, c)
-  set_age(id, c)
+  call('ZADD', key('age'), c.created_at, id)
+  call('ZADD', key('age:' .. c.status), c.created_at, id)
+end
+
+-- Takes the job out of the sets that its old state is in and its next one may not be.
+local function leave(id, status, worker)
+  call('ZREM', key('age:' .. status), id)
+  if worker ~= '' then call('SREM', key('leases:' .. worker), id) end
+end
+
+local function leases(worker)
+  local held = {}
+  for _, id in ipairs(call('SMEMBERS', key('leases:' .. worker))) do
+    local job = call('HMGET', key('job:' .. id), 'token', 'stop_at')
+    held[#held + 1] = {id, job[1], job[2]}
+  end
+  return held
 end
 
 -- Stores the next version of a job. 1: stored, or it was before; 0: another version is there.
 local function replace(id, c, body)
-  local old = call('HMGET', key('job:' .. id), 'version', 'token', 'status', 'variant', 'lease',
-                   'body')
+  local old = call('HMGET', key('job:' .. id), 'version', 'status', 'worker', 'body')
   if not old[1] then return 0 end
   -- The answer to this very call may have been lost, and the client's library has repeated it.
-  if old[1] == c.version and old[6] == body then return 1 end
+  if old[1] == c.version and old[4] == body then return 1 end
   if tonumber(old[1]) ~= tonumber(c.version) - 1 then return 0 end
-  -- The lease may have been renewed since the caller read the job.
-  if c.lease_expires_at and old[2] == c.token and old[5] ~= ''
-     and tonumber(old[5]) > tonumber(c.lease_expires_at) then
-    c.lease_expires_at = old[5]
-  end
-  if old[3] ~= c.status then unset_age(id, old[4], old[3]) end
+  leave(id, old[2], old[3])
   write(id, c, body)
   return 1
-end
-
-local function position(variant, order, id)
-  local queue = key('queue:' .. variant)
-  local place = call('ZCOUNT', queue, '-inf', '(' .. order)
-  for _, equal in ipairs(call('ZRANGEBYSCORE', queue, order, order)) do
-    if equal <= id then place = place + 1 end
-  end
-  return place
 end
 
 local function stored(ids)
   local rows = {}
   for _, id in ipairs(ids) do
-    local row = call('HMGET', key('job:' .. id), 'body', 'lease')
-    if row[1] then rows[#rows + 1] = {id, row[1], row[2]} end
+    local body = call('HGET', key('job:' .. id), 'body')
+    if body then rows[#rows + 1] = {id, body} end
   end
   return rows
 end
@@ -100,11 +91,10 @@ end
 INSERT = (
     _PRELUDE
     + """
-local c, body, max_queued = cjson.decode(ARGV[1]), ARGV[2], tonumber(ARGV[3])
+local c, body = cjson.decode(ARGV[1]), ARGV[2]
 local held = call('HGET', key('job:' .. c.id), 'body')
 if held == body then return 'stored' end
 if held then return 'taken' end
-if call('ZCARD', key('age:queued')) >= max_queued then return 'full' end
 if c.idempotency_key then
   if call('HSETNX', key('key'), c.idempotency_key, c.id) == 0 then return 'taken' end
 end
@@ -117,7 +107,8 @@ REPLACE = (
     _PRELUDE
     + """
 local done = {}
-for i = 1, #ARGV, 2 do
+if ARGV[1] ~= '' then call('HSET', key('workers'), ARGV[1], ARGV[2]) end
+for i = 3, #ARGV, 2 do
   local c = cjson.decode(ARGV[i])
   done[#done + 1] = replace(c.id, c, ARGV[i + 1])
 end
@@ -129,13 +120,13 @@ DELETE = (
     _PRELUDE
     + """
 local id, version = ARGV[1], ARGV[2]
-local old = call('HMGET', key('job:' .. id), 'version', 'status', 'variant', 'idempotency_key')
+local old = call('HMGET', key('job:' .. id), 'version', 'status', 'variant', 'worker',
+                 'idempotency_key')
 if old[1] ~= version then return 0 end
 index(id, {variant = old[3]})
-unset_age(id, old[3], old[2])
+leave(id, old[2], old[4])
 call('ZREM', key('age'), id)
-call('ZREM', key('age:' .. old[3]), id)
-if old[4] ~= '' then call('HDEL', key('key'), old[4]) end
+if old[5] ~= '' then call('HDEL', key('key'), old[5]) end
 call('DEL', key('job:' .. id))
 return 1
 """
@@ -150,10 +141,10 @@ while #rows < limit do
   local ids = call('ZRANGE', queue, from, from + limit - 1)
   if #ids == 0 then break end
   for _, id in ipairs(ids) do
-    local job = call('HMGET', key('job:' .. id), 'not_before', 'deadline', 'body', 'lease')
+    local job = call('HMGET', key('job:' .. id), 'not_before', 'stop_at', 'body')
     local late = job[2] ~= '' and tonumber(job[2]) <= now
     if #rows < limit and tonumber(job[1]) <= now and not late then
-      rows[#rows + 1] = {id, job[3], job[4]}
+      rows[#rows + 1] = {id, job[3]}
     end
   end
   from = from + #ids
@@ -165,17 +156,23 @@ return rows
 RENEW = (
     _PRELUDE
     + """
-local renewed = {}
-for i = 2, #ARGV, 2 do
-  local id, job = ARGV[i], key('job:' .. ARGV[i])
-  local held = call('HMGET', job, 'status', 'token')
-  if held[1] == 'running' and held[2] == ARGV[i + 1] then
-    call('HSET', job, 'lease', ARGV[1])
-    call('ZADD', key('leases'), ARGV[1], id)
-    renewed[#renewed + 1] = id
-  end
-end
-return stored(renewed)
+call('HSET', key('workers'), ARGV[1], ARGV[2])
+return leases(ARGV[1])
+"""
+)
+
+LEASES = (
+    _PRELUDE
+    + """
+return leases(ARGV[1])
+"""
+)
+
+FORGET_WORKER = (
+    _PRELUDE
+    + """
+if call('HGET', key('workers'), ARGV[1]) ~= ARGV[2] then return end
+if call('SCARD', key('leases:' .. ARGV[1])) == 0 then call('HDEL', key('workers'), ARGV[1]) end
 """
 )
 
@@ -202,10 +199,10 @@ return stored(call('ZRANGEBYSCORE', key(ARGV[1]), '-inf', ARGV[2], 'LIMIT', 0, A
 """
 )
 
-POSITION = (
+FIRST = (
     _PRELUDE
     + """
-return position(ARGV[1], ARGV[2], ARGV[3])
+return stored(call('ZRANGE', key(ARGV[1]), 0, ARGV[2] - 1))
 """
 )
 
@@ -225,5 +222,39 @@ if #ids < limit then
   for _, id in ipairs(older) do ids[#ids + 1] = id end
 end
 return stored(ids)
+"""
+)
+
+MIGRATE_TO_2 = (
+    _PRELUDE
+    + """
+-- Leases of workers instead of an expiry for each job, and no sets that only variants needed.
+if call('GET', key('schema')) ~= '1' then return end
+for _, status in ipairs({'queued', 'running'}) do
+  for _, id in ipairs(call('ZRANGE', key('age:' .. status), 0, -1)) do
+    local job = key('job:' .. id)
+    local old = cjson.decode(call('HGET', job, 'body'))
+    local stop_at = call('HGET', job, 'deadline')
+    local worker = ''
+    if status == 'running' then
+      worker = old.lease.worker
+      stop_at = type(old.deadline) == 'number' and string.format('%.17g', old.deadline) or ''
+      if old.cancel_requested then stop_at = '0.0' end
+      call('SADD', key('running:' .. old.request.model), id)
+      call('SADD', key('leases:' .. worker), id)
+      call('HSET', key('workers'), worker, '0.0')
+    end
+    call('HSET', job, 'stop_at', stop_at, 'worker', worker)
+    call('HDEL', job, 'deadline', 'lease')
+  end
+end
+call('DEL', key('leases'))
+for _, variant in ipairs({'small-sfx', 'small-music', 'medium'}) do
+  call('DEL', key('age:' .. variant))
+  for _, status in ipairs({'queued', 'running', 'succeeded', 'failed', 'cancelled'}) do
+    call('DEL', key('age:' .. variant .. ':' .. status))
+  end
+end
+call('SET', key('schema'), 2)
 """
 )

@@ -8,9 +8,10 @@ Redis must write its append-only file before it answers (``appendonly yes`` and
 import json
 import logging
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, cast
+from urllib.parse import urlsplit
 
 import redis
 from redis.backoff import ExponentialBackoff
@@ -29,8 +30,7 @@ from sa_ray.catalogue import VARIANTS
 from sa_ray.contracts import Job, JobStatus, VariantName
 from sa_ray.errors import ConfigurationError, ConflictError, JobStoreError
 from sa_ray.jobs.api import Cursor, QueueCounts
-from sa_ray.jobs.lifecycle import queue_order
-from sa_ray.jobs.stores.port import COUNTED, queue_full
+from sa_ray.jobs.stores.port import COUNTED, QUEUE_HORIZON, HeldLease
 from sa_ray.jobs.stores.redis_store import scripts
 from sa_ray.jobs.stores.rows import JobReader, StoredRow, columns
 
@@ -38,12 +38,14 @@ logger = logging.getLogger(__name__)
 
 SETTING = "STABLE_AUDIO_JOBS_URL"
 PREFIX = "{sa-ray}:"
-SCHEMA = 1
+SCHEMA = 2
 """Version of the layout that ``scripts`` describes."""
 
 MAX_CONNECTIONS = 32
-CONNECT_TIMEOUT_S = 5
-ANSWER_TIMEOUT_S = 10
+CONNECT_TIMEOUT_S = 3
+ANSWER_TIMEOUT_S = 3
+"""Also bounds a server or route that falls silent. A call is tried twice."""
+POOL_TIMEOUT_S = 10
 MAX_CLAIM_ROUNDS = 50
 
 _PASSING_REFUSALS = re.compile(r"\b(OOM|MISCONF|BUSY|LOADING|READONLY|MASTERDOWN|NOREPLICAS)\b")
@@ -58,21 +60,7 @@ class RedisJobStore:
     """
 
     def __init__(self, url: str) -> None:
-        try:
-            pool = redis.BlockingConnectionPool.from_url(
-                url,
-                max_connections=MAX_CONNECTIONS,
-                timeout=ANSWER_TIMEOUT_S,
-                socket_connect_timeout=CONNECT_TIMEOUT_S,
-                socket_timeout=ANSWER_TIMEOUT_S,
-                health_check_interval=30,
-                retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), 3),
-            )
-        except ValueError:
-            raise ConfigurationError(
-                f"{SETTING} is not a Redis URL; write it like redis://:password@host:6379/0.",
-                param=SETTING,
-            ) from None
+        pool = create_pool(url)
         self._redis = redis.Redis(connection_pool=pool)
         self._jobs = JobReader()
         self._where = _without_password(pool)
@@ -82,10 +70,12 @@ class RedisJobStore:
         self._delete = register(scripts.DELETE)
         self._due = register(scripts.DUE)
         self._renew = register(scripts.RENEW)
+        self._leases = register(scripts.LEASES)
+        self._forget_worker = register(scripts.FORGET_WORKER)
         self._get = register(scripts.GET)
         self._get_by_key = register(scripts.GET_BY_KEY)
         self._reached = register(scripts.REACHED)
-        self._position = register(scripts.POSITION)
+        self._first_of = register(scripts.FIRST)
         self._page = register(scripts.PAGE)
         try:
             self._open()
@@ -97,12 +87,9 @@ class RedisJobStore:
         with self._answering():
             self._redis.set(f"{PREFIX}check", "1")
 
-    def insert(self, job: Job, *, max_queued: int) -> None:
-        match self._run(self._insert, *_row(job), max_queued):
-            case b"full":
-                raise queue_full(max_queued)
-            case b"taken":
-                raise ConflictError(f"Job {job.id} or its idempotency key exists already.")
+    def insert(self, job: Job) -> None:
+        if self._run(self._insert, *_row(job)) == b"taken":
+            raise ConflictError(f"Job {job.id} or its idempotency key exists already.")
 
     def get(self, job_id: str) -> Job | None:
         return self._one(self._get, job_id)
@@ -111,13 +98,19 @@ class RedisJobStore:
         return self._one(self._get_by_key, idempotency_key)
 
     def replace(self, job: Job) -> bool:
-        return bool(self._run(self._replace, *_row(job)) == [1])
+        return bool(self._run(self._replace, "", "", *_row(job)) == [1])
 
     def delete(self, job: Job) -> bool:
         return bool(self._run(self._delete, job.id, job.version))
 
     def claim(
-        self, variant: VariantName, *, now: float, limit: int, take: Callable[[Job], Job]
+        self,
+        variant: VariantName,
+        worker: str,
+        *,
+        now: float,
+        limit: int,
+        take: Callable[[Job], Job],
     ) -> list[Job]:
         claimed: list[Job] = []
         # Another claimer may take some of these first; in each round somebody makes progress.
@@ -128,20 +121,26 @@ class RedisJobStore:
             if not due:
                 break
             taken = [take(job) for job in due]
-            stored = self._run(self._replace, *(part for job in taken for part in _row(job)))
+            rows = (part for job in taken for part in _row(job))
+            stored = self._run(self._replace, worker, repr(now), *rows)
             claimed += [job for job, done in zip(taken, stored, strict=True) if done]
             if len(claimed) >= limit:
                 break
         return claimed
 
-    def renew(self, leases: Sequence[tuple[str, int]], *, expires_at: float) -> list[Job]:
-        if not leases:
-            return []
-        parts = (part for one in leases for part in one)
-        return self._jobs.all(self._rows(self._renew, repr(expires_at), *parts))
+    def renew(self, worker: str, *, now: float) -> list[HeldLease]:
+        return [_lease(row) for row in self._run(self._renew, worker, repr(now))]
 
-    def expired(self, *, now: float, limit: int) -> list[Job]:
-        return self._first("leases", now, limit)
+    def heartbeats(self) -> dict[str, float]:
+        with self._answering():
+            found: Any = self._redis.hgetall(f"{PREFIX}workers")
+        return {worker.decode(): float(heartbeat) for worker, heartbeat in found.items()}
+
+    def leases(self, worker: str) -> list[HeldLease]:
+        return [_lease(row) for row in self._run(self._leases, worker)]
+
+    def forget_worker(self, worker: str, heartbeat: float) -> None:
+        self._run(self._forget_worker, worker, repr(heartbeat))
 
     def overdue(self, *, now: float, limit: int) -> list[Job]:
         return self._first("deadlines", now, limit)
@@ -156,31 +155,31 @@ class RedisJobStore:
         return self._first("webhooks", now, limit)
 
     def position(self, job: Job) -> int:
-        place = (job.request.model, repr(queue_order(job)), job.id)
-        return cast(int, self._run(self._position, *place))
+        with self._answering():
+            ahead: Any = self._redis.zrank(f"{PREFIX}queue:{job.request.model}", job.id)
+        return 1 if ahead is None else min(ahead + 1, QUEUE_HORIZON)
 
     def queue(self, variant: VariantName, *, limit: int) -> list[str]:
         with self._answering():
             ids: Any = self._redis.zrange(f"{PREFIX}queue:{variant}", 0, limit - 1)
         return [job_id.decode() for job_id in ids]
 
+    def next_jobs(self, variant: VariantName, *, limit: int) -> list[Job]:
+        queue = f"queue:{variant}"
+        return self._jobs.first(limit, lambda n: self._rows(self._first_of, queue, n))
+
     def page(
-        self,
-        *,
-        limit: int,
-        after: Cursor | None = None,
-        status: JobStatus | None = None,
-        variant: VariantName | None = None,
+        self, *, limit: int, after: Cursor | None = None, status: JobStatus | None = None
     ) -> list[Job]:
-        by_age = ":".join(["age", *(part for part in (variant, status) if part)])
+        by_age = f"age:{status}" if status else "age"
         cursor = () if after is None else (repr(after.created_at), after.id)
         return self._jobs.first(limit, lambda n: self._rows(self._page, by_age, n, *cursor))
 
     def counts(self) -> QueueCounts:
         with self._answering(), self._redis.pipeline(transaction=True) as pipeline:
             for variant in VARIANTS:
-                for status in COUNTED:
-                    pipeline.zcard(f"{PREFIX}age:{variant}:{status}")
+                pipeline.zcard(f"{PREFIX}queue:{variant}")
+                pipeline.scard(f"{PREFIX}running:{variant}")
             sizes = iter(pipeline.execute())
         return {variant: {status: next(sizes) for status in COUNTED} for variant in VARIANTS}
 
@@ -200,6 +199,7 @@ class RedisJobStore:
     def _open(self) -> None:
         with self._answering():
             self._redis.set(f"{PREFIX}schema", SCHEMA, nx=True)
+            self._redis.register_script(scripts.MIGRATE_TO_2)(keys=[PREFIX])
             version = int(cast(bytes, self._redis.get(f"{PREFIX}schema")))
         if version > SCHEMA:
             raise JobStoreError(
@@ -248,9 +248,46 @@ class RedisJobStore:
         try:
             yield
         except RedisError as error:
+            if "READONLY" in str(error):
+                # The server was demoted: whatever the address leads to now is found by connecting.
+                self._redis.connection_pool.disconnect()
             raise JobStoreError(
                 f"The job store {self._where} failed: {error}", transient=_is_passing(error)
             ) from error
+
+
+def create_pool(url: str) -> "redis.BlockingConnectionPool":
+    """Return connections whose calls end in seconds, whatever the server does.
+
+    Raises ``ConfigurationError`` if the URL cannot be used.
+    """
+    try:
+        database = urlsplit(url).path.strip("/")
+        if database and not database.isdigit():  # the client would take database 0
+            raise ValueError(database)
+        pool = redis.BlockingConnectionPool.from_url(
+            url,
+            max_connections=MAX_CONNECTIONS,
+            timeout=POOL_TIMEOUT_S,
+            socket_connect_timeout=CONNECT_TIMEOUT_S,
+            socket_timeout=ANSWER_TIMEOUT_S,
+            socket_keepalive=True,
+            health_check_interval=30,
+            retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), 1),
+        )
+        pool.connection_class(**pool.connection_kwargs)  # options are looked at only here
+    except TypeError as error:
+        raise ConfigurationError(
+            f"{SETTING} has an option that the Redis client does not know "
+            f"({_unknown_option(error)}). Leave it out; for TLS write rediss://.",
+            param=SETTING,
+        ) from None
+    except ValueError:
+        raise ConfigurationError(
+            f"{SETTING} is not a Redis URL; write it like redis://:password@host:6379/0.",
+            param=SETTING,
+        ) from None
+    return pool
 
 
 def _row(job: Job) -> tuple[str, str]:
@@ -263,6 +300,15 @@ def _row(job: Job) -> tuple[str, str]:
         if value is not None
     }
     return json.dumps(texts), body
+
+
+def _lease(row: list[bytes]) -> HeldLease:
+    job_id, token, stop_at = row
+    return HeldLease(job_id.decode(), int(token), float(stop_at) if stop_at else None)
+
+
+def _unknown_option(error: TypeError) -> str:
+    return str(error).rpartition("argument ")[2]
 
 
 def _is_passing(error: RedisError) -> bool:

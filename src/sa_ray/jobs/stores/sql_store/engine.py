@@ -1,30 +1,28 @@
 """SQLAlchemy engines for the job store: SQLite made durable, and errors made ours."""
 
 import os
-import re
 import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from sa_ray.errors import ConfigurationError, JobStoreError
+from sa_ray.jobs.stores.sql_store.postgresql import (
+    create_postgresql_engine,
+    is_transient,
+    require_known_parameters,
+)
 
 SETTING = "STABLE_AUDIO_JOBS_URL"
 
 SQLITE_BUSY_TIMEOUT_S = 10
 """Seconds that a transaction waits for another process to end its own; ``?timeout=`` overrides."""
-
-POSTGRESQL_CONNECT_TIMEOUT_S = 5
-
-POSTGRESQL_CONNECTIONS = 24
-"""Most connections kept open per process: enough for all threads of the coordinator."""
 
 _LASTING_SQLITE_ERRORS = (
     sqlite3.SQLITE_CANTOPEN,
@@ -35,31 +33,34 @@ _LASTING_SQLITE_ERRORS = (
     sqlite3.SQLITE_CORRUPT,
 )
 
-_LASTING_POSTGRESQL_ERRORS = re.compile(
-    r"FATAL: .*(authentication failed|does not exist|no pg_hba\.conf entry|permission denied)"
-)
-"""Messages of a server that refuses a connection for good; it gives no code then."""
-
 _READ_ONLY = "sa_ray_read_only"
 
 
 def create_job_engine(url: str) -> Engine:
     """Return an engine whose transactions take the write lock from their start.
 
-    Raises ``ConfigurationError`` if the URL cannot be used, ``JobStoreError`` if the folder of a
-    SQLite file cannot be made.
+    Raises as ``parse_url`` does, and ``JobStoreError`` if the folder of a SQLite file cannot be
+    made.
     """
+    parsed = parse_url(url)
+    return (_create_sqlite_engine if _is_sqlite(parsed) else create_postgresql_engine)(parsed)
+
+
+def parse_url(url: str) -> URL:
+    """Return the parts of a URL. Raises ``ConfigurationError`` if it can never be used."""
     try:
         parsed = make_url(url)
-    except ArgumentError:
+    except (ArgumentError, ValueError):  # the latter for a port that is no number
         raise ConfigurationError(
             f"{SETTING} is not a database URL; write it like sqlite:///.sa-ray/jobs.db.",
             param=SETTING,
         ) from None
-    if parsed.drivername == "sqlite":
-        return _create_sqlite_engine(parsed)
+    if _is_sqlite(parsed):
+        _require_file(parsed)
+        return parsed
     if parsed.drivername in ("postgresql", "postgresql+psycopg"):
-        return _create_postgresql_engine(parsed)
+        require_known_parameters(parsed, SETTING)
+        return parsed
     raise ConfigurationError(
         f"{SETTING} starts with {parsed.drivername}://; use sqlite:/// or postgresql://.",
         param=SETTING,
@@ -81,14 +82,21 @@ def transaction(engine: Engine) -> Iterator[Connection]:
         raise _storage_error(error, engine.url) from error
 
 
-def _create_sqlite_engine(url: URL) -> Engine:
+def _is_sqlite(url: URL) -> bool:
+    return url.drivername == "sqlite"
+
+
+def _require_file(url: URL) -> None:
     if not url.database or url.database == ":memory:" or url.database.startswith("file:"):
         raise ConfigurationError(
             f"{SETTING} names no file, and jobs must outlive the process; write it like "
             "sqlite:///.sa-ray/jobs.db.",
             param=SETTING,
         )
-    path = Path(url.database)
+
+
+def _create_sqlite_engine(url: URL) -> Engine:
+    path = Path(str(url.database))
     folder = path.parent
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -142,23 +150,6 @@ def _begin_sqlite(connection: Connection) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
-def _create_postgresql_engine(url: URL) -> Engine:
-    if find_spec("psycopg") is None:
-        raise ConfigurationError(
-            f"{SETTING} names a PostgreSQL server, which needs the package psycopg 3: install "
-            "it with `pip install 'psycopg[binary]>=3.2'`.",
-            param=SETTING,
-        )
-    if "connect_timeout" not in url.query:
-        url = url.update_query_dict({"connect_timeout": str(POSTGRESQL_CONNECT_TIMEOUT_S)})
-    return create_engine(
-        url.set(drivername="postgresql+psycopg"),
-        pool_pre_ping=True,
-        pool_size=POSTGRESQL_CONNECTIONS,
-        max_overflow=0,
-    )
-
-
 def _storage_error(error: DBAPIError | PoolTimeoutError, url: URL) -> JobStoreError:
     where = url.set(query={}).render_as_string(hide_password=True)
     cause: Any = getattr(error, "orig", None) or error
@@ -166,9 +157,7 @@ def _storage_error(error: DBAPIError | PoolTimeoutError, url: URL) -> JobStoreEr
         lasting = _primary_code(cause) in _LASTING_SQLITE_ERRORS
         transient = isinstance(error, OperationalError) and not lasting
     else:
-        refused = _LASTING_POSTGRESQL_ERRORS.search(str(cause)) is not None
-        passing = isinstance(error, OperationalError | InterfaceError | PoolTimeoutError)
-        transient = passing and not refused
+        transient = isinstance(error, PoolTimeoutError) or is_transient(cause)
     advice = "" if transient else f" Check {SETTING}: the path, its permissions and its content."
     return JobStoreError(
         f"The job database {where} failed: {str(cause).strip()}.{advice}", transient=transient

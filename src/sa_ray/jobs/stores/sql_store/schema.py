@@ -29,8 +29,8 @@ JOBS = Table(
     Column("created_at", Double, nullable=False),
     Column("queue_order", Double, nullable=False),
     Column("not_before", Double, nullable=False),
-    Column("deadline", Double),
-    Column("lease_expires_at", Double),
+    Column("stop_at", Double),
+    Column("worker", Text),
     Column("completed_at", Double),
     Column("cleanup_at", Double),
     Column("webhook_at", Double),
@@ -39,11 +39,18 @@ JOBS = Table(
     Column("version", BigInteger, nullable=False),
     Column("body", Text, nullable=False),
 )
-"""``body`` is the ``Job`` as JSON. The other columns repeat what queries need, except
-``lease_expires_at``, which is the truth: renewals move it without rewriting ``body``."""
+"""``body`` is the ``Job`` as JSON. The other columns repeat what queries need."""
+
+WORKERS = Table(
+    "workers",
+    _METADATA,
+    Column("id", Text, primary_key=True),
+    Column("heartbeat", Double, nullable=False),
+)
+"""Workers that may hold leases, each with the time of its last heartbeat."""
 
 SCHEMA_VERSION = Table("schema_version", _METADATA, Column("version", BigInteger, nullable=False))
-"""One row. Inserts lock it, so that the queue limit is checked by one transaction at a time."""
+"""One row."""
 
 Statement = str | Mapping[str, str]
 """SQL, or SQL by dialect."""
@@ -100,6 +107,43 @@ MIGRATIONS: Sequence[Sequence[Statement]] = (
         "CREATE INDEX jobs_cleanup ON jobs (cleanup_at) WHERE cleanup_at IS NOT NULL",
         "CREATE INDEX jobs_webhook ON jobs (webhook_at) WHERE webhook_at IS NOT NULL",
         "CREATE UNIQUE INDEX jobs_key ON jobs (idempotency_key) WHERE idempotency_key IS NOT NULL",
+    ),
+    # Leases of workers; a queue that is read and counted without its bodies, whatever its length.
+    (
+        "CREATE TABLE workers (id TEXT PRIMARY KEY, heartbeat DOUBLE PRECISION NOT NULL)",
+        "ALTER TABLE jobs ADD COLUMN worker TEXT",
+        "ALTER TABLE jobs RENAME COLUMN deadline TO stop_at",
+        {
+            "sqlite": """
+            UPDATE jobs SET worker = json_extract(body, '$.lease.worker'),
+                stop_at = CASE WHEN json_extract(body, '$.cancel_requested') THEN 0.0
+                    ELSE json_extract(body, '$.deadline') END
+            WHERE status = 'running'
+            """,
+            "postgresql": """
+            UPDATE jobs SET worker = body::json -> 'lease' ->> 'worker',
+                stop_at = CASE WHEN (body::json ->> 'cancel_requested')::boolean THEN 0.0
+                    ELSE (body::json ->> 'deadline')::double precision END
+            WHERE status = 'running'
+            """,
+        },
+        """
+        INSERT INTO workers (id, heartbeat)
+        SELECT DISTINCT worker, 0.0 FROM jobs WHERE worker IS NOT NULL
+        """,
+        "DROP INDEX jobs_lease",
+        "ALTER TABLE jobs DROP COLUMN lease_expires_at",
+        "CREATE INDEX jobs_worker ON jobs (worker, id, token, stop_at) WHERE worker IS NOT NULL",
+        "DROP INDEX jobs_deadline",
+        "CREATE INDEX jobs_stop ON jobs (stop_at) WHERE stop_at IS NOT NULL",
+        "DROP INDEX jobs_queue",
+        """
+        CREATE INDEX jobs_queue ON jobs (variant, queue_order, id, not_before, stop_at)
+        WHERE status = 'queued'
+        """,
+        "CREATE INDEX jobs_due ON jobs (variant, not_before) WHERE status = 'queued'",
+        "CREATE INDEX jobs_running ON jobs (variant) WHERE status = 'running'",
+        "DROP INDEX jobs_variant",
     ),
 )
 

@@ -1,7 +1,7 @@
 """Jobs in a SQL database: SQLite by default, PostgreSQL by URL."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any
 
 from sqlalchemy import (
     Column,
@@ -11,16 +11,18 @@ from sqlalchemy import (
     Select,
     and_,
     bindparam,
-    case,
     delete,
+    exists,
     func,
     insert,
     literal,
+    literal_column,
     or_,
     select,
     tuple_,
     update,
 )
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 
 from sa_ray.catalogue import VARIANTS
@@ -28,28 +30,56 @@ from sa_ray.contracts import Job, JobStatus, VariantName
 from sa_ray.errors import ConflictError
 from sa_ray.jobs.api import Cursor, QueueCounts
 from sa_ray.jobs.lifecycle import queue_order
-from sa_ray.jobs.stores.port import COUNTED, queue_full
+from sa_ray.jobs.stores.port import COUNTED, QUEUE_HORIZON, HeldLease
 from sa_ray.jobs.stores.rows import JobReader, columns
 from sa_ray.jobs.stores.sql_store.engine import create_job_engine, reading, transaction
-from sa_ray.jobs.stores.sql_store.schema import JOBS, SCHEMA_VERSION, migrate
+from sa_ray.jobs.stores.sql_store.schema import JOBS, SCHEMA_VERSION, WORKERS, migrate
 from sa_ray.jobs.stores.sql_store.writes import GroupedWrites, SingleWrites, Writes
 
-UNSEEN_INSERTS = 200
-"""Distance from the queue's limit at which inserts need not wait for each other. It is more than
-the PostgreSQL transactions that can be under way at once (its connection limit is 100 by
-default)."""
+_STORED = (JOBS.c.id, JOBS.c.body)
 
-_STORED = (JOBS.c.id, JOBS.c.body, JOBS.c.lease_expires_at)
+
+def _is(status: JobStatus) -> ColumnElement[bool]:
+    # Literal, or the planner cannot know that the partial index of the status has all rows.
+    return JOBS.c.status == literal_column(f"'{status}'")
+
+
+def _queued(variant: "VariantName | ColumnElement[str]") -> ColumnElement[bool]:
+    return and_(JOBS.c.variant == variant, _is("queued"))
+
+
 _GET = select(*_STORED).where(JOBS.c.id == bindparam("id"))
-_POSITION = (
-    select(func.count())
-    .select_from(JOBS)
-    .where(JOBS.c.variant == bindparam("variant"), JOBS.c.status == "queued")
+_POSITION = select(func.count()).select_from(
+    select(JOBS.c.id)
+    .where(_queued(bindparam("variant")))
     .where(
         tuple_(JOBS.c.queue_order, JOBS.c.id) <= tuple_(bindparam("queue_order"), bindparam("id"))
     )
+    .limit(QUEUE_HORIZON)
+    .subquery()
 )
 """Built once: building a statement costs as much as executing it, and most reads are these."""
+
+_LEASES = select(JOBS.c.id, JOBS.c.token, JOBS.c.stop_at).where(
+    JOBS.c.worker == bindparam("worker")
+)
+_HEARTBEAT = {
+    dialect.name: upsert.on_conflict_do_update(
+        index_elements=[WORKERS.c.id], set_={"heartbeat": upsert.excluded.heartbeat}
+    )
+    for dialect, upsert in (
+        (sqlite.dialect, sqlite.insert(WORKERS)),
+        (postgresql.dialect, postgresql.insert(WORKERS)),
+    )
+}
+_COUNTS = select(
+    *(
+        select(func.count()).where(JOBS.c.variant == variant, _is(status)).scalar_subquery()
+        for variant in VARIANTS
+        for status in COUNTED
+    )
+)
+"""Each count reads an index alone; of one grouped statement, neither planner sees that."""
 
 _age = tuple_(JOBS.c.created_at, JOBS.c.id)
 
@@ -65,8 +95,11 @@ class SqlJobStore:
         self._writer = create_job_engine(url)
         self._reader = reading(self._writer)
         self._jobs = JobReader()
-        is_sqlite = self._writer.dialect.name == "sqlite"
-        self._writes: Writes = (GroupedWrites if is_sqlite else SingleWrites)(self._writer)
+        dialect = self._writer.dialect.name
+        self._heartbeat = _HEARTBEAT[dialect]
+        self._writes: Writes = (GroupedWrites if dialect == "sqlite" else SingleWrites)(
+            self._writer
+        )
         try:
             self._writes.run(migrate)
         except BaseException:
@@ -77,17 +110,8 @@ class SqlJobStore:
         touch = update(SCHEMA_VERSION).values(version=SCHEMA_VERSION.c.version)
         self._writes.run(lambda connection: connection.execute(touch))
 
-    def insert(self, job: Job, *, max_queued: int) -> None:
-        queued = select(func.count()).select_from(JOBS).where(JOBS.c.status == "queued")
-
+    def insert(self, job: Job) -> None:
         def write(connection: Connection) -> None:
-            waiting = connection.execute(queued).scalar_one()
-            if waiting + UNSEEN_INSERTS >= max_queued:
-                # Others may be inserting. Near the limit, insert one at a time.
-                connection.execute(select(SCHEMA_VERSION.c.version).with_for_update())
-                waiting = connection.execute(queued).scalar_one()
-            if waiting >= max_queued:
-                raise queue_full(max_queued)
             try:
                 connection.execute(insert(JOBS).values(columns(job)))
             except IntegrityError:
@@ -107,17 +131,8 @@ class SqlJobStore:
         return self._jobs.one(found[0]) if found else None
 
     def replace(self, job: Job) -> bool:
-        values = columns(job)
-        if job.lease is not None:
-            # The lease may have been renewed since the caller read the job.
-            renewed = and_(
-                JOBS.c.token == job.token, JOBS.c.lease_expires_at > job.lease.expires_at
-            )
-            values["lease_expires_at"] = case(
-                (renewed, JOBS.c.lease_expires_at), else_=literal(job.lease.expires_at)
-            )
         previous = and_(JOBS.c.id == job.id, JOBS.c.version == job.version - 1)
-        change = update(JOBS).where(previous).values(values)
+        change = update(JOBS).where(previous).values(columns(job))
         return self._writes.run(lambda connection: connection.execute(change).rowcount == 1)
 
     def delete(self, job: Job) -> bool:
@@ -126,17 +141,24 @@ class SqlJobStore:
         return self._writes.run(lambda connection: connection.execute(removal).rowcount == 1)
 
     def claim(
-        self, variant: VariantName, *, now: float, limit: int, take: Callable[[Job], Job]
+        self,
+        variant: VariantName,
+        worker: str,
+        *,
+        now: float,
+        limit: int,
+        take: Callable[[Job], Job],
     ) -> list[Job]:
         due = (
             select(*_STORED)
             .where(_queued(variant), JOBS.c.not_before <= now)
-            .where(or_(JOBS.c.deadline.is_(None), JOBS.c.deadline > now))
+            .where(or_(JOBS.c.stop_at.is_(None), JOBS.c.stop_at > now))
             .order_by(JOBS.c.queue_order, JOBS.c.id)
             .with_for_update(skip_locked=True)
         )
 
         def write(connection: Connection) -> list[Job]:
+            connection.execute(self._heartbeat, {"id": worker, "heartbeat": now})
             found = self._jobs.first(limit, lambda n: connection.execute(due.limit(n)).all())
             taken = [take(job) for job in found]
             if taken:
@@ -147,33 +169,40 @@ class SqlJobStore:
 
         return self._writes.run(write)
 
-    def renew(self, leases: Sequence[tuple[str, int]], *, expires_at: float) -> list[Job]:
-        if not leases:
-            return []
-        extend = (
-            update(JOBS)
-            .where(JOBS.c.status == "running")
-            .where(JOBS.c.id.in_([job_id for job_id, _ in leases]))
-            .where(tuple_(JOBS.c.id, JOBS.c.token).in_(leases))
-            .values(lease_expires_at=expires_at)
-            .returning(*_STORED)
-        )
-        return self._writes.run(lambda connection: self._jobs.all(connection.execute(extend)))
+    def renew(self, worker: str, *, now: float) -> list[HeldLease]:
+        def write(connection: Connection) -> list[HeldLease]:
+            connection.execute(self._heartbeat, {"id": worker, "heartbeat": now})
+            return _leases(connection, worker)
 
-    def expired(self, *, now: float, limit: int) -> list[Job]:
-        return self._reached(JOBS.c.lease_expires_at, now, limit)
+        return self._writes.run(write)
+
+    def heartbeats(self) -> dict[str, float]:
+        with transaction(self._reader) as connection:
+            return {row.id: row.heartbeat for row in connection.execute(select(WORKERS))}
+
+    def leases(self, worker: str) -> list[HeldLease]:
+        with transaction(self._reader) as connection:
+            return _leases(connection, worker)
+
+    def forget_worker(self, worker: str, heartbeat: float) -> None:
+        idle = and_(
+            WORKERS.c.id == worker,
+            WORKERS.c.heartbeat == heartbeat,
+            ~exists().where(JOBS.c.worker == worker),
+        )
+        self._writes.run(lambda connection: connection.execute(delete(WORKERS).where(idle)))
 
     def overdue(self, *, now: float, limit: int) -> list[Job]:
-        return self._reached(JOBS.c.deadline, now, limit)
+        return self._first(limit, _reached(JOBS.c.stop_at, now).where(_is("queued")))
 
     def ended(self, *, before: float, limit: int) -> list[Job]:
-        return self._reached(JOBS.c.completed_at, before, limit)
+        return self._first(limit, _reached(JOBS.c.completed_at, before))
 
     def unclean(self, *, now: float, limit: int) -> list[Job]:
-        return self._reached(JOBS.c.cleanup_at, now, limit)
+        return self._first(limit, _reached(JOBS.c.cleanup_at, now))
 
     def due_webhooks(self, *, now: float, limit: int) -> list[Job]:
-        return self._reached(JOBS.c.webhook_at, now, limit)
+        return self._first(limit, _reached(JOBS.c.webhook_at, now))
 
     def position(self, job: Job) -> int:
         place = {"variant": job.request.model, "queue_order": queue_order(job), "id": job.id}
@@ -182,22 +211,14 @@ class SqlJobStore:
         return position
 
     def queue(self, variant: VariantName, *, limit: int) -> list[str]:
-        in_order = (
-            select(JOBS.c.id)
-            .where(_queued(variant))
-            .order_by(JOBS.c.queue_order, JOBS.c.id)
-            .limit(limit)
-        )
         with transaction(self._reader) as connection:
-            return list(connection.execute(in_order).scalars())
+            return list(connection.execute(_in_order(variant, JOBS.c.id).limit(limit)).scalars())
+
+    def next_jobs(self, variant: VariantName, *, limit: int) -> list[Job]:
+        return self._first(limit, _in_order(variant, *_STORED))
 
     def page(
-        self,
-        *,
-        limit: int,
-        after: Cursor | None = None,
-        status: JobStatus | None = None,
-        variant: VariantName | None = None,
+        self, *, limit: int, after: Cursor | None = None, status: JobStatus | None = None
     ) -> list[Job]:
         newest_first = select(*_STORED).order_by(JOBS.c.created_at.desc(), JOBS.c.id.desc())
         if after is not None:
@@ -205,37 +226,27 @@ class SqlJobStore:
             newest_first = newest_first.where(older)
         if status is not None:
             newest_first = newest_first.where(JOBS.c.status == status)
-        if variant is not None:
-            newest_first = newest_first.where(JOBS.c.variant == variant)
         return self._first(limit, newest_first)
 
     def counts(self) -> QueueCounts:
-        grouped = (
-            select(JOBS.c.variant, JOBS.c.status, func.count())
-            .where(JOBS.c.status.in_(COUNTED))
-            .group_by(JOBS.c.variant, JOBS.c.status)
-        )
-        counts: dict[VariantName, dict[JobStatus, int]] = {
-            variant: dict.fromkeys(COUNTED, 0) for variant in VARIANTS
-        }
         with transaction(self._reader) as connection:
-            for variant, status, count in connection.execute(grouped):
-                counts[cast(VariantName, variant)][cast(JobStatus, status)] = count
-        return counts
+            found = iter(connection.execute(_COUNTS).one())
+        return {variant: {status: next(found) for status in COUNTED} for variant in VARIANTS}
 
     def next_due(self, variant: VariantName) -> float | None:
-        earliest = select(func.min(JOBS.c.not_before)).where(
-            _queued(variant), JOBS.c.id.not_in(self._jobs.unreadable)
+        earliest = (
+            select(JOBS.c.not_before)
+            .where(_queued(variant), JOBS.c.id.not_in(self._jobs.unreadable))
+            .order_by(JOBS.c.not_before)
+            .limit(1)
         )
         with transaction(self._reader) as connection:
-            due: float | None = connection.execute(earliest).scalar_one()
+            due: float | None = connection.execute(earliest).scalar()
         return due
 
     def close(self) -> None:
+        self._writes.close()
         self._writer.dispose()
-
-    def _reached(self, column: Column[Any], time: float, limit: int) -> list[Job]:
-        return self._first(limit, select(*_STORED).where(column <= time).order_by(column))
 
     def _first(self, limit: int, statement: Select[Any]) -> list[Job]:
         return self._jobs.first(limit, lambda n: self._rows(statement.limit(n)))
@@ -252,5 +263,13 @@ _UPDATE_LOCKED = (
 )
 
 
-def _queued(variant: VariantName) -> ColumnElement[bool]:
-    return and_(JOBS.c.variant == variant, JOBS.c.status == "queued")
+def _leases(connection: Connection, worker: str) -> list[HeldLease]:
+    return [HeldLease(*row) for row in connection.execute(_LEASES, {"worker": worker})]
+
+
+def _in_order(variant: VariantName, *wanted: Column[Any]) -> Select[Any]:
+    return select(*wanted).where(_queued(variant)).order_by(JOBS.c.queue_order, JOBS.c.id)
+
+
+def _reached(column: Column[Any], time: float) -> Select[Any]:
+    return select(*_STORED).where(column <= time).order_by(column)

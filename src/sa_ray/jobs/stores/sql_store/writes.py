@@ -1,7 +1,9 @@
 """Turn writes into transactions: one for each, or one for all that wait together."""
 
+import queue
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Any, Protocol, TypeVar
 
 from sqlalchemy import Connection, Engine
@@ -17,6 +19,10 @@ class Writes(Protocol):
         """Return what ``work`` returns once its writes are durable; if it raises, none is kept."""
         ...
 
+    def close(self) -> None:
+        """Finish the writes under way; no more may follow."""
+        ...
+
 
 class SingleWrites:
     """Runs one transaction for each write: servers themselves make many durable at once."""
@@ -28,63 +34,76 @@ class SingleWrites:
         with transaction(self._engine) as connection:
             return work(connection)
 
+    def close(self) -> None:
+        pass
+
 
 class GroupedWrites:
     """Runs one transaction for all writes of this process that wait at the same time.
 
-    SQLite has one writer at a time, which waits for the disk at the end of each transaction. So the
-    thread whose turn it is does the work of all that wait, and waits for the disk once.
+    SQLite has one writer at a time, which waits for the disk at the end of each transaction. So one
+    thread does the work of all that wait, and waits for the disk once.
     """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._turn = threading.Lock()
-        self._arrivals = threading.Lock()
-        self._waiting: list[_Write] = []
+        self._waiting: queue.SimpleQueue[_Write | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._write_forever, name="writer", daemon=True)
+        self._thread.start()
 
     def run(self, work: Callable[[Connection], T]) -> T:
         mine = _Write(work)
-        with self._arrivals:
-            self._waiting.append(mine)
-        with self._turn:
-            if not mine.done:
-                with self._arrivals:
-                    group, self._waiting = self._waiting, []
-                self._commit(group)
-        if mine.error is not None:
-            raise mine.error
-        value: T = mine.value
+        self._waiting.put(mine)
+        value: T = mine.outcome.result()
         return value
 
-    def _commit(self, group: "list[_Write]") -> None:
-        try:
-            with transaction(self._engine) as connection:
-                if len(group) == 1:
-                    group[0].value = group[0].work(connection)
-                else:
-                    for write in group:
-                        write.perform(connection)
-        except BaseException as error:  # noqa: BLE001 - raised again in every thread it concerns
-            for write in group:
-                write.error = error
-        finally:
-            for write in group:
-                write.done = True
+    def close(self) -> None:
+        self._waiting.put(None)
+        self._thread.join()
+
+    def _write_forever(self) -> None:
+        while (first := self._waiting.get()) is not None:
+            group: list[_Write | None] = [first]
+            while not self._waiting.empty() and group[-1] is not None:
+                group.append(self._waiting.get())
+            _commit(self._engine, [write for write in group if write is not None])
+            if group[-1] is None:
+                return
 
 
 class _Write:
     def __init__(self, work: Callable[[Connection], Any]) -> None:
         self.work = work
-        self.value: Any = None
-        self.error: BaseException | None = None
-        self.done = False
+        self.outcome: Future[Any] = Future()
 
-    def perform(self, connection: Connection) -> None:
-        """Do the work so that it can fail alone. A fault of the database fails the group."""
-        try:
+
+def _commit(engine: Engine, group: list[_Write]) -> None:
+    """Write the group in one transaction, and tell each what became of it once that is durable."""
+    try:
+        with transaction(engine) as connection:
+            alone = len(group) == 1
+            told = [_perform(write, connection, alone=alone) for write in group]
+    except BaseException as error:  # noqa: BLE001 - raised again in every thread it concerns
+        for write in group:
+            write.outcome.set_exception(error)
+    else:
+        for tell in told:
+            tell()
+
+
+def _perform(write: _Write, connection: Connection, *, alone: bool) -> Callable[[], None]:
+    """Do the work so that it can fail alone. A fault of the database fails the group."""
+    try:
+        if alone:
+            value = write.work(connection)
+        else:
             with connection.begin_nested():
-                self.value = self.work(connection)
-        except DBAPIError:
+                value = write.work(connection)
+    except DBAPIError:
+        raise
+    except Exception as error:
+        if alone:
             raise
-        except Exception as error:  # noqa: BLE001 - raised again in the thread that asked
-            self.error = error
+        fault = error
+        return lambda: write.outcome.set_exception(fault)
+    return lambda: write.outcome.set_result(value)

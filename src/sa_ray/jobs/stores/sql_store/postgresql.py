@@ -1,0 +1,105 @@
+"""Connections to PostgreSQL that cannot hang, and what its errors mean."""
+
+from typing import Any
+
+import psycopg
+from sqlalchemy import URL, Engine, create_engine, event
+
+from sa_ray.errors import ConfigurationError
+
+CONNECT_TIMEOUT_S = 5
+
+ANSWER_TIMEOUT_S = 10.0
+"""Time for a server to answer a statement. It bounds a server, pooler or route that falls silent,
+even where TCP still acknowledges."""
+
+CONNECTIONS = 26
+"""Most connections kept open per process: enough for all threads of the coordinator."""
+
+_CONNECT_ARGUMENTS = {
+    "connect_timeout": str(CONNECT_TIMEOUT_S),
+    # A connection that nobody uses for a while notices a dead peer in about 11 s.
+    "keepalives_idle": "5",
+    "keepalives_interval": "2",
+    "keepalives_count": "3",
+    "tcp_user_timeout": str(int(1000 * ANSWER_TIMEOUT_S)),
+    # While a standby takes over, wait for a server that can be written.
+    "target_session_attrs": "read-write",
+}
+"""Each may be set otherwise in the URL. Meanings: libpq, "Parameter Key Words"."""
+
+_TRANSIENT_STATES = ("08", "25006", "40", "53", "55P03", "57", "58")
+"""SQLSTATE codes and classes after which trying again can help: connection lost, read-only after a
+failover, serialization and deadlock, resources, locks, operator intervention, system. Source:
+PostgreSQL, "PostgreSQL Error Codes"."""
+
+_READ_ONLY = "25006"
+
+_LASTING_REFUSALS = (
+    "authentication failed",
+    "does not exist",
+    "no pg_hba.conf entry",
+    "permission denied",
+)
+"""Parts of messages of a server that refuses a connection for good; it gives no code then."""
+
+
+def create_postgresql_engine(url: URL) -> Engine:
+    """Return an engine whose statements end within ``ANSWER_TIMEOUT_S`` seconds."""
+    url = url.set(drivername="postgresql+psycopg")
+    url = url.update_query_dict(
+        {name: value for name, value in _CONNECT_ARGUMENTS.items() if name not in url.query}
+    )
+    engine = create_engine(url, pool_pre_ping=True, pool_size=CONNECTIONS, max_overflow=0)
+    event.listen(engine, "do_connect", _connect)
+    event.listen(engine, "handle_error", _leave_read_only_server)
+    return engine
+
+
+def is_transient(error: Any) -> bool:
+    """Return whether trying again can help after an error of psycopg."""
+    if error.sqlstate is not None:
+        return bool(error.sqlstate.startswith(_TRANSIENT_STATES))
+    lasting = any(part in str(error) for part in _LASTING_REFUSALS)
+    return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError) and not lasting
+
+
+def require_known_parameters(url: URL, setting: str) -> None:
+    """Raise ``ConfigurationError`` if the URL has a parameter that libpq does not know."""
+    try:
+        psycopg.conninfo.make_conninfo(**{name: str(value) for name, value in url.query.items()})
+    except psycopg.ProgrammingError as error:
+        raise ConfigurationError(
+            f"{setting} cannot be used: {str(error).strip()}. Correct its part after '?'.",
+            param=setting,
+        ) from None
+
+
+class BoundedConnection(psycopg.Connection[Any]):
+    """A connection that is closed if the server does not answer in time."""
+
+    def wait(
+        self, gen: Any, interval: float = 0.1, timeout: float | None = ANSWER_TIMEOUT_S
+    ) -> Any:
+        try:
+            return super().wait(gen, interval, timeout)
+        except psycopg.OperationalError:
+            # Without this, its rollback would wait for the same server.
+            self.close()
+            raise
+
+
+def _connect(_dialect: Any, _record: Any, arguments: list[Any], parameters: dict[str, Any]) -> Any:
+    connection = BoundedConnection.connect(*arguments, **parameters)
+    with connection.cursor() as cursor:
+        # The server ends a statement whose client has given up, and the locks of a dead client.
+        cursor.execute(f"SET statement_timeout = {int(1000 * ANSWER_TIMEOUT_S)}")
+        cursor.execute("SET idle_in_transaction_session_timeout = '30s'")
+    connection.commit()
+    return connection
+
+
+def _leave_read_only_server(context: Any) -> None:
+    # The server was demoted: whatever the address leads to now is found by connecting again.
+    if getattr(context.original_exception, "sqlstate", None) == _READ_ONLY:
+        context.is_disconnect = True
