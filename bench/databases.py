@@ -88,6 +88,20 @@ class PostgresqlServer(_Server):
             connection.execute(f'CREATE DATABASE "{name}"')  # type: ignore[call-overload]
         return self.url(name)
 
+    @contextmanager
+    def read_only(self) -> Iterator[None]:
+        """As a primary that was demoted: what is connected may only read, and so may all others."""
+        with self.connect() as connection:
+            connection.execute("ALTER SYSTEM SET default_transaction_read_only = on")
+            connection.execute("SELECT pg_reload_conf()")
+        try:
+            yield
+        finally:
+            with self.connect() as connection:
+                connection.execute("SET default_transaction_read_only = off")
+                connection.execute("ALTER SYSTEM RESET default_transaction_read_only")
+                connection.execute("SELECT pg_reload_conf()")
+
     def connect(self) -> "psycopg.Connection[Any]":
         """A connection to the default database, for statements that no transaction may hold."""
         return psycopg.connect(self.url(), autocommit=True)
@@ -108,6 +122,23 @@ class RedisServer(_Server):
     def url(self, database: int = 0) -> str:
         return f"redis://127.0.0.1:{self.port}/{database}"
 
+    def follow(self, primary: "RedisServer") -> None:
+        """Become a replica of ``primary``; return once all that it had is here."""
+        with self.client() as own:
+            own.replicaof("127.0.0.1", primary.port)
+            while own.info("replication")["master_link_status"] != "up":  # type: ignore[index]
+                time.sleep(POLL_PERIOD_S)
+
+    def take_over_from(self, primary: "RedisServer") -> None:
+        """Become the primary, of which the other is a replica from now on. Nothing is lost."""
+        with self.client() as own, primary.client() as other:
+            other.execute_command("CLIENT", "PAUSE", 10_000, "WRITE")
+            while _offset(own, "slave_repl_offset") < _offset(other, "master_repl_offset"):
+                time.sleep(POLL_PERIOD_S)
+            own.replicaof("NO", "ONE")
+            other.replicaof("127.0.0.1", self.port)
+            other.execute_command("CLIENT", "UNPAUSE")
+
     def client(self, database: int = 0) -> "redis.Redis":
         return redis.Redis(port=self.port, db=database, retry=None)
 
@@ -121,6 +152,11 @@ class RedisServer(_Server):
     def probe(self) -> None:
         with self.client() as client:
             client.ping()
+
+
+def _offset(client: "redis.Redis", name: str) -> int:
+    replication: Any = client.info("replication")
+    return int(replication[name])
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """Submits and status reads per second through HTTP for each job store, beside plain FastAPI.
 
+    uv run python -m bench.jobs --size [--stores sqlite,postgresql,redis]
     uv run python -m bench.jobs [--stores sqlite,postgresql,redis] [--seconds 10] [--clients 32]
 
 For each store: the comparator (`bench/jobs_comparator.py`, in memory), then the whole service on an
@@ -26,6 +27,7 @@ import uvloop
 
 from bench.databases import postgresql, redis_server
 from bench.http_load import Load, closed_loop, get, post
+from bench.job_store_size import compare
 from bench.process_usage import cpu_between, usage
 from sa_ray.local import LocalService, free_port
 
@@ -139,7 +141,15 @@ def main() -> None:
     parser.add_argument("--stores", default="sqlite,postgresql,redis")
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--clients", type=int, default=32)
+    parser.add_argument(
+        "--size",
+        action="store_true",
+        help="without HTTP, what each operation costs on a full store against an empty one",
+    )
     options = parser.parse_args()
+    if options.size:
+        compare(options.stores.split(","))
+        return
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # unwinds, and so stops the service
 
     print("| | operation | a second | p50 ms | p95 ms | ratio | CPU ms a request |")

@@ -4,6 +4,7 @@ import json
 import os
 import random
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -27,18 +28,31 @@ class ServiceCluster:
         self.base_url = f"http://127.0.0.1:{self._port}"
         self._log = log
         self._host: subprocess.Popen[str] | None = None
-        self._settings: dict[str, Any] = {}
+        self._clock = log.with_name("clock")
+        self._clock.write_bytes(bytes(8))
+        self._deployed: dict[str, Any] = {}
         self._bare_head = False
 
-    def deploy(self, settings: dict[str, Any], *, bare_head: bool = False) -> None:
-        """Have the application run with these settings, on such a cluster, and return then."""
+    def deploy(
+        self, settings: dict[str, Any], *, bare_head: bool = False, breaking: Path | None = None
+    ) -> None:
+        """Have the application run with these settings, on such a cluster, and return then.
+
+        ``breaking``: as for ``tests.support.broken_engine``.
+        """
         if self._host is None or bare_head != self._bare_head:
-            self._bare_head, self._settings = bare_head, {}
+            self._bare_head, self._deployed = bare_head, {}
             self.kill()
             self._start()
-        if settings != self._settings:
-            self._settings = settings
-            self._tell("deploy", settings=settings)
+        wanted = {"settings": settings, "breaking": breaking and str(breaking)}
+        if wanted != self._deployed:
+            self._deployed = wanted
+            self._tell("deploy", **wanted)
+
+    def step_clock(self, seconds: float) -> None:
+        """Set the wall clock of all processes of the cluster so much ahead of the true one."""
+        with self._clock.open("r+b") as file:  # in place: they have it mapped
+            file.write(struct.pack("d", seconds))
 
     def kill(self) -> None:
         """End every process of the cluster with SIGKILL."""
@@ -57,7 +71,7 @@ class ServiceCluster:
     def restart(self) -> None:
         """A new cluster in the place of one that was killed, with what was deployed."""
         self._start()
-        self._tell("deploy", settings=self._settings)
+        self._tell("deploy", **self._deployed)
 
     def kill_process(self, title: str, chance: random.Random) -> None:
         """End one process of this title; wait for it if there is none yet."""
@@ -98,6 +112,11 @@ class ServiceCluster:
                 stderr=log,
                 text=True,
                 start_new_session=True,
+                env={
+                    **os.environ,
+                    "PYTHONPATH": str(Path(__file__).parent / "stepped_clock"),
+                    "SA_RAY_TEST_CLOCK": str(self._clock),
+                },
             )
 
     def _tell(self, command: str, **args: Any) -> None:

@@ -7,6 +7,7 @@ commands, JSON, one a line on its standard input, and answers each with a line.
 import json
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 # Otherwise nothing could join the cluster without its token.
@@ -18,7 +19,8 @@ import ray
 from ray import serve
 from ray.cluster_utils import Cluster
 
-from sa_ray.app import build
+from sa_ray import app
+from tests.support.broken_engine import breaking
 
 CPUS = 4
 SYSTEM_CONFIG = {
@@ -47,7 +49,9 @@ class Host:
     def obey(self, command: str, **args: Any) -> None:
         match command:
             case "deploy":
-                serve.run(build(args["settings"]), name="sa-ray", route_prefix="/")
+                if args["breaking"]:
+                    app.Variant = breaking(Path(args["breaking"]))
+                serve.run(app.build(args["settings"]), name="sa-ray", route_prefix="/")
             case "kill_worker_raylet":
                 for node in self._cluster.worker_nodes:
                     for kind, process in node.live_processes():

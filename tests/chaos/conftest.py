@@ -27,7 +27,14 @@ class Deploy:
     def __init__(self, cluster: ServiceCluster) -> None:
         self._cluster = cluster
 
-    def __call__(self, folder: Path, *, bare_head: bool = False, **settings: Any) -> BookedService:
+    def __call__(
+        self,
+        folder: Path,
+        *,
+        bare_head: bool = False,
+        breaking: Path | None = None,
+        **settings: Any,
+    ) -> BookedService:
         """On a SQLite file and with objects in ``folder``, unless ``settings`` say otherwise."""
         one_replica = {"max_replicas": 1}
         settings = {
@@ -37,7 +44,7 @@ class Deploy:
             "variants": {"small-sfx": one_replica, "small-music": one_replica},
             **settings,
         }
-        self._cluster.deploy(settings, bare_head=bare_head)
+        self._cluster.deploy(settings, bare_head=bare_head, breaking=breaking)
         service = BookedService(self._cluster.base_url, settings, BOOKS)
         service.learn()
         return service

@@ -21,6 +21,8 @@ S3_BROKEN_S = 8.0
 S3_SLOW_S = 8.0
 S3_DELAY_S = 1.0
 DATABASE_AWAY_S = 3.0
+DATABASE_SILENT_S = 20.0
+DATABASE_READ_ONLY_S = 8.0
 
 
 @pytest.fixture(scope="module")
@@ -31,14 +33,23 @@ def s3(s3_server: S3Server) -> Iterator[FaultProxy]:
 
 
 @pytest.fixture(scope="module")
+def database(postgresql_server: PostgresqlServer) -> Iterator[FaultProxy]:
+    """What stands between the service and PostgreSQL."""
+    with FaultProxy(postgresql_server.port) as proxy:
+        yield proxy
+
+
+@pytest.fixture(scope="module")
 def service(
     deploy: Deploy,
     postgresql_server: PostgresqlServer,
+    database: FaultProxy,
     s3_server: S3Server,
     s3: FaultProxy,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> BookedService:
     url = postgresql_server.create_database("chaos")
+    url = url.replace(str(postgresql_server.port), str(database.port))
     settings = s3_settings(s3_server, storage_endpoint_url=s3.url)
     return deploy(tmp_path_factory.mktemp("postgresql"), jobs_url=url, **settings)
 
@@ -80,6 +91,35 @@ def test_postgresql_is_killed(service: BookedService, postgresql_server: Postgre
         postgresql_server.kill()
         time.sleep(DATABASE_AWAY_S)
         postgresql_server.start()
+
+    outcomes = row.finish()
+    row.tidy()
+
+    assert {o.view["attempts"] for o in outcomes if o.view and o.succeeded} == {1}
+
+
+def test_postgresql_falls_silent(service: BookedService, database: FaultProxy) -> None:
+    row = Row(service, "PostgreSQL, silent for 20 s")
+
+    for _ in row.moments(1):
+        database.fall_silent()
+        time.sleep(DATABASE_SILENT_S)
+        database.pass_on()
+
+    outcomes = row.finish()
+    row.tidy()
+
+    assert {o.view["attempts"] for o in outcomes if o.view and o.succeeded} == {1}
+
+
+def test_postgresql_is_read_only(
+    service: BookedService, postgresql_server: PostgresqlServer
+) -> None:
+    row = Row(service, "PostgreSQL, read-only for 8 s")
+
+    for _ in row.moments(1):
+        with postgresql_server.read_only():
+            time.sleep(DATABASE_READ_ONLY_S)
 
     outcomes = row.finish()
     row.tidy()

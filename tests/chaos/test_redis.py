@@ -1,10 +1,12 @@
 """Redis and two nodes, of which the head does none of the work."""
 
 import time
+from pathlib import Path
 
 import pytest
 
-from bench.databases import RedisServer
+from bench.databases import RedisServer, redis_server
+from tests.support.fault_proxy import FaultProxy
 
 from .cluster import ServiceCluster
 from .conftest import Deploy
@@ -13,6 +15,7 @@ from .rows import BookedService, Row
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(400)]
 
 REDIS_AWAY_S = 3.0
+REDIS_SILENT_S = 15.0
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +48,35 @@ def test_a_node_is_lost(service: BookedService, cluster: ServiceCluster) -> None
 
     row.finish()
     row.tidy()
+
+
+def test_redis_falls_silent_and_fails_over(deploy: Deploy, tmp_path: Path) -> None:
+    with redis_server() as first, redis_server() as second, FaultProxy(first.port) as proxy:
+        url = first.url().replace(str(first.port), str(proxy.port))
+        service = deploy(tmp_path, bare_head=True, jobs_url=url)
+        second.follow(first)
+        row = Row(service, "Redis, silent for 15 s, then failing over to another server")
+
+        faults = iter((lambda: be_silent(proxy), lambda: fail_over(first, second, proxy)))
+        for _ in row.moments(2):
+            next(faults)()
+
+        outcomes = row.finish()
+        row.tidy()
+
+    assert {o.view["attempts"] for o in outcomes if o.view and o.succeeded} == {1}
+
+
+def be_silent(proxy: FaultProxy) -> None:
+    proxy.fall_silent()
+    time.sleep(REDIS_SILENT_S)
+    proxy.pass_on()
+
+
+def fail_over(first: RedisServer, second: RedisServer, proxy: FaultProxy) -> None:
+    """Connections stay, and lead to a server that is a replica now."""
+    second.take_over_from(first)
+    proxy.lead_new_connections_to(second.port)
 
 
 def test_the_cluster_is_killed_and_started_again_on_redis(

@@ -1,6 +1,5 @@
 """Servers that crash and come back, and servers that refuse."""
 
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -101,20 +100,11 @@ def test_a_primary_that_becomes_a_standby_is_left_for_the_next(
     store.insert(new_job(300))
     held = lifecycle.lease(new_job(300), "w", 2000.0)
 
-    # As a demoted primary does: what is connected may read only, and so may all that connect.
-    with server.connect() as connection:
-        connection.execute("ALTER SYSTEM SET default_transaction_read_only = on")
-        connection.execute("SELECT pg_reload_conf()")
-    try:
+    with server.read_only():
         for _ in range(3):
             with pytest.raises(JobStoreError, match="read-only") as refused:
                 store.replace(held)
             assert refused.value.transient
-    finally:
-        with server.connect() as connection:
-            connection.execute("SET default_transaction_read_only = off")
-            connection.execute("ALTER SYSTEM RESET default_transaction_read_only")
-            connection.execute("SELECT pg_reload_conf()")
 
     assert store.replace(held)
 
@@ -123,12 +113,8 @@ def test_after_a_redis_failover_the_new_primary_is_found_by_the_same_address() -
     with redis_server() as first, redis_server() as second, FaultProxy(first.port) as proxy:
         store = open_job_store(first.url().replace(str(first.port), str(proxy.port)))
         store.insert(new_job(1))
-        with first.client() as old, second.client() as new:
-            new.replicaof("127.0.0.1", first.port)
-            while new.info("replication")["master_link_status"] != "up":
-                time.sleep(0.05)
-            new.replicaof("NO", "ONE")
-            old.replicaof("127.0.0.1", second.port)
+        second.follow(first)
+        second.take_over_from(first)
 
         # The connections stay: the old primary lives on as a replica.
         proxy.lead_new_connections_to(second.port)

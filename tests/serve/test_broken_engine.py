@@ -5,15 +5,15 @@ from pathlib import Path
 import pytest
 
 from sa_ray import app
+from tests.support.broken_engine import breaking
 from tests.support.deployment import Deploy
-
-from .broken_engine import breaking
 
 
 def test_a_job_outlives_the_loss_of_its_replicas_device(
     deploy: Deploy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     marker = tmp_path / "lost"
+    (tmp_path / "device").touch()
     monkeypatch.setattr(app, "Variant", breaking(marker))
     service = deploy(max_steps=41)
 

@@ -88,7 +88,7 @@ class RedisJobStore:
             self._redis.set(f"{PREFIX}check", "1")
 
     def insert(self, job: Job) -> None:
-        if self._run(self._insert, *_row(job)) == b"taken":
+        if self._run(self._insert, *row(job)) == b"taken":
             raise ConflictError(f"Job {job.id} or its idempotency key exists already.")
 
     def get(self, job_id: str) -> Job | None:
@@ -98,7 +98,7 @@ class RedisJobStore:
         return self._one(self._get_by_key, idempotency_key)
 
     def replace(self, job: Job) -> bool:
-        return bool(self._run(self._replace, "", "", *_row(job)) == [1])
+        return bool(self._run(self._replace, "", "", *row(job)) == [1])
 
     def delete(self, job: Job) -> bool:
         return bool(self._run(self._delete, job.id, job.version))
@@ -121,7 +121,7 @@ class RedisJobStore:
             if not due:
                 break
             taken = [take(job) for job in due]
-            rows = (part for job in taken for part in _row(job))
+            rows = (part for job in taken for part in row(job))
             stored = self._run(self._replace, worker, repr(now), *rows)
             claimed += [job for job, done in zip(taken, stored, strict=True) if done]
             if len(claimed) >= limit:
@@ -290,7 +290,7 @@ def create_pool(url: str) -> "redis.BlockingConnectionPool":
     return pool
 
 
-def _row(job: Job) -> tuple[str, str]:
+def row(job: Job) -> tuple[str, str]:
     """Return the columns as JSON of strings, without those that are None, and the body."""
     values = columns(job)
     body = values.pop("body")

@@ -1,0 +1,112 @@
+"""Load, a step of the clock and broken replicas: none of them costs a job."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from .cluster import ServiceCluster
+from .conftest import Deploy
+from .rows import BookedService, Row
+
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(400)]
+
+CLOCK_STEP_S = 15.0
+FLOOD = 1000
+FLOOD_CLIENTS = 256
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("load")
+
+
+@pytest.fixture(scope="module")
+def marker(folder: Path) -> Path:
+    """Removed, it breaks a replica of small-sfx."""
+    (folder / "marker").touch()
+    return folder / "marker"
+
+
+@pytest.fixture(scope="module")
+def service(deploy: Deploy, folder: Path, marker: Path) -> BookedService:
+    return deploy(folder, breaking=marker)
+
+
+def test_the_clock_is_stepped(service: BookedService, cluster: ServiceCluster) -> None:
+    row = Row(service, "clock, 15 s forward and back")
+
+    steps = iter((CLOCK_STEP_S, 0.0))
+    for _ in row.moments(2):
+        cluster.step_clock(next(steps))
+
+    outcomes = row.finish()
+    row.tidy()
+
+    assert {o.view["attempts"] for o in outcomes if o.view and o.succeeded} == {1}
+
+
+def test_submits_flood_the_service(service: BookedService) -> None:
+    row = Row(service, f"nobody; {FLOOD:,} submits by {FLOOD_CLIENTS} clients at once")
+
+    for _ in row.moments(1):
+        asyncio.run(flood(service.base_url))
+
+    outcomes = row.finish()
+    row.tidy()
+
+    assert {o.view["attempts"] for o in outcomes if o.view and o.succeeded} == {1}
+
+
+async def flood(base_url: str) -> None:
+    """Submit jobs for a model that has no replica and is not in the load, and delete them again."""
+    body = {"prompt": "rain", "model": "medium", "duration": 1, "priority": "low"}
+    places = httpx.Limits(max_connections=FLOOD_CLIENTS)
+    async with httpx.AsyncClient(base_url=base_url, limits=places, timeout=120) as http:
+
+        async def send(method: str, path: str, **content: Any) -> httpx.Response:
+            while True:
+                response = await http.request(method, path, **content)
+                if response.is_success:
+                    return response
+                assert response.status_code >= httpx.codes.TOO_MANY_REQUESTS, response.text
+                await asyncio.sleep(float(response.headers["Retry-After"]))
+
+        async def submit() -> str:
+            return str((await send("POST", "/jobs", json=body)).json()["id"])
+
+        async def delete(job_id: str) -> None:
+            while (await send("DELETE", f"/jobs/{job_id}")).status_code != httpx.codes.NO_CONTENT:
+                pass  # it is cancelled now, or about to be
+
+        job_ids = await asyncio.gather(*(submit() for _ in range(FLOOD)))
+        await asyncio.gather(*map(delete, job_ids))
+
+
+def test_a_replica_fails_every_batch(service: BookedService, marker: Path) -> None:
+    row = Row(service, "variant replica, failing every batch")
+
+    for _ in row.moments(1):
+        marker.unlink()
+
+    outcomes = row.finish()
+    row.tidy()
+
+    assert marker.exists()
+    assert any(o.view["attempts"] > 1 for o in outcomes if o.view and o.succeeded)
+
+
+def test_a_replica_loses_its_device(service: BookedService, marker: Path) -> None:
+    row = Row(service, "variant replica, its device lost")
+    (marker.parent / "device").touch()
+
+    for _ in row.moments(2):
+        marker.unlink()
+
+    outcomes = row.finish()
+    row.tidy()
+
+    assert marker.exists()
+    assert any(o.view["attempts"] > 1 for o in outcomes if o.view and o.succeeded)
