@@ -1,11 +1,15 @@
 """Encoding and probing, checked by decoding what was encoded."""
 
 import io
+import subprocess
 import wave
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import get_args
 
+import imageio_ffmpeg
+import mutagen
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -17,6 +21,9 @@ from sa_ray.errors import GenerationError, InvalidRequestError
 
 FORMATS: tuple[AudioFormat, ...] = get_args(AudioFormat)
 LENGTHS = [1, 147, 1153, 44_100, 70_001]
+
+REQUESTED_LENGTHS = [441, 600, 882, 1153, 2205, 44_100, 1_323_001]
+"""Frames, from the shortest clip that can be asked for; below 0.05 s readers disagree most."""
 
 Samples = npt.NDArray[np.float32]
 
@@ -35,6 +42,16 @@ def decode(data: bytes, dtype: str = "float32") -> npt.NDArray[np.float32]:
     """Samples ``[channels, frames]``."""
     samples: npt.NDArray[np.float32] = sf.read(io.BytesIO(data), dtype=dtype, always_2d=True)[0]
     return samples.T
+
+
+def frames_by_ffmpeg(data: bytes, tmp_path: Path) -> int:
+    """Frames of the one format, 16-bit stereo, that FFmpeg decodes ``data`` to."""
+    file = tmp_path / "clip"
+    file.write_bytes(data)
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-i", file, "-f", "s16le", "-"]
+    decoded = subprocess.run(command, check=True, capture_output=True)
+    assert not decoded.stderr
+    return len(decoded.stdout) // 4
 
 
 def tags_of(data: bytes) -> dict[str, str]:
@@ -101,6 +118,17 @@ def test_opus_decodes_to_the_exact_length_at_48_khz(frames: int) -> None:
     assert abs(decode(data).shape[1] - frames * 48_000 / SAMPLE_RATE) <= 0.5
 
 
+@pytest.mark.parametrize("frames", REQUESTED_LENGTHS)
+@pytest.mark.parametrize("fmt", FORMATS)
+def test_other_readers_find_the_exact_length(tmp_path: Path, fmt: AudioFormat, frames: int) -> None:
+    data = encode(tones(frames), fmt, {"title": "rain", "comment": "seed=7"})
+
+    expected = round(frames * audio.OPUS_SAMPLE_RATE / SAMPLE_RATE) if fmt == "ogg" else frames
+    assert frames_by_ffmpeg(data, tmp_path) == expected
+    length = mutagen.File(io.BytesIO(data)).info.length
+    assert length == pytest.approx(frames / SAMPLE_RATE, abs=1e-4)
+
+
 @pytest.mark.parametrize("fmt", ["mp3", "ogg"])
 def test_lossy_formats_keep_channels_pitch_and_timing(fmt: AudioFormat) -> None:
     samples = tones(2 * SAMPLE_RATE)
@@ -123,9 +151,13 @@ def test_mono_is_encoded(fmt: AudioFormat) -> None:
     assert audio.probe(encode(tones(5000, channels=1), fmt)).channels == 1
 
 
-@pytest.mark.parametrize("fmt", ["wav", "flac", "ogg"])
+@pytest.mark.parametrize("fmt", FORMATS)
 def test_tags_are_written(fmt: AudioFormat) -> None:
-    tags = {"title": "rain, Möwen 雨", "comment": "seed=7", "software": "sa-ray (procedural)"}
+    tags = {
+        "title": "rain, Möwen 雨 \N{BELL}",
+        "comment": "seed=7",
+        "software": "sa-ray (procedural)",
+    }
 
     written = tags_of(encode(tones(1000), fmt, tags))
 
@@ -134,18 +166,37 @@ def test_tags_are_written(fmt: AudioFormat) -> None:
     assert written["software"].startswith(tags["software"])
 
 
-def test_a_wav_file_names_its_engine_in_the_info_list() -> None:
-    data = encode(tones(1000), "wav", {"software": "sa-ray (procedural engine)"})
+def test_other_readers_find_the_tags_of_an_mp3_file() -> None:
+    title = "rain, Möwen 雨 \N{BELL}"
 
-    assert b"ISFT" in data
-    assert b"sa-ray (procedural engine)" in data
+    written = mutagen.File(
+        io.BytesIO(encode(tones(1000), "mp3", {"title": title, "comment": "seed=7"}))
+    )
+
+    assert written.tags.version == (2, 3, 0)
+    assert written.tags["TIT2"].text == [title]
+    assert [comment.text for comment in written.tags.getall("COMM")] == [["seed=7"]]
 
 
-def test_mp3_tags_are_ascii_only() -> None:
-    written = tags_of(encode(tones(1000), "mp3", {"title": "雨", "comment": "engine=procedural"}))
+@pytest.mark.parametrize("fmt", FORMATS)
+@pytest.mark.parametrize("odd", ["\ufffe", "\uffff"])
+def test_a_character_that_is_none_is_replaced_not_its_whole_title(
+    fmt: AudioFormat, odd: str
+) -> None:
+    written = tags_of(encode(tones(1000), fmt, {"title": f"{odd}rain{odd}"}))
 
-    assert written["comment"] == "engine=procedural"
-    assert not written.get("title")
+    assert written["title"] == "\ufffdrain\ufffd"
+
+
+def test_the_audio_of_a_wav_file_begins_at_byte_44() -> None:
+    data = encode(tones(1000), "wav", {"title": "rain", "software": "sa-ray (procedural engine)"})
+
+    assert data[36:40] == b"data"
+    assert int.from_bytes(data[40:44], "little") == 4 * 1000
+    names = data[44 + 4 * 1000 :]
+    assert names.startswith(b"LIST")
+    assert b"ISFT" in names
+    assert b"sa-ray (procedural engine)" in names
 
 
 @pytest.mark.parametrize("fmt", FORMATS)

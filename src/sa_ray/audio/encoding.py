@@ -7,13 +7,14 @@ import io
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 import numpy.typing as npt
 import soundfile as sf
 import soxr
 
+from sa_ray.audio.id3 import id3_tag
 from sa_ray.contracts import AudioFormat
 from sa_ray.errors import GenerationError
 
@@ -31,6 +32,9 @@ _BLOCK_FRAMES: Final = 1 << 16
 _INT16_SCALE: Final = 32_768.0
 """Full scale of 16-bit PCM. Decoders divide by it, so decoding inverts the scaling."""
 
+_NONCHARACTERS: Final = {0xFFFE: "\ufffd", 0xFFFF: "\ufffd"}
+"""What libFLAC refuses, and what would read as a byte order mark in UTF-16."""
+
 _Samples = npt.NDArray[np.float32]
 
 
@@ -43,17 +47,23 @@ class _Codec:
     sample_rate: int | None = None
     """Hz of the file; None: that of the samples."""
     options: Mapping[str, object] = field(default_factory=dict)
+    tags: Literal["before", "behind", "id3"] = "before"
+    """Where libsndfile is to put the tags, seen from the audio; ``id3``: nowhere."""
 
 
 _CODECS: Final[Mapping[AudioFormat, _Codec]] = MappingProxyType(
     {
-        "wav": _Codec("WAV", "PCM_16", integer=True),
+        # So the audio begins at byte 44, where simple readers look for it.
+        "wav": _Codec("WAV", "PCM_16", integer=True, tags="behind"),
         "flac": _Codec("FLAC", "PCM_16", integer=True),
         # LAME's -V2, some 190 kbit/s for stereo: libsndfile hands LAME ten times the level.
         "mp3": _Codec(
             "MP3",
             "MPEG_LAYER_III",
             options={"bitrate_mode": "VARIABLE", "compression_level": 0.2},
+            # libsndfile's would lie behind the audio, where FFmpeg takes those 128 bytes of a
+            # short file for a second one, and then ignores the length in the Xing/LAME header.
+            tags="id3",
         ),
         # 160 kbit/s for stereo: libsndfile asks Opus for 256 - 250 * level kbit/s per channel.
         "ogg": _Codec(
@@ -69,22 +79,25 @@ def encode(
     """Encode float32 ``samples`` ``[channels, n]``, nominally in [-1, 1] and clipped to it.
 
     - ``wav`` and ``flac`` hold exactly ``n`` frames of 16-bit PCM at ``sample_rate``.
+      In ``wav`` the audio begins at byte 44.
     - ``mp3`` is variable bit rate. Its Xing/LAME header records the encoder's delay and padding:
-      decoders that honour it (libsndfile, FFmpeg) give exactly ``n`` frames in step with the input;
-      others prepend 1105 frames and round up to a multiple of 1152.
+      decoders that honour it (libsndfile, FFmpeg on a file, Chromium) give exactly ``n`` frames in
+      step with the input; others (SoX) prepend about 1105 frames and round up to whole ones of
+      1152.
     - ``ogg`` is Opus at 48 kHz: ``n * 48000 / sample_rate`` frames to the nearest one, in step with
       the input by the pre-skip and the last granule position (RFC 7845, sections 4.2 and 4.4). Its
       random stream serial number makes the bytes differ each time, but not the sound; the other
       formats repeat byte for byte.
 
     ``tags`` may hold ``title``, ``comment`` and ``software``: INFO chunks of a WAV file, Vorbis
-    comments of FLAC and Ogg, ID3 tags of MP3. libsndfile appends its own name to ``software``. Tags
-    longer than ``MAX_TAG_BYTES`` are cut. MP3 leaves out ``software``, and tags that are not ASCII.
+    comments of FLAC and Ogg, an ID3v2 tag of MP3. libsndfile appends its own name to ``software``
+    but in MP3. Tags longer than ``MAX_TAG_BYTES`` are cut.
 
     Raises ``GenerationError`` if a sample is not finite and ``ValueError`` for an unknown tag.
     """
     if unknown := tags.keys() - set(TAGS):
         raise ValueError(f"unknown tags {sorted(unknown)}; the known ones are {TAGS}")
+    texts = {name: _tag_text(value) for name, value in tags.items()}
     codec = _CODECS[fmt]
     rate = codec.sample_rate or sample_rate
     buffer = io.BytesIO()
@@ -97,12 +110,19 @@ def encode(
         subtype=codec.subtype,
         **codec.options,
     ) as file:
-        for name, value in tags.items():
-            if text := _tag_text(value, fmt):
-                setattr(file, name, text)
+        if codec.tags == "before":
+            _set_tags(file, texts)
         for block in _blocks(samples, codec, sample_rate, rate):
             file.write(block)
-    return buffer.getvalue()
+        if codec.tags == "behind":
+            _set_tags(file, texts)
+    return id3_tag(texts) + buffer.getvalue() if codec.tags == "id3" else buffer.getvalue()
+
+
+def _set_tags(file: sf.SoundFile, texts: Mapping[str, str]) -> None:
+    for name, text in texts.items():
+        if text:
+            setattr(file, name, text)
 
 
 def _blocks(
@@ -146,10 +166,7 @@ def _resampled(
     yield stream.resample_chunk(np.empty((0, channels), np.float32), last=True)
 
 
-def _tag_text(value: str, fmt: AudioFormat) -> str:
-    if fmt == "mp3" and not value.isascii():
-        # LAME would take the UTF-8 bytes for Latin-1.
-        return ""
+def _tag_text(value: str) -> str:
     # A C string ends at the first NUL.
-    text = value.split("\0", 1)[0]
+    text = value.split("\0", 1)[0].translate(_NONCHARACTERS)
     return text.encode(errors="replace")[:MAX_TAG_BYTES].decode(errors="ignore")
