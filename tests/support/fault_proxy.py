@@ -60,6 +60,18 @@ class FaultProxy:
         ones are taken, and nothing is answered."""
         self._speaking.clear()
 
+    def lose_answers(self, count: int) -> None:
+        """The next ``count`` answers break their connections instead; their requests arrive."""
+        left = iter(range(count))
+
+        def carry(client: socket.socket, data: bytes) -> bytes:
+            if next(left, None) is None:
+                return data
+            client.shutdown(socket.SHUT_RDWR)
+            raise ConnectionAbortedError
+
+        self._listen(lambda client: self._forward(client, 0.0, (b"", b""), carry))
+
     def answer_500(self) -> None:
         """As an S3 server that is broken."""
         self._listen(_answer_500)
@@ -96,7 +108,13 @@ class FaultProxy:
         finally:
             self._open.discard(connection)
 
-    def _forward(self, client: socket.socket, delay_s: float, damage: tuple[bytes, bytes]) -> None:
+    def _forward(
+        self,
+        client: socket.socket,
+        delay_s: float,
+        damage: tuple[bytes, bytes],
+        carry: Callable[[socket.socket, bytes], bytes] = lambda _, data: data,
+    ) -> None:
         answered = threading.Event()
         answered.set()
 
@@ -110,7 +128,7 @@ class FaultProxy:
         def to_client(data: bytes) -> bytes:
             answered.set()
             self._speaking.wait()
-            return data
+            return carry(client, data)
 
         with socket.create_connection(self._upstream) as server, self._held(server):
             back = threading.Thread(target=_copy, args=(server, client, to_client))

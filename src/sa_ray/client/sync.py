@@ -1,15 +1,15 @@
 """Synchronous HTTP client of the service."""
 
-import time
+import uuid
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import httpx
 
-from sa_ray.client.wire import raise_for_error
+from sa_ray.client.retrying import attempts, interrupted, refused
+from sa_ray.client.wire import ApiError, raise_for_error
 from sa_ray.contracts import (
     FINAL_STATUSES,
     GenerationRequest,
@@ -21,21 +21,44 @@ from sa_ray.contracts import (
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 """Hosts to which no proxy of the environment leads."""
 
-POLL_PERIOD_S = 0.25
+CONNECT_TIMEOUT_S = 10.0
+ANSWER_TIMEOUT_S = 30.0
+"""Longest silence of a call that is answered from memory or a store."""
+
+LONG_POLL_S = 20.0
+"""How long a read of a job may wait for its end: shorter than proxies bear silence."""
+
+UPDATE_PERIOD_S = 0.5
+"""The same, where somebody watches the progress."""
+
 CHUNK_BYTES = 1 << 20
 
 
 class Client:
-    """Client of one service at ``base_url``. ``timeout_s`` bounds each network operation, seconds.
+    """Client of one service at ``base_url``.
 
-    Raises ``ApiError`` for an error answer and ``httpx.TransportError`` if there is no answer.
+    Calls survive what passes: 429, 503, lost connections, and restarts of the service. They are
+    tried again for up to ``retry_s`` seconds, with pauses as ``Retry-After`` says or else growing
+    ones; ``generate`` and ``cancel`` only if the service refused them. ``timeout_s`` bounds each
+    silence of a generation or download, seconds.
+
+    Raises ``ApiError`` for an error answer and ``httpx.TransportError`` if there is no answer. Both
+    can be pickled.
     """
 
-    def __init__(self, base_url: str = "http://localhost:8000", *, timeout_s: float = 600) -> None:
+    def __init__(
+        self,
+        base_url: str = "http://localhost:8000",
+        *,
+        timeout_s: float = 600,
+        retry_s: float = 120,
+    ) -> None:
         self._host = httpx.URL(base_url).host
-        self._timeout_s = timeout_s
+        self._timeout = _timeout(timeout_s)
+        self._answer_s = min(timeout_s, ANSWER_TIMEOUT_S)
+        self._retry_s = retry_s
         self._http = httpx.Client(
-            base_url=base_url, timeout=timeout_s, trust_env=self._host not in LOOPBACK
+            base_url=base_url, timeout=self._timeout, trust_env=self._host not in LOOPBACK
         )
 
     def __enter__(self) -> Self:
@@ -50,59 +73,119 @@ class Client:
         self._http.close()
 
     def health(self) -> Health:
-        return Health.model_validate(self._json("GET", "/health"))
+        return Health.model_validate(self._call("GET", "/health").json())
 
     def generate(self, request: GenerationRequest) -> bytes:
-        """Generate one clip and return its encoded bytes; waits until it is done."""
-        body = request.model_dump(exclude_unset=True)
-        response = self._http.post("/v1/audio/generations", json=body)
-        raise_for_error(response)
-        return response.content
+        """Generate one clip and return its encoded bytes; waits until it is done.
 
-    def submit(self, request: GenerationRequest) -> JobAccepted:
+        A connection that is lost meanwhile is an error, since a second request could do the same
+        work again; a job does not have this weakness.
+        """
         body = request.model_dump(exclude_unset=True)
-        return JobAccepted.model_validate(self._json("POST", "/jobs", json=body))
+        return self._call(
+            "POST", "/v1/audio/generations", again=refused, json=body, timeout=self._timeout
+        ).content
+
+    def submit(
+        self, request: GenerationRequest, *, idempotency_key: str | None = None
+    ) -> JobAccepted:
+        """Submit a job. However often it has to be tried, one job comes of it.
+
+        ``idempotency_key``: one of the caller's own (1 to 255 characters), which finds the same job
+        again in a later call too.
+        """
+        response = self._call(
+            "POST",
+            "/jobs",
+            json=request.model_dump(exclude_unset=True),
+            headers={"Idempotency-Key": idempotency_key or uuid.uuid4().hex},
+        )
+        return JobAccepted.model_validate(response.json())
 
     def job(self, job_id: str) -> JobView:
-        return JobView.model_validate(self._json("GET", f"/jobs/{job_id}"))
+        return self._job(job_id, wait_s=0)
 
     def cancel(self, job_id: str) -> None:
-        """Cancel the job, or delete it if it has ended."""
-        raise_for_error(self._http.delete(f"/jobs/{job_id}"))
+        """Cancel the job, or delete it if it has ended.
 
-    def wait(self, job_id: str, on_update: Callable[[JobView], object] = lambda _: None) -> JobView:
-        """Poll until the job has ended, calling ``on_update`` with every reading."""
+        A lost answer is an error, since a second request would delete what the first cancelled.
+        """
+        self._call("DELETE", f"/jobs/{job_id}", again=refused)
+
+    def wait(self, job_id: str, on_update: Callable[[JobView], object] | None = None) -> JobView:
+        """Wait until the job has ended, calling ``on_update`` with every reading.
+
+        The service may restart meanwhile. Raises what reading the job raises, not if the job fails.
+        """
+        wait_s = UPDATE_PERIOD_S if on_update else LONG_POLL_S
         while True:
-            job = self.job(job_id)
-            on_update(job)
+            try:
+                job = self._job(job_id, wait_s)
+            except ApiError as error:
+                if error.status != httpx.codes.TOO_MANY_REQUESTS:
+                    raise
+                job = self.job(job_id)  # Too many others wait; a plain read finds room.
+            if on_update:
+                on_update(job)
             if job.status in FINAL_STATUSES:
                 return job
-            time.sleep(POLL_PERIOD_S)
 
     def download(self, job: JobView, path: Path) -> int:
         """Write the audio of a job that has succeeded to ``path``; return its size in bytes.
 
         Raises ``ValueError`` if the job has no audio.
         """
-        if job.download_url is None:
+        url = job.download_url
+        if url is None:
             raise ValueError(f"job {job.id} is {job.status} and has no audio")
-        size = 0
-        with self._stream(job.download_url) as response:
+        return attempts(self._retry_s, interrupted)(lambda: self._fetch(url, path))
+
+    def _fetch(self, url: str, path: Path) -> int:
+        host = httpx.URL(url).host
+        if host in ("", self._host):
+            streamed = self._http.stream("GET", url, follow_redirects=True)
+        else:  # An object store: proxies of the environment may lead to it.
+            streamed = httpx.stream(
+                "GET",
+                url,
+                follow_redirects=True,
+                timeout=self._timeout,
+                trust_env=host not in LOOPBACK,
+            )
+        with streamed as response:
             if response.is_error:
                 response.read()
             raise_for_error(response)
             with path.open("wb") as file:
-                for chunk in response.iter_bytes(CHUNK_BYTES):
-                    size += file.write(chunk)
-        return size
+                return sum(map(file.write, response.iter_bytes(CHUNK_BYTES)))
 
-    def _stream(self, url: str) -> AbstractContextManager[httpx.Response]:
-        if httpx.URL(url).host in ("", self._host):
-            return self._http.stream("GET", url, follow_redirects=True)
-        # An object store: proxies of the environment may lead to it.
-        return httpx.stream("GET", url, follow_redirects=True, timeout=self._timeout_s)
+    def _job(self, job_id: str, wait_s: float) -> JobView:
+        response = self._call(
+            "GET",
+            f"/jobs/{job_id}",
+            params={"wait": wait_s} if wait_s else None,
+            timeout=_timeout(wait_s + self._answer_s),
+        )
+        return JobView.model_validate(response.json())
 
-    def _json(self, method: str, path: str, **options: Any) -> Any:
-        response = self._http.request(method, path, **options)
-        raise_for_error(response)
-        return response.json()
+    def _call(
+        self,
+        method: str,
+        path: str,
+        *,
+        again: Callable[[BaseException], bool] = interrupted,
+        **options: Any,
+    ) -> httpx.Response:
+        """Make a call, and make it ``again`` after such errors."""
+        options.setdefault("timeout", _timeout(self._answer_s))
+
+        def send() -> httpx.Response:
+            response = self._http.request(method, path, **options)
+            raise_for_error(response)
+            return response
+
+        return attempts(self._retry_s, again)(send)
+
+
+def _timeout(silence_s: float) -> httpx.Timeout:
+    return httpx.Timeout(silence_s, connect=min(silence_s, CONNECT_TIMEOUT_S))

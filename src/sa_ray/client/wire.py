@@ -1,17 +1,48 @@
 """Read the answers of the HTTP API."""
 
+from functools import partial
+from typing import Any
+
 import httpx
 
 from sa_ray.errors import SaRayError
 
+FOREIGN = "http_error"
+"""``code`` of an answer that is not the service's own, but of a proxy before it or an object
+store."""
+
+NOT_DEPLOYED = "not_deployed"
+"""``code`` of a 404 of Ray Serve itself: the application is being started, or is stopped."""
+
+SERVE_HINT = "/-/routes"
+"""Part of the text of that 404."""
+
 
 class ApiError(SaRayError):
-    """The service answered with an error; ``status`` and ``code`` are what it said."""
+    """The service answered with an error: its ``status``, ``code``, ``message`` and ``param``.
 
-    def __init__(self, message: str, *, status: int, code: str, param: str | None = None) -> None:
-        super().__init__(message, param=param)
+    ``retry_after_s`` is what ``Retry-After`` said, ``request_id`` what to look for in the log; each
+    may be None.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int,
+        code: str,
+        param: str | None = None,
+        retry_after_s: int | None = None,
+        request_id: str | None = None,
+    ) -> None:
+        super().__init__(message, param=param, retry_after_s=retry_after_s)
         self.status = status  # type: ignore[misc]
         self.code = code  # type: ignore[misc]
+        self.request_id = request_id
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        state = {name: value for name, value in vars(self).items() if name != "message"}
+        return partial(type(self), **state), (self.message,)
 
 
 def raise_for_error(response: httpx.Response) -> None:
@@ -22,5 +53,16 @@ def raise_for_error(response: httpx.Response) -> None:
         body = response.json()["error"]
         message, code, param = body["message"], body["code"], body["param"]
     except (ValueError, KeyError, TypeError):
-        message, code, param = response.text[:500] or response.reason_phrase, "http_error", None
-    raise ApiError(message, status=response.status_code, code=code, param=param)
+        message, code, param = response.text[:500] or response.reason_phrase, FOREIGN, None
+        if response.status_code == httpx.codes.NOT_FOUND and SERVE_HINT in message:
+            message, code = "No service is deployed there, or it is being started.", NOT_DEPLOYED
+    wait = response.headers.get("Retry-After", "")
+    raise ApiError(
+        message,
+        status=response.status_code,
+        code=code,
+        param=param,
+        # A date, its other form, stands for no hint.
+        retry_after_s=int(wait) if wait.isascii() and wait.isdigit() else None,
+        request_id=response.headers.get("X-Request-Id"),
+    )
