@@ -3,10 +3,12 @@
 from typing import Any
 
 import pytest
+import ray
 from ray import cloudpickle
 from ray.serve import Application
 
-from sa_ray.app import dispatcher, ingress, variant
+from sa_ray.app import build, dispatcher, ingress, variant
+from sa_ray.errors import ConfigurationError
 from sa_ray.scheduling.costs import cost_of
 from sa_ray.settings import Settings, load_settings
 
@@ -64,3 +66,26 @@ def test_the_ingress_holds_what_downloads_need(settings: Settings, small: Applic
     bound = ingress("procedural", settings, {"small-sfx": small}, small, 60.0)
 
     assert secrets_of(bound) == {S3_SECRET}
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("jobs_url", "mysql://u:hush@h/db"),
+        ("jobs_url", "redis://:hush@h:port/0"),
+        ("jobs_url", "hush.db"),
+        ("jobs_url", "sqlite://"),
+        ("public_url", "audio.example"),
+        ("storage_prefix", "a//b"),
+        ("storage_public_base_url", "cdn.example"),
+        ("storage_endpoint_url", "minio:9000"),
+    ],
+)
+def test_a_malformed_value_fails_before_anything_is_started(setting: str, value: str) -> None:
+    before = ray.is_initialized()
+
+    with pytest.raises(ConfigurationError, match=f"(?i){setting}") as refused:
+        build({setting: value})
+
+    assert "hush" not in refused.value.message
+    assert ray.is_initialized() == before

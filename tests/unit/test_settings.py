@@ -126,7 +126,7 @@ def test_blank_variables_are_as_good_as_unset(
 def test_a_blank_variable_does_not_hide_its_fallback(
     monkeypatch: pytest.MonkeyPatch, blank: str, fallback: str, field: str
 ) -> None:
-    monkeypatch.setenv(fallback, "medium")
+    monkeypatch.setenv(fallback, "https://e" if field == "storage_endpoint_url" else "medium")
     unhidden = load_settings()
     monkeypatch.setenv(blank, "")
 
@@ -178,11 +178,66 @@ def test_what_was_pasted_with_white_space_is_trimmed(
     assert load_settings() == clean
 
 
-@pytest.mark.parametrize("field", ["public_url", "storage_public_base_url"])
+QUOTED = [
+    ("STABLE_AUDIO_PUBLIC_URL", "https://audio.example"),
+    ("STABLE_AUDIO_STORAGE_PUBLIC_BASE_URL", "https://cdn.example"),
+    ("STABLE_AUDIO_STORAGE_ENDPOINT_URL", "https://e"),
+    ("STABLE_AUDIO_JOBS_URL", "redis://h:6379/0"),
+    ("STABLE_AUDIO_MAX_STEPS", "8"),
+    ("STABLE_AUDIO_VARIANTS", '{"medium": {"gpu": 0.5}}'),
+    ("STABLE_AUDIO_MODEL_HALF", ""),
+    ("HF_TOKEN", "hf_token"),
+    ("AWS_SECRET_ACCESS_KEY", "secret"),
+]
+
+
+@pytest.mark.parametrize(("variable", "text"), QUOTED)
+@pytest.mark.parametrize("pasted", ['"{}"', "'{}'", "'{}'\n", "' {} '"])
+def test_what_was_pasted_with_quotes_loses_them(
+    monkeypatch: pytest.MonkeyPatch, variable: str, text: str, pasted: str
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "id")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.setenv(variable, text)
+    clean = load_settings()
+
+    monkeypatch.setenv(variable, pasted.format(text))
+
+    assert load_settings() == clean
+
+
+@pytest.mark.parametrize("variable", ["HF_TOKEN", "AWS_ACCESS_KEY_ID", "AWS_SESSION_TOKEN"])
+@pytest.mark.parametrize("text", ["hush\nhush", "hush hush", "hüsh", "hush\x7f"])
+def test_a_key_that_no_request_could_carry_is_named_and_not_shown(
+    monkeypatch: pytest.MonkeyPatch, variable: str, text: str
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "id")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.setenv(variable, text)
+
+    with pytest.raises(ConfigurationError, match=variable) as refused:
+        load_settings()
+
+    assert text not in refused.value.message
+
+
+@pytest.mark.parametrize("field", ["public_url", "storage_public_base_url", "storage_endpoint_url"])
 @pytest.mark.parametrize(
-    "url", ["cdn.example.com/audio", "//cdn.example.com", "ftp://h/x", "https://"]
+    "url",
+    [
+        *("cdn.example.com/audio", "//cdn.example.com", "ftp://h/x", "https://", "https://h:port"),
+        *(
+            "https://h:0",
+            "https://[h",
+            "https://h/a b",
+            "https://h/a\nb",
+            'https://h/"',
+            "https://h?",
+        ),
+        *("https://h/?a=b", "https://h/#a", "https:\\\\h"),
+    ],
 )
-def test_an_address_for_clients_must_be_one_that_they_can_follow(field: str, url: str) -> None:
+def test_an_address_must_be_one_that_paths_can_follow(field: str, url: str) -> None:
     with pytest.raises(ConfigurationError, match=field):
         load_settings({field: url})
 
@@ -282,6 +337,8 @@ def test_the_default_models_name_wins_over_its_old_alias(monkeypatch: pytest.Mon
     ("args", "named"),
     [
         ({"max_stepz": 1}, "Did you mean max_steps"),
+        ({"STABLE_AUDIO_MAX_STEPS": 1}, "Did you mean max_steps"),
+        ({"bucket": "b"}, "Did you mean storage_bucket"),
         ({"max_steps": 0}, "max_steps"),
         ({"max_duration": float("nan")}, "max_duration"),
         ({"default_model": "large"}, "'large' is not a model"),
@@ -308,6 +365,28 @@ def test_an_unknown_variable_is_refused(
 
     with pytest.raises(ConfigurationError, match="Did you mean STABLE_AUDIO_PRELOAD_MODELS"):
         load_settings()
+
+
+@pytest.mark.parametrize(
+    ("variable", "hint"),
+    [
+        ("STABLE_AUDIO_BUCKET", "Did you mean STABLE_AUDIO_STORAGE_BUCKET?"),
+        ("STABLE_AUDIO_HF_TOKEN", "Did you mean HF_TOKEN?"),
+        ("STABLE_AUDIO_MAX_DURATION_SECONDS", "Did you mean STABLE_AUDIO_MAX_DURATION?"),
+        ("STABLE_AUDIO_MODELS", "Did you mean STABLE_AUDIO_DEFAULT_MODEL?"),
+        ("stable_audio_max_steps", "Did you mean STABLE_AUDIO_MAX_STEPS?"),
+        ("STABLE_AUDIO_COLOUR", "`sa-ray config` lists the settings."),
+    ],
+)
+def test_only_a_setting_that_fits_is_hinted_at(
+    monkeypatch: pytest.MonkeyPatch, variable: str, hint: str
+) -> None:
+    monkeypatch.setenv(variable, "1")
+
+    with pytest.raises(ConfigurationError) as refused:
+        load_settings()
+
+    assert refused.value.message == f"Unknown setting {variable}. {hint}"
 
 
 def test_a_malformed_variable_is_named_as_the_user_wrote_it(

@@ -4,6 +4,8 @@ from typing import Any, Self, cast
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, ValidationInfo, field_validator
 
+from sa_ray.settings.values import trimmed
+
 
 class SettingsGroup(BaseModel):
     """Base of the groups. Field names are those of ``args``; aliases are environment variables."""
@@ -13,10 +15,10 @@ class SettingsGroup(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _trimmed(cls, value: object, info: ValidationInfo) -> object:
-        """Trim what was pasted with spaces or a newline around it. A key of ``args`` that is left
-        blank sets its default, whatever the environment says."""
+        """Trim what was pasted with spaces, a newline or quotes around it. A key of ``args`` that
+        is left blank sets its default, whatever the environment says."""
         if isinstance(value, str):
-            value = value.strip()
+            value = trimmed(value)
         blank_is_meant = info.field_name in ("preload_models", "storage_prefix")
         if value is None or (value == "" and not blank_is_meant):
             return cls.model_fields[str(info.field_name)].get_default(call_default_factory=True)

@@ -3,7 +3,7 @@
 from pydantic import AliasChoices, Field
 
 from sa_ray.settings.group import SettingsGroup
-from sa_ray.settings.values import PublicUrl, WebhookSecret
+from sa_ray.settings.values import BaseUrl, WebhookSecret
 
 
 class JobSettings(SettingsGroup):
@@ -48,7 +48,7 @@ class WebhookSettings(SettingsGroup):
         description="Also call webhooks at private, loopback and link-local addresses. Clients "
         "choose those addresses: leave it off where they are not trusted.",
     )
-    public_url: PublicUrl | None = Field(
+    public_url: BaseUrl | None = Field(
         None,
         validation_alias=AliasChoices("STABLE_AUDIO_PUBLIC_URL"),
         description="Address at which clients reach the service, for URLs in webhook calls, which "

@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import AliasChoices, Field, SecretStr, model_validator
+from pydantic import AliasChoices, Field, model_validator
 
 from sa_ray.catalogue import CATALOGUE, VariantOverride, VariantSpec
 from sa_ray.contracts import EngineName, VariantName
 from sa_ray.settings.group import SettingsGroup
-from sa_ray.settings.values import Variant, Variants
+from sa_ray.settings.values import SecretKey, Variant, Variants
 
 Device = Literal["auto", "cuda", "mps", "cpu"]
 Autoscaling = Literal["backlog", "requests"]
@@ -85,7 +85,7 @@ class WeightSettings(SettingsGroup):
         validation_alias=AliasChoices("STABLE_AUDIO_MODEL_HALF"),
         description="fp16 on CUDA, bfloat16 products on CPUs that have them; no effect elsewhere.",
     )
-    hf_token: SecretStr | None = Field(
+    hf_token: SecretKey = Field(
         None,
         validation_alias=AliasChoices("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"),
         description="Hugging Face token with access to the gated weights.",

@@ -99,16 +99,16 @@ def load_settings(args: Mapping[str, Any] | None = None) -> Settings:
     """
     args = dict(args or {})
     names = setting_names()
+    variables = {name: group.variables(name) for group in GROUPS for name in group.model_fields}
     for key in args:
         if key not in names:
-            raise ConfigurationError(_unknown(key, names), param=key)
+            fitting = {text: name for name in names for text in (*variables[name], name)}
+            raise ConfigurationError(_unknown(key, fitting), param=key)
     dotenv = find_dotenv(usecwd=True)
-    known = [
-        text for group in GROUPS for name in group.model_fields for text in group.variables(name)
-    ]
+    fitting = {text: texts[0] for texts in variables.values() for text in texts}
     for name in {*os.environ, *(dotenv_values(dotenv) if dotenv else ())}:
-        if name.startswith(PREFIX) and name not in known:
-            raise ConfigurationError(_unknown(name, known), param=name)
+        if name.upper().startswith(PREFIX) and name not in fitting:
+            raise ConfigurationError(_unknown(name, fitting), param=name)
     try:
         values = _Sources(**args, _env_file=dotenv or None)
     except ValidationError as error:
@@ -131,10 +131,19 @@ def duration_limit(models: ModelSettings, limits: LimitSettings, variant: Varian
     return min(limits.max_duration, models.spec(variant).max_duration)
 
 
-def _unknown(key: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(key, known, n=1)
-    hint = f" Did you mean {close[0]}?" if close else " `sa-ray config` lists the settings."
+def _unknown(key: str, fitting: Mapping[str, str]) -> str:
+    """Say that ``key`` is none of ``fitting``, whose values are what to write in their place."""
+    by_stem = {_stem(text): name for text, name in fitting.items()}
+    close = difflib.get_close_matches(_stem(key), by_stem, n=1)
+    hint = (
+        f" Did you mean {by_stem[close[0]]}?" if close else " `sa-ray config` lists the settings."
+    )
     return f"Unknown setting {key}.{hint}"
+
+
+def _stem(name: str) -> str:
+    """Return what tells ``name`` from others; the prefix alone would make any two alike."""
+    return name.upper().removeprefix(PREFIX)
 
 
 def _explain(error: ValidationError) -> str:

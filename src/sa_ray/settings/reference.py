@@ -25,7 +25,8 @@ Precedence: `args` in `serve_config.yaml` (by setting name) > environment variab
 built, and handed to every replica: nodes of a cluster need no environment of their own. An unknown
 key, a malformed value or a contradiction fails there, before anything is scheduled.
 
-A blank variable is as good as unset, but for `STABLE_AUDIO_PRELOAD_MODELS`.
+A blank variable is as good as unset, but for `STABLE_AUDIO_PRELOAD_MODELS`. White space and a pair
+of quotes around a value do not belong to it.
 
 `sa-ray config` prints the effective values, with secrets and passwords masked.
 

@@ -7,7 +7,7 @@ from pydantic import AliasChoices, Field, SecretStr, model_validator
 
 from sa_ray.contracts import StorageBackend
 from sa_ray.settings.group import SettingsGroup
-from sa_ray.settings.values import KeyPrefix, PublicUrl
+from sa_ray.settings.values import BaseUrl, Key, KeyPrefix, SecretKey
 
 
 class StorageSettings(SettingsGroup):
@@ -30,7 +30,7 @@ class StorageSettings(SettingsGroup):
         validation_alias=AliasChoices("STABLE_AUDIO_STORAGE_PREFIX"),
         description="Key prefix of the objects: `<prefix>/<job id>.<format>`.",
     )
-    storage_endpoint_url: str | None = Field(
+    storage_endpoint_url: BaseUrl | None = Field(
         None,
         validation_alias=AliasChoices(
             "STABLE_AUDIO_STORAGE_ENDPOINT_URL",
@@ -52,7 +52,7 @@ class StorageSettings(SettingsGroup):
         validation_alias=AliasChoices("STABLE_AUDIO_STORAGE_ADDRESSING"),
         description="Bucket in the path or in the host name.",
     )
-    storage_access_key_id: str | None = Field(
+    storage_access_key_id: Key = Field(
         None,
         validation_alias=AliasChoices("AWS_ACCESS_KEY_ID", "R2_ACCESS_KEY_ID"),
         description="Access key. Unset: the AWS credential chain (instance role, profile).",
@@ -62,12 +62,12 @@ class StorageSettings(SettingsGroup):
         validation_alias=AliasChoices("AWS_SECRET_ACCESS_KEY", "R2_SECRET_ACCESS_KEY"),
         description="Secret of the access key.",
     )
-    storage_session_token: SecretStr | None = Field(
+    storage_session_token: SecretKey = Field(
         None,
         validation_alias=AliasChoices("AWS_SESSION_TOKEN"),
         description="Session token of temporary credentials.",
     )
-    storage_public_base_url: PublicUrl | None = Field(
+    storage_public_base_url: BaseUrl | None = Field(
         None,
         validation_alias=AliasChoices("STABLE_AUDIO_STORAGE_PUBLIC_BASE_URL"),
         description="Public or CDN address of the store; download URLs are built on it instead "

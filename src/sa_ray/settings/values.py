@@ -1,6 +1,7 @@
-"""Parse the text of settings: model names, blanks, addresses, key prefixes, webhook secrets."""
+"""Parse the text of settings: model names, blanks, quotes, addresses, key prefixes, secrets."""
 
 import base64
+import re
 from collections.abc import Mapping
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -10,6 +11,8 @@ from pydantic_settings import NoDecode
 
 from sa_ray.catalogue import VARIANTS, find_variant
 from sa_ray.contracts import VariantName, is_sound_key
+
+_WORD = re.compile(r"[^\s\"'<>\\`?#\x00-\x1f\x7f]+")
 
 
 def _variant(value: object) -> object:
@@ -45,11 +48,26 @@ def _webhook_secret(value: SecretStr | None) -> SecretStr | None:
     return value
 
 
-def _public_url(text: str) -> str:
-    parts = urlsplit(text)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("must be an absolute http:// or https:// URL")
+def _base_url(text: str) -> str:
+    try:
+        parts = urlsplit(text)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable or not _WORD.fullmatch(text):
+        raise ValueError(
+            "must be an absolute http:// or https:// URL, without spaces, quotes, `?` and `#`"
+        )
     return text.rstrip("/")
+
+
+def _header_text(value: SecretStr | str | None) -> SecretStr | str | None:
+    text = value.get_secret_value() if isinstance(value, SecretStr) else value
+    if text and not all("!" <= char <= "~" for char in text):
+        raise ValueError(
+            "holds a space, a line break or a character that no key has: paste it again, alone"
+        )
+    return value
 
 
 def _key_prefix(text: str) -> str:
@@ -67,8 +85,14 @@ Variant = Annotated[VariantName, BeforeValidator(_variant)]
 Variants = Annotated[tuple[VariantName, ...] | None, NoDecode, BeforeValidator(_variants)]
 """Models in a comma-separated text or a list, without repeats."""
 
-PublicUrl = Annotated[str, AfterValidator(_public_url)]
-"""An address that clients use, without a slash at its end."""
+BaseUrl = Annotated[str, AfterValidator(_base_url)]
+"""An address that paths are put behind, without a slash at its end."""
+
+Key = Annotated[str | None, AfterValidator(_header_text)]
+"""A key that is sent in HTTP headers."""
+
+SecretKey = Annotated[SecretStr | None, AfterValidator(_header_text)]
+"""The same, and never shown."""
 
 KeyPrefix = Annotated[str, AfterValidator(_key_prefix)]
 """Beginning of the keys in a bucket, without slashes around it; may be empty."""
@@ -77,12 +101,20 @@ WebhookSecret = Annotated[SecretStr | None, AfterValidator(_webhook_secret)]
 """A secret of the Standard Webhooks specification."""
 
 
+def trimmed(text: str) -> str:
+    """Return ``text`` without white space around it, and without a pair of quotes.
+
+    Both come with pasting; quotes also with the ``--env-file`` of Docker, which keeps them.
+    """
+    text = text.strip()
+    if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'":
+        return text[1:-1].strip()
+    return text
+
+
 def without_blanks(
     variables: Mapping[str, str | None], *, keep: frozenset[str]
 ) -> dict[str, str | None]:
-    """Drop blank ``variables``, which Compose files and shells make of unset ones."""
-    return {
-        name: text
-        for name, text in variables.items()
-        if name in keep or text is None or text.strip()
-    }
+    """Trim ``variables``; drop blank ones, which Compose files and shells make of unset ones."""
+    texts = {name: text if text is None else trimmed(text) for name, text in variables.items()}
+    return {name: text for name, text in texts.items() if name in keep or text != ""}
