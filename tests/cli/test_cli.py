@@ -117,6 +117,14 @@ def test_config_prints_effective_values_and_masks_secrets(tmp_path: Path) -> Non
     assert "****" in result.stdout
 
 
+def test_config_cuts_no_value_in_a_pipe(tmp_path: Path) -> None:
+    long = f"https://cdn.example/{'audio/' * 40}"
+
+    result = run("sa-ray", "config", cwd=tmp_path, STABLE_AUDIO_PUBLIC_URL=long, COLUMNS="40")
+
+    assert f"public_url\t{long.rstrip('/')}\tSTABLE_AUDIO_PUBLIC_URL\n" in result.stdout
+
+
 def test_config_refuses_what_build_would_refuse(tmp_path: Path) -> None:
     result = run("sa-ray", "config", cwd=tmp_path, STABLE_AUDIO_MAX_STEP="5")
 

@@ -1,13 +1,15 @@
 """The command line: ``sa-ray`` and ``stable-audio-api``, which the Stable Audio API server had."""
 
 import os
+import sys
 from typing import Annotated
 
 import httpx
 import typer
 from pydantic import ValidationError
 from rich.console import Console
-from rich.table import Table
+from rich.markup import escape
+from rich.table import Column, Table
 
 from sa_ray import __version__, local
 from sa_ray.cli.console import console
@@ -15,6 +17,8 @@ from sa_ray.cli.demo import demo
 from sa_ray.errors import SaRayError
 from sa_ray.settings import load_settings
 from sa_ray.settings.reference import effective_values, markdown
+
+COLUMNS = ("setting", "value", "environment variable")
 
 app = typer.Typer(
     help="Stable Audio 3 as a service on Ray Serve.",
@@ -33,13 +37,20 @@ def config(
         bool, typer.Option("--markdown", help="Print docs/configuration.md instead.")
     ] = False,
 ) -> None:
-    """Print the effective settings, secrets masked, and where each comes from."""
+    """Print the effective settings, secrets masked, and where each comes from.
+
+    In a pipe or file: one on a line, between tabs.
+    """
     if as_markdown:
         typer.echo(markdown(), nl=False)
         return
-    table = Table("setting", "value", "environment variable")
-    for name, value, variable in effective_values(load_settings()):
-        table.add_row(name, value, variable)
+    rows = list(effective_values(load_settings()))
+    if not sys.stdout.isatty():
+        typer.echo("\n".join("\t".join(row) for row in rows))
+        return
+    table = Table(*(Column(name, overflow="fold") for name in COLUMNS))
+    for row in rows:
+        table.add_row(*map(escape, row))
     Console().print(table)
 
 
