@@ -19,6 +19,9 @@ from sa_ray.client import Client
 from sa_ray.contracts import AudioFormat, GenerationRequest, JobView
 from sa_ray.errors import SaRayError
 
+RETRY_S = 10.0
+"""A service of one's own that is gone for longer does not come back."""
+
 
 def demo(
     prompt: Annotated[str, typer.Argument(help="What to hear.")] = "rain on a tin roof",
@@ -77,7 +80,7 @@ def _run_demo(service: local.LocalService, request: GenerationRequest, output: P
         stage = progress.add_task("starting Ray and the graph", total=None)
         with service:
             service.wait_until_ready()
-            with Client(service.base_url) as client:
+            with Client(service.base_url, retry_s=RETRY_S) as client:
                 progress.update(stage, description="queued", total=100)
                 job = client.wait(
                     client.submit(request).id,

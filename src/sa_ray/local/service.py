@@ -111,7 +111,7 @@ class LocalService:
         """Wait until every preloaded variant is up. Raises ``LocalServiceError`` with the end of
         the log if the process ends, or is not ready within three minutes."""
         deadline = time.monotonic() + START_TIMEOUT_S
-        with Client(self.base_url, timeout_s=5) as client:
+        with Client(self.base_url, timeout_s=5, retry_s=0) as client:
             while time.monotonic() < deadline:
                 if self._process is None or self._process.poll() is not None:
                     raise LocalServiceError(f"The service ended as it started.\n{self._tail()}")
