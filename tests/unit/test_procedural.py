@@ -281,7 +281,7 @@ def test_a_prompt_of_every_word_is_rendered() -> None:
     assert np.abs(listen(everything, duration=1.0)).max() <= 0.98
 
 
-def test_a_row_that_fails_leaves_its_batch_mates_alone() -> None:
+def test_a_row_that_fails_leaves_its_batch_mates_alone(caplog: pytest.LogCaptureFixture) -> None:
     fits = ResolvedRequest(
         model="medium", prompt="rain", duration=0.5, steps=2, cfg_scale=1.0, seed=1
     )
@@ -291,5 +291,13 @@ def test_a_row_that_fails_leaves_its_batch_mates_alone() -> None:
         [too_long, fits], lambda row, fraction: None, lambda row: False
     )
 
-    assert isinstance(outcomes[0], GenerationError)
+    failed = outcomes[0]
+    assert isinstance(failed, GenerationError)
     assert isinstance(outcomes[1], Generated)
+    # The cause is for the log, which names the row; its text is nobody else's business.
+    (logged,) = caplog.records
+    assert logged.exc_info
+    assert "medium, seed 1, 1000000000000.0 s" in logged.getMessage()
+    cause = str(logged.exc_info[1])
+    assert cause
+    assert cause not in failed.message

@@ -10,6 +10,9 @@ from sa_ray.errors import GenerationError
 
 _log = logging.getLogger(__name__)
 
+_FAILED = "The clip could not be rendered; the service's log says more."
+"""What clients read: the exception's own text is for the log alone."""
+
 
 class ProceduralEngine:
     """Renders prompt-shaped stereo sound on the CPU; implements ``Engine``.
@@ -53,9 +56,12 @@ class ProceduralEngine:
                     fraction = renderings[row].step()
                     if fraction >= 1:
                         outcomes[row] = Generated(renderings.pop(row).finished())
-                except Exception as error:  # noqa: BLE001 - must not cost the batch mates
-                    _log.exception("The procedural engine failed on a row.")
-                    outcomes[row] = GenerationError(f"The clip could not be rendered: {error}")
+                except Exception:  # noqa: BLE001 - must not cost the batch mates
+                    _log.exception(
+                        "The procedural engine failed on %s, seed %s, %s s.",
+                        *(request.model, request.seed, request.duration),
+                    )
+                    outcomes[row] = GenerationError(_FAILED)
                     renderings.pop(row, None)
                 else:
                     on_step(row, fraction)
