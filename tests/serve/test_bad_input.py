@@ -28,6 +28,9 @@ BAD_FIELDS: list[tuple[dict[str, Any], str, str]] = [
     ({"steps": 0}, "steps", "1"),
     ({"steps": 51}, "steps", "STABLE_AUDIO_MAX_STEPS"),
     ({"steps": 2.5}, "steps", "integer"),
+    ({"steps": 51.0}, "steps", "STABLE_AUDIO_MAX_STEPS"),
+    ({"steps": "8.0"}, "steps", "integer"),
+    ({"steps": 1e300}, "steps", "integer"),
     ({"steps": 10**30}, "steps", "50"),
     ({"cfg_scale": -0.1}, "cfg_scale", "0"),
     ({"cfg_scale": 20.1}, "cfg_scale", "20"),
@@ -37,9 +40,12 @@ BAD_FIELDS: list[tuple[dict[str, Any], str, str]] = [
     ({"sampler": "euler"}, "sampler", "Leave it out"),
     ({"seed": -2}, "seed", "-1"),
     ({"seed": 2**32}, "seed", "4294967295"),
+    ({"seed": 1e300}, "seed", "integer"),
     ({"format": "aac"}, "format", "wav"),
     ({"chunked_decode": "yes"}, "chunked_decode", "boolean"),
-    ({"lenght": 3}, "lenght", "unknown field"),
+    ({"lenght": 3}, "lenght", "The fields are model, prompt"),
+    ({"negativePrompt": "x"}, "negativePrompt", "did you mean negative_prompt"),
+    ({"CFG-Scale": 3}, "CFG-Scale", "did you mean cfg_scale"),
     ({"step": 3}, "step", "did you mean steps"),
 ]
 
@@ -56,6 +62,38 @@ def test_each_bad_field_is_named_with_its_limit(service: Service, path: str) -> 
         assert hint in error["message"], error
         assert param in error["message"], error
         assert error["request_id"] == response.headers["x-request-id"]
+
+
+@pytest.mark.parametrize(
+    ("field", "sync", "jobs"),
+    [
+        ("webhookUrl", "only POST /jobs takes webhook_url", "did you mean webhook_url"),
+        ("prority", "only POST /jobs takes priority", "did you mean priority"),
+        ("expires_in", "only POST /jobs takes expires_in", None),
+    ],
+)
+def test_a_field_is_hinted_at_where_it_belongs(
+    service: Service, field: str, sync: str, jobs: str | None
+) -> None:
+    body = {"prompt": "rain", "duration": 0.1, field: 60}
+
+    for path in ENDPOINTS:
+        response = service.http.post(path, json=body)
+        expected = jobs if path == "/jobs" else sync
+        assert (response.status_code == 422) == (expected is not None)
+        if expected:
+            assert expected in response.json()["error"]["message"]
+
+
+def test_a_whole_number_may_be_written_with_a_point(service: Service) -> None:
+    body = b'{"prompt": "rain", "duration": 1, "steps": 8.0, "seed": 7.0}'
+    headers = {"Content-Type": "application/json"}
+
+    response = service.http.post("/jobs", content=body, headers=headers)
+
+    assert response.status_code == 202, response.text
+    job = service.job(response.json()["id"])
+    assert (job["steps"], job["seed"]) == (8, 7)
 
 
 @pytest.mark.parametrize(

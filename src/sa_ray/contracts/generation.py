@@ -3,7 +3,14 @@
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+)
 
 from sa_ray.contracts.names import AudioFormat, Priority, Sampler, VariantName
 
@@ -12,6 +19,9 @@ MAX_PROMPT_CHARS = 10_000
 
 MAX_SEED = 2**32 - 1
 RANDOM_SEED = -1
+
+MAX_EXACT = 2**53
+"""Largest integer up to which a JSON number with a point stands for one integer alone."""
 
 MAX_EXPIRES_IN = 7 * 86_400.0
 """Latest deadline a client may set, seconds after the submit."""
@@ -46,6 +56,15 @@ def _http_url(text: str) -> str:
         raise ValueError("must be an absolute http:// or https:// URL")
     return text
 
+
+def _whole(value: object) -> object:
+    if isinstance(value, float) and value.is_integer() and abs(value) <= MAX_EXACT:
+        return int(value)
+    return value
+
+
+Whole = Annotated[int, BeforeValidator(_whole)]
+"""An integer, also written as 8.0: JSON has one kind of number, and some languages write it so."""
 
 HttpUrl = Annotated[str, StringConstraints(max_length=MAX_URL_CHARS), AfterValidator(_http_url)]
 
@@ -107,7 +126,7 @@ class GenerationRequest(DecodingFields, ClipFields):
         ge=MIN_DURATION,
         description="Seconds of audio. Capped by the variant and by `STABLE_AUDIO_MAX_DURATION`.",
     )
-    steps: int = Field(
+    steps: Whole = Field(
         default=8, ge=1, description="Sampling steps, at most `STABLE_AUDIO_MAX_STEPS`."
     )
     cfg_scale: float = Field(
@@ -126,7 +145,7 @@ class GenerationRequest(DecodingFields, ClipFields):
         description="How the steps are taken. Null: `pingpong`, which the models are distilled "
         "for. Stable Audio 3 only.",
     )
-    seed: int = Field(
+    seed: Whole = Field(
         default=RANDOM_SEED,
         ge=RANDOM_SEED,
         le=MAX_SEED,

@@ -2,6 +2,7 @@
 
 import difflib
 import logging
+import re
 from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any
@@ -11,7 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from sa_ray.contracts import ErrorBody, ErrorResponse, GenerationRequest
+from sa_ray.contracts import ErrorBody, ErrorResponse, GenerationRequest, JobRequest
 from sa_ray.errors import (
     InvalidRequestError,
     MalformedRequestError,
@@ -89,16 +90,20 @@ async def _on_http_exception(request: Request, error: Exception) -> JSONResponse
 async def _on_invalid(request: Request, error: Exception) -> JSONResponse:
     if not isinstance(error, RequestValidationError):
         raise error
-    return error_response(describe_invalid(error.errors()), request)
+    body = JobRequest if request.url.path.rstrip("/") == "/jobs" else GenerationRequest
+    return error_response(describe_invalid(error.errors(), body), request)
 
 
-def describe_invalid(errors: Sequence[Any]) -> SaRayError:
-    """Turn pydantic's findings into one error that names each field, its limit and the fix."""
+def describe_invalid(errors: Sequence[Any], body: type[GenerationRequest]) -> SaRayError:
+    """Turn pydantic's findings into one error that names each field, its limit and the fix.
+
+    ``body`` is what the request should have held.
+    """
     if any(item["type"] == "json_invalid" for item in errors):
         return MalformedRequestError("The body is not valid JSON. Send one JSON object.")
     fields = [_field(item) for item in errors]
     lines = [
-        f"{field}: {_explain(item, field)}" if field else _explain(item, field)
+        f"{field}: {_explain(item, field, body)}" if field else _explain(item, field, body)
         for item, field in zip(errors[:MAX_ERRORS_SHOWN], fields, strict=False)
     ]
     return InvalidRequestError("; ".join(lines), param=fields[0] or None)
@@ -109,11 +114,24 @@ def _field(item: dict[str, Any]) -> str:
     return ".".join(place)[:100]
 
 
-def _explain(item: dict[str, Any], field: str) -> str:
+def _explain(item: dict[str, Any], field: str, body: type[GenerationRequest]) -> str:
     message: str = item["msg"]
     if item["type"] == "extra_forbidden":
-        close = difflib.get_close_matches(field, list(GenerationRequest.model_fields), n=1)
-        return "unknown field" + (f", did you mean {close[0]}?" if close else "; leave it out")
+        return _unknown(field, body)
     if not field and item["type"] in ("missing", "model_attributes_type", "dict_type"):
         return "The body must be one JSON object."
     return message[:1].lower() + message[1:]
+
+
+def _unknown(field: str, body: type[GenerationRequest]) -> str:
+    close = difflib.get_close_matches(_plain(field), JobRequest.model_fields, n=1)
+    if not close:
+        return f"unknown field; leave it out. The fields are {', '.join(body.model_fields)}"
+    if close[0] not in body.model_fields:
+        return f"unknown field; only POST /jobs takes {close[0]}. Leave it out"
+    return f"unknown field, did you mean {close[0]}?"
+
+
+def _plain(field: str) -> str:
+    """Return ``field`` as fields are written here, whatever another language does."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])|[\s-]+", "_", field).lower()
