@@ -268,13 +268,15 @@ def test_every_reading_is_told(server: Server, client: Client) -> None:
     assert told == [50, 100]
 
 
-def test_a_service_with_too_many_waiters_is_read_plainly(server: Server) -> None:
-    server.asked(BUSY, as_json(VIEW))
+def test_a_service_with_too_many_waiters_is_read_plainly(server: Server, client: Client) -> None:
+    running = as_json(VIEW | {"status": "running"})
+    crowded = refusal(429, "overloaded", Retry_After="0")
+    server.asked(crowded, running, crowded, as_json(VIEW))
 
-    with Client(server.url, retry_s=0) as client:
-        assert client.wait(JOB_ID).status == "succeeded"
+    assert client.wait(JOB_ID).status == "succeeded"
 
-    assert server.seen[-1].path == f"/jobs/{JOB_ID}"
+    waiting, plain = f"/jobs/{JOB_ID}?wait=20.0", f"/jobs/{JOB_ID}"
+    assert [seen.path for seen in server.seen] == [waiting, plain, waiting, plain]
 
 
 def test_a_download_that_was_cut_off_is_begun_again(

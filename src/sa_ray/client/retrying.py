@@ -39,6 +39,12 @@ def interrupted(error: BaseException) -> bool:
     )
 
 
+def interrupted_not_crowded(error: BaseException) -> bool:
+    """The same without 429, after which the caller asks for less."""
+    crowded = isinstance(error, ApiError) and error.status == httpx.codes.TOO_MANY_REQUESTS
+    return interrupted(error) and not crowded
+
+
 def attempts(within_s: float, again: Callable[[BaseException], bool]) -> Retrying:
     """Return what calls a function until it succeeds, or fails with an error not tried ``again``.
 

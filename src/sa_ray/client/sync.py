@@ -1,5 +1,6 @@
 """Synchronous HTTP client of the service."""
 
+import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any, Self
 
 import httpx
 
-from sa_ray.client.retrying import attempts, interrupted, refused
+from sa_ray.client.retrying import attempts, interrupted, interrupted_not_crowded, refused
 from sa_ray.client.wire import ApiError, raise_for_error
 from sa_ray.contracts import (
     FINAL_STATUSES,
@@ -120,11 +121,14 @@ class Client:
         wait_s = UPDATE_PERIOD_S if on_update else LONG_POLL_S
         while True:
             try:
-                job = self._job(job_id, wait_s)
+                job = self._job(job_id, wait_s, again=interrupted_not_crowded)
             except ApiError as error:
                 if error.status != httpx.codes.TOO_MANY_REQUESTS:
                     raise
-                job = self.job(job_id)  # Too many others wait; a plain read finds room.
+                # Too many others wait: a plain read finds room.
+                told = error.retry_after_s
+                time.sleep(LONG_POLL_S if told is None else min(told, LONG_POLL_S))
+                job = self.job(job_id)
             if on_update:
                 on_update(job)
             if job.status in FINAL_STATUSES:
@@ -159,10 +163,13 @@ class Client:
             with path.open("wb") as file:
                 return sum(map(file.write, response.iter_bytes(CHUNK_BYTES)))
 
-    def _job(self, job_id: str, wait_s: float) -> JobView:
+    def _job(
+        self, job_id: str, wait_s: float, again: Callable[[BaseException], bool] = interrupted
+    ) -> JobView:
         response = self._call(
             "GET",
             f"/jobs/{job_id}",
+            again=again,
             params={"wait": wait_s} if wait_s else None,
             timeout=_timeout(wait_s + self._answer_s),
         )
