@@ -16,8 +16,9 @@ from sa_ray.scheduling.costs import Cost, cost_of
 from sa_ray.serving.actors import provision
 from sa_ray.serving.deployment_options import (
     autoscaling_config,
-    capacity,
     grace_seconds,
+    ingress_limits,
+    queued_requests,
     router_config,
 )
 from sa_ray.serving.dispatcher.deployment import Dispatcher
@@ -30,9 +31,6 @@ SMALL_CPUS = 0.05
 
 HEALTH_CHECK_PERIOD_S = 2.0
 """Period of Serve's health checks: how late it replaces a replica that was killed."""
-
-INGRESS_ONGOING = 1000
-"""Most HTTP requests that an ingress replica handles at once; almost all of them wait."""
 
 
 def build(args: dict[str, Any]) -> Application:
@@ -49,12 +47,10 @@ def build(args: dict[str, Any]) -> Application:
     provision(settings.jobs, settings.storage)
     on_gpu = engine == "stable-audio-3" and wants_gpu(models)
     costs = {name: cost_of(name, engine, gpu=on_gpu) for name in VARIANTS}
-    grace = {name: grace_seconds(models.spec(name), costs[name]) for name in VARIANTS}
     variants = {
-        name: variant(name, engine, settings, costs[name], grace[name], on_gpu=on_gpu)
-        for name in VARIANTS
+        name: variant(name, engine, settings, costs[name], on_gpu=on_gpu) for name in VARIANTS
     }
-    return ingress(engine, settings, variants, dispatcher(settings, variants), max(grace.values()))
+    return ingress(engine, settings, variants, dispatcher(settings, variants))
 
 
 def ingress(
@@ -62,15 +58,16 @@ def ingress(
     settings: Settings,
     variants: dict[VariantName, Application],
     jobs: Application,
-    grace: float,
 ) -> Application:
     """Bind the HTTP ingress. ``jobs``: the dispatcher, which is deployed with it."""
+    specs = [settings.models.spec(name) for name in VARIANTS]
     return serve.deployment(
         name="ingress",
         num_replicas=settings.limits.ingress_replicas,
         health_check_period_s=HEALTH_CHECK_PERIOD_S,
-        max_ongoing_requests=INGRESS_ONGOING,
-        graceful_shutdown_timeout_s=grace,
+        # Not as long as a variant's: a client may ask again, and none waits for hours.
+        graceful_shutdown_timeout_s=max(spec.grace_seconds for spec in specs),
+        **ingress_limits(specs, settings.limits),
         ray_actor_options={"num_cpus": SMALL_CPUS},
     )(Ingress).bind(
         engine,
@@ -101,14 +98,10 @@ def variant(
     engine: EngineName,
     settings: Settings,
     cost: Cost,
-    grace: float,
     *,
     on_gpu: bool,
 ) -> Application:
-    """Bind one model variant, with the catalogue's resources and autoscaling bounds.
-
-    ``grace``: seconds that a stopping replica may finish its work.
-    """
+    """Bind one model variant, with the catalogue's resources and autoscaling bounds."""
     spec = settings.models.spec(name)
     gpu = spec.gpu if on_gpu else None
     return serve.deployment(
@@ -116,11 +109,8 @@ def variant(
         # Not None: Serve would not tell replicas that an operator's limits are gone.
         user_config={},
         max_ongoing_requests=spec.max_ongoing_requests,
-        # Serve counts for each caller: the dispatcher's jobs have to fit too.
-        max_queued_requests=max(
-            settings.limits.max_queued_requests, capacity(spec, spec.max_replicas)
-        ),
-        graceful_shutdown_timeout_s=grace,
+        max_queued_requests=queued_requests(spec, settings.limits),
+        graceful_shutdown_timeout_s=grace_seconds(spec, cost),
         health_check_period_s=HEALTH_CHECK_PERIOD_S,
         ray_actor_options={"num_cpus": spec.cpu, "num_gpus": gpu or 0},
         autoscaling_config=autoscaling_config(

@@ -12,7 +12,7 @@ from sa_ray.errors import IdempotencyConflictError
 from sa_ray.jobs import JobCoordinator, JobOptions, LeaseReport, open_job_store
 from sa_ray.scheduling.costs import Cost
 from sa_ray.scheduling.estimator import Estimator
-from tests.support.jobs import resolved
+from tests.support.jobs import end_of, resolved
 
 REQUEST = resolved()
 KEYED = JobOptions(idempotency_key="key", fingerprint="a", webhook_url="https://example.org/")
@@ -50,18 +50,18 @@ async def test_submits_with_one_key_make_one_job_whoever_takes_them(
 async def test_a_job_is_carried_from_submit_to_removal(coordinators: list[JobCoordinator]) -> None:
     one, other = coordinators
     job_id = (await one.submit(uuid.uuid4().hex, REQUEST, KEYED)).job.id
-    waiting = asyncio.create_task(one.wait(job_id, LONG))
+    waiting = asyncio.create_task(end_of(one, job_id))
 
     [job] = await other.lease("small-sfx", "w1", 5)
     assert job.id == job_id
     assert await one.renew("w1", [LeaseReport(job_id, 1, 0.5)]) == ["held"]
 
     await one.fail(job_id, job.token, JobError(code="generation_failed", message="no"))
-    ended = (await waiting).job
-    assert ended.status == "failed"
+    failed = (await waiting).job
+    assert failed.status == "failed"
 
     [unclean] = await other.unclean_jobs(10)
-    assert unclean == ended
+    assert unclean == failed
 
     await other.cleaned(job_id)
     assert await one.unclean_jobs(10) == []

@@ -1,4 +1,6 @@
-"""What jobs ask for and come to, for the tests of the job system."""
+"""What jobs ask for and come to, and those who watch them, for the tests of the job system."""
+
+from contextlib import aclosing
 
 from sa_ray.contracts import (
     AudioInfo,
@@ -8,6 +10,8 @@ from sa_ray.contracts import (
     StoredObject,
     VariantName,
 )
+from sa_ray.jobs import JobChange, JobCoordinator, JobSnapshot
+from sa_ray.serving.ingress.job_feed import JobFeed
 
 FAULT = JobError(code="worker_died", message="The node was lost.")
 RESULT = JobResult(
@@ -28,3 +32,22 @@ def resolved(variant: VariantName = "small-sfx", prompt: str = "rain") -> Resolv
     return ResolvedRequest(
         model=variant, prompt=prompt, duration=1.0, steps=8, cfg_scale=1.0, seed=7
     )
+
+
+def feed_of(jobs: JobCoordinator, limit: int = 10_000) -> JobFeed:
+    """Return what an ingress replica watches jobs with, without an actor in between."""
+    return JobFeed(jobs.changed, jobs.get, limit)
+
+
+async def end_of(jobs: JobCoordinator, job_id: str) -> JobSnapshot:
+    """Return the job once it has ended, as its watchers hear of it."""
+    return await feed_of(jobs).end(job_id, 60)
+
+
+async def next_change(jobs: JobCoordinator, job_id: str, after: str | None = None) -> JobChange:
+    """Return the job as soon as its watchers see another change than ``after``."""
+    async with aclosing(feed_of(jobs).follow(job_id, 60)) as changes:
+        async for change in changes:
+            if change and change.event_id != after:
+                return change
+    raise AssertionError(f"job {job_id} has ended as {after}")

@@ -21,7 +21,7 @@ from sa_ray.serving.dispatcher.attempt import Attempt
 from sa_ray.storage import Uploads
 from sa_ray.storage.local import LocalObjectStore
 from tests.support.clock import Clock
-from tests.support.jobs import RESULT, resolved
+from tests.support.jobs import RESULT, end_of, resolved
 
 LONG = 30.0
 """Seconds; longer than any test may take."""
@@ -240,7 +240,7 @@ class House:
         return (await self.jobs.get(job_id)).job
 
     async def ended(self, job_id: str) -> Job:
-        return (await self.jobs.wait(job_id, LONG)).job
+        return (await end_of(self.jobs, job_id)).job
 
 
 @asynccontextmanager

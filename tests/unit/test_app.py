@@ -35,7 +35,7 @@ def settings() -> Settings:
 @pytest.fixture
 def small(settings: Settings) -> Application:
     cost = cost_of("small-sfx", "procedural", gpu=False)
-    return variant("small-sfx", "procedural", settings, cost, 60.0, on_gpu=False)
+    return variant("small-sfx", "procedural", settings, cost, on_gpu=False)
 
 
 def secrets_of(application: Application) -> set[str]:
@@ -63,7 +63,7 @@ def test_the_dispatcher_holds_what_webhooks_and_downloads_need(
 
 
 def test_the_ingress_holds_what_downloads_need(settings: Settings, small: Application) -> None:
-    bound = ingress("procedural", settings, {"small-sfx": small}, small, 60.0)
+    bound = ingress("procedural", settings, {"small-sfx": small}, small)
 
     assert secrets_of(bound) == {S3_SECRET}
 

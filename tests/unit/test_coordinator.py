@@ -6,13 +6,12 @@ import itertools
 import sqlite3
 import threading
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 
 from sa_ray.contracts import (
-    FINAL_STATUSES,
     Job,
     JobError,
 )
@@ -26,7 +25,6 @@ from sa_ray.errors import (
 )
 from sa_ray.jobs import (
     Cursor,
-    JobChange,
     JobCoordinator,
     JobOptions,
     JobSnapshot,
@@ -35,11 +33,10 @@ from sa_ray.jobs import (
     lifecycle,
     open_job_store,
 )
-from sa_ray.jobs.changes import coarse
 from sa_ray.jobs.store_threads import READ_THREADS, RENEWAL_THREADS, WRITE_THREADS
 from sa_ray.jobs.workers import UNCLAIMED_RENEWALS
 from tests.support.clock import Clock
-from tests.support.jobs import FAULT, RESULT, resolved
+from tests.support.jobs import FAULT, RESULT, end_of, resolved
 
 PATIENCE = 20
 """Looks at which a worker must be silent to be dead."""
@@ -208,7 +205,6 @@ async def test_an_unknown_job_is_not_found(coordinator: JobCoordinator) -> None:
     unknown = "f" * 32
     for call in (
         coordinator.get(unknown),
-        coordinator.wait(unknown, LONG),
         coordinator.cancel(unknown),
         coordinator.forget(unknown),
         coordinator.succeed(unknown, 1, RESULT),
@@ -287,39 +283,11 @@ async def test_a_waiting_lease_takes_a_job_when_its_backoff_is_over(
     assert clock.now >= waiting_again.not_before
 
 
-async def test_wait_returns_when_the_job_ends(coordinator: JobCoordinator) -> None:
-    job = await lease_one(coordinator)
-    waiting = [asyncio.create_task(coordinator.wait(job.id, LONG)) for _ in range(20)]
-    await until_waiting()
-
-    await coordinator.succeed(job.id, job.token, RESULT)
-
-    assert {snapshot.job.status for snapshot in await asyncio.gather(*waiting)} == {"succeeded"}
-    assert (await coordinator.wait(job.id, LONG)).job.status == "succeeded"
-
-
-async def test_wait_returns_when_a_queued_job_is_cancelled(coordinator: JobCoordinator) -> None:
-    job_id = await submit(coordinator)
-    waiting = asyncio.create_task(coordinator.wait(job_id, LONG))
-    await until_waiting()
-
-    await coordinator.cancel(job_id)
-
-    assert (await waiting).job.status == "cancelled"
-
-
-async def test_wait_returns_the_unfinished_job_when_the_time_is_up(
-    coordinator: JobCoordinator,
-) -> None:
-    job = await lease_one(coordinator)
-    assert (await coordinator.wait(job.id, 0.01)).job.status == "running"
-
-
 async def test_waiters_hear_of_an_end_whose_reporter_went_away(
     coordinator: JobCoordinator, clock: WatchedClock
 ) -> None:
     job = await lease_one(coordinator)
-    waiting = asyncio.create_task(coordinator.wait(job.id, LONG))
+    waiting = asyncio.create_task(end_of(coordinator, job.id))
     in_thread, proceed = asyncio.Event(), threading.Event()
     loop = asyncio.get_running_loop()
     clock.on_look = lambda: loop.call_soon_threadsafe(in_thread.set) and proceed.wait(LONG)
@@ -481,7 +449,7 @@ async def test_the_reaper_ends_waiting_jobs_at_their_deadline(
     clock.now += 10.0
 
     async with reaping(coordinator):
-        ended = (await coordinator.wait(late.job.id, LONG)).job
+        ended = (await end_of(coordinator, late.job.id)).job
 
     assert ended.error is not None
     assert (ended.status, ended.error.code) == ("failed", "deadline_exceeded")
@@ -678,7 +646,7 @@ async def test_a_silent_workers_job_goes_to_others_and_is_given_up_after_many(
     coordinator: JobCoordinator, clock: WatchedClock
 ) -> None:
     job_id = await submit(coordinator)
-    waiting = asyncio.create_task(coordinator.wait(job_id, LONG))
+    waiting = asyncio.create_task(end_of(coordinator, job_id))
 
     async with reaping(coordinator):
         for losses in range(1, lifecycle.MAX_LOSSES + 1):
@@ -858,141 +826,3 @@ async def test_pages_go_from_the_newest_to_the_oldest(coordinator: JobCoordinato
 
     assert [each.job.id for each in [*newest, *oldest]] == submitted[::-1]
     assert await coordinator.page(2, status="running") == []
-
-
-async def next_change(
-    coordinator: JobCoordinator, job_id: str, after: str | None = None
-) -> JobChange:
-    return await asyncio.wait_for(coordinator.changes(job_id, after, LONG), LONG)
-
-
-async def test_the_present_state_is_told_at_once_to_those_who_saw_nothing_or_something_else(
-    coordinator: JobCoordinator,
-) -> None:
-    job_id = await submit(coordinator)
-
-    first = await next_change(coordinator, job_id)
-    assert first.snapshot == await coordinator.get(job_id)
-
-    assert await next_change(coordinator, job_id, "something else") == first
-    assert await coordinator.changes(job_id, first.event_id, 0.01) == first
-
-
-async def test_every_step_of_a_job_is_told_in_order(coordinator: JobCoordinator) -> None:
-    ahead = await submit(coordinator)
-    job_id = await submit(coordinator)
-    last = await next_change(coordinator, job_id)
-    seen = []
-
-    async def step(action: Awaitable[object]) -> None:
-        nonlocal last
-        waiting = asyncio.create_task(next_change(coordinator, job_id, last.event_id))
-        await until_waiting()
-        await action
-        last = await waiting
-        job = last.snapshot.job
-        seen.append((job.status, last.snapshot.queue_position, job.progress, job.cancel_requested))
-
-    await step(coordinator.cancel(ahead))
-    await step(lease(coordinator))
-    await step(coordinator.renew("w1", [LeaseReport(job_id, 1, 0.25)]))
-    await step(coordinator.release(job_id, 1))
-    await step(lease(coordinator))
-    await step(coordinator.cancel(job_id))
-    await step(coordinator.acknowledge_cancel(job_id, 2))
-
-    assert seen == [
-        ("queued", 1, 0.0, False),
-        ("running", None, 0.0, False),
-        ("running", None, 0.25, False),
-        ("queued", 1, 0.0, False),
-        ("running", None, 0.0, False),
-        ("running", None, 0.0, True),
-        ("cancelled", None, 0.0, True),
-    ]
-
-    assert await next_change(coordinator, job_id, last.event_id) == last
-
-
-async def test_a_job_that_others_overtake_tells_its_new_place(coordinator: JobCoordinator) -> None:
-    job_id = await submit(coordinator)
-    first = await next_change(coordinator, job_id)
-    waiting = asyncio.create_task(next_change(coordinator, job_id, first.event_id))
-    await until_waiting()
-
-    await coordinator.submit(new_id(), resolved(), JobOptions(priority="high"))
-
-    assert (await waiting).snapshot.queue_position == 2
-
-
-async def test_a_renewal_without_progress_tells_nothing(coordinator: JobCoordinator) -> None:
-    job = await lease_one(coordinator)
-    await coordinator.renew("w1", [LeaseReport(job.id, 1, 0.5)])
-    before = await next_change(coordinator, job.id)
-    waiting = asyncio.create_task(next_change(coordinator, job.id, before.event_id))
-
-    for _ in range(3):
-        await coordinator.renew("w1", [LeaseReport(job.id, 1, 0.5)])
-        await coordinator.get(job.id)
-    assert not waiting.done()
-
-    await coordinator.succeed(job.id, 1, RESULT)
-    assert (await waiting).snapshot.job.status == "succeeded"
-
-
-async def test_watchers_resume_at_a_successor(start: Start) -> None:
-    first = start()
-    job_id = await submit(first)
-    seen = await next_change(first, job_id)
-    successor = start()
-
-    assert await successor.changes(job_id, seen.event_id, 0.01) == seen
-
-    [job] = await lease(successor)
-    resumed = await next_change(successor, job_id, seen.event_id)
-
-    assert resumed.snapshot.job == job
-
-
-async def test_watchers_of_a_job_that_is_deleted_hear_that_there_is_none(
-    coordinator: JobCoordinator,
-) -> None:
-    with pytest.raises(JobNotFoundError):
-        await coordinator.changes("f" * 32, None, LONG)
-
-
-async def follow_to_the_end(coordinator: JobCoordinator, job_id: str, seen: str) -> str:
-    change = await next_change(coordinator, job_id, seen)
-    while change.snapshot.job.status not in FINAL_STATUSES:
-        change = await next_change(coordinator, job_id, change.event_id)
-    return change.snapshot.job.status
-
-
-async def test_thousands_may_watch(coordinator: JobCoordinator) -> None:
-    jobs = [await lease_one(coordinator) for _ in range(4)]
-    queued = await submit(coordinator)
-    ids = [*(job.id for job in jobs), queued]
-    seen = {job_id: (await next_change(coordinator, job_id)).event_id for job_id in ids}
-
-    waiting = [
-        asyncio.create_task(follow_to_the_end(coordinator, job_id, seen[job_id]))
-        for job_id in ids
-        for _ in range(400)
-    ]
-    await until_waiting()
-
-    serving = [each for each in threading.enumerate() if each.name.startswith("job-store")]
-    assert 0 < len(serving) <= READ_THREADS + WRITE_THREADS + RENEWAL_THREADS
-
-    for job in jobs:
-        await coordinator.succeed(job.id, 1, RESULT)
-    await coordinator.cancel(queued)
-    told = await asyncio.gather(*waiting)
-
-    assert (told.count("succeeded"), told.count("cancelled")) == (1600, 400)
-
-
-def test_places_far_back_are_told_coarsely() -> None:
-    assert [coarse(place) for place in (1, 20, 21, 57, 99, 100, 149, 1234)] == [
-        1, 20, 20, 55, 95, 100, 100, 1000,
-    ]  # fmt: skip

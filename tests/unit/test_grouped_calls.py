@@ -5,6 +5,7 @@ import contextvars
 
 import pytest
 
+from sa_ray.errors import SaRayError, UnavailableError
 from sa_ray.serving.ingress.grouped_calls import MAX_GROUP, GroupedCalls
 
 
@@ -116,3 +117,38 @@ async def test_a_call_is_no_part_of_the_request_that_was_first() -> None:
     request.set("the first")
     assert await GroupedCalls(call)(1) == 1
     assert seen == ["none"]
+
+
+async def test_nobody_waits_longer_than_the_deadline_however_many_wait() -> None:
+    backend = Backend()
+    grouped = GroupedCalls(backend, under_way=1, deadline_s=0.01)
+
+    outcomes = await asyncio.gather(
+        *(grouped(number) for number in range(4 * MAX_GROUP)), return_exceptions=True
+    )
+
+    assert {type(outcome) for outcome in outcomes} == {UnavailableError}
+    assert {outcome.retry_after_s for outcome in outcomes if isinstance(outcome, SaRayError)} == {5}
+    assert len(backend.groups) == 1, "what nobody waits for is not sent"
+
+    backend.open.set()
+    assert await grouped(2) == 4
+
+
+async def test_all_who_wait_hear_together_that_nobody_is_there_to_answer() -> None:
+    gone = asyncio.Event()
+
+    async def call(numbers: list[int]) -> list[int | Exception]:
+        groups.append(numbers)
+        await gone.wait()
+        raise UnavailableError("The jobs actor is restarting.")
+
+    groups: list[list[int]] = []
+    grouped = GroupedCalls(call, under_way=1)
+    tasks = await started(grouped, *range(3 * MAX_GROUP))
+
+    gone.set()
+    outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+
+    assert {type(outcome) for outcome in outcomes} == {UnavailableError}
+    assert len(groups) == 1

@@ -10,6 +10,7 @@ import pytest
 from sa_ray.contracts import Job, VariantName
 from sa_ray.errors import GenerationError, JobStoreError
 from sa_ray.serving.dispatcher.leases import MAX_PENDING_UPLOADS, Leases
+from tests.support.jobs import next_change
 
 from .dispatching import LONG, House, answered, fails_once, house, quickly
 
@@ -174,9 +175,9 @@ async def test_a_paused_variant_hands_back_what_has_not_begun(home: House, lease
 
     with running(leases):
         await home.generator.has_begun()
-        begun = await home.jobs.changes(job_id, None, LONG)
+        begun = await next_change(home.jobs, job_id)
         leases.pause(frozenset({"small-sfx"}))
-        paused = await home.jobs.changes(job_id, begun.event_id, LONG)
+        paused = await next_change(home.jobs, job_id, begun.event_id)
         room = leases.room("small-sfx")
         leases.pause(frozenset())
         await home.generator.has_begun(2)

@@ -1,9 +1,9 @@
 """Jobs: their API and life cycle, the stores that keep them, the coordinator, the webhooks."""
 
 from sa_ray.jobs.api import (
+    ChangedJobs,
     Cursor,
     JobApi,
-    JobChange,
     JobOptions,
     JobSnapshot,
     LeaseReport,
@@ -11,11 +11,13 @@ from sa_ray.jobs.api import (
     QueueCounts,
     Submission,
 )
+from sa_ray.jobs.changes import JobChange, change_of
 from sa_ray.jobs.coordinator import JobCoordinator
 from sa_ray.jobs.stores.opening import check_job_store_url, open_job_store
 from sa_ray.jobs.stores.port import JobStore
 
 __all__ = [
+    "ChangedJobs",
     "Cursor",
     "JobApi",
     "JobChange",
@@ -27,6 +29,7 @@ __all__ = [
     "LeaseVerdict",
     "QueueCounts",
     "Submission",
+    "change_of",
     "check_job_store_url",
     "open_job_store",
 ]

@@ -67,11 +67,11 @@ class JobSnapshot:
 
 
 @dataclass(frozen=True, slots=True)
-class JobChange:
-    """A job as its watchers see it. ``event_id``: text without spaces; pass it as ``after``."""
+class ChangedJobs:
+    """Ids of jobs that changed; None: any job may have. ``cursor``: pass it as ``after``."""
 
-    event_id: str
-    snapshot: JobSnapshot
+    cursor: str
+    job_ids: tuple[str, ...] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,15 +112,13 @@ class JobApi(Protocol):
         """Read jobs; return a job or its error for each, in order."""
         ...
 
-    async def wait(self, job_id: str, timeout_s: float) -> JobSnapshot:
-        """Return the job once it has ended, or as it is after ``timeout_s`` seconds."""
-        ...
+    async def changed(self, after: str | None, timeout_s: float) -> ChangedJobs:
+        """Name the jobs that changed since the call that answered with the cursor ``after``.
 
-    async def changes(self, job_id: str, after: str | None, timeout_s: float) -> JobChange:
-        """Return the job as soon as its ``event_id`` is not ``after``.
-
-        Returns at once for None and for a job that has ended; else within ``timeout_s`` seconds,
-        with the same ``event_id`` if nothing changed. Call it again until the job has ended.
+        A change is one of what is shown of a job: state, progress, place in the queue. Returns as
+        soon as there is one, with no ids after ``timeout_s`` seconds without. Returns at once for
+        None, and for a cursor that this process does not know, with None for the ids. One call at
+        a time serves all who watch jobs in a process; it costs the same whatever they watch.
         """
         ...
 

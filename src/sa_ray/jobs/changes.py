@@ -1,22 +1,27 @@
-"""Changes of a job for its watchers: its state, its place in the queue, its progress.
+"""Changes of jobs for those who watch them: a log of which jobs changed, and what a change shows.
 
 A change is identified by what it shows, not by a counter. A watcher that comes back with the last
 ``event_id`` it saw, to any coordinator, hears at once if anything is different now.
 """
 
 import asyncio
-from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+import uuid
+from dataclasses import dataclass
 
-from sa_ray.contracts import VariantName
-from sa_ray.errors import JobStoreError
-from sa_ray.jobs.api import JobChange, JobSnapshot
-
-REFRESH_PERIOD_S = 1.0
-"""Least seconds between two reads of the order of a queue for its watchers."""
+from sa_ray.jobs.api import ChangedJobs, JobSnapshot
 
 EXACT_PLACES = 20
+
+LOGGED_JOBS = 10_000
+"""Most jobs whose last change is remembered: some seconds of the busiest service."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobChange:
+    """A job as its watchers see it. ``event_id``: text without spaces that names what is shown."""
+
+    event_id: str
+    snapshot: JobSnapshot
 
 
 def change_of(snapshot: JobSnapshot) -> JobChange:
@@ -26,9 +31,14 @@ def change_of(snapshot: JobSnapshot) -> JobChange:
         job.token,
         int(job.cancel_requested),
         coarse(snapshot.queue_position or 0),
-        round(1000 * job.progress),
+        shown_progress(job.progress),
     )
     return JobChange(".".join(map(str, shown)), snapshot)
+
+
+def shown_progress(progress: float) -> float:
+    """Round the fraction ``progress`` to a thousandth, in thousandths."""
+    return round(1000 * progress)
 
 
 def coarse(position: int) -> int:
@@ -42,74 +52,59 @@ def coarse(position: int) -> int:
     return position // step * step
 
 
-class QueueWatch:
-    """Wakes the watchers of a waiting job when its place changes. For one event loop.
+class ChangeLog:
+    """Which jobs changed lately, in order. For one event loop.
 
-    ``read`` returns the ids of a variant's queue in order; ``wake`` is called with a job's id. One
-    read serves all watchers of a variant, at most one every ``period_s`` seconds.
+    A cursor is a place in one log. The log of a restarted process is another one, and so is one
+    that has forgotten what followed the cursor: both answer that any job may have changed.
     """
 
-    def __init__(
-        self,
-        read: Callable[[VariantName], Awaitable[Sequence[str]]],
-        wake: Callable[[str], None],
-        period_s: float = REFRESH_PERIOD_S,
-    ) -> None:
-        self._read = read
-        self._wake = wake
-        self._period_s = period_s
-        self._watchers: dict[VariantName, Counter[str]] = {}
-        self._known: dict[str, int] = {}
-        self._stale: set[VariantName] = set()
-        self._refreshing: dict[VariantName, asyncio.Task[None]] = {}
+    def __init__(self, capacity: int = LOGGED_JOBS) -> None:
+        self._id = uuid.uuid4().hex
+        self._capacity = capacity
+        self._count = 0
+        self._forgotten = 0
+        self._changed_at: dict[str, int] = {}
+        self._more = asyncio.Event()
 
-    @contextmanager
-    def watch(self, variant: VariantName, job_id: str, position: int) -> Iterator[None]:
-        """Call ``wake`` within the block once the job's place is no longer ``position``."""
-        watchers = self._watchers.setdefault(variant, Counter())
-        watchers[job_id] += 1
-        if self._known.get(job_id, coarse(position)) != coarse(position):
-            self._wake(job_id)  # earlier watchers know another place
-        self._known[job_id] = coarse(position)
-        # The queue may have changed since the position was read.
-        self.touch(variant)
-        try:
-            yield
-        finally:
-            watchers[job_id] -= 1
-            if not watchers[job_id]:
-                del watchers[job_id]
-                self._known.pop(job_id, None)
+    def note(self, job_id: str) -> None:
+        """Note that something which is shown of the job has changed."""
+        self._count += 1
+        self._changed_at.pop(job_id, None)
+        self._changed_at[job_id] = self._count
+        if len(self._changed_at) > self._capacity:
+            oldest = next(iter(self._changed_at))
+            self._forgotten = self._changed_at.pop(oldest)
+        more, self._more = self._more, asyncio.Event()
+        more.set()
 
-    def touch(self, variant: VariantName) -> None:
-        """Note that the variant's queue has changed."""
-        self._stale.add(variant)
-        if self._watchers.get(variant) and variant not in self._refreshing:
-            self._refreshing[variant] = asyncio.create_task(self._refresh(variant))
+    async def after(self, cursor: str | None, timeout_s: float) -> ChangedJobs:
+        """Implement ``JobApi.changed``."""
+        known = self._place(cursor)
+        if known is None:
+            return ChangedJobs(self._cursor(), None)
+        if known == self._count:
+            more = self._more
+            try:
+                async with asyncio.timeout(timeout_s):
+                    await more.wait()
+            except TimeoutError:
+                pass
+        return ChangedJobs(self._cursor(), self._since(known))
 
-    async def close(self) -> None:
-        tasks = list(self._refreshing.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+    def _since(self, known: int) -> tuple[str, ...]:
+        ids = []
+        for job_id, number in reversed(self._changed_at.items()):
+            if number <= known:
+                break
+            ids.append(job_id)
+        return tuple(reversed(ids))
 
-    async def _refresh(self, variant: VariantName) -> None:
-        try:
-            while variant in self._stale and self._watchers[variant]:
-                self._stale.discard(variant)
-                try:
-                    queue = await self._read(variant)
-                except JobStoreError:
-                    self._stale.add(variant)  # an outage: tried again below
-                else:
-                    self._compare(variant, queue)
-                await asyncio.sleep(self._period_s)
-        finally:
-            del self._refreshing[variant]
+    def _place(self, cursor: str | None) -> int | None:
+        log, _, number = (cursor or "").partition(".")
+        if log != self._id or int(number) < self._forgotten:
+            return None
+        return int(number)
 
-    def _compare(self, variant: VariantName, queue: Sequence[str]) -> None:
-        watchers = self._watchers[variant]
-        for place, job_id in enumerate(queue, start=1):
-            if job_id in watchers and self._known.get(job_id) != coarse(place):
-                self._known[job_id] = coarse(place)
-                self._wake(job_id)
+    def _cursor(self) -> str:
+        return f"{self._id}.{self._count}"

@@ -25,9 +25,9 @@ from sa_ray.contracts import (
 from sa_ray.errors import JobNotFoundError, QueueFullError, StaleLeaseError
 from sa_ray.jobs import lifecycle, webhook_schedule
 from sa_ray.jobs.api import (
+    ChangedJobs,
     Cursor,
     JobApi,
-    JobChange,
     JobOptions,
     JobSnapshot,
     LeaseReport,
@@ -35,10 +35,10 @@ from sa_ray.jobs.api import (
     QueueCounts,
     Submission,
 )
-from sa_ray.jobs.changes import REFRESH_PERIOD_S
 from sa_ray.jobs.ledger import Announce, JobLedger, Transition
 from sa_ray.jobs.progress import LiveProgress
 from sa_ray.jobs.queue_counts import QueueCounter
+from sa_ray.jobs.queue_ticks import TICK_S
 from sa_ray.jobs.reaper import Reaper
 from sa_ray.jobs.store_threads import StoreThreads
 from sa_ray.jobs.stores.port import QUEUE_HORIZON, JobStore
@@ -78,7 +78,7 @@ class JobCoordinator(JobApi):
         reap_period: float = REAP_PERIOD_S,
         job_ttl: float = 7 * 86_400.0,
         jitter: Callable[[], float] = random.random,
-        queue_refresh_s: float = REFRESH_PERIOD_S,
+        queue_refresh_s: float = TICK_S,
     ) -> None:
         self._store = store
         self._clock = clock
@@ -91,7 +91,7 @@ class JobCoordinator(JobApi):
         self._progress = LiveProgress()
         self._workers = Workers(math.ceil(lease_ttl / reap_period))
         self._queue = QueueCounter(lambda: self._read(store.counts), max_queued)
-        self._watch = JobWatch(self.get, self._read_queue, queue_refresh_s)
+        self._watch = JobWatch(self._read_queue, queue_refresh_s)
 
     # For clients
 
@@ -121,11 +121,8 @@ class JobCoordinator(JobApi):
         snapshot = await self._read(self._ledger.snapshot, job_id)
         return replace(snapshot, job=self._progress.overlaid(snapshot.job))
 
-    async def wait(self, job_id: str, timeout_s: float) -> JobSnapshot:
-        return await self._watch.end(job_id, timeout_s)
-
-    async def changes(self, job_id: str, after: str | None, timeout_s: float) -> JobChange:
-        return await self._watch.change(job_id, after, timeout_s)
+    async def changed(self, after: str | None, timeout_s: float) -> ChangedJobs:
+        return await self._watch.changed(after, timeout_s)
 
     async def page(
         self,
@@ -158,8 +155,8 @@ class JobCoordinator(JobApi):
 
     async def renew(self, worker: str, reports: Sequence[LeaseReport]) -> list[LeaseVerdict]:
         for report in reports:
-            self._progress.note(report.job_id, report.token, report.progress)
-            self._watch.touch(report.job_id)
+            if self._progress.note(report.job_id, report.token, report.progress):
+                self._watch.touch(report.job_id)
         with self._workers.calling(worker):
             leases = await self._threads.renew(self._store.renew, worker, now=self._clock())
         now = self._clock()

@@ -1,6 +1,7 @@
 """Progress of running attempts: reported about every second, and not worth a disk write."""
 
 from sa_ray.contracts import Job
+from sa_ray.jobs.changes import shown_progress
 
 
 class LiveProgress:
@@ -9,13 +10,19 @@ class LiveProgress:
     def __init__(self) -> None:
         self._by_job: dict[str, tuple[int, float]] = {}
 
-    def note(self, job_id: str, token: int, progress: float) -> None:
-        """Note a fraction in [0, 1]; one reported under an older token is ignored."""
+    def note(self, job_id: str, token: int, progress: float) -> bool:
+        """Note a fraction in [0, 1]; return whether another is shown now.
+
+        One reported under an older token is ignored.
+        """
         known_token, known = self._by_job.get(job_id, (token, 0.0))
+        if token < known_token:
+            return False
         if token > known_token:
             known = 0.0
-        if token >= known_token:
-            self._by_job[job_id] = token, min(max(progress, known), 1.0)
+        latest = min(max(progress, known), 1.0)
+        self._by_job[job_id] = token, latest
+        return shown_progress(latest) != shown_progress(known)
 
     def drop(self, job_id: str, token: int) -> None:
         """Forget the job, unless a lease after ``token`` has reported already."""

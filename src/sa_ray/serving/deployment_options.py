@@ -1,13 +1,16 @@
-"""Serve options of a variant: autoscaling, routing, and the time that stopping may take."""
+"""Serve options: autoscaling, routing, how many requests may wait, how long stopping may take."""
 
+from collections.abc import Iterable
 from typing import Any
+
+from ray.serve.config import BackpressureConfig
 
 from sa_ray.catalogue import VariantSpec
 from sa_ray.contracts import GenerationRequest, ResolvedRequest
 from sa_ray.scheduling.costs import Cost
 from sa_ray.scheduling.estimator import Estimator
 from sa_ray.serving.router import REPORT_PERIOD_S
-from sa_ray.settings import Autoscaling
+from sa_ray.settings import Autoscaling, LimitSettings
 
 BACKLOG_POLICY = "sa_ray.scheduling.autoscaling_policy:BacklogPolicy"
 ROUTER = "sa_ray.serving.router:EarliestCompletionRouter"
@@ -24,6 +27,12 @@ DOWNSCALE_DELAY_S = 300.0
 """Seconds before Serve removes replicas, as loading a model again takes long. In
 ``bench/simulate.py`` a fifth of this changes the number of replicas several times as often. Three
 times as much costs up to twice the replica hours in bursts, with the same waits."""
+
+OTHER_REQUESTS = 200
+"""Requests that do not wait for jobs or clips, which an ingress replica handles at once."""
+
+QUEUED_AT_PROXY = 1000
+"""Requests that may wait in a proxy for an ingress replica, as while one is started again."""
 
 
 def autoscaling_config(
@@ -79,6 +88,32 @@ def capacity(spec: VariantSpec, running: int) -> int:
     All others wait in the queue, where jobs of a higher priority overtake them.
     """
     return running * spec.max_ongoing_requests + spec.max_batch_rows
+
+
+def queued_requests(spec: VariantSpec, limits: LimitSettings) -> int:
+    """Return how many calls of one caller may wait for a variant's slots.
+
+    Serve counts for each caller: the dispatcher's jobs have to fit too.
+    """
+    return max(limits.max_queued_requests, capacity(spec, spec.max_replicas))
+
+
+def ingress_limits(specs: Iterable[VariantSpec], limits: LimitSettings) -> dict[str, Any]:
+    """Return Serve's options that bound the requests at an ingress replica.
+
+    A replica has room for all who may wait for jobs, for all synchronous requests up to those that
+    a variant refuses with 429, and for ``OTHER_REQUESTS`` besides. What is over the room waits in
+    Serve's proxy; what is over that is refused there.
+    """
+    synchronous = sum(
+        spec.max_replicas * spec.max_ongoing_requests + queued_requests(spec, limits)
+        for spec in specs
+    )
+    return {
+        "max_ongoing_requests": limits.max_waiting_requests + synchronous + OTHER_REQUESTS,
+        "max_queued_requests": QUEUED_AT_PROXY,
+        "backpressure_config": BackpressureConfig(status_code=429, retry_after_s=5),
+    }
 
 
 def estimator(spec: VariantSpec, cost: Cost) -> Estimator:

@@ -29,6 +29,13 @@ class LimitSettings(SettingsGroup):
         description="Synchronous requests that may wait for a variant, per ingress replica; one "
         "more is answered 429 with `Retry-After`.",
     )
+    max_waiting_requests: int = Field(
+        1000,
+        ge=1,
+        validation_alias=AliasChoices("STABLE_AUDIO_MAX_WAITING_REQUESTS"),
+        description="Requests that may wait for jobs (`?wait=` and event streams), per ingress "
+        "replica; one more is answered 429 with `Retry-After`. Other requests have room besides.",
+    )
     ingress_replicas: int = Field(
         1,
         ge=1,

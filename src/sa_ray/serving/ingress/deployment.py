@@ -15,6 +15,7 @@ from sa_ray.serving.actors import jobs_client, uploader_client
 from sa_ray.serving.ingress.app import build_http_app
 from sa_ray.serving.ingress.grouped_calls import GroupedCalls
 from sa_ray.serving.ingress.health import HealthMonitor
+from sa_ray.serving.ingress.job_feed import JobFeed
 from sa_ray.serving.ingress.services import Services
 from sa_ray.serving.ingress.sync_generation import SyncGeneration
 from sa_ray.settings import JobSettings, LimitSettings, ModelSettings, StorageSettings
@@ -50,6 +51,7 @@ class Ingress:
         with contextlib.suppress(ObjectStoreError):
             await asyncio.to_thread(store.url, "first")
         health = HealthMonitor(models, limits, engine, store.backend, jobs, uploader)
+        read_job = GroupedCalls(jobs.get_all)
         self.services = Services(
             models=models,
             limits=limits,
@@ -58,7 +60,8 @@ class Ingress:
             generation=SyncGeneration(variants, health),
             jobs=jobs,
             submit_job=GroupedCalls(jobs.submit_all),
-            read_job=GroupedCalls(jobs.get_all),
+            read_job=read_job,
+            job_feed=JobFeed(jobs.changed, read_job, limits.max_waiting_requests),
             uploader=uploader,
             store=store,
             health=health,

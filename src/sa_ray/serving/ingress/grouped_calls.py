@@ -5,6 +5,8 @@ import contextvars
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
+from sa_ray.errors import UnavailableError
+
 A = TypeVar("A")
 R = TypeVar("R")
 
@@ -14,20 +16,27 @@ MAX_GROUP = 64
 MAX_UNDER_WAY = 4
 """Most groups under way at once; several, so that one slow answer does not hold up all others."""
 
+DEADLINE_S = 25.0
+"""Longest wait for an answer, whatever others wait for: longer than an actor takes to be started
+again on another node."""
+
 
 class GroupedCalls(Generic[A, R]):
     """Sends a call at once while fewer than ``under_way`` are under way; later ones go together.
 
     ``call`` answers a list of arguments with a result or an error for each, in order. An exception
-    that it raises is raised to all of the group. For one event loop.
+    that it raises is raised to all of the group, and ``UnavailableError`` to all who wait: nobody
+    is there to answer them either. For one event loop.
     """
 
     def __init__(
         self,
         call: Callable[[list[A]], Awaitable[list[R | Exception]]],
         under_way: int = MAX_UNDER_WAY,
+        deadline_s: float = DEADLINE_S,
     ) -> None:
         self._call = call
+        self._deadline_s = deadline_s
         self._under_way = under_way
         self._waiting: list[tuple[A, asyncio.Future[R]]] = []
         self._calling: set[asyncio.Task[None]] = set()
@@ -36,7 +45,7 @@ class GroupedCalls(Generic[A, R]):
         """Return the result for ``argument``.
 
         A cancelled caller withdraws an argument that is not sent yet. A call already made goes on,
-        since others may have joined it.
+        since others may have joined it. Raises ``UnavailableError`` after the deadline.
         """
         answer: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         self._waiting.append((argument, answer))
@@ -48,17 +57,26 @@ class GroupedCalls(Generic[A, R]):
             )
             self._calling.add(calling)
             calling.add_done_callback(self._calling.discard)
-        return await answer
+        try:
+            async with asyncio.timeout(self._deadline_s):
+                return await answer
+        except TimeoutError as error:
+            raise UnavailableError(
+                "The job actor does not answer. Try again in 5 seconds.", retry_after_s=5
+            ) from error
 
     async def _call_until_none_waits(self) -> None:
         while group := self._next_group():
             outcomes: list[R | Exception]
             try:
                 outcomes = await self._call([argument for argument, _ in group])
+            except UnavailableError as error:
+                group, self._waiting = group + self._waiting, []
+                outcomes = [error] * len(group)
             except Exception as error:  # noqa: BLE001 - raised again in those who wait
                 outcomes = [error] * len(group)
             for (_, answer), outcome in zip(group, outcomes, strict=True):
-                if answer.cancelled():
+                if answer.done():  # its caller has gone
                     continue
                 if isinstance(outcome, Exception):
                     answer.set_exception(outcome)

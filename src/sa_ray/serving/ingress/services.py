@@ -11,6 +11,7 @@ from sa_ray.jobs import JobSnapshot, Submission
 from sa_ray.serving.actors import JobsClient, UploaderClient
 from sa_ray.serving.ingress.grouped_calls import GroupedCalls
 from sa_ray.serving.ingress.health import HealthMonitor
+from sa_ray.serving.ingress.job_feed import JobFeed
 from sa_ray.serving.ingress.sync_generation import SyncGeneration
 from sa_ray.settings import LimitSettings, ModelSettings
 from sa_ray.storage import ObjectStore
@@ -26,6 +27,7 @@ class Services:
     jobs: JobsClient
     submit_job: GroupedCalls[Submission, JobSnapshot]
     read_job: GroupedCalls[str, JobSnapshot]
+    job_feed: JobFeed
     uploader: UploaderClient
     store: ObjectStore
     """Only mints URLs; the uploader reads and writes objects."""

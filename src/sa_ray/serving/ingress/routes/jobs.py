@@ -4,12 +4,13 @@ import base64
 import binascii
 import contextlib
 import hashlib
+import math
 import uuid
 from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request, Response
-from fastapi.responses import StreamingResponse
+from fastapi.sse import EventSourceResponse
 
 from sa_ray.contracts import (
     FINAL_STATUSES,
@@ -39,8 +40,7 @@ from sa_ray.serving.ingress.job_lookup import (
 from sa_ray.serving.ingress.resolution import resolve
 from sa_ray.serving.ingress.routes.generation import BODY_ERRORS
 from sa_ray.serving.ingress.services import Services, ServicesDep
-from sa_ray.serving.ingress.sse import MEDIA_TYPE as EVENT_STREAM
-from sa_ray.serving.ingress.sse import job_events
+from sa_ray.serving.ingress.sse import HEARTBEAT_S, job_events
 from sa_ray.serving.job_view import job_view, status_url
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
@@ -119,7 +119,8 @@ async def list_jobs(
 
 
 @router.get(
-    "/{job_id}", responses=responses(JobNotFoundError, InvalidRequestError, UnavailableError)
+    "/{job_id}",
+    responses=responses(JobNotFoundError, InvalidRequestError, OverloadedError, UnavailableError),
 )
 async def get_job(
     job_id: str,
@@ -133,21 +134,21 @@ async def get_job(
     """Status, progress and, once the job has succeeded, a download URL minted at this read."""
     snapshot = await find_job(services, job_id)
     if wait and snapshot.job.status not in FINAL_STATUSES:
-        snapshot = await services.jobs.within(2 * MAX_WAIT_S).wait(job_id, wait)
+        snapshot = await services.job_feed.end(job_id, wait)
     return _view(services, http, snapshot)
 
 
 @router.get(
     "/{job_id}/events",
-    response_class=StreamingResponse,
+    response_class=EventSourceResponse,
     responses={
         200: {
             "description": "Events `queued`, `progress`, `succeeded`, `failed`, `cancelled`; the "
             "data of each is the job.",
-            "content": {EVENT_STREAM: {"schema": {"type": "string"}}},
+            "content": {EventSourceResponse.media_type: {"schema": {"type": "string"}}},
         },
         204: {"description": "The job has ended, and `Last-Event-ID` is its last event."},
-        **responses(JobNotFoundError, UnavailableError),
+        **responses(JobNotFoundError, OverloadedError, UnavailableError),
     },
 )
 async def events(
@@ -158,12 +159,13 @@ async def events(
 ) -> Response:
     """Follow a job as server-sent events until it has ended."""
     require_job_id(job_id)
-    now = await services.jobs.changes(job_id, None, 0)
-    if now.event_id == last_event_id and now.snapshot.job.status in FINAL_STATUSES:
+    changes = services.job_feed.follow(job_id, HEARTBEAT_S)
+    now = await anext(changes)
+    if now and now.event_id == last_event_id and now.snapshot.job.status in FINAL_STATUSES:
+        await changes.aclose()
         return Response(status_code=204)
-    return StreamingResponse(
-        job_events(services.jobs, now, last_event_id, partial(_view, services, http)),
-        media_type=EVENT_STREAM,
+    return EventSourceResponse(
+        job_events(now, changes, last_event_id, partial(_view, services, http)),
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )
 
@@ -219,7 +221,7 @@ def _encode_cursor(job: Job) -> str:
 def _decode_cursor(text: str) -> Cursor:
     try:
         created_at, job_id = base64.urlsafe_b64decode(text.encode()).decode().split(" ")
-        if is_job_id(job_id):
+        if is_job_id(job_id) and math.isfinite(float(created_at)):
             return Cursor(float(created_at), job_id)
     except (ValueError, binascii.Error):
         pass
