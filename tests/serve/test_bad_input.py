@@ -1,7 +1,10 @@
 """Every fault of the caller's gets a 4xx of the one shape, naming the field and the fix."""
 
+import base64
+import uuid
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.support.service import Service
@@ -146,6 +149,24 @@ def test_a_form_is_refused_with_the_fix(service: Service) -> None:
     assert "application/json" in response.json()["error"]["message"]
 
 
+def test_an_encoded_body_is_refused_with_the_fix(service: Service) -> None:
+    headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+    response = service.http.post("/jobs", content=b"\x1f\x8b", headers=headers)
+
+    assert response.status_code == 415
+    assert "Content-Encoding" in response.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("value", [b"", "å".encode("latin-1"), b"\xff\xfe", "å".encode()])
+def test_a_request_id_that_cannot_be_repeated_is_replaced(service: Service, value: bytes) -> None:
+    for path in ("/health", "/v2/nothing"):
+        response = httpx.get(service.base_url + path, headers={"X-Request-Id": value})
+
+        assert response.status_code in (200, 404)
+        assert uuid.UUID(response.headers["x-request-id"])
+    assert response.json()["error"]["request_id"] == response.headers["x-request-id"]
+
+
 @pytest.mark.parametrize(
     "job_id",
     ["0" * 32, "F" * 32, "0" * 31, "nope", "..%2f..%2fetc%2fpasswd", "%00", "' OR 1=1 --", "🔔"],
@@ -162,8 +183,21 @@ def test_unknown_and_odd_job_ids_are_not_found(service: Service, job_id: str) ->
         assert response.json()["error"]["code"] in ("job_not_found", "not_found")
 
 
+def cursor(created_at: str) -> str:
+    return base64.urlsafe_b64encode(f"{created_at} {'0' * 32}".encode()).decode()
+
+
 @pytest.mark.parametrize(
-    "query", ["limit=0", "limit=201", "limit=x", "cursor=%00", "cursor=AAAA", "cursor=é"]
+    "query",
+    [
+        "limit=0",
+        "limit=201",
+        "limit=x",
+        "cursor=%00",
+        "cursor=AAAA",
+        "cursor=é",
+        *(f"cursor={cursor(number)}" for number in ("nan", "inf", "-inf", "1e999")),
+    ],
 )
 def test_bad_list_parameters(service: Service, query: str) -> None:
     response = service.http.get(f"/jobs?{query}")

@@ -134,6 +134,23 @@ async def test_a_body_of_another_type_is_refused(headers: list[tuple[str, str]])
     assert error_of(await call(broken, *headers, chunks=[b"{}"])) == (415, "unsupported_media_type")
 
 
+@pytest.mark.parametrize("encoding", ["gzip", "br", "deflate, gzip", "GZIP"])
+async def test_an_encoded_body_is_refused_with_the_fix(encoding: str) -> None:
+    headers = [JSON, ("content-encoding", encoding), ("content-length", "20")]
+
+    sent = await call(broken, *headers, chunks=[b"\x1f\x8b"])
+
+    assert error_of(sent) == (415, "unsupported_media_type")
+    assert b"Content-Encoding" in sent[1]["body"]
+
+
+@pytest.mark.parametrize("encoding", ["identity", ""])
+async def test_a_body_that_says_it_is_not_encoded_passes(encoding: str) -> None:
+    headers = [JSON, ("content-encoding", encoding), ("content-length", "2")]
+
+    assert (await call(size_of_body, *headers, chunks=[b"{}"]))[0]["status"] == 200
+
+
 async def test_a_charset_in_the_type_is_fine() -> None:
     sent = await call(
         size_of_body,

@@ -3,6 +3,7 @@
 from fastapi import FastAPI
 
 from sa_ray import __version__
+from sa_ray.serving.ingress.edge import Edge
 from sa_ray.serving.ingress.errors import install_error_handlers
 from sa_ray.serving.ingress.guard import Guard
 from sa_ray.serving.ingress.routes import generation, job_audio, jobs, system
@@ -19,5 +20,6 @@ def build_http_app() -> FastAPI:
     for routes in (generation, jobs, job_audio, system):
         app.include_router(routes.router)
     install_error_handlers(app)
+    app.add_middleware(Edge)
     app.add_middleware(Guard)
     return app

@@ -65,7 +65,13 @@ def _check_headers(request: Request) -> None:
     # Python refuses to convert a text of thousands of digits to a number.
     if length.isdecimal() and (len(length) > MAX_LENGTH_DIGITS or int(length) > MAX_BODY_BYTES):
         raise _too_large()
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
     has_body = length not in ("", "0") or "transfer-encoding" in request.headers
+    if has_body and encoding not in ("", "identity"):
+        raise UnsupportedMediaTypeError(
+            f"The body is encoded ({encoding[:20]!r}), which is not taken here: send it as it is, "
+            "without the header `Content-Encoding`."
+        )
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if request.method == "POST" and has_body and kind != "application/json":
         raise UnsupportedMediaTypeError(

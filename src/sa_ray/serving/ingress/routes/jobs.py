@@ -10,6 +10,7 @@ from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi.responses import StreamingResponse
 from fastapi.sse import EventSourceResponse
 
 from sa_ray.contracts import (
@@ -140,7 +141,7 @@ async def get_job(
 
 @router.get(
     "/{job_id}/events",
-    response_class=EventSourceResponse,
+    response_class=StreamingResponse,  # with its own, FastAPI wants a generator: no 204
     responses={
         200: {
             "description": "Events `queued`, `progress`, `succeeded`, `failed`, `cancelled`; the "

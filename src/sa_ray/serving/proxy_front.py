@@ -1,0 +1,44 @@
+"""What stands in front of Serve's HTTP proxy: it forwards only what the proxy can read.
+
+Serve calls ``middlewares`` in each proxy, as ``sa_ray.pth`` says. It imports next to nothing.
+"""
+
+import re
+
+from starlette.middleware import Middleware
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+READ_BY_PROXY = re.compile(rb"x-request-id|x-session-id|serve[-_]multiplexed[-_]model[-_]id")
+"""Matches the headers that the proxy decodes as UTF-8; one that is not ends in a bare 500."""
+
+MAX_VALUE = 255
+"""Longest value that is forwarded, bytes."""
+
+
+class ReadableHeaders:
+    """Middleware that drops headers which the proxy cannot read.
+
+    Without an ``X-Request-Id``, the proxy makes one. One that is empty, longer than 255 characters
+    or anything but printable ASCII is as good as none: it comes back in the answer and in the logs.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if "headers" in scope:
+            readable = [(name, value) for name, value in scope["headers"] if _is_fine(name, value)]
+            scope = {**scope, "headers": readable}
+        await self._app(scope, receive, send)
+
+
+def middlewares() -> list[Middleware]:
+    """Return what Serve puts around its HTTP proxy."""
+    return [Middleware(ReadableHeaders)]
+
+
+def _is_fine(name: bytes, value: bytes) -> bool:
+    if READ_BY_PROXY.fullmatch(name) is None:
+        return True
+    text = value.strip()
+    return 0 < len(text) <= MAX_VALUE and all(0x20 <= byte < 0x7F for byte in text)
