@@ -1,8 +1,10 @@
 """Those who wait for jobs: how many may, what they keep free for others, and what each hears."""
 
 import json
+import socket
 import threading
 from contextlib import ExitStack
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -99,3 +101,17 @@ def test_urls_are_under_the_prefix_that_a_proxy_took_away(few: Service) -> None:
         assert url == f"{few.base_url}/audio/jobs/{job_id}"
     assert view["download_url"].startswith(f"{few.base_url}/audio/jobs/")
     assert "/audio/openapi.json" in few.http.get("/docs", headers=headers).text
+
+
+def test_events_come_to_http_1_0_without_chunks(few: Service, slow_job: str) -> None:
+    few.http.delete(f"/jobs/{slow_job}")
+    few.wait_for(slow_job)
+    address = urlsplit(few.base_url)
+    with socket.create_connection((address.hostname, address.port), timeout=60) as connection:
+        connection.sendall(f"GET /jobs/{slow_job}/events HTTP/1.0\r\n\r\n".encode())
+        answer = b"".join(iter(lambda: connection.recv(1 << 16), b""))
+
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert b" 200 " in head.splitlines()[0]
+    assert b"transfer-encoding" not in head.lower()
+    assert body.startswith(b"event: cancelled\ndata: {")
