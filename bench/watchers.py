@@ -26,6 +26,7 @@ from sa_ray.local import LocalService
 JOBS = 64
 OPENED_AT_ONCE = 32
 OPENED_PER_S = 80
+OPENING_TIMEOUT_S = 300.0
 SETTLE_S = 20.0
 """Longer than an event stream is silent, so that all have had their first comment."""
 SHOWN_CPU = 0.005
@@ -44,7 +45,8 @@ class Watchers:
     async def grow(self, count: int) -> None:
         """Have ``count`` watchers in all, and wait until they have been taken in."""
         new = [self._add(number) for number in range(len(self._tasks), count)]
-        await asyncio.gather(*(begun.wait() for begun in new))
+        async with asyncio.timeout(OPENING_TIMEOUT_S):
+            await asyncio.gather(*(begun.wait() for begun in new))
 
     async def close(self) -> None:
         for task in self._tasks:
@@ -63,7 +65,7 @@ class Watchers:
                 reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
                 writer.write(get(f"/jobs/{job_id}/events"))
                 self._note(await reader.readuntil(SEPARATOR))
-                await reader.readuntil(SEPARATOR)
+                await reader.readuntil(b"\n\n")  # the first event
             begun.set()
             while await reader.read(1 << 16):
                 pass

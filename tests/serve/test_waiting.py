@@ -8,7 +8,10 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
+import ray
 
+from sa_ray.serving.actors.provision import NAMESPACE, job_actor_spec
+from sa_ray.settings import load_settings
 from tests.support.deployment import Deploy
 from tests.support.service import SLOW, Service
 
@@ -115,3 +118,18 @@ def test_events_come_to_http_1_0_without_chunks(few: Service, slow_job: str) -> 
     assert b" 200 " in head.splitlines()[0]
     assert b"transfer-encoding" not in head.lower()
     assert body.startswith(b"event: cancelled\ndata: {")
+
+
+def test_a_stream_goes_on_when_the_job_actor_has_been_started_again(
+    few: Service, slow_job: str
+) -> None:
+    name = job_actor_spec(load_settings(few.settings).jobs).name
+
+    with ExitStack() as stack:
+        lines = events(few, slow_job, stack).iter_lines()
+        next(lines)
+        ray.kill(ray.get_actor(name, namespace=NAMESPACE), no_restart=False)
+        few.http.delete(f"/jobs/{slow_job}")
+        told = [json.loads(line[6:]) for line in lines if line.startswith("data: ")]
+
+    assert told[-1]["status"] == "cancelled"
