@@ -6,7 +6,7 @@ import itertools
 import sqlite3
 import threading
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -33,7 +33,6 @@ from sa_ray.jobs import (
     lifecycle,
     open_job_store,
 )
-from sa_ray.jobs.store_threads import READ_THREADS, RENEWAL_THREADS, WRITE_THREADS
 from sa_ray.jobs.workers import UNCLAIMED_RENEWALS
 from tests.support.clock import Clock
 from tests.support.jobs import FAULT, RESULT, end_of, resolved
