@@ -1,12 +1,16 @@
 """A job's changes as server-sent events (https://html.spec.whatwg.org/multipage/server-sent-events.html)."""
 
+import logging
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 
 from sa_ray.contracts import JobView
+from sa_ray.errors import SaRayError
 from sa_ray.jobs import JobChange, JobSnapshot
+
+logger = logging.getLogger(__name__)
 
 HEARTBEAT_S = 15.0
 """Seconds of silence after which a comment is sent: proxies cut connections silent for a minute."""
@@ -22,12 +26,16 @@ async def job_events(
     ``after``.
 
     Events are named by status, except ``progress`` for a running job. The data is the job; the id
-    is what the stream resumes from.
+    is what the stream resumes from. Ends without a final event if the job cannot be watched on:
+    the head is sent, and clients ask again, as after any stream that was cut.
     """
     async with aclosing(later):
         yield _event(None if now and now.event_id == after else now, view)
-        async for change in later:
-            yield _event(change, view)
+        try:
+            async for change in later:
+                yield _event(change, view)
+        except SaRayError as error:
+            logger.warning("a stream of events was cut: %s", error.message)
 
 
 def _event(change: JobChange | None, view: Callable[[JobSnapshot], JobView]) -> bytes:
