@@ -60,6 +60,9 @@ class Calls:
         self.changed_calls = 0
         self.reads: list[str] = []
         self.away = False
+        self.answers = asyncio.Event()
+        """Reads wait until it is set."""
+        self.answers.set()
 
     async def changed(self, after: str | None, timeout_s: float) -> ChangedJobs:
         self._check()
@@ -71,6 +74,7 @@ class Calls:
     async def get(self, job_id: str) -> JobSnapshot:
         self._check()
         self.reads.append(job_id)
+        await self.answers.wait()
         return await self.jobs.get(job_id)
 
     def _check(self) -> None:
@@ -158,13 +162,15 @@ async def test_a_job_that_does_not_exist_is_not_waited_for(feed: JobFeed) -> Non
 
 
 async def test_who_watches_a_job_that_is_deleted_hears_that_there_is_none(
-    jobs: JobCoordinator, feed: JobFeed
+    jobs: JobCoordinator, calls: Calls, feed: JobFeed
 ) -> None:
     job_id = await submit(jobs)
     changes = feed.follow(job_id, LONG)
     await changes_of(changes)
+    calls.answers.clear()
     await jobs.cancel(job_id)
     await jobs.forget(job_id)
+    calls.answers.set()
 
     with pytest.raises(JobNotFoundError):
         assert [change async for change in changes][-1]
