@@ -1,7 +1,6 @@
 """The composition root: settings in, Serve application out."""
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -12,6 +11,7 @@ from sa_ray.catalogue import VARIANTS
 from sa_ray.contracts import EngineName, VariantName
 from sa_ray.engines import resolve_engine_name
 from sa_ray.jobs import check_job_store_url
+from sa_ray.jobs.sqlite_file import absolute_sqlite_url
 from sa_ray.scheduling.costs import Cost, cost_of
 from sa_ray.serving.actors import provision
 from sa_ray.serving.deployment_options import (
@@ -135,8 +135,6 @@ def resolve_paths(settings: Settings) -> Settings:
     """Make relative paths absolute here and now: replicas may run in other directories."""
     folder = settings.storage.output_dir.expanduser().absolute()
     storage = settings.storage.model_copy(update={"output_dir": folder})
-    jobs = settings.jobs
-    scheme, separator, path = jobs.jobs_url.partition(":///")
-    if separator and scheme == "sqlite" and not path.startswith("/"):
-        jobs = jobs.model_copy(update={"jobs_url": f"sqlite:///{Path.cwd() / path}"})
+    jobs_url = absolute_sqlite_url(settings.jobs.jobs_url)
+    jobs = settings.jobs.model_copy(update={"jobs_url": jobs_url})
     return replace(settings, jobs=jobs, storage=storage)

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from sa_ray.errors import JobStoreError
 from sa_ray.jobs import JobApi, JobCoordinator, open_job_store
+from sa_ray.jobs.sqlite_file import Claim
 from sa_ray.serving.ray_errors import translate
 from sa_ray.settings import JobSettings
 from sa_ray.telemetry import configure_logging
@@ -57,6 +58,7 @@ class JobActor:
         self._fingerprint = fingerprint
         self._settings = settings
         self._coordinator: JobCoordinator | None = None
+        self._claim: Claim | None = None
         self._problem = "The job store is being opened."
         self._tried = asyncio.Event()
         self._work = asyncio.create_task(self._run())
@@ -67,6 +69,8 @@ class JobActor:
         settings = self._settings
         while self._coordinator is None:
             try:
+                # Held as long as this process lives.
+                self._claim = self._claim or await asyncio.to_thread(Claim, settings.jobs_url)
                 store = await asyncio.to_thread(open_job_store, settings.jobs_url)
             except Exception as error:  # noqa: BLE001 - told to all who ask, and tried again
                 # An actor whose constructor fails is gone for good: this one waits instead.
