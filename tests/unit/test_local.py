@@ -5,13 +5,15 @@ Ray is stood in for: a package of its name that starts in no time, found before 
 
 import json
 import os
+import re
 import signal
 import socket
 import stat
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +22,16 @@ import pytest
 import yaml
 
 from sa_ray.errors import ConfigurationError
+from sa_ray.jobs.sqlite_file import Claim
 from sa_ray.local import (
+    Configuration,
     LocalService,
     LocalServiceError,
     free_port,
-    render_config,
     require_free,
-    server_environment,
 )
+from sa_ray.local.private_ray import private_environment, server_folder
+from tests.support.commands import run
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
@@ -37,10 +41,28 @@ import json, os
 from pathlib import Path
 
 def init(**options):
+    if "STAND_IN_BROKEN" in os.environ:
+        raise SystemExit(3)
     umask = os.umask(0)
     os.umask(umask)
     seen = {"options": options, "environment": dict(os.environ), "umask": umask}
     Path(os.environ["STAND_IN"], "seen.json").write_text(json.dumps(seen))
+"""
+
+RAY_WORKER = """
+import os
+from pathlib import Path
+from types import SimpleNamespace
+
+class Node:
+    def dead_processes(self):
+        died = Path(os.environ["STAND_IN"], "raylet_died")
+        if died.exists():
+            died.unlink()
+            return [("raylet", SimpleNamespace(returncode=-9))]
+        return [("log_monitor", SimpleNamespace(returncode=1))]
+
+global_worker = SimpleNamespace(node=Node())
 """
 
 SERVE_SCRIPTS = """
@@ -62,6 +84,8 @@ def cli(arguments):
             time.sleep(0.05)
     except KeyboardInterrupt:
         (folder / "in_order").touch()
+        while "STAND_IN_DEAF" in os.environ:
+            time.sleep(0.05)
 """
 
 
@@ -72,13 +96,27 @@ class StandIn:
         self.folder = folder
         self.temporary = folder / "temporary"
 
-    def pids(self) -> list[int]:
-        """Process ids of ``serve run`` and of its child, once both run."""
+    def pids(self, *, after: Sequence[int] = ()) -> list[int]:
+        """Process ids of ``serve run`` and of its child, once both run, and are not ``after``."""
         deadline = time.monotonic() + 30
-        while not (self.folder / "pids").exists():
+        while not (found := self._pids()) or found == after:
             assert time.monotonic() < deadline, "the stand-in did not start"
             time.sleep(0.02)
-        return [int(pid) for pid in (self.folder / "pids").read_text().split()]
+        return found
+
+    def _pids(self) -> list[int]:
+        path = self.folder / "pids"
+        return [int(pid) for pid in path.read_text().split()] if path.exists() else []
+
+    @contextmanager
+    def served(self, *options: str) -> Iterator[subprocess.Popen[str]]:
+        """``stable-audio-api``, ended with all that it started."""
+        command = [str(BIN / "stable-audio-api"), "--port", str(free_port()), *options]
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as command_process:
+            try:
+                yield command_process
+            finally:
+                command_process.kill()
 
     def seen(self) -> dict[str, Any]:
         """What Ray was started with: ``options``, ``environment`` and ``umask``."""
@@ -94,6 +132,8 @@ def serve_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stand
     (package.parent / "__init__.py").write_text(RAY)
     (package / "__init__.py").touch()
     (package / "scripts.py").write_text(SERVE_SCRIPTS)
+    (package.parent / "_private").mkdir()
+    (package.parent / "_private" / "worker.py").write_text(RAY_WORKER)
     stand_in = StandIn(tmp_path)
     stand_in.temporary.mkdir()
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "path"))
@@ -189,7 +229,7 @@ def test_ray_is_private_whatever_the_environment_says(
 def test_each_server_has_a_folder_a_token_and_a_certificate_of_its_own(
     serve_run: StandIn,
 ) -> None:
-    first, second = server_environment(), server_environment()
+    first, second = (private_environment(server_folder()) for _ in range(2))
 
     for variable in ("RAY_AUTH_TOKEN_PATH", "RAY_TLS_SERVER_CERT", "RAY_TLS_SERVER_KEY"):
         own, other = Path(first[variable]), Path(second[variable])
@@ -209,7 +249,7 @@ def test_a_working_directory_that_everybody_can_write_to_is_refused(
     monkeypatch.chdir(shared)
 
     with pytest.raises(ConfigurationError, match="code in it would be run"):
-        server_environment()
+        private_environment(server_folder())
 
 
 def test_a_port_that_is_taken_is_named(serve_run: StandIn) -> None:
@@ -236,34 +276,166 @@ def test_a_folder_that_somebody_else_prepared_is_refused(
         folder.symlink_to(tmp_path / "elsewhere")
 
     with pytest.raises(ConfigurationError, match="only you can enter"):
-        server_environment()
+        server_folder()
 
 
-def test_the_old_servers_command_leaves_no_file_behind(serve_run: StandIn, tmp_path: Path) -> None:
-    port = free_port()
-    with subprocess.Popen(
-        [str(BIN / "stable-audio-api"), "--host", "0.0.0.0", "--port", str(port)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    ) as server:
+def test_a_temporary_folder_that_everybody_can_replace_is_refused(
+    serve_run: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    temporary = serve_run.temporary / "deeper" / "still"
+    temporary.mkdir(parents=True)
+    monkeypatch.setenv("RAY_TMPDIR", str(temporary))
+    temporary.parent.chmod(0o777)
+
+    with pytest.raises(
+        ConfigurationError, match=re.escape(f"replace what is in {temporary.parent}")
+    ):
+        server_folder()
+
+    temporary.parent.chmod(0o1777)
+    private_environment(server_folder())
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a file away")
+@pytest.mark.parametrize("given_away", [".", "serve_config.yaml"])
+def test_code_of_another_user_is_not_run_silently(serve_run: StandIn, given_away: str) -> None:
+    Path("serve_config.yaml").write_text((ROOT / "serve_config.yaml").read_text())
+    os.chown(given_away, 12_345, 12_345)
+
+    with serve_run.served() as server:
+        serve_run.pids()
+        server.terminate()
+        _, errors = server.communicate(timeout=60)
+
+    assert f"{Path(given_away).absolute()} belongs to another user (12345)" in errors
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_the_old_servers_command_stops_in_order_and_leaves_no_file_behind(
+    serve_run: StandIn, tmp_path: Path, number: signal.Signals
+) -> None:
+    with serve_run.served("--host", "0.0.0.0") as server:
         pids = serve_run.pids()
         os.kill(pids[1], signal.SIGKILL)
-        server.send_signal(signal.SIGINT)
-        server.communicate(timeout=30)
+        server.send_signal(number)
+        server.communicate(timeout=60)
 
-    assert pids[0] == server.pid, "signals reach `serve run` itself"
+    assert server.returncode == 0
+    assert (tmp_path / "in_order").exists()
+    assert [pid for pid in pids if not gone(pid)] == []
     config = yaml.safe_load((tmp_path / "config.yaml").read_text())
-    assert (config["http_options"]["host"], config["http_options"]["port"]) == ("0.0.0.0", port)
+    assert config["http_options"]["host"] == "0.0.0.0"
     [private] = serve_run.temporary.iterdir()
-    [server_folder] = private.iterdir()
-    names = {path.name for path in server_folder.iterdir()}
-    assert names == {"auth_token", "tls.crt", "tls.key"}
+    assert [list(folder.iterdir()) for folder in private.iterdir()] == [[]]
+
+
+def test_a_second_signal_ends_the_command_at_once(
+    serve_run: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STAND_IN_DEAF", "1")
+    with serve_run.served() as server:
+        pids = serve_run.pids()
+        server.send_signal(signal.SIGINT)
+        while not (tmp_path / "in_order").exists():
+            assert server.poll() is None
+        # In the first few moments it is taken for the same one.
+        while psutil.pid_exists(pids[0]):
+            server.send_signal(signal.SIGTERM)
+        server.communicate(timeout=60)
+
+    assert server.returncode == 128 + signal.SIGTERM
+    assert [pid for pid in pids if not gone(pid)] == []
+
+
+@pytest.mark.parametrize("fault", ["the service is killed", "Ray's raylet has died"])
+def test_a_service_that_breaks_is_started_again_in_the_same_command(
+    serve_run: StandIn, tmp_path: Path, fault: str
+) -> None:
+    with serve_run.served() as server:
+        first = serve_run.pids()
+        token = serve_run.seen()["environment"]["RAY_AUTH_TOKEN_PATH"]
+        secret = Path(token).read_text()
+        if fault == "the service is killed":
+            os.kill(first[0], signal.SIGKILL)
+        else:
+            (tmp_path / "raylet_died").touch()
+        second = serve_run.pids(after=first)
+
+        assert [pid for pid in first if not gone(pid)] == []
+        assert Path(token).read_text() != secret
+        server.send_signal(signal.SIGTERM)
+        _, errors = server.communicate(timeout=60)
+
+    assert server.returncode == 0
+    assert "It is started again; its jobs are kept." in errors
+    assert [pid for pid in second if not gone(pid)] == []
+
+
+def test_a_service_that_cannot_be_started_ends_the_command(
+    serve_run: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STAND_IN_BROKEN", "1")
+
+    with serve_run.served() as server:
+        _, errors = server.communicate(timeout=120)
+
+    assert server.returncode == 1
+    assert "has ended by itself (exit code 3). Given up after 3 starts." in errors
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGQUIT])
+@pytest.mark.parametrize("command", ["demo", "serve"])
+def test_a_command_that_is_killed_takes_its_service_along(
+    serve_run: StandIn, command: str, number: signal.Signals
+) -> None:
+    options = ["--port", str(free_port())] if command == "serve" else []
+    with subprocess.Popen([str(BIN / "sa-ray"), command, *options]) as process:
+        pids = serve_run.pids()
+        process.send_signal(number)
+
+    assert gone(pids[0])
+
+
+def test_what_the_service_would_refuse_is_refused_before_it_is_started(
+    serve_run: StandIn, tmp_path: Path
+) -> None:
+    demo = run("sa-ray", "demo", "--duration", "500", cwd=tmp_path)
+    Path("serve_config.yaml").write_text(
+        "applications: [{import_path: sa_ray.app:build, args: {max_stepz: 3}}]"
+    )
+    unknown = run("stable-audio-api", "--port", str(free_port()), cwd=tmp_path)
+    Path("serve_config.yaml").write_text("applications: [")
+    malformed = run("stable-audio-api", "--port", str(free_port()), cwd=tmp_path)
+
+    for refused, hint in [
+        (demo, "makes at most 120 s"),
+        (unknown, "Did you mean max_steps"),
+        (malformed, "serve_config.yaml cannot be read"),
+    ]:
+        assert refused.returncode == 1
+        assert hint in " ".join(refused.stderr.split())
+        assert "Traceback" not in refused.stderr
+    assert not (tmp_path / "seen.json").exists()
+
+
+def test_a_file_of_jobs_that_another_service_uses_is_named_before_anything_is_started(
+    serve_run: StandIn, tmp_path: Path
+) -> None:
+    claim = Claim("sqlite:///.sa-ray/jobs.db")
+
+    refused = run("stable-audio-api", "--port", str(free_port()), cwd=tmp_path)
+    claim.release()
+
+    assert refused.returncode == 1
+    said = "".join(refused.stderr.split())
+    assert f"{tmp_path}/.sa-ray/jobs.dbisinusebyanotherservice" in said
+    assert "STABLE_AUDIO_JOBS_URL" in said
+    assert not (tmp_path / "seen.json").exists()
 
 
 def test_the_rendered_configuration_keeps_what_it_does_not_change() -> None:
-    rendered = yaml.safe_load(
-        render_config(ROOT / "serve_config.yaml", host="0.0.0.0", port=9, args={"max_steps": 3})
-    )
+    configuration = Configuration("0.0.0.0", 9, {"max_steps": 3}, ROOT / "serve_config.yaml")
+    rendered = yaml.safe_load(configuration.text)
 
     original = yaml.safe_load((ROOT / "serve_config.yaml").read_text())
     assert rendered["http_options"] == {**original["http_options"], "host": "0.0.0.0", "port": 9}
@@ -282,10 +454,31 @@ def test_settings_are_laid_over_this_application_only(tmp_path: Path) -> None:
     source = tmp_path / "serve.yaml"
     source.write_text(yaml.safe_dump({"applications": [ours, other, bare]}))
 
-    rendered = yaml.safe_load(render_config(source, host="h", port=9, args={"max_steps": 3}))
+    rendered = yaml.safe_load(Configuration("h", 9, {"max_steps": 3}, source).text)
 
     assert rendered["applications"] == [
         {**ours, "args": {"max_steps": 3, "device": "cpu"}},
         other,
         bare,
     ]
+
+
+@pytest.mark.parametrize(
+    ("host", "application", "ready", "alive"),
+    [
+        ("0.0.0.0", {"route_prefix": "/audio"}, "127.0.0.1:9/audio/health", "127.0.0.1:9"),
+        ("::", {"route_prefix": "/"}, "[::1]:9/health", "[::1]:9"),
+        ("10.0.0.7", {"import_path": "other:app"}, "10.0.0.7:9/-/healthz", "10.0.0.7:9"),
+    ],
+)
+def test_a_service_is_asked_where_it_listens(
+    tmp_path: Path, host: str, application: dict[str, str], ready: str, alive: str
+) -> None:
+    source = tmp_path / "serve.yaml"
+    applications = [{"import_path": "sa_ray.app:build", **application}]
+    source.write_text(yaml.safe_dump({"applications": applications}))
+
+    configuration = Configuration(host, 9, {}, source)
+
+    assert configuration.ready_url == f"http://{ready}"
+    assert configuration.alive_url == f"http://{alive}/-/healthz"

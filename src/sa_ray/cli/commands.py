@@ -1,6 +1,5 @@
 """The command line: ``sa-ray`` and ``stable-audio-api``, which the Stable Audio API server had."""
 
-import os
 import sys
 from typing import Annotated
 
@@ -65,12 +64,11 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 8000,
 ) -> None:
-    """Serve HTTP until interrupted, on a Ray of its own that nobody else can reach."""
-    load_settings()
-    local.require_free(host, port)
-    rendered = local.hold(local.render_config(local.find_config(), host=host, port=port, args={}))
-    command = local.run_command(rendered)
-    os.execve(command[0], command, local.server_environment())  # noqa: S606 - our own command line
+    """Serve HTTP until interrupted, on a Ray of its own that nobody else can reach.
+
+    Starts it again if it breaks; its jobs are kept. Ends with 1 if that does not help.
+    """
+    raise typer.Exit(local.serve(host, port))
 
 
 def main() -> None:

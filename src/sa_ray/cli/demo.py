@@ -17,7 +17,11 @@ from sa_ray import local
 from sa_ray.cli.console import console
 from sa_ray.client import Client
 from sa_ray.contracts import AudioFormat, GenerationRequest, JobView
+from sa_ray.engines import resolve_engine_name
 from sa_ray.errors import SaRayError
+from sa_ray.jobs.sqlite_file import sqlite_url
+from sa_ray.serving.ingress.resolution import resolve
+from sa_ray.settings import Settings
 
 RETRY_S = 10.0
 """A service of one's own that is gone for longer does not come back."""
@@ -49,18 +53,25 @@ def demo(
     # A process on its way out may still write there.
     with tempfile.TemporaryDirectory(prefix="sa-ray-demo-", ignore_cleanup_errors=True) as folder:
         args: dict[str, Any] = {
-            "jobs_url": f"sqlite:///{folder}/jobs.db",
+            "jobs_url": sqlite_url(Path(folder) / "jobs.db"),
             "output_dir": f"{folder}/outputs",
         }
         if model:
             args["preload_models"] = model
-        job = _run_demo(local.LocalService(Path(folder), args), request, output)
+        service = local.LocalService(Path(folder), args)
+        _refuse_what_the_service_would(request, service.settings)
+        job = _run_demo(service, request, output)
     _print_summary(job, output, time.monotonic() - started)
     if job.engine == "procedural":
         console.print(
             "[yellow]This is the procedural stand-in, not Stable Audio 3: "
             "README.md says how to get the real model.[/]"
         )
+
+
+def _refuse_what_the_service_would(request: GenerationRequest, settings: Settings) -> None:
+    engine = resolve_engine_name(settings.models.engine)
+    resolve(request, settings.models, settings.limits, engine)
 
 
 def _exit_in_order(number: int, _frame: FrameType | None) -> None:

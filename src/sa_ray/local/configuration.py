@@ -1,7 +1,5 @@
-"""Render ``serve_config.yaml`` for another address and other settings."""
+"""Find, check and render ``serve_config.yaml``, for another address and other settings."""
 
-import os
-import tempfile
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
@@ -9,8 +7,76 @@ from typing import Any
 
 import yaml
 
+from sa_ray.engines import resolve_engine_name
+from sa_ray.errors import ConfigurationError
+from sa_ray.jobs import check_job_store_url
+from sa_ray.settings import Settings, load_settings
+
 CONFIG_NAME = "serve_config.yaml"
 IMPORT_PATH = "sa_ray.app:build"
+
+ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104
+"""Where to ask a service that listens on every address."""
+
+
+class Configuration:
+    """``serve_config.yaml`` of the working directory, or else the one that ships in the package.
+
+    With another address, and ``args`` laid over those of this service; other applications in it
+    stay as they are. Raises ``ConfigurationError`` if it cannot be served.
+    """
+
+    def __init__(
+        self, host: str, port: int, args: Mapping[str, Any], source: Path | None = None
+    ) -> None:
+        source = source or find_config()
+        self._host = host
+        self._port = port
+        self._document = _read(source)
+        options = self._document.get("http_options") or {}
+        self._document["http_options"] = {**options, "host": host, "port": port}
+        for application in self._ours:
+            application["args"] = {**(application.get("args") or {}), **args}
+
+    @property
+    def text(self) -> str:
+        """The YAML of all of it."""
+        return yaml.safe_dump(self._document, sort_keys=False)
+
+    @property
+    def alive_url(self) -> str:
+        """Where Serve's HTTP proxy says that it works."""
+        return f"{self._base_url}/-/healthz"
+
+    @property
+    def ready_url(self) -> str:
+        """Where this service answers as soon as its HTTP ingress works; the proxy, without one."""
+        for application in self._ours:
+            prefix = str(application.get("route_prefix") or "/").rstrip("/")
+            return f"{self._base_url}{prefix}/health"
+        return self.alive_url
+
+    def settings(self) -> Settings:
+        """Read the settings as ``build`` will.
+
+        Raises ``ConfigurationError`` for what it would refuse, before anything is started.
+        """
+        ours = self._ours
+        settings = load_settings(ours[0]["args"] if ours else None)
+        resolve_engine_name(settings.models.engine)
+        check_job_store_url(settings.jobs.jobs_url)
+        return settings
+
+    @property
+    def _ours(self) -> list[dict[str, Any]]:
+        applications = self._document["applications"]
+        return [one for one in applications if one.get("import_path") == IMPORT_PATH]
+
+    @property
+    def _base_url(self) -> str:
+        host = ANY_ADDRESS.get(self._host, self._host)
+        scheme = "https" if self._document["http_options"].get("ssl_certfile") else "http"
+        return f"{scheme}://{f'[{host}]' if ':' in host else host}:{self._port}"
 
 
 def find_config() -> Path:
@@ -19,29 +85,12 @@ def find_config() -> Path:
     return own if own.is_file() else Path(str(files("sa_ray").joinpath(CONFIG_NAME)))
 
 
-def render_config(source: Path, *, host: str, port: int, args: Mapping[str, Any]) -> str:
-    """The YAML of ``source`` with another address, and ``args`` laid over those of this service.
-
-    Other applications in it stay as they are.
-    """
-    config = yaml.safe_load(source.read_text())
-    config["http_options"] = {**(config.get("http_options") or {}), "host": host, "port": port}
-    for application in config["applications"]:
-        if application["import_path"] != IMPORT_PATH:
-            continue
-        application["args"] = {**(application.get("args") or {}), **args}
-    return yaml.safe_dump(config, sort_keys=False)
-
-
-def hold(text: str) -> Path:
-    """A path at which this process, and the one it becomes with ``exec``, reads ``text``.
-
-    The file behind it has no name: it is gone with the process, however that ends.
-    """
-    with tempfile.TemporaryFile("w") as file:
-        file.write(text)
-        file.flush()
-        descriptor = os.dup(file.fileno())
-    os.lseek(descriptor, 0, os.SEEK_SET)
-    os.set_inheritable(descriptor, True)
-    return Path(f"/dev/fd/{descriptor}")
+def _read(source: Path) -> dict[str, Any]:
+    try:
+        document = yaml.safe_load(source.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigurationError(f"{source.absolute()} cannot be read: {error}") from None
+    applications = document.get("applications") if isinstance(document, dict) else None
+    if not isinstance(applications, list) or not all(isinstance(a, dict) for a in applications):
+        raise ConfigurationError(f"{source.absolute()} names no `applications`.")
+    return dict(document)

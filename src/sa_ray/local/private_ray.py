@@ -5,6 +5,7 @@ that only this user can read, and nothing but the replicas' own gRPC port, which
 listens beyond loopback.
 """
 
+import logging
 import os
 import secrets
 import stat
@@ -14,6 +15,8 @@ from pathlib import Path
 
 from sa_ray.errors import ConfigurationError
 from sa_ray.local.certificate import self_signed, write_private
+
+logger = logging.getLogger(__name__)
 
 PRIVATE_UMASK = 0o077
 
@@ -30,6 +33,12 @@ _SWITCHES = {
     "DASHBOARD_METRIC_PORT": "-1",
 }
 
+_DEFAULTS = {
+    # Seconds between two looks of Serve at its HTTP proxy: how late it replaces one that died.
+    "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "2",
+}
+"""What the environment may say otherwise."""
+
 _FOREIGN = (
     "RAY_ADDRESS",
     "RAY_AUTH_TOKEN",
@@ -40,19 +49,14 @@ _FOREIGN = (
 """Variables that name, open, or share the state of a cluster of somebody else's."""
 
 
-def run_command(config: Path) -> list[str]:
-    """The command line that serves ``config`` on a private Ray, in the right environment."""
-    return [sys.executable, "-m", "sa_ray.local", str(config)]
-
-
 def private_environment(folder: Path) -> dict[str, str]:
     """This process's environment with what keeps Ray private; Ray's files go under ``folder``.
 
-    Makes a token and a certificate there, new for each server. Raises ``ConfigurationError`` if
-    others can enter ``folder``, or can put code into the working directory.
+    Makes a token and a certificate there, new for each Ray. Raises ``ConfigurationError`` if
+    others can enter or replace ``folder``, or can put code into the working directory.
     """
     _require_private(folder)
-    _require_own_working_directory()
+    require_own_working_directory()
     made = self_signed()
     token = write_private(folder / _TOKEN_NAME, secrets.token_hex(32))
     certificate = write_private(folder / "tls.crt", made.certificate)
@@ -68,21 +72,38 @@ def private_environment(folder: Path) -> dict[str, str]:
         "RAY_TLS_SERVER_KEY": str(key),
         "RAY_TLS_CA_CERT": str(certificate),
     }
-    return inherited | _SWITCHES | own | _without_proxies()
+    return _DEFAULTS | inherited | _SWITCHES | own | _without_proxies()
 
 
-def server_environment() -> dict[str, str]:
-    """``private_environment`` for a server of this user: its logs stay after it."""
+def server_folder() -> Path:
+    """Make a folder for a server of this user, whose logs stay there after it.
+
+    Raises ``ConfigurationError`` if there is no place that others can neither enter nor replace.
+    """
     folder = temporary_root() / f"sa-ray-{os.getuid()}"
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
         _require_private(folder)
-        return private_environment(Path(tempfile.mkdtemp(prefix="", dir=folder)))
+        return Path(tempfile.mkdtemp(prefix="", dir=folder))
     except OSError as error:
         raise ConfigurationError(
             f"{folder} cannot be made or used for the files of the local Ray ({error.strerror}). "
             "Set RAY_TMPDIR to a folder of yours."
         ) from error
+
+
+def say_whose_code_runs() -> None:
+    """Warn if another user can change what is run as this one; root may be meant to."""
+    for path in (Path.cwd(), Path.cwd() / "serve_config.yaml"):
+        if path.exists() and path.stat().st_uid not in (0, os.getuid()):
+            logger.warning(
+                "%s belongs to another user (%d), and the code that is found there, or that "
+                "serve_config.yaml names, is run as you. If you do not trust that user, start "
+                "from a folder of yours.",
+                path,
+                path.stat().st_uid,
+            )
+            return
 
 
 def temporary_root() -> Path:
@@ -108,9 +129,17 @@ def _require_private(folder: Path) -> None:
             f"{folder} must be a folder that only you can enter (mode 0700), since it holds the "
             "token of the local Ray. Remove it, or set RAY_TMPDIR to another place."
         )
+    for above in {*folder.absolute().parents, *folder.resolve().parents}:
+        mode = above.stat().st_mode
+        if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+            raise ConfigurationError(
+                f"Everybody can replace what is in {above}, and so {folder}, which holds the token "
+                "of the local Ray. Set its sticky bit (chmod +t), or RAY_TMPDIR to another place."
+            )
 
 
-def _require_own_working_directory() -> None:
+def require_own_working_directory() -> None:
+    """Raise ``ConfigurationError`` if everybody can put code into the working directory."""
     # Python finds modules there first, and `serve_config.yaml` names what is run.
     if Path.cwd().stat().st_mode & stat.S_IWOTH:
         raise ConfigurationError(

@@ -1,13 +1,9 @@
 """Run the service in a child process, on a Ray of its own, and stop it in order."""
 
-import os
-import signal
 import socket
-import subprocess
 import tempfile
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -16,16 +12,10 @@ import httpx
 
 from sa_ray.client import ApiError, Client
 from sa_ray.contracts import Health
-from sa_ray.engines import resolve_engine_name
 from sa_ray.errors import SaRayError
-from sa_ray.local.configuration import CONFIG_NAME, find_config, render_config
-from sa_ray.local.private_ray import (
-    PRIVATE_UMASK,
-    private_environment,
-    run_command,
-    temporary_root,
-)
-from sa_ray.settings import load_settings
+from sa_ray.local.configuration import CONFIG_NAME, Configuration
+from sa_ray.local.private_ray import temporary_root
+from sa_ray.local.server import Server
 
 START_TIMEOUT_S = 180.0
 STOP_TIMEOUT_S = 30.0
@@ -71,15 +61,14 @@ class LocalService:
     """
 
     def __init__(self, folder: Path, args: Mapping[str, Any], *, port: int | None = None) -> None:
-        resolve_engine_name(load_settings(args).models.engine)
         self.port = port or free_port()
+        configuration = Configuration("127.0.0.1", self.port, args)
+        self.settings = configuration.settings()
         self.base_url = f"http://127.0.0.1:{self.port}"
         self.log = folder / "serve.log"
         self._config = folder / CONFIG_NAME
-        self._config.write_text(
-            render_config(find_config(), host="127.0.0.1", port=self.port, args=args)
-        )
-        self._process: subprocess.Popen[bytes] | None = None
+        self._config.write_text(configuration.text)
+        self._server: Server | None = None
         self._ray_folder: tempfile.TemporaryDirectory[str] | None = None
 
     def __enter__(self) -> Self:
@@ -88,15 +77,7 @@ class LocalService:
             prefix="sa-ray-", dir=temporary_root(), ignore_cleanup_errors=True
         )
         with self.log.open("wb") as log:
-            self._process = subprocess.Popen(  # noqa: S603 - our own command line
-                run_command(self._config),
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=private_environment(Path(self._ray_folder.name)),
-                umask=PRIVATE_UMASK,
-                # Of its own, so that `stop` can end whatever is left of it.
-                start_new_session=True,
-            )
+            self._server = Server(self._config, Path(self._ray_folder.name), log)
         return self
 
     def __exit__(
@@ -113,7 +94,7 @@ class LocalService:
         deadline = time.monotonic() + START_TIMEOUT_S
         with Client(self.base_url, timeout_s=5, retry_s=0) as client:
             while time.monotonic() < deadline:
-                if self._process is None or self._process.poll() is not None:
+                if self._server is None or self._server.exit_code() is not None:
                     raise LocalServiceError(f"The service ended as it started.\n{self._tail()}")
                 try:
                     health = client.health()
@@ -128,17 +109,14 @@ class LocalService:
 
     def stop(self) -> None:
         """Stop in order, within 30 s; then end whatever the service started and left behind."""
-        process, self._process = self._process, None
-        if process is None:
+        server, self._server = self._server, None
+        if server is None:
             return
         try:
-            process.send_signal(signal.SIGINT)
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(STOP_TIMEOUT_S)
+            server.interrupt()
+            server.wait(STOP_TIMEOUT_S)
         finally:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            server.end()
             if self._ray_folder:
                 self._ray_folder.cleanup()
 

@@ -1,0 +1,29 @@
+"""Serve until told to stop: what the commands ``sa-ray serve`` and ``stable-audio-api`` do."""
+
+from sa_ray.jobs.sqlite_file import Claim
+from sa_ray.local.configuration import Configuration
+from sa_ray.local.private_ray import (
+    require_own_working_directory,
+    say_whose_code_runs,
+    server_folder,
+)
+from sa_ray.local.service import require_free
+from sa_ray.local.supervisor import Supervisor
+from sa_ray.telemetry import configure_logging
+
+
+def serve(host: str, port: int) -> int:
+    """Serve HTTP on a private Ray until told to stop, and return the exit code of ``Supervisor``.
+
+    Raises ``SaRayError`` before anything is started if the settings, the port, the file of the
+    jobs or the place for Ray's files cannot be used.
+    """
+    configure_logging()
+    configuration = Configuration(host, port, {})
+    settings = configuration.settings()
+    require_free(host, port)
+    require_own_working_directory()
+    say_whose_code_runs()
+    # The job actor claims it for as long as it lives; here it can be said at once.
+    Claim(settings.jobs.jobs_url).release()
+    return Supervisor(configuration, server_folder()).run()
