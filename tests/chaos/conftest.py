@@ -21,6 +21,15 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceCluster
     cluster.kill()
 
 
+def one_replica_each() -> dict[str, Any]:
+    """Settings for two models, each with one replica from the start."""
+    one_replica = {"max_replicas": 1}
+    return {
+        "preload_models": "small-sfx,small-music",
+        "variants": {"small-sfx": one_replica, "small-music": one_replica},
+    }
+
+
 class Deploy:
     """Deploys the application, and gives it as the tests see it."""
 
@@ -36,12 +45,10 @@ class Deploy:
         **settings: Any,
     ) -> BookedService:
         """On a SQLite file and with objects in ``folder``, unless ``settings`` say otherwise."""
-        one_replica = {"max_replicas": 1}
         settings = {
             **local_settings(folder),
-            "preload_models": "small-sfx,small-music",
             "ingress_replicas": 2,
-            "variants": {"small-sfx": one_replica, "small-music": one_replica},
+            **one_replica_each(),
             **settings,
         }
         self._cluster.deploy(settings, bare_head=bare_head, breaking=breaking)

@@ -1,0 +1,130 @@
+"""`sa-ray serve`: processes of its Ray and of Serve are killed under load, and it goes on."""
+
+import os
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+import yaml
+
+from sa_ray.local import IMPORT_PATH, free_port
+from tests.support.commands import BIN, MARK, left_running
+from tests.support.service import local_settings
+
+from .conftest import BOOKS, one_replica_each
+from .rows import BookedService, Row
+
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(400)]
+
+BACK_S = 120.0
+"""Twice what a machine with nothing else to do may take."""
+
+POLL_S = 0.1
+
+VICTIMS = {
+    "raylet": "raylet",
+    "GCS": "gcs_server",
+    "dashboard agent": "ray::DashboardAgent",
+    "runtime environment agent": "ray::RuntimeEnvAgent",
+    "Serve controller": "ray::ServeController",
+    "HTTP proxy": "ray::ProxyActor",
+}
+
+
+class Command(BookedService):
+    """``sa-ray serve``, as one process of the machine's and as its clients see it."""
+
+    def __init__(self, folder: Path, mark: str) -> None:
+        port = free_port()
+        settings = {**local_settings(folder), **one_replica_each()}
+        application = {"name": "sa-ray", "route_prefix": "/", "import_path": IMPORT_PATH}
+        document = {"applications": [{**application, "args": settings}]}
+        (folder / "serve_config.yaml").write_text(yaml.safe_dump(document))
+        super().__init__(f"http://127.0.0.1:{port}", settings, BOOKS)
+        self.log = folder / "log"
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [str(BIN / "sa-ray"), "serve", "--port", str(port)],
+                cwd=folder,
+                env={**os.environ, MARK: mark},
+                stdout=log,
+                stderr=log,
+            )
+
+    def find(self, title: str) -> psutil.Process | None:
+        """The process of this title among those of the command."""
+        for process in psutil.Process(self.process.pid).children(recursive=True):
+            with suppress(psutil.Error, IndexError):
+                if Path(process.cmdline()[0]).name == title:
+                    return process
+        return None
+
+    def kill(self, title: str) -> psutil.Process:
+        """Kill that process, and return it."""
+        self._until(lambda: self.find(title) is not None)
+        victim = self.find(title)
+        assert victim is not None
+        victim.kill()
+        return victim
+
+    def wait_until_back(self, title: str, victim: psutil.Process) -> None:
+        """Return once there is another process of the title, and the service is well."""
+
+        def back() -> bool:
+            another = self.find(title)
+            return another is not None and another != victim and self.is_well()
+
+        self._until(back)
+
+    def is_well(self) -> bool:
+        try:
+            return bool(self.http.get("/health", timeout=5).json()["status"] == "ok")
+        except (httpx.TransportError, ValueError, KeyError):
+            return False
+
+    def wait_until_well(self) -> None:
+        self._until(self.is_well)
+
+    def _until(self, condition: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + BACK_S
+        while not condition():
+            assert self.process.poll() is None, self.log.read_text()[-4000:]
+            assert time.monotonic() < deadline, self.log.read_text()[-4000:]
+            time.sleep(POLL_S)
+
+
+@pytest.fixture(scope="module")
+def command(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Command]:
+    mark = f"one-machine-{os.getpid()}"
+    command = Command(tmp_path_factory.mktemp("one-machine"), mark)
+    try:
+        command.wait_until_well()
+        command.learn()
+        yield command
+        command.process.terminate()
+        assert command.process.wait(90) == 0, command.log.read_text()[-4000:]
+        assert not left_running(mark)
+    finally:
+        command.process.kill()
+
+
+@pytest.mark.parametrize("victim", VICTIMS)
+def test_a_process_of_the_machine_is_killed(command: Command, victim: str) -> None:
+    title = VICTIMS[victim]
+    row = Row(command, f"`sa-ray serve`: {victim}")
+
+    for _ in row.moments(1):
+        killed_at = time.monotonic()
+        killed = command.kill(title)
+
+    command.wait_until_back(title, killed)
+    seconds = time.monotonic() - killed_at
+    row.finish()
+    row.tidy()
+
+    print(f"{victim}: well again {seconds:.1f} s after the kill")
