@@ -109,9 +109,9 @@ class StandIn:
         return [int(pid) for pid in path.read_text().split()] if path.exists() else []
 
     @contextmanager
-    def served(self, *options: str) -> Iterator[subprocess.Popen[str]]:
+    def served(self, *options: str, under: Sequence[str] = ()) -> Iterator[subprocess.Popen[str]]:
         """``stable-audio-api``, ended with all that it started."""
-        command = [str(BIN / "stable-audio-api"), "--port", str(free_port()), *options]
+        command = [*under, str(BIN / "stable-audio-api"), "--port", str(free_port()), *options]
         with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as command_process:
             try:
                 yield command_process
@@ -345,6 +345,24 @@ def test_a_second_signal_ends_the_command_at_once(
 
     assert server.returncode == 128 + signal.SIGTERM
     assert [pid for pid in pids if not gone(pid)] == []
+
+
+def test_a_hangup_that_was_ignored_stays_so_and_the_rest_still_stops_in_order(
+    serve_run: StandIn, tmp_path: Path
+) -> None:
+    background = ["sh", "-c", 'trap "" INT HUP; exec "$@"', "sh"]
+    with serve_run.served(under=background) as server:
+        first = serve_run.pids()
+        server.send_signal(signal.SIGHUP)
+        server.send_signal(signal.SIGINT)
+        os.kill(first[0], signal.SIGKILL)
+        second = serve_run.pids(after=first)
+        server.send_signal(signal.SIGTERM)
+        server.communicate(timeout=60)
+
+    assert server.returncode == 0
+    assert (tmp_path / "in_order").exists()
+    assert [pid for pid in second if not gone(pid)] == []
 
 
 @pytest.mark.parametrize("fault", ["the service is killed", "Ray's raylet has died"])
