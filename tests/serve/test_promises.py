@@ -2,11 +2,8 @@
 
 import base64
 import json
-import queue
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from http.server import BaseHTTPRequestHandler
 
 import httpx
 import pytest
@@ -14,45 +11,24 @@ from standardwebhooks import Webhook
 
 from tests.support.deployment import Deploy
 from tests.support.service import SLOW, Service
+from tests.support.webhook_receiver import Call, Receiver, receiving, respond
 
 SECRET = "whsec_" + base64.b64encode(b"thirty-two bytes make a good key").decode()
 
 
-class Receiver(ThreadingHTTPServer):
-    """A webhook receiver; answers 503 to the first call of each message."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.calls: queue.Queue[tuple[dict[str, str], bytes]] = queue.Queue()
-        self.seen: set[str] = set()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}/hook"
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: Receiver
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        message = self.headers["webhook-id"]
-        first = message not in self.server.seen
-        self.server.seen.add(message)
-        self.server.calls.put(({k.lower(): v for k, v in self.headers.items()}, body))
-        self.send_response(503 if first else 204)
-        self.end_headers()
-
-    def log_message(self, *_: Any) -> None:
-        pass
-
-
 @pytest.fixture(scope="module")
 def receiver() -> Iterator[Receiver]:
-    with Receiver() as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield server
-        server.shutdown()
+    """Answers 503 to the first call of each message."""
+    seen: set[str] = set()
+
+    def answer(handler: BaseHTTPRequestHandler, call: Call) -> None:
+        message = call.headers["webhook-id"]
+        respond(handler, 204 if message in seen else 503)
+        seen.add(message)
+
+    with receiving() as running:
+        running.answer = answer
+        yield running
 
 
 @pytest.fixture(scope="module")
@@ -127,12 +103,12 @@ def test_events_follow_a_job_to_its_end_and_resume(calling: Service) -> None:
 def test_a_webhook_is_signed_and_repeated_until_it_is_taken(
     calling: Service, receiver: Receiver
 ) -> None:
-    job_id = calling.submit(webhook_url=receiver.url)
+    job_id = calling.submit(webhook_url=receiver.url())
 
     calls = [receiver.calls.get(timeout=60) for _ in range(2)]
 
-    for headers, body in calls:
-        event = Webhook(SECRET).verify(body, headers)
+    for _, headers, body in calls:
+        event = Webhook(SECRET).verify(body, dict(headers))
         assert event["type"] == "job.succeeded"
         assert event["data"]["id"] == job_id
         assert headers["webhook-id"] == job_id
@@ -166,6 +142,7 @@ def test_jobs_are_listed_by_status(calling: Service) -> None:
         ({"expires_in": 1e9}, "expires_in"),
         ({"webhook_url": "ftp://example.com"}, "webhook_url"),
         ({"webhook_url": "not a url"}, "webhook_url"),
+        ({"webhook_url": "https://example..com/"}, "webhook_url"),
     ],
 )
 def test_bad_job_options_are_named(calling: Service, fields: dict[str, object], param: str) -> None:

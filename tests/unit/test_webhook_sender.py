@@ -3,72 +3,21 @@
 import ssl
 import subprocess
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import AsyncIterator, Iterator
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 from standardwebhooks import Webhook
 
 from sa_ray.jobs import webhook_sender
-from sa_ray.jobs.webhook_sender import WebhookError, WebhookSender, is_public, resolve
+from sa_ray.jobs.public_addresses import is_public
+from sa_ray.jobs.webhook_sender import WebhookError, WebhookSender, resolve
+from tests.support.webhook_receiver import Call, Receiver, receiving, respond
 
 SECRET = "whsec_" + "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 BODY = '{"type": "job.succeeded", "data": "\N{CLOUD}"}'
-
-
-@dataclass
-class Receiver:
-    """An HTTP server that answers every POST with ``answer``."""
-
-    port: int = 0
-    answer: Callable[[BaseHTTPRequestHandler], None] = lambda handler: respond(handler, 204)
-    received: list[tuple[str, dict[str, str], bytes]] = field(default_factory=list)
-
-    def url(self, host: str = "127.0.0.1", scheme: str = "http") -> str:
-        return f"{scheme}://{host}:{self.port}/hook?a=b"
-
-
-def respond(
-    handler: BaseHTTPRequestHandler, status: int, body: bytes = b"", **headers: str
-) -> None:
-    handler.send_response(status)
-    for name, value in headers.items():
-        handler.send_header(name, value)
-    handler.send_header("Content-Length", str(len(body)))
-    handler.end_headers()
-    handler.wfile.write(body)
-
-
-@contextmanager
-def receiving(context: ssl.SSLContext | None = None) -> Iterator[Receiver]:
-    receiver = Receiver()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            receiver.received.append((self.path, dict(self.headers), body))
-            receiver.answer(self)
-
-        def log_message(self, *_args: Any) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.handle_error = lambda *_args: None  # type: ignore[method-assign] # a refused handshake
-        receiver.port = server.server_port
-        if context:
-            server.socket = context.wrap_socket(server.socket, server_side=True)
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            yield receiver
-        finally:
-            server.shutdown()
-            thread.join()
 
 
 @pytest.fixture
@@ -104,7 +53,7 @@ async def test_a_call_carries_a_signature_that_verifies(
 async def test_an_answer_that_is_not_2xx_is_an_error(
     receiver: Receiver, sender: WebhookSender, status: int
 ) -> None:
-    receiver.answer = lambda handler: respond(handler, status)
+    receiver.answer = lambda handler, _: respond(handler, status)
 
     with pytest.raises(WebhookError, match=str(status)):
         await sender.send(receiver.url(), "msg_1", BODY)
@@ -115,7 +64,7 @@ async def test_an_answer_that_is_not_2xx_is_an_error(
 async def test_a_redirect_is_an_error_and_not_followed(
     receiver: Receiver, sender: WebhookSender
 ) -> None:
-    receiver.answer = lambda handler: respond(handler, 307, Location=receiver.url())
+    receiver.answer = lambda handler, _: respond(handler, 307, Location=receiver.url())
 
     with pytest.raises(WebhookError, match="redirect"):
         await sender.send(receiver.url(), "msg_1", BODY)
@@ -128,7 +77,7 @@ async def test_an_endless_answer_is_not_read_to_its_end(
 ) -> None:
     closed = threading.Event()
 
-    def endless(handler: BaseHTTPRequestHandler) -> None:
+    def endless(handler: BaseHTTPRequestHandler, _: Call) -> None:
         handler.send_response(200)
         handler.end_headers()
         try:
@@ -149,7 +98,7 @@ async def test_silence_is_an_error(
 ) -> None:
     done = threading.Event()
 
-    def wait(_handler: BaseHTTPRequestHandler) -> None:
+    def wait(_handler: BaseHTTPRequestHandler, _: Call) -> None:
         done.wait(60)
 
     receiver.answer = wait
@@ -174,7 +123,9 @@ async def test_an_unknown_host_is_an_error(sender: WebhookSender) -> None:
         await sender.send("http://does-not-exist.invalid/", "msg_1", BODY)
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]", "[::ffff:127.0.0.1]", "0"])
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "localhost", "localhost.", "[::1]", "[::ffff:127.0.0.1]", "0"]
+)
 async def test_private_addresses_are_not_called(receiver: Receiver, host: str) -> None:
     guarded = WebhookSender(SECRET)
 
@@ -198,7 +149,9 @@ async def test_only_absolute_http_urls_are_called(sender: WebhookSender, url: st
         "0.0.0.0", "224.0.0.1", "240.0.0.1", "255.255.255.255", "192.0.2.1", "198.18.0.1",
         "::", "::1", "fe80::1", "fc00::1", "fd12::1", "ff02::1", "2001:db8::1",
         "::ffff:127.0.0.1", "::ffff:10.0.0.1", "64:ff9b::7f00:1", "64:ff9b::a9fe:a9fe",
-        "2002:7f00:1::", "2002:a00:1::",
+        "2002:7f00:1::", "2002:a00:1::", "fec0::1", "feff::1", "::127.0.0.1", "fe80::1%eth0",
+        "64:ff9b:1::a00:1", "64:ff9b:1:a00::1:0:0", "64:ff9b:1:a00:0:100::", "2001:0:a00:1::1",
+        "64:ff9b:1:a00:1:100:101:101", "64:ff9b:1::",
     ],
 )  # fmt: skip
 def test_an_address_inside_networks_is_not_public(address: str) -> None:
@@ -206,8 +159,12 @@ def test_an_address_inside_networks_is_not_public(address: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "address", ["1.1.1.1", "93.184.216.34", "2606:4700:4700::1111", "::ffff:1.1.1.1"]
-)
+    "address",
+    [
+        "1.1.1.1", "93.184.216.34", "2606:4700:4700::1111", "::ffff:1.1.1.1", "2002:101:101::",
+        "64:ff9b::101:101", "64:ff9b:1::101:101", "64:ff9b:1:5db8:d8:2200::",
+    ],
+)  # fmt: skip
 def test_an_address_of_the_internet_is_public(address: str) -> None:
     assert is_public(address)
 
@@ -216,8 +173,8 @@ async def test_a_host_is_resolved_to_the_addresses_that_are_connected_to() -> No
     assert await resolve(httpx.URL("https://1.1.1.1/"), allow_private=False) == ["1.1.1.1"]
 
 
-def certificate(folder: Path, name: str) -> Path:
-    """A self-signed certificate for ``name`` and its key, in one file."""
+def certificate(folder: Path, name: str) -> tuple[ssl.SSLContext, str]:
+    """What a server of ``name`` speaks TLS with, and its self-signed certificate in PEM."""
     both = folder / f"{name}.pem"
     subprocess.run(
         [
@@ -228,22 +185,26 @@ def certificate(folder: Path, name: str) -> Path:
         check=True,
         capture_output=True,
     )
-    both.write_text(both.read_text() + Path(f"{both}.crt").read_text())
-    return both
-
-
-@pytest.mark.parametrize(("name", "trusted"), [("localhost", True), ("other.test", False)])
-async def test_the_certificate_must_be_that_of_the_name_in_the_url(
-    tmp_path: Path, name: str, trusted: bool
-) -> None:
-    pem = certificate(tmp_path, name)
+    pem = Path(f"{both}.crt").read_text()
+    both.write_text(both.read_text() + pem)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(pem)
-    client = ssl.create_default_context(cafile=f"{pem}.crt")
-    sender = WebhookSender(SECRET, allow_private=True, verify=client)
+    context.load_cert_chain(both)
+    return context, pem
+
+
+@pytest.mark.parametrize(
+    ("name", "host", "trusted"),
+    [("localhost", "localhost", True), ("localhost", "localhost.", True),
+     ("other.test", "localhost", False)],
+)  # fmt: skip
+async def test_the_certificate_must_be_that_of_the_name_in_the_url(
+    tmp_path: Path, name: str, host: str, trusted: bool
+) -> None:
+    context, authority = certificate(tmp_path, name)
+    sender = WebhookSender(SECRET, allow_private=True, authorities=authority)
 
     with receiving(context) as receiver:
-        url = receiver.url("localhost", "https")
+        url = receiver.url(host, "https")
         if trusted:
             await sender.send(url, "msg_1", BODY)
         else:
@@ -251,3 +212,14 @@ async def test_the_certificate_must_be_that_of_the_name_in_the_url(
                 await sender.send(url, "msg_1", BODY)
         assert len(receiver.received) == trusted
     await sender.close()
+
+
+async def test_an_authority_that_nobody_named_is_not_trusted(
+    tmp_path: Path, sender: WebhookSender
+) -> None:
+    context, _ = certificate(tmp_path, "localhost")
+
+    with receiving(context) as receiver:
+        with pytest.raises(WebhookError, match="certificate"):
+            await sender.send(receiver.url("localhost", "https"), "msg_1", BODY)
+        assert receiver.received == []

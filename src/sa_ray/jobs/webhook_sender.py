@@ -6,16 +6,18 @@ judged. A name that resolves otherwise a moment later gains nothing.
 """
 
 import asyncio
-import ipaddress
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from typing import Any
+from functools import partial
 
 import httpx
 from pydantic import BaseModel
 from standardwebhooks import Webhook
 
 from sa_ray.contracts import JobView
+from sa_ray.jobs.public_addresses import is_public
+from sa_ray.jobs.webhook_urls import host_name, webhook_url
 
 TIMEOUT_S = 10.0
 """Seconds for the whole attempt, from looking up the host to the end of the answer."""
@@ -23,12 +25,19 @@ TIMEOUT_S = 10.0
 MAX_ANSWER_BYTES = 65_536
 """Most bytes read of an answer's body, so that the connection ends in good order; none is used."""
 
-_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
-"""Addresses that a gateway turns into IPv4 ones (RFC 6052)."""
+MAX_LOOKUPS = 64
+"""Most host names looked up at once, each in a thread: a silent name server holds one for long."""
 
 
 class WebhookError(Exception):
-    """The receiver was not reached or did not take the call; the text tells its operator why."""
+    """The receiver was not reached or did not take the call; the text tells its operator why.
+
+    ``answered``: whether the receiver answered the call, or was not to be called at all.
+    """
+
+    def __init__(self, message: str, *, answered: bool = False) -> None:
+        super().__init__(message)
+        self.answered = answered
 
 
 class WebhookEvent(BaseModel):
@@ -50,12 +59,19 @@ class WebhookSender:
     """Sends signed webhook calls.
 
     ``secret``: ``whsec_`` and base64. ``allow_private``: also call addresses inside networks
-    (loopback, private, link-local ...). ``verify``: as httpx takes it.
+    (loopback, private, link-local ...). ``authorities``: certificates in PEM of authorities to
+    trust besides the public ones.
     """
 
-    def __init__(self, secret: str, *, allow_private: bool = False, verify: Any = True) -> None:
+    def __init__(
+        self, secret: str, *, allow_private: bool = False, authorities: str | None = None
+    ) -> None:
         self._signer = Webhook(secret)
         self._allow_private = allow_private
+        self._lookups = ThreadPoolExecutor(MAX_LOOKUPS, "webhook-lookup")
+        verify = httpx.create_ssl_context(trust_env=False)
+        if authorities:
+            verify.load_verify_locations(cadata=authorities)
         # Keep out proxies and a .netrc of the environment.
         self._client = httpx.AsyncClient(
             verify=verify,
@@ -72,21 +88,24 @@ class WebhookSender:
         """
         try:
             async with asyncio.timeout(TIMEOUT_S):
-                status = await self._send(httpx.URL(url), message_id, body)
+                status = await self._send(webhook_url(url), message_id, body)
+        except ValueError as error:
+            raise WebhookError(f"The address {error}.", answered=True) from error
         except TimeoutError:
             raise WebhookError(f"No answer within {TIMEOUT_S:g} seconds.") from None
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
+        except httpx.HTTPError as error:
             raise WebhookError(f"{type(error).__name__}: {error}") from error
         if 300 <= status < 400:
-            raise WebhookError(f"HTTP {status}: redirects are not followed.")
+            raise WebhookError(f"HTTP {status}: redirects are not followed.", answered=True)
         if not 200 <= status < 300:
-            raise WebhookError(f"HTTP {status}.")
+            raise WebhookError(f"HTTP {status}.", answered=True)
 
     async def close(self) -> None:
         await self._client.aclose()
+        self._lookups.shutdown(wait=False, cancel_futures=True)
 
     async def _send(self, url: httpx.URL, message_id: str, body: str) -> int:
-        addresses = await resolve(url, allow_private=self._allow_private)
+        addresses = await resolve(url, allow_private=self._allow_private, threads=self._lookups)
         now = datetime.now(UTC)
         headers = {
             "Host": url.netloc.decode("ascii"),
@@ -106,7 +125,7 @@ class WebhookSender:
 
     async def _post(self, url: httpx.URL, address: str, headers: dict[str, str], body: str) -> int:
         # The certificate must be that of the name, though the connection goes to the address.
-        name = {"sni_hostname": url.raw_host.decode("ascii")}
+        name = {"sni_hostname": host_name(url)}
         request = self._client.build_request(
             "POST", url.copy_with(host=address), headers=headers, content=body, extensions=name
         )
@@ -122,44 +141,31 @@ class WebhookSender:
         return answer.status_code
 
 
-async def resolve(url: httpx.URL, *, allow_private: bool) -> list[str]:
-    """Return the IP addresses of the URL's host.
+async def resolve(
+    url: httpx.URL, *, allow_private: bool, threads: ThreadPoolExecutor | None = None
+) -> list[str]:
+    """Return the IP addresses of the URL's host, looked up in ``threads``.
 
     Raises ``WebhookError`` if there is none, or if one is not public, unless ``allow_private``.
     """
-    if url.scheme not in ("http", "https") or not url.host:
-        raise WebhookError("The address is not an absolute http:// or https:// URL.")
     port = url.port or (443 if url.scheme == "https" else 80)
-    host = url.raw_host.decode("ascii").strip("[]")
-    loop = asyncio.get_running_loop()
+    host = host_name(url)
+    look_up = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
     try:
-        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except OSError as error:
-        raise WebhookError(f"The host {host} cannot be resolved: {error.strerror}.") from error
+        found = await asyncio.get_running_loop().run_in_executor(threads, look_up)
+    except (OSError, UnicodeError) as error:
+        raise WebhookError(f"The host {host} cannot be resolved: {_reason(error)}.") from error
     addresses = list(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found))
     if not addresses:
         raise WebhookError(f"The host {host} has no address.")
     if not allow_private and not all(is_public(address) for address in addresses):
         raise WebhookError(
             f"The host {host} has an address that is not public; set "
-            "STABLE_AUDIO_WEBHOOK_ALLOW_PRIVATE to call it."
+            "STABLE_AUDIO_WEBHOOK_ALLOW_PRIVATE to call it.",
+            answered=True,
         )
     return addresses
 
 
-def is_public(address: str) -> bool:
-    """Return whether an IP address can only be a host of the public internet.
-
-    Not private, loopback, link-local, shared, reserved, multicast or unspecified, nor an IPv6 form
-    of such an address (mapped, 6to4, Teredo, NAT64).
-    """
-    ip = ipaddress.ip_address(address)
-    if isinstance(ip, ipaddress.IPv6Address):
-        inner = [ip.ipv4_mapped, ip.sixtofour, *(ip.teredo or ())]
-        if ip in _NAT64:
-            inner.append(ipaddress.IPv4Address(int(ip) & 0xFFFF_FFFF))
-        if not all(is_public(str(each)) for each in inner if each is not None):
-            return False
-        if ip.ipv4_mapped is not None:
-            return True
-    return ip.is_global and not (ip.is_multicast or ip.is_reserved or ip.is_unspecified)
+def _reason(error: OSError | UnicodeError) -> str:
+    return (isinstance(error, OSError) and error.strerror) or str(error)

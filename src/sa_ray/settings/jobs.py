@@ -1,6 +1,10 @@
 """Settings of jobs: their store, queue limit, retention and webhooks."""
 
-from pydantic import AliasChoices, Field
+import ssl
+from pathlib import Path
+from typing import Self
+
+from pydantic import AliasChoices, Field, model_validator
 
 from sa_ray.settings.group import SettingsGroup
 from sa_ray.settings.values import BaseUrl, WebhookSecret
@@ -48,9 +52,35 @@ class WebhookSettings(SettingsGroup):
         description="Also call webhooks at private, loopback and link-local addresses. Clients "
         "choose those addresses: leave it off where they are not trusted.",
     )
+    webhook_ca_file: Path | None = Field(
+        None,
+        validation_alias=AliasChoices("STABLE_AUDIO_WEBHOOK_CA_FILE", "SSL_CERT_FILE"),
+        description="File of certificates (PEM) of authorities that webhook receivers may have, "
+        "besides the public ones. Read once, where the application is built.",
+    )
     public_url: BaseUrl | None = Field(
         None,
         validation_alias=AliasChoices("STABLE_AUDIO_PUBLIC_URL"),
         description="Address at which clients reach the service, for URLs in webhook calls, which "
         "have no request to take it from.",
     )
+
+    @model_validator(mode="after")
+    def _check_authorities(self) -> Self:
+        if self.webhook_secret is not None:
+            self.authorities()
+        return self
+
+    def authorities(self) -> str | None:
+        """Return the certificates of ``webhook_ca_file``. Raises ``ValueError`` if it has none."""
+        if self.webhook_ca_file is None:
+            return None
+        try:
+            text = self.webhook_ca_file.expanduser().read_text(encoding="ascii", errors="replace")
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=text)
+        except (OSError, ValueError) as error:
+            raise ValueError(
+                f"webhook_ca_file {self.webhook_ca_file} holds no certificates in PEM that can be "
+                f"read ({error})"
+            ) from error
+        return text
