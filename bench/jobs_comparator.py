@@ -14,13 +14,13 @@ from sa_ray.contracts import JobAccepted, JobRequest, JobView, ModelList, ModelV
 from sa_ray.jobs import JobSnapshot
 from sa_ray.jobs.lifecycle import JobOptions, new_job
 from sa_ray.serving.ingress.resolution import resolve
-from sa_ray.serving.job_view import job_view, status_url
+from sa_ray.serving.job_view import JobViews, status_url
 from sa_ray.settings import duration_limit, load_settings
-from sa_ray.storage import open_object_store
+from sa_ray.storage import ObjectStores
 
 app = FastAPI()
 settings = load_settings({"output_dir": "/nonexistent"})
-store = open_object_store(settings.storage)
+job_views = JobViews(ObjectStores(settings.storage))
 jobs: dict[str, JobSnapshot] = {}
 
 
@@ -52,7 +52,7 @@ async def read(job_id: str, http: Request) -> JobView:
     if snapshot is None:
         raise HTTPException(404)
     base_url = str(http.base_url).rstrip("/")
-    return job_view(snapshot, base_url=base_url, store=store)
+    return await job_views.one(snapshot, base_url)
 
 
 @app.get("/v1/models")

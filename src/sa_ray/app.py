@@ -89,7 +89,12 @@ def dispatcher(settings: Settings, variants: dict[VariantName, Application]) -> 
         health_check_period_s=HEALTH_CHECK_PERIOD_S,
         ray_actor_options={"num_cpus": SMALL_CPUS},
     )(Dispatcher).bind(
-        settings.models, settings.jobs, settings.storage, settings.webhooks, variants
+        settings.models,
+        settings.jobs,
+        settings.storage,
+        settings.webhooks,
+        settings.webhooks.authorities(),
+        variants,
     )
 
 

@@ -80,6 +80,13 @@ class JobGoneError(SaRayError):
     status = 410
 
 
+class ObjectElsewhereError(SaRayError):
+    """The audio is in a store that the present settings do not reach."""
+
+    code = "audio_elsewhere"
+    status = 409
+
+
 class PayloadTooLargeError(SaRayError):
     code = "payload_too_large"
     status = 413
@@ -144,6 +151,10 @@ class JobStoreError(StoreError):
 
 class ObjectStoreError(StoreError):
     """The store of audio refused, or could not be reached."""
+
+
+class UnwritableKeyError(ObjectStoreError):
+    """The store can never hold an object at this key, however often it is tried."""
 
 
 class InfrastructureError(SaRayError):

@@ -14,6 +14,7 @@ import soundfile
 
 from sa_ray.settings import load_settings
 from sa_ray.storage import ObjectStore, open_object_store
+from tests.support.object_stores import delete, keys
 from tests.support.service import Service
 
 from .load import JOBS, Client, JobLoad, Outcome, View
@@ -41,16 +42,17 @@ class BookedService(Service):
     def __init__(self, base_url: str, settings: dict[str, Any], books: Books) -> None:
         super().__init__(base_url, settings)
         self.books = books
-        self._objects: ObjectStore = open_object_store(load_settings(settings).storage)
+        self._storage = load_settings(settings).storage
+        self._objects: ObjectStore = open_object_store(self._storage)
 
     def keys(self) -> set[str]:
-        return set(self._objects.keys())
+        return set(keys(self._storage))
 
     def content(self, key: str) -> bytes:
         return b"".join(self._objects.read(key))
 
     def delete(self, key: str) -> None:
-        self._objects.delete(key)
+        delete(self._objects, key)
 
     def learn(self) -> None:
         """Run the load without faults, once in a test run, and keep what each job yields."""

@@ -63,7 +63,7 @@ async def test_a_job_is_carried_from_submit_to_removal(coordinators: list[JobCoo
     [unclean] = await other.unclean_jobs(10)
     assert unclean == failed
 
-    await other.cleaned(job_id)
+    await other.cleaned_all([unclean])
     assert await one.unclean_jobs(10) == []
 
     started = await asyncio.gather(*(each.start_webhooks(10) for each in (one, other, one)))

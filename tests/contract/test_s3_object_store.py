@@ -9,9 +9,19 @@ import httpx
 import pytest
 
 from sa_ray.errors import ObjectStoreError
+from sa_ray.settings import load_settings
 from sa_ray.storage import ObjectStore
 from tests.support.fault_proxy import FaultProxy
-from tests.support.object_stores import MIB, ODD_NAMES, content, open_store, put, s3_settings
+from tests.support.object_stores import (
+    MIB,
+    ODD_NAMES,
+    content,
+    delete,
+    keys,
+    open_store,
+    put,
+    s3_settings,
+)
 from tests.support.s3_server import S3Key, S3Server
 
 
@@ -82,7 +92,7 @@ def refusals(store: ObjectStore) -> list[ObjectStoreError]:
     for use in (
         store.check,
         lambda: store.put("k.wav", b"x" * 9 * MIB, content_type="audio/wav", filename="k.wav"),
-        lambda: store.delete("k.wav"),
+        lambda: delete(store, "k.wav"),
     ):
         with pytest.raises(ObjectStoreError) as refusal:
             use()
@@ -170,7 +180,7 @@ def test_an_object_damaged_on_its_way_is_not_acknowledged(
             put(store, f"{folder}/damaged.wav", hiss)
 
     assert refusal.value.transient
-    assert list(s3.keys(folder)) == [f"{folder}/intact.wav"]
+    assert keys(load_settings(s3_settings(s3_server)).storage, folder) == [f"{folder}/intact.wav"]
 
 
 def test_a_store_works_again_after_an_outage(
@@ -191,7 +201,10 @@ def test_a_store_works_again_after_an_outage(
     s3.check()
     put(s3, f"{folder}/after.wav", b"after")
 
-    assert {*s3.keys(folder)} == {f"{folder}/before.wav", f"{folder}/after.wav"}
+    assert keys(load_settings(s3_settings(s3_server)).storage, folder) == [
+        f"{folder}/after.wav",
+        f"{folder}/before.wav",
+    ]
     assert content(s3, f"{folder}/before.wav") == b"before"
 
 
@@ -207,3 +220,50 @@ def test_a_store_that_answers_500_may_recover(s3_server: S3Server, folder: str) 
 
     assert all(refusal.transient for refusal in refused)
     assert all("InternalError" in refusal.message for refusal in refused)
+
+
+def test_an_endpoint_that_names_the_bucket_is_read_without_it(
+    s3_server: S3Server, folder: str
+) -> None:
+    endpoint = f"{s3_server.endpoint_url}/sounds"
+    store = open_store(**s3_settings(s3_server, storage_endpoint_url=endpoint))
+
+    put(store, f"{folder}/a.wav", b"x")
+
+    assert keys(load_settings(s3_settings(s3_server)).storage, folder) == [f"{folder}/a.wav"]
+    assert store.location == open_store(**s3_settings(s3_server)).location
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "location"),
+    [
+        ("https://abc.r2.cloudflarestorage.com/sounds", "abc.r2.cloudflarestorage.com"),
+        ("https://abc.r2.cloudflarestorage.com/sounds/", "abc.r2.cloudflarestorage.com"),
+        ("https://sounds.s3.eu-central-1.amazonaws.com", "s3.eu-central-1.amazonaws.com"),
+        ("https://sounds.fra1.digitaloceanspaces.com", "fra1.digitaloceanspaces.com"),
+        ("https://sounds.example.com:9000", "sounds.example.com:9000"),
+        ("https://minio.example.com/store", "minio.example.com"),
+        (None, "s3.amazonaws.com"),
+    ],
+)
+def test_the_location_names_host_and_bucket(
+    s3_server: S3Server, endpoint: str | None, location: str
+) -> None:
+    store = open_store(**s3_settings(s3_server, storage_endpoint_url=endpoint))
+
+    assert store.location == f"s3://{location}/sounds"
+
+
+def test_objects_are_deleted_one_by_one_where_a_store_knows_no_other_way(
+    s3_server: S3Server, folder: str
+) -> None:
+    with FaultProxy(s3_server.ports["s3.port"]) as proxy:
+        store = open_store(**s3_settings(s3_server, storage_endpoint_url=proxy.url))
+        names = [f"{folder}/{number}.wav" for number in range(3)]
+        for name in names:
+            put(store, name, b"x")
+
+        proxy.pass_on(damage=(b"POST /sounds?delete", b"LINK /sounds?delete"))
+        assert store.delete(names) == {}
+
+    assert keys(load_settings(s3_settings(s3_server)).storage, folder) == []

@@ -73,6 +73,29 @@ def test_an_outage_delays_a_job_and_loses_nothing(on_s3: Service, s3_server: S3S
     assert httpx.get(view["download_url"]).status_code == 200
 
 
+def test_audio_in_a_store_that_is_no_longer_reached_is_told(
+    deploy: Deploy, s3_server: S3Server, tmp_path: Path
+) -> None:
+    jobs_url = f"sqlite:///{tmp_path}/jobs.db"
+    service = deploy(jobs_url=jobs_url)
+    job_id = service.submit()
+    service.wait_for(job_id)
+    audio = service.outputs / f"{job_id}.wav"
+
+    service = deploy(jobs_url=jobs_url, **s3_settings(s3_server))
+    download = service.http.get(f"/jobs/{job_id}/audio")
+    deletion = service.http.delete(f"/jobs/{job_id}")
+
+    assert service.job(job_id)["download_url"] is None
+    assert (download.status_code, deletion.status_code) == (410, 409)
+    for answer in (download, deletion):
+        message = answer.json()["error"]["message"]
+        assert audio.parent.as_uri() in message
+        assert "STABLE_AUDIO_OUTPUT_DIR" in message
+    assert deletion.json()["error"]["code"] == "audio_elsewhere"
+    assert audio.exists()
+
+
 def test_a_public_base_url_replaces_presigning(deploy: Deploy, s3_server: S3Server) -> None:
     service = deploy(**s3_settings(s3_server, storage_public_base_url="https://cdn.example.com/x/"))
     job_id = service.submit()

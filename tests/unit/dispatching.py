@@ -4,8 +4,9 @@ real uploads into a folder, and a generator that the test tells what to do."""
 import asyncio
 import copy
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 from uuid import uuid4
@@ -13,13 +14,13 @@ from uuid import uuid4
 from ray import ObjectRef
 
 from sa_ray.contracts import AudioFormat, AudioInfo, Job, StoredObject, VariantName
-from sa_ray.errors import JobStoreError
+from sa_ray.errors import JobStoreError, ObjectElsewhereError, ObjectStoreError
 from sa_ray.jobs import JobCoordinator
 from sa_ray.jobs.stores.sql_store.store import SqlJobStore
 from sa_ray.serving.actors.client import CALL_TIMEOUT_S
 from sa_ray.serving.dispatcher.attempt import Attempt
-from sa_ray.storage import Uploads
-from sa_ray.storage.local import LocalObjectStore
+from sa_ray.settings import load_settings
+from sa_ray.storage import ObjectStores, Removal, Uploads, object_key
 from tests.support.clock import Clock
 from tests.support.jobs import RESULT, end_of, resolved
 
@@ -112,8 +113,10 @@ class Uploader:
         self.stored = Tally()
         """Jobs with an object, answered or not."""
         self._timeout_s: float | None = CALL_TIMEOUT_S
-        self._store = LocalObjectStore(folder)
-        self._uploads = Uploads(self._store, lambda job_id, fmt: f"{job_id}.{fmt}")
+        storage = load_settings({"storage_bucket": "", "output_dir": folder}).storage
+        stores = ObjectStores(storage)
+        self._uploads = Uploads(stores.current, partial(object_key, storage))
+        self._removal = Removal(storage, stores, self._uploads)
 
     def within(self, timeout_s: float | None) -> Self:
         same = copy.copy(self)
@@ -121,20 +124,30 @@ class Uploader:
         return same
 
     async def upload(
-        self, job_id: str, fmt: AudioFormat, audio: list["ObjectRef[bytes]"]
+        self, job_id: str, token: int, fmt: AudioFormat, audio: list["ObjectRef[bytes]"]
     ) -> StoredObject:
         async def fetch() -> bytes:
             return await audio[0]
 
         self.calls.append(("upload", self._timeout_s))
-        stored = await self._uploads.upload(job_id, fmt, fetch)
+        stored = await self._uploads.upload(job_id, token, fmt, fetch)
         self.stored.add(job_id)
         await self.answers.wait()
         return stored
 
-    async def discard(self, job_id: str, fmt: AudioFormat) -> None:
-        self.calls.append(("discard", self._timeout_s))
-        await self._uploads.discard(job_id, fmt)
+    async def withdraw(self, job: Job) -> None:
+        self.calls.append(("withdraw", self._timeout_s))
+        await self._removal.withdraw(job)
+
+    async def discard(
+        self, jobs: Sequence[Job]
+    ) -> list[ObjectStoreError | ObjectElsewhereError | None]:
+        return await self._removal.discard(jobs)
+
+    async def tidy(
+        self, jobs: Sequence[Job]
+    ) -> list[ObjectStoreError | ObjectElsewhereError | None]:
+        return await self._removal.tidy(jobs)
 
     def objects(self) -> list[str]:
         return sorted(path.name for path in self.folder.glob("*.wav"))

@@ -4,9 +4,11 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from sa_ray.contracts import Job
 from sa_ray.errors import (
     GenerationError,
     InfrastructureError,
@@ -14,10 +16,12 @@ from sa_ray.errors import (
     OverloadedError,
     ReplicaBrokenError,
     UnavailableError,
+    UnwritableKeyError,
 )
+from sa_ray.jobs import LeaseVerdict
 from sa_ray.serving.dispatcher.attempt import REPORT_PATIENCE_S, RETRY_PERIOD_S
 
-from .dispatching import LONG, House, house
+from .dispatching import LONG, House, answered, fails_once, house
 
 
 @pytest.fixture
@@ -194,7 +198,28 @@ async def test_the_object_of_a_job_that_ends_elsewhere_while_it_is_uploaded_is_d
     assert home.uploader.objects() == []
 
 
-async def test_the_object_of_a_job_that_goes_on_elsewhere_while_it_is_uploaded_is_kept(
+async def test_a_worker_that_has_lost_its_lease_cannot_touch_what_the_next_one_stored(
+    home: House,
+) -> None:
+    lost = home.attempt(await home.leased())
+    home.generator.go()
+    home.uploader.answers.clear()
+    late = lost.start()
+    await home.uploader.stored.reaches(1)
+    taken = await home.lost_to_another()
+    next_one = home.attempt(taken).start()
+    await home.uploader.stored.reaches(2)
+    home.uploader.answers.set()
+
+    await asyncio.gather(late, next_one)
+
+    ended = await home.now(taken.id)
+    assert ended.result is not None
+    assert ended.result.object.key == f"{taken.id}-2.wav"
+    assert home.uploader.objects() == [f"{taken.id}-2.wav"]
+
+
+async def test_the_object_of_an_attempt_that_goes_on_elsewhere_while_it_is_uploaded_is_deleted(
     home: House,
 ) -> None:
     job = await home.leased()
@@ -210,7 +235,67 @@ async def test_the_object_of_a_job_that_goes_on_elsewhere_while_it_is_uploaded_i
     await work
 
     assert verdict == "lost"
+    assert home.uploader.objects() == []
+
+
+@pytest.mark.parametrize("verdict", ["cancel", "lost"])
+async def test_a_job_that_has_succeeded_keeps_its_object_whatever_is_heard_next(
+    home: House, verdict: LeaseVerdict
+) -> None:
+    """As at a deadline that passes while the success is on its way."""
+    job = await home.leased()
+    attempt = home.attempt(job)
+    home.generator.go()
+    stored = answered(home.jobs, "succeed")
+    heard = asyncio.Event()
+    succeed = home.jobs.succeed
+
+    async def slowly(*args: Any) -> Job:
+        ended = await succeed(*args)
+        await heard.wait()
+        return ended
+
+    home.jobs.succeed = slowly  # type: ignore[method-assign]
+    work = attempt.start()
+    await stored.reaches(1)
+
+    attempt.heed(verdict)
+    await asyncio.sleep(0)
+    heard.set()
+    await work
+
+    assert (await home.now(job.id)).status == "succeeded"
     assert home.uploader.objects() == [f"{job.id}.wav"]
+
+
+async def test_what_a_stopping_worker_has_uploaded_is_deleted(home: House) -> None:
+    job = await home.leased()
+    attempt = home.attempt(job)
+    home.generator.go()
+    home.uploader.answers.clear()
+    work = attempt.start()
+    await home.uploader.stored.reaches(1)
+
+    attempt.stop()
+    await work
+
+    assert (await home.now(job.id)).status == "queued"
+    assert home.uploader.objects() == []
+
+
+async def test_a_key_that_can_never_be_written_fails_the_job(home: House) -> None:
+    job = await home.leased()
+    home.generator.go()
+    refusal = UnwritableKeyError("The key is too long.", transient=False)
+    fails_once(home.uploader, "upload", refusal)
+    attempt = home.attempt(job)
+
+    await attempt.start()
+
+    ended = await home.now(job.id)
+    assert ended.status == "failed"
+    assert ended.error is not None
+    assert ended.error.message == "The key is too long."
 
 
 async def test_the_object_of_a_job_that_was_lost_and_has_ended_is_deleted(home: House) -> None:
@@ -238,19 +323,6 @@ async def test_the_object_of_a_job_that_was_deleted_meanwhile_is_deleted(home: H
 
     assert home.uploader.stored == [job.id]
     assert home.uploader.objects() == []
-
-
-async def test_the_object_of_a_job_that_another_worker_has_is_kept(home: House) -> None:
-    job = await home.leased()
-    work = home.attempt(job).start()
-    await home.generator.has_begun()
-    await home.lost_to_another()
-    home.generator.go()
-
-    await work
-
-    assert (await home.now(job.id)).status == "running"
-    assert home.uploader.objects() == [f"{job.id}.wav"]
 
 
 async def test_the_object_of_a_job_that_was_cancelled_meanwhile_is_left_to_the_clean_up(

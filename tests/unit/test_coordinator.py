@@ -467,13 +467,13 @@ async def test_jobs_without_a_result_are_cleaned_up_twice(
     assert (ended.status, ended.result) == ("cancelled", None)
     assert await coordinator.unclean_jobs(10) == [ended]
 
-    await coordinator.cleaned(job.id)
+    await coordinator.cleaned_all(await coordinator.unclean_jobs(10))
     assert await coordinator.unclean_jobs(10) == []
 
     clock.now += lifecycle.CLEANUP_AGAIN_S
     assert [each.id for each in await coordinator.unclean_jobs(10)] == [job.id]
 
-    await coordinator.cleaned(job.id)
+    await coordinator.cleaned_all(await coordinator.unclean_jobs(10))
     assert await coordinator.unclean_jobs(10) == []
 
 

@@ -1,28 +1,19 @@
 """Housekeeping after the end of jobs: what it does, and what it does again."""
 
 import asyncio
-import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
-from uuid import uuid4
 
 import pytest
 
-from sa_ray.contracts import AudioFormat, Job, JobView
+from sa_ray.contracts import Job, StoredObject
 from sa_ray.errors import JobNotFoundError, JobStoreError, ObjectStoreError
-from sa_ray.jobs import JobOptions, JobSnapshot
-from sa_ray.jobs.webhook_sender import WebhookSender
-from sa_ray.serving.dispatcher.housekeeping import OUTAGE_PERIOD_S, Housekeeping
-from sa_ray.serving.job_view import job_view
-from sa_ray.storage.local import LocalObjectStore
-from tests.support.jobs import RESULT, resolved
+from sa_ray.serving.dispatcher.housekeeping import BATCH, OUTAGE_PERIOD_S, Housekeeping
+from tests.support.jobs import FAULT, RESULT
 
 from .dispatching import LONG, House, answered, fails_once, house, quickly
 
-SECRET = "whsec_" + "A" * 32
 EIGHT_DAYS = 8 * 86_400.0
 
 
@@ -32,46 +23,10 @@ async def home(tmp_path: Path) -> AsyncIterator[House]:
         yield opened
 
 
-class Receiver(BaseHTTPRequestHandler):
-    """Answers each call with the next of ``answers``, then with 204."""
-
-    answers: Iterator[int]
-    received: list[str]
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        self.received.append(body["type"])
-        self.send_response(next(self.answers, 204))
-        self.end_headers()
-
-    def log_message(self, *args: object) -> None:
-        pass
-
-
-@pytest.fixture
-def receiver() -> Iterator[tuple[type[Receiver], str]]:
-    kind = type("ThisReceiver", (Receiver,), {"answers": iter(()), "received": []})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), kind)
-    Thread(target=server.serve_forever, daemon=True).start()
-    yield kind, f"http://127.0.0.1:{server.server_port}/"
-    server.shutdown()
-    server.server_close()
-
-
 @contextmanager
 def kept(home: House, sleep: Callable[[float], Awaitable[None]] = quickly) -> Iterator[None]:
-    store = LocalObjectStore(home.uploader.folder)
-
-    def view(job: Job) -> JobView:
-        return job_view(JobSnapshot(job, None), base_url="", store=store)
-
-    keeping = Housekeeping(
-        home.jobs,
-        home.uploader,  # type: ignore[arg-type] # nobody downloads here
-        WebhookSender(SECRET, allow_private=True),
-        view,
-        sleep=sleep,
-    )
+    # Nobody downloads here.
+    keeping = Housekeeping(home.jobs, home.uploader, sleep=sleep)  # type: ignore[arg-type]
     tasks = [asyncio.create_task(loop) for loop in keeping.loops()]
     try:
         yield
@@ -79,6 +34,10 @@ def kept(home: House, sleep: Callable[[float], Awaitable[None]] = quickly) -> It
         for task in tasks:
             assert not task.done()
             task.cancel()
+
+
+def ids(calls: Sequence[Sequence[Job]]) -> list[list[str]]:
+    return [[job.id for job in jobs] for jobs in calls]
 
 
 async def unclean(home: House) -> Job:
@@ -92,12 +51,12 @@ async def unclean(home: House) -> Job:
 
 async def test_what_a_cancelled_job_left_is_deleted(home: House) -> None:
     job = await unclean(home)
-    cleaned = answered(home.jobs, "cleaned")
+    cleaned = answered(home.jobs, "cleaned_all")
 
     with kept(home):
         await cleaned.reaches(1)
 
-    assert cleaned == [job.id]
+    assert ids(cleaned) == [[job.id]]
     assert await home.jobs.unclean_jobs(1) == []
     assert home.uploader.objects() == []
 
@@ -106,15 +65,18 @@ async def test_a_job_that_fails_keeps_no_other_of_its_round_from_being_handled(
     home: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failing, other = await unclean(home), await unclean(home)
-    discard = home.uploader.discard
-    cleaned = answered(home.jobs, "cleaned")
-    handled: list[str] = []
+    tidy = home.uploader.tidy
+    cleaned = answered(home.jobs, "cleaned_all")
+    handled: list[list[Job]] = []
     round_over = asyncio.Event()
 
-    async def discard_one(job_id: str, fmt: AudioFormat) -> None:
-        if job_id == failing.id:
-            raise ObjectStoreError("Not this one.")
-        await discard(job_id, fmt)
+    async def tidy_others(jobs: Sequence[Job]) -> list[Exception | None]:
+        outcomes = await tidy(jobs)
+        refusal = ObjectStoreError("Not this one.")
+        return [
+            refusal if job.id == failing.id else outcome
+            for job, outcome in zip(jobs, outcomes, strict=True)
+        ]
 
     async def sleep(seconds: float) -> None:
         if seconds == OUTAGE_PERIOD_S:
@@ -123,23 +85,23 @@ async def test_a_job_that_fails_keeps_no_other_of_its_round_from_being_handled(
             await asyncio.Event().wait()
         await quickly(seconds)
 
-    monkeypatch.setattr(home.uploader, "discard", discard_one)
+    monkeypatch.setattr(home.uploader, "tidy", tidy_others)
 
     with kept(home, sleep):
         async with asyncio.timeout(LONG):
             await round_over.wait()
 
-    assert handled == [other.id]
+    assert ids(handled) == [[other.id]]
 
 
 @pytest.mark.parametrize("store", ["jobs", "objects"])
 async def test_after_a_failure_the_pause_is_longer(home: House, store: str) -> None:
     await unclean(home)
-    cleaned = answered(home.jobs, "cleaned")
+    cleaned = answered(home.jobs, "cleaned_all")
     if store == "jobs":
         fails_once(home.jobs, "unclean_jobs", JobStoreError("The job store is away."))
     else:
-        fails_once(home.uploader, "discard", ObjectStoreError("The store is away."))
+        fails_once(home.uploader, "tidy", ObjectStoreError("The store is away."))
     pauses: list[float] = []
 
     async def sleep(seconds: float) -> None:
@@ -159,7 +121,7 @@ async def test_a_job_goes_with_its_audio_when_its_time_is_over(home: House) -> N
     await home.jobs.succeed(job.id, job.token, RESULT)
 
     home.later += EIGHT_DAYS
-    forgotten = answered(home.jobs, "forget")
+    forgotten = answered(home.jobs, "forget_all")
 
     with kept(home):
         await forgotten.reaches(1)
@@ -192,24 +154,58 @@ async def test_a_job_stays_while_its_audio_cannot_be_deleted(
     assert (await home.now(job.id)).status == "succeeded"
 
 
-async def test_a_webhook_is_called_until_its_receiver_takes_it(
-    home: House, receiver: tuple[type[Receiver], str]
+async def test_what_is_due_is_handled_without_a_pause(home: House) -> None:
+    count = 2 * BATCH + 1
+    for _ in range(count):
+        await home.jobs.cancel(await home.submit())
+    home.later += EIGHT_DAYS
+    forgotten = answered(home.jobs, "forget_all")
+
+    async def sleep(_: float) -> None:
+        await asyncio.Event().wait()
+
+    with kept(home, sleep):
+        await forgotten.reaches(3)
+
+    assert list(map(len, forgotten)) == [BATCH, BATCH, 1]
+    assert await home.jobs.page(10) == []
+
+
+async def test_a_result_out_of_reach_is_named_and_keeps_no_other_from_its_turn(
+    home: House, caplog: pytest.LogCaptureFixture
 ) -> None:
-    kind, url = receiver
-    kind.answers = iter([500])
-    options = JobOptions(webhook_url=url)
-    job_id = (await home.jobs.submit(uuid4().hex, resolved(), options)).job.id
-    await home.jobs.cancel(job_id)
-    failed = answered(home.jobs, "webhook_failed")
-    delivered = answered(home.jobs, "webhook_delivered")
+    job = await home.leased()
+    there = StoredObject(
+        backend="s3", key="a/b.wav", size=4, sha256="0" * 64, location="s3://far.example/sounds"
+    )
+    await home.jobs.succeed(job.id, job.token, RESULT.model_copy(update={"object": there}))
+    other = await home.leased()
+    await home.jobs.fail(other.id, other.token, FAULT)
+    home.later += EIGHT_DAYS
+    forgotten = answered(home.jobs, "forget_all")
 
     with kept(home):
-        await failed.reaches(1)
-        home.later += 60
-        await delivered.reaches(1)
+        await forgotten.reaches(1)
 
-    webhook = (await home.now(job_id)).webhook
-    assert kind.received == ["job.cancelled"] * 2
-    assert webhook is not None
-    assert webhook.delivered_at is not None
-    assert webhook.attempts == 2
+    assert sorted(ids(forgotten)[0]) == sorted([job.id, other.id])
+    [warning] = [one for one in caplog.messages if "left behind" in one]
+    assert job.id in warning
+    assert "a/b.wav" in warning
+    assert "s3://far.example/sounds" in warning
+
+
+async def test_only_the_result_of_a_job_with_several_attempts_stays(home: House) -> None:
+    first = await home.leased()
+    second = await home.lost_to_another()
+    home.uploader.folder.mkdir()
+    for name in (f"{first.id}.wav", f"{first.id}-2.wav"):
+        (home.uploader.folder / name).write_bytes(b"sound")
+    stored = RESULT.object.model_copy(update={"key": f"{first.id}-2.wav"})
+    await home.jobs.succeed(second.id, second.token, RESULT.model_copy(update={"object": stored}))
+    cleaned = answered(home.jobs, "cleaned_all")
+
+    with kept(home):
+        await cleaned.reaches(1)
+
+    assert home.uploader.objects() == [f"{first.id}-2.wav"]
+    assert (await home.now(first.id)).status == "succeeded"

@@ -237,13 +237,15 @@ def test_past_its_deadline_a_running_job_can_only_fail_or_be_cancelled(
     assert end(lifecycle.cancel(running(expires_in=50.0), 149.0)).status == "cancelled"
 
 
-def test_only_a_job_that_was_leased_and_has_no_result_must_be_cleaned_up() -> None:
+def test_only_a_job_of_which_an_attempt_ended_without_the_result_must_be_cleaned_up() -> None:
     assert lifecycle.cancel(queued(), 102.0).cleanup_at is None
     assert lifecycle.succeed(running(), 1, RESULT, 105.0).cleanup_at is None
     assert lifecycle.fail(running(), 1, FAULT, 105.0).cleanup_at == 105.0
 
     released = lifecycle.release(running(), 1, 104.0)
     assert lifecycle.cancel(released, 105.0).cleanup_at == 105.0
+    second = lifecycle.lease(released, "w2", 105.0)
+    assert lifecycle.succeed(second, 2, RESULT, 106.0).cleanup_at == 106.0
 
 
 def test_cleaning_up_is_repeated_once_after_a_while() -> None:
@@ -374,7 +376,8 @@ def check_step(before: Job, after: Job) -> None:
     if after.status not in FINAL_STATUSES:
         assert after.cleanup_at is None
     elif before.status not in FINAL_STATUSES:
-        assert (after.cleanup_at is not None) == (after.token > 0 and after.result is None)
+        attempts_without_result = after.token - (after.result is not None)
+        assert (after.cleanup_at is not None) == (attempts_without_result > 0)
     if after.webhook is not None:
         assert after.webhook.next_attempt_at is None or after.status in FINAL_STATUSES
         assert after.webhook.next_attempt_at is None or after.webhook.delivered_at is None

@@ -10,6 +10,7 @@ import pytest
 
 from sa_ray.errors import ObjectStoreError
 from sa_ray.storage.local import ABANDONED_AFTER_S, LocalObjectStore
+from tests.support.object_stores import delete, folder_keys
 
 
 def put(store: LocalObjectStore, key: str, data: bytes = b"sound") -> None:
@@ -22,7 +23,6 @@ def files(folder: Path) -> list[Path]:
 
 def test_opening_touches_nothing_and_the_first_put_makes_the_folder(tmp_path: Path) -> None:
     store = LocalObjectStore(tmp_path / "a" / "b")
-    assert list(store.keys()) == []
     assert store.size("x.wav") is None
     assert not (tmp_path / "a").exists()
 
@@ -115,7 +115,7 @@ def test_a_symbolic_link_does_not_lead_out_of_the_folder(tmp_path: Path) -> None
         for use in (
             lambda key=key: put(store, key, b"overwritten"),
             lambda key=key: list(store.read(key)),
-            lambda key=key: store.delete(key),
+            lambda key=key: delete(store, key),
         ):
             with pytest.raises(ObjectStoreError, match="leads out") as refusal:
                 use()
@@ -131,7 +131,7 @@ def test_the_folder_itself_may_be_a_symbolic_link(tmp_path: Path) -> None:
 
     put(store, "x.wav")
 
-    assert list(store.keys()) == ["x.wav"]
+    assert folder_keys(tmp_path / "disk") == ["x.wav"]
     assert (tmp_path / "disk" / "x.wav").read_bytes() == b"sound"
 
 
@@ -146,13 +146,13 @@ def test_a_check_removes_what_a_crash_left_and_spares_what_is_being_written(
         path.write_bytes(b"half")
     long_ago = time.time() - ABANDONED_AFTER_S - 1
     os.utime(abandoned, (long_ago, long_ago))
-    assert list(store.keys()) == ["x.wav"]
+    assert folder_keys(tmp_path) == ["x.wav"]
 
     store.check()
 
     assert not abandoned.exists()
     assert live.exists()
-    assert list(store.keys()) == ["x.wav"]
+    assert folder_keys(tmp_path) == ["x.wav"]
 
 
 def test_a_folder_is_not_an_object(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """What clients and operators of the Stable Audio API server rely on, beyond other tests."""
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -21,10 +22,10 @@ from sa_ray.contracts import (
 )
 from sa_ray.jobs import JobSnapshot, lifecycle
 from sa_ray.serving.ingress.resolution import resolve
-from sa_ray.serving.job_view import job_view
+from sa_ray.serving.job_view import JobViews
 from sa_ray.settings import StorageSettings, load_settings
 from sa_ray.settings.reading import GROUPS
-from sa_ray.storage import object_key, open_object_store
+from sa_ray.storage import ObjectStores, object_key
 
 BASE_URL = "http://localhost:8000"
 JOB_ID = "68e48e7af36c4d829e3797a0b3e7687c"
@@ -81,7 +82,7 @@ def succeeded(storage: StorageSettings) -> Job:
             generation_seconds=0.5,
         ),
         object=StoredObject(
-            backend=backend, key=object_key(storage, JOB_ID, "wav"), size=4, sha256="0" * 64
+            backend=backend, key=object_key(storage, JOB_ID, 1, "wav"), size=4, sha256="0" * 64
         ),
         upload_seconds=0.1,
     )
@@ -90,11 +91,8 @@ def succeeded(storage: StorageSettings) -> Job:
 
 def view(job: Job, storage: StorageSettings | None = None) -> JobView:
     storage = storage or load_settings().storage
-    return job_view(
-        JobSnapshot(job, 1 if job.status == "queued" else None),
-        base_url=BASE_URL,
-        store=open_object_store(storage),
-    )
+    snapshot = JobSnapshot(job, 1 if job.status == "queued" else None)
+    return asyncio.run(JobViews(ObjectStores(storage)).one(snapshot, BASE_URL))
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

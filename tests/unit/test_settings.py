@@ -3,13 +3,17 @@
 from itertools import pairwise
 from pathlib import Path
 
+import certifi
 import pytest
 
 from sa_ray.catalogue import CATALOGUE
+from sa_ray.contracts import MAX_KEY_BYTES, is_sound_key
 from sa_ray.errors import ConfigurationError
 from sa_ray.settings import Settings, duration_limit, load_settings
 from sa_ray.settings.reading import GROUPS
 from sa_ray.settings.reference import effective_values, markdown
+from sa_ray.settings.values import LONGEST_NAME
+from sa_ray.storage import object_key
 
 ROOT = Path(__file__).parents[2]
 
@@ -248,10 +252,44 @@ def test_an_address_for_clients_loses_its_last_slash() -> None:
     )
 
 
-@pytest.mark.parametrize("prefix", ["a//b", "../a", "a/./b", ".sa-ray-x/a", "a\nb"])
+@pytest.mark.parametrize(
+    "prefix", ["a//b", "../a", "a/./b", ".sa-ray-x/a", "a\nb", "a" * 1000, "\u00fc" * 500]
+)
 def test_a_prefix_under_which_nothing_could_be_stored_is_refused(prefix: str) -> None:
     with pytest.raises(ConfigurationError, match="storage_prefix"):
         load_settings({"storage_prefix": prefix})
+
+
+def test_under_the_longest_prefix_every_attempt_at_a_job_can_be_stored() -> None:
+    storage = load_settings(
+        {"storage_bucket": "b", "storage_prefix": "a" * (MAX_KEY_BYTES - LONGEST_NAME - 1)}
+    ).storage
+
+    assert is_sound_key(object_key(storage, "0" * 32, 1_000_000_000, "flac"))
+
+
+@pytest.mark.parametrize("variable", ["STABLE_AUDIO_WEBHOOK_CA_FILE", "SSL_CERT_FILE"])
+def test_authorities_of_webhook_receivers_are_read_from_a_file(
+    monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    monkeypatch.setenv("STABLE_AUDIO_WEBHOOK_SECRET", "whsec_" + "A" * 32)
+    monkeypatch.setenv(variable, certifi.where())
+
+    authorities = load_settings().webhooks.authorities()
+
+    assert authorities is not None
+    assert "BEGIN CERTIFICATE" in authorities
+
+
+def test_a_file_without_certificates_is_refused_where_webhooks_are_called(tmp_path: Path) -> None:
+    (tmp_path / "empty.pem").write_text("nothing here")
+    secret = "whsec_" + "A" * 32
+
+    for name in ("empty.pem", "none.pem"):
+        path = str(tmp_path / name)
+        assert load_settings({"webhook_ca_file": path}).webhooks.webhook_secret is None
+        with pytest.raises(ConfigurationError, match="webhook_ca_file"):
+            load_settings({"webhook_ca_file": path, "webhook_secret": secret})
 
 
 @pytest.mark.parametrize("prefix", ["/a/b/", "a/b", "a/b/"])

@@ -10,26 +10,29 @@ from sa_ray.contracts import JobView
 from sa_ray.errors import SaRayError, UnavailableError
 from sa_ray.jobs import JobChange, JobSnapshot, change_of, lifecycle
 from sa_ray.serving.ingress.sse import job_events
-from sa_ray.serving.job_view import job_view
-from sa_ray.storage.local import LocalObjectStore
+from sa_ray.serving.job_view import JobViews
+from sa_ray.settings import load_settings
+from sa_ray.storage import ObjectStores
 from tests.support.jobs import resolved
 
 QUEUED = lifecycle.new_job("a" * 32, resolved(prompt="rain\non a roof"), 1000.0)
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> LocalObjectStore:
-    return LocalObjectStore(tmp_path)
+def views(tmp_path: Path) -> JobViews:
+    return JobViews(
+        ObjectStores(load_settings({"storage_bucket": "", "output_dir": tmp_path}).storage)
+    )
 
 
 async def written(
-    store: LocalObjectStore,
+    views: JobViews,
     now: JobChange,
     *later: JobChange | SaRayError | None,
     after: str | None = None,
 ) -> list[str]:
-    def view(snapshot: JobSnapshot) -> JobView:
-        return job_view(snapshot, base_url="http://test", store=store)
+    async def view(snapshot: JobSnapshot) -> JobView:
+        return await views.one(snapshot, "http://test")
 
     async def changes() -> AsyncGenerator[JobChange | None, None]:
         for change in later:
@@ -41,11 +44,11 @@ async def written(
 
 
 async def test_an_event_is_named_by_status_and_has_the_job_and_where_to_resume(
-    store: LocalObjectStore,
+    views: JobViews,
 ) -> None:
     change = change_of(JobSnapshot(QUEUED, 3))
 
-    [event] = await written(store, change)
+    [event] = await written(views, change)
 
     lines = event.split("\n")
     assert lines[0] == "event: queued"
@@ -55,16 +58,16 @@ async def test_an_event_is_named_by_status_and_has_the_job_and_where_to_resume(
     assert json.loads(data[6:])["queue_position"] == 3
 
 
-async def test_silence_and_what_was_seen_already_are_a_comment(store: LocalObjectStore) -> None:
+async def test_silence_and_what_was_seen_already_are_a_comment(views: JobViews) -> None:
     change = change_of(JobSnapshot(QUEUED, 3))
 
-    for chunk in await written(store, change, None, after=change.event_id):
+    for chunk in await written(views, change, None, after=change.event_id):
         assert chunk.startswith(":")
         assert chunk.endswith("\n\n")
 
 
-async def test_a_job_that_cannot_be_watched_on_ends_the_stream(store: LocalObjectStore) -> None:
+async def test_a_job_that_cannot_be_watched_on_ends_the_stream(views: JobViews) -> None:
     away = UnavailableError("The jobs actor is restarting.")
     change = change_of(JobSnapshot(QUEUED, 3))
 
-    assert len(await written(store, change, None, away, change)) == 2
+    assert len(await written(views, change, None, away, change)) == 2

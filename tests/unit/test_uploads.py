@@ -2,23 +2,30 @@
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from sa_ray.contracts import StoredObject
-from sa_ray.errors import ObjectStoreError
-from sa_ray.storage import Uploads
+from sa_ray.errors import ObjectStoreError, UnwritableKeyError
+from sa_ray.jobs import lifecycle
+from sa_ray.settings import load_settings
+from sa_ray.storage import ObjectStores, Removal, Uploads, object_key
 from sa_ray.storage.local import LocalObjectStore
 from sa_ray.storage.uploads import GIVE_UP_REFUSED_S, LAST_RETRY_S, MAX_CONCURRENT_PUTS
 from tests.support.clock import Clock
+from tests.support.jobs import resolved
+from tests.support.object_stores import folder_keys
 
 JOB = "a" * 32
+KEY_OF = partial(object_key, load_settings({"storage_bucket": ""}).storage)
 
 
 class Store(LocalObjectStore):
-    """Refuses as many times as it is told; puts wait while ``gate`` is closed."""
+    """Refuses as many times as it is told; puts wait while ``gate`` is closed, deletes for
+    ``removals``."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -26,6 +33,8 @@ class Store(LocalObjectStore):
         self.gate = threading.Event()
         self.gate.set()
         self.started = threading.Semaphore(0)
+        self.removals = threading.Event()
+        self.removals.set()
 
     def put(self, key: str, data: bytes, *, content_type: str, filename: str) -> StoredObject:
         self.started.release()
@@ -33,6 +42,10 @@ class Store(LocalObjectStore):
         for refusal in self.refusals:
             raise refusal
         return super().put(key, data, content_type=content_type, filename=filename)
+
+    def delete(self, keys: Collection[str]) -> Mapping[str, ObjectStoreError]:
+        assert self.removals.wait(30)
+        return super().delete(keys)
 
 
 @pytest.fixture
@@ -47,7 +60,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def uploads(store: Store, clock: Clock) -> Uploads:
-    return Uploads(store, lambda job_id, fmt: f"{job_id}.{fmt}", clock=clock, sleep=clock.sleep)
+    return Uploads(store, KEY_OF, clock=clock, sleep=clock.sleep)
 
 
 async def sound() -> bytes:
@@ -67,7 +80,7 @@ async def started(store: Store) -> None:
 
 
 async def test_what_the_store_confirmed_is_acknowledged(uploads: Uploads, store: Store) -> None:
-    stored = await uploads.upload(JOB, "wav", sound)
+    stored = await uploads.upload(JOB, 1, "wav", sound)
 
     assert (stored.key, stored.size) == (f"{JOB}.wav", 5)
     assert store.size(stored.key) == 5
@@ -78,7 +91,7 @@ async def test_an_outage_is_waited_out_with_growing_pauses(
 ) -> None:
     store.refusals = iter([away() for _ in range(6)])
 
-    stored = await uploads.upload(JOB, "wav", sound)
+    stored = await uploads.upload(JOB, 1, "wav", sound)
 
     assert stored.size == 5
     assert clock.slept == [0.5, 1.0, 2.0, 4.0, LAST_RETRY_S, LAST_RETRY_S]
@@ -93,7 +106,7 @@ async def test_the_bytes_are_fetched_for_each_attempt(uploads: Uploads, store: S
         fetched += 1
         return b"sound"
 
-    await uploads.upload(JOB, "wav", fetch)
+    await uploads.upload(JOB, 1, "wav", fetch)
 
     assert fetched == 3
 
@@ -104,7 +117,7 @@ async def test_a_lasting_refusal_is_given_up_after_an_hour(
     store.refusals = iter(refused, None)
 
     with pytest.raises(ObjectStoreError, match="Wrong secret"):
-        await uploads.upload(JOB, "wav", sound)
+        await uploads.upload(JOB, 1, "wav", sound)
 
     assert GIVE_UP_REFUSED_S < clock.now < GIVE_UP_REFUSED_S + 2 * LAST_RETRY_S
 
@@ -115,38 +128,62 @@ async def test_an_outage_between_refusals_begins_the_hour_again(
     for_most_of_an_hour = int(0.9 * GIVE_UP_REFUSED_S / LAST_RETRY_S)
     store.refusals = iter([*(refused() for _ in range(for_most_of_an_hour)), away()] * 3)
 
-    stored = await uploads.upload(JOB, "wav", sound)
+    stored = await uploads.upload(JOB, 1, "wav", sound)
 
     assert stored.size == 5
     assert clock.now > 2 * GIVE_UP_REFUSED_S
 
 
-async def test_discarding_stops_the_upload_and_deletes_what_it_wrote(
-    uploads: Uploads, store: Store
-) -> None:
+async def test_a_stop_waits_for_the_thread_that_writes(uploads: Uploads, store: Store) -> None:
     store.gate.clear()
-    upload = asyncio.create_task(uploads.upload(JOB, "wav", sound))
+    upload = asyncio.create_task(uploads.upload(JOB, 1, "wav", sound))
     await started(store)
 
-    discard = asyncio.create_task(uploads.discard(JOB, "wav"))
+    stop = asyncio.create_task(uploads.stop(JOB))
     # The thread cannot be stopped: what it writes has to be deleted after it.
-    done_while_writing, _ = await asyncio.wait({discard}, timeout=0.2)
+    done_while_writing, _ = await asyncio.wait({stop}, timeout=0.2)
     store.gate.set()
-    await discard
+    await stop
 
     assert not done_while_writing
     with pytest.raises(asyncio.CancelledError):
         await upload
-    assert list(store.keys()) == []
+
+
+async def test_an_upload_of_a_later_attempt_outlives_one_that_comes_late(
+    uploads: Uploads, store: Store, tmp_path: Path
+) -> None:
+    store.gate.clear()
+    later = asyncio.create_task(uploads.upload(JOB, 2, "wav", sound))
+    await started(store)
+    late = asyncio.create_task(uploads.upload(JOB, 1, "wav", sound))
+    await started(store)
+
+    store.gate.set()
+
+    assert (await later).key == f"{JOB}-2.wav"
+    assert (await late).key == f"{JOB}.wav"
+    assert folder_keys(tmp_path) == [f"{JOB}-2.wav", f"{JOB}.wav"]
+
+
+async def test_a_key_that_can_never_be_written_is_given_up_at_once(
+    uploads: Uploads, store: Store, clock: Clock
+) -> None:
+    store.refusals = iter([UnwritableKeyError("Too long.", transient=False)])
+
+    with pytest.raises(UnwritableKeyError):
+        await uploads.upload(JOB, 1, "wav", sound)
+
+    assert clock.slept == []
 
 
 async def test_a_second_upload_of_a_job_takes_the_place_of_the_first(
     uploads: Uploads, store: Store
 ) -> None:
     store.gate.clear()
-    first = asyncio.create_task(uploads.upload(JOB, "wav", sound))
+    first = asyncio.create_task(uploads.upload(JOB, 1, "wav", sound))
     await started(store)
-    second = asyncio.create_task(uploads.upload(JOB, "wav", sound))
+    second = asyncio.create_task(uploads.upload(JOB, 1, "wav", sound))
     await asyncio.sleep(0)
 
     store.gate.set()
@@ -156,11 +193,11 @@ async def test_a_second_upload_of_a_job_takes_the_place_of_the_first(
         await first
 
 
-async def test_few_uploads_go_at_once(uploads: Uploads, store: Store) -> None:
+async def test_few_uploads_go_at_once(uploads: Uploads, store: Store, tmp_path: Path) -> None:
     jobs = [f"{number:032x}" for number in range(3 * MAX_CONCURRENT_PUTS)]
     store.gate.clear()
 
-    at_work = [asyncio.create_task(uploads.upload(job, "wav", sound)) for job in jobs]
+    at_work = [asyncio.create_task(uploads.upload(job, 1, "wav", sound)) for job in jobs]
     for _ in range(MAX_CONCURRENT_PUTS):
         await started(store)
     await asyncio.wait(at_work, timeout=0.2)
@@ -169,7 +206,7 @@ async def test_few_uploads_go_at_once(uploads: Uploads, store: Store) -> None:
     await asyncio.gather(*at_work)
 
     assert not one_more
-    assert sorted(store.keys()) == [f"{job}.wav" for job in jobs]
+    assert folder_keys(tmp_path) == [f"{job}.wav" for job in jobs]
 
 
 async def test_health_waits_for_the_first_check_and_follows_uploads(
@@ -192,8 +229,27 @@ async def test_health_waits_for_the_first_check_and_follows_uploads(
         seen.append((await uploads.health()).message)
         return b"sound"
 
-    await uploads.upload(JOB, "wav", fetch)
+    await uploads.upload(JOB, 1, "wav", fetch)
 
     assert first.ok
     assert seen == [None, "Wrong secret."]
     assert (await uploads.health()).ok
+
+
+async def test_an_upload_does_not_wait_for_removals(store: Store, uploads: Uploads) -> None:
+    stores = ObjectStores(load_settings({"storage_bucket": ""}).storage)
+    stores.current = store
+    removal = Removal(load_settings({"storage_bucket": ""}).storage, stores, uploads)
+    store.removals.clear()
+    job = lifecycle.lease(lifecycle.new_job("b" * 32, resolved(), 1.0), "worker", 1.0)
+    removals = [asyncio.create_task(removal.discard([job])) for _ in range(100)]
+    await asyncio.sleep(0)
+
+    try:
+        async with asyncio.timeout(10):
+            stored = await uploads.upload(JOB, 1, "wav", sound)
+    finally:
+        store.removals.set()
+
+    assert stored.size == 5
+    assert await asyncio.gather(*removals) == [[None]] * 100

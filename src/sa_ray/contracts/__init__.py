@@ -27,6 +27,7 @@ from sa_ray.contracts.jobs import (
 from sa_ray.contracts.names import (
     FINAL_STATUSES,
     JOB_ID_PATTERN,
+    MAX_KEY_BYTES,
     MEDIA_TYPES,
     RESERVED_NAMES,
     SAMPLE_RATE,
@@ -58,6 +59,7 @@ __all__ = [
     "FINAL_STATUSES",
     "JOB_ID_PATTERN",
     "MAX_EXPIRES_IN",
+    "MAX_KEY_BYTES",
     "MAX_PROMPT_CHARS",
     "MAX_SEED",
     "MAX_URL_CHARS",

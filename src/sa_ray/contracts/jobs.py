@@ -36,6 +36,9 @@ class StoredObject(Record):
     """Bytes."""
     sha256: str
     """Lower-case hex digest of the content."""
+    location: str | None = None
+    """``ObjectStore.location`` of the store that took it. Null in older records, which did not keep
+    it: it means the store in use."""
 
 
 class JobResult(Record):
@@ -104,8 +107,8 @@ class Job(Record):
     result: JobResult | None = None
     error: JobError | None = None
     cleanup_at: float | None = None
-    """Time from which an object must be looked for and deleted. Set if the job ended without a
-    result but was leased: an upload may have happened, or may still be under way."""
+    """Time from which objects besides the result's must be looked for and deleted. Set if an
+    attempt ended without the job's result: its upload may have happened, or be under way."""
     webhook: Webhook | None = None
     version: int = 0
     """Grows with every stored change; the compare-and-set key of the store."""

@@ -28,12 +28,19 @@ RESERVED_NAMES = ".sa-ray-"
 JOB_ID_PATTERN = r"^[0-9a-f]{32}$"
 
 
+MAX_KEY_BYTES = 1024
+"""Longest key of an object, in UTF-8 (Amazon S3, "Creating object key names")."""
+
+
 def is_sound_key(key: str) -> bool:
     """Return whether ``key`` can be the key of an object, and stays inside its store.
 
-    A relative path of printable characters can, without empty, ``.``, ``..`` or reserved segments.
+    A relative path of printable characters can, of at most ``MAX_KEY_BYTES``, without empty, ``.``,
+    ``..`` or reserved segments.
     """
-    return key.isprintable() and not any(
+    if not key.isprintable() or len(key.encode()) > MAX_KEY_BYTES:
+        return False
+    return not any(
         segment in ("", ".", "..") or segment.startswith(RESERVED_NAMES)
         for segment in key.split("/")
     )

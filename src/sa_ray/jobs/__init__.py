@@ -3,6 +3,7 @@
 from sa_ray.jobs.api import (
     ChangedJobs,
     Cursor,
+    Deferral,
     JobApi,
     JobOptions,
     JobSnapshot,
@@ -19,6 +20,7 @@ from sa_ray.jobs.stores.port import JobStore
 __all__ = [
     "ChangedJobs",
     "Cursor",
+    "Deferral",
     "JobApi",
     "JobChange",
     "JobCoordinator",

@@ -53,6 +53,15 @@ class Submission:
 
 
 @dataclass(frozen=True, slots=True)
+class Deferral:
+    """A webhook call that was started and not made, to be due again in ``seconds``."""
+
+    job_id: str
+    attempt: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class JobSnapshot:
     """A job with its live progress.
 
@@ -197,29 +206,40 @@ class JobApi(Protocol):
     # For work after the end of a job. Each list gives the longest due first.
 
     async def unclean_jobs(self, limit: int) -> list[Job]:
-        """List jobs that ended without a result but may have left an object.
+        """List ended jobs of which an attempt may have left an object besides the result.
 
-        Delete the object, which may not exist, then call ``cleaned``.
+        Delete those objects, which may not exist, then call ``cleaned_all``.
         """
         ...
 
-    async def cleaned(self, job_id: str) -> Job:
-        """Report that the object is gone.
+    async def cleaned_all(self, jobs: Sequence[Job]) -> list[Job | Exception]:
+        """Report that those objects are gone. ``jobs``: as they were listed.
 
-        The job may be listed once more later, in case a worker that had lost it was still
-        uploading.
+        Returns a job or its error for each, in order. A job may be listed once more later, in case
+        a worker that had lost it was still uploading.
         """
         ...
 
     async def expired_jobs(self, limit: int) -> list[Job]:
-        """List ended jobs whose time is over: delete the object, then ``forget`` the job."""
+        """List ended jobs whose time is over: delete the object, then ``forget_all`` the jobs."""
+        ...
+
+    async def forget_all(self, jobs: Sequence[Job]) -> list[Exception | None]:
+        """Do as ``forget`` does to ``jobs``, as listed; return its error for each, in order."""
         ...
 
     async def start_webhooks(self, limit: int) -> list[Job]:
         """Start the webhook calls that are due, each for attempt ``job.webhook.attempts``.
 
-        Each is handed out once. Report its outcome; a call that is not reported within a minute is
-        tried again.
+        Each is handed out once. Report its outcome, or put it back by ``defer_webhooks``; a call
+        of which nothing is heard within a minute is tried again.
+        """
+        ...
+
+    async def defer_webhooks(self, deferrals: Sequence[Deferral]) -> list[Job | Exception]:
+        """Put back calls that were started and not made: those attempts do not count.
+
+        Returns a job or its error for each, in order.
         """
         ...
 

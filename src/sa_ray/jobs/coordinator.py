@@ -12,6 +12,7 @@ import math
 import random
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TypeVar, cast
 
 from sa_ray.contracts import (
@@ -27,6 +28,7 @@ from sa_ray.jobs import lifecycle, webhook_schedule
 from sa_ray.jobs.api import (
     ChangedJobs,
     Cursor,
+    Deferral,
     JobApi,
     JobOptions,
     JobSnapshot,
@@ -52,6 +54,9 @@ LEASE_TTL_S = 10.0
 """Seconds; ten renewals. A worker that misses them all is as good as dead."""
 
 REAP_PERIOD_S = 1.0
+MAX_HOUSEKEEPING_WRITES = 8
+"""Most writes at once for jobs that have ended: half of the threads, so that clients' come soon."""
+
 BACKLOG_SAMPLE = 256
 """Most queued jobs that are read to estimate the work of all of them."""
 
@@ -91,6 +96,7 @@ class JobCoordinator(JobApi):
         self._progress = LiveProgress()
         self._workers = Workers(math.ceil(lease_ttl / reap_period))
         self._queue = QueueCounter(lambda: self._read(store.counts), max_queued)
+        self._housekeepers = asyncio.Semaphore(MAX_HOUSEKEEPING_WRITES)
         self._watch = JobWatch(self._read_queue, queue_refresh_s)
 
     # For clients
@@ -137,8 +143,7 @@ class JobCoordinator(JobApi):
         return await self._apply(job_id, lifecycle.cancel)
 
     async def forget(self, job_id: str) -> None:
-        await self._write(self._ledger.delete, job_id)
-        self._watch.touch(job_id)
+        await self._forget(job_id)
 
     # For workers
 
@@ -201,16 +206,27 @@ class JobCoordinator(JobApi):
     async def unclean_jobs(self, limit: int) -> list[Job]:
         return await self._read(self._store.unclean, now=self._clock(), limit=limit)
 
-    async def cleaned(self, job_id: str) -> Job:
-        return await self._apply(job_id, lifecycle.cleaned)
+    async def cleaned_all(self, jobs: Sequence[Job]) -> list[Job | Exception]:
+        return await self._aside(
+            partial(self._apply, job.id, lifecycle.cleaned, job) for job in jobs
+        )
 
     async def expired_jobs(self, limit: int) -> list[Job]:
         return await self._read(
             self._store.ended, before=self._clock() - self._job_ttl, limit=limit
         )
 
+    async def forget_all(self, jobs: Sequence[Job]) -> list[Exception | None]:
+        return await self._aside(partial(self._forget, job.id, job) for job in jobs)
+
     async def start_webhooks(self, limit: int) -> list[Job]:
         return await self._write(self._ledger.start_webhooks, limit)
+
+    async def defer_webhooks(self, deferrals: Sequence[Deferral]) -> list[Job | Exception]:
+        return await self._aside(
+            partial(self._apply, one.job_id, partial(webhook_schedule.deferred, deferral=one))
+            for one in deferrals
+        )
 
     async def webhook_delivered(self, job_id: str, attempt: int) -> Job:
         return await self._apply(
@@ -267,8 +283,21 @@ class JobCoordinator(JobApi):
             self._progress.drop(job.id, job.token)
         self._watch.announce(job)
 
-    async def _apply(self, job_id: str, transition: Transition) -> Job:
-        return await self._write(self._ledger.apply, job_id, transition, self._announcer())
+    async def _aside(self, calls: Iterable[Callable[[], Awaitable[T]]]) -> list[T | Exception]:
+        """Make ``calls`` in an order of their own, a few at a time: clients' writes go between."""
+
+        async def one(call: Callable[[], Awaitable[T]]) -> T:
+            async with self._housekeepers:
+                return await call()
+
+        return await _outcomes(map(one, calls))
+
+    async def _apply(self, job_id: str, transition: Transition, known: Job | None = None) -> Job:
+        return await self._write(self._ledger.apply, job_id, transition, self._announcer(), known)
+
+    async def _forget(self, job_id: str, known: Job | None = None) -> None:
+        await self._write(self._ledger.delete, job_id, known)
+        self._watch.touch(job_id)
 
 
 async def _outcomes(calls: Iterable[Awaitable[T]]) -> list[T | Exception]:

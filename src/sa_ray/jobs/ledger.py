@@ -62,10 +62,15 @@ class JobLedger:
         position = self._store.position(job) if job.status == "queued" else None
         return JobSnapshot(job, position)
 
-    def apply(self, job_id: str, transition: Transition, announce: Announce) -> Job:
-        """Store what ``transition(job, now)`` makes of the newest version of the job."""
+    def apply(
+        self, job_id: str, transition: Transition, announce: Announce, known: Job | None = None
+    ) -> Job:
+        """Store what ``transition(job, now)`` makes of the newest version of the job.
+
+        ``known``: what that was a moment ago; spares reading it again if nothing has changed.
+        """
         for _ in range(MAX_ROUNDS):
-            job = self._read(job_id)
+            job, known = known or self._read(job_id), None
             changed = transition(job, self._clock())
             # An unchanged job is announced too: an earlier call may have changed it without
             # hearing of it.
@@ -87,10 +92,13 @@ class JobLedger:
             announce(job)
         return claimed
 
-    def delete(self, job_id: str) -> None:
-        """Remove an ended job. Raises ``ConflictError`` if it has not ended."""
+    def delete(self, job_id: str, known: Job | None = None) -> None:
+        """Remove an ended job. Raises ``ConflictError`` if it has not ended.
+
+        ``known``: as for ``apply``.
+        """
         for _ in range(MAX_ROUNDS):
-            job = self._read(job_id)
+            job, known = known or self._read(job_id), None
             if job.status not in FINAL_STATUSES:
                 raise ConflictError(f"Job {job_id} is {job.status}; cancel it first.")
             if self._store.delete(job):

@@ -214,7 +214,7 @@ def overdue(job: Job, now: float) -> Job:
 
 
 def cleaned(job: Job, now: float) -> Job:
-    """Note that the object which the ended job may have left is gone.
+    """Note that the objects which attempts at the ended job may have left are gone.
 
     It is looked for once more if this was too soon to be sure.
     """
@@ -275,13 +275,14 @@ def _stopped(job: Job, now: float) -> Job:
 
 
 def _finished(job: Job, status: JobStatus, now: float, **changes: Any) -> Job:
-    was_leased = job.token > 0
+    # Each attempt has an object key of its own: with a result, only the others' are looked for.
+    strays = job.token > (1 if status == "succeeded" else 0)
     return _changed(
         job,
         status=status,
         completed_at=now,
         lease=None,
-        cleanup_at=now if was_leased and status != "succeeded" else None,
+        cleanup_at=now if strays else None,
         webhook=job.webhook and job.webhook.model_copy(update={"next_attempt_at": now}),
         **changes,
     )

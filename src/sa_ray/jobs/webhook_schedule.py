@@ -8,6 +8,7 @@ from typing import Any
 
 from sa_ray.contracts import Job, Webhook
 from sa_ray.errors import ConflictError
+from sa_ray.jobs.api import Deferral
 
 DELAYS_S = (5.0, 30.0, 120.0, 600.0, 3_600.0, 10_800.0, 21_600.0, 43_200.0)
 """Seconds from a failed attempt to the next. After the last of them the webhook is given up, 22
@@ -35,6 +36,24 @@ def start_attempt(job: Job, now: float) -> Job:
     if attempts > MAX_ATTEMPTS:
         return _changed(job, webhook, next_attempt_at=None)
     return _changed(job, webhook, attempts=attempts, next_attempt_at=now + ATTEMPT_S)
+
+
+def deferred(job: Job, now: float, *, deferral: Deferral) -> Job:
+    """Put back an attempt that was started and not made: it does not count.
+
+    Changes nothing if its outcome is known, or another has followed.
+    """
+    webhook = job.webhook
+    if (
+        webhook is None
+        or webhook.next_attempt_at is None
+        or webhook.attempts != deferral.attempt
+        or (webhook.error or "").startswith(error_of(deferral.attempt, ""))
+    ):
+        return job
+    return _changed(
+        job, webhook, attempts=webhook.attempts - 1, next_attempt_at=now + deferral.seconds
+    )
 
 
 def delivered(job: Job, attempt: int, now: float) -> Job:

@@ -1,14 +1,24 @@
-"""View of a stored job for its client."""
+"""Views of stored jobs for their clients."""
 
+import asyncio
 import logging
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from typing import TypeVar
 
-from sa_ray.contracts import ClipFields, Job, JobTimings, JobView
-from sa_ray.errors import ObjectStoreError
+from sa_ray.contracts import ClipFields, Job, JobTimings, JobView, StorageBackend, StoredObject
+from sa_ray.errors import ObjectElsewhereError, ObjectStoreError
 from sa_ray.jobs import JobSnapshot
-from sa_ray.storage import ObjectStore
+from sa_ray.storage import ObjectStores
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+SIGNING_THREADS = 4
+SIGNING_PATIENCE_S = 5.0
+"""Time to mint URLs; more is taken only while credentials are fetched from a service that hangs."""
 
 
 def status_url(base_url: str, job_id: str) -> str:
@@ -16,8 +26,73 @@ def status_url(base_url: str, job_id: str) -> str:
     return f"{base_url}/jobs/{job_id}"
 
 
-def job_view(snapshot: JobSnapshot, *, base_url: str, store: ObjectStore) -> JobView:
-    """Build the client's view. The download URL is minted now, so it is never stale."""
+class JobViews:
+    """Builds the views of jobs. For one event loop, which it never blocks.
+
+    A presigned URL is minted in a thread: it takes a while, and longer when the credentials that
+    sign it have to be fetched.
+    """
+
+    def __init__(self, stores: ObjectStores) -> None:
+        self._stores = stores
+        self._threads = ThreadPoolExecutor(SIGNING_THREADS, "url-signing")
+
+    async def of(self, snapshots: Sequence[JobSnapshot], base_url: str) -> list[JobView]:
+        """Return the views. The download URLs are minted now, so they are never stale.
+
+        ``base_url``: the address the client used, without a trailing slash.
+        """
+        results = {one.job.id: one.job.result.object for one in snapshots if one.job.result}
+        urls: dict[str, str | None] = {}
+        if results:
+            try:
+                urls = await self._in_time(lambda: self._urls(results, base_url))
+            except ObjectStoreError as error:
+                logger.warning("no download URLs: %s", error.message)
+        return [
+            _job_view(one, base_url, urls.get(one.job.id), self._stores.current.backend)
+            for one in snapshots
+        ]
+
+    async def one(self, snapshot: JobSnapshot, base_url: str) -> JobView:
+        [view] = await self.of([snapshot], base_url)
+        return view
+
+    async def url(self, stored: StoredObject) -> str | None:
+        """Return the object's address outside the service; None if it has none.
+
+        Raises ``ObjectElsewhereError`` or ``ObjectStoreError``.
+        """
+        return await self._in_time(lambda: self._stores.url(stored))
+
+    def _urls(self, results: Mapping[str, StoredObject], base_url: str) -> dict[str, str | None]:
+        return {job_id: self._job_url(job_id, each, base_url) for job_id, each in results.items()}
+
+    def _job_url(self, job_id: str, stored: StoredObject, base_url: str) -> str | None:
+        try:
+            return self._stores.url(stored) or f"{base_url}/jobs/{job_id}/audio"
+        except (ObjectStoreError, ObjectElsewhereError) as error:
+            # The job can be read all the same; the audio route says what is wrong.
+            logger.warning("no URL for job %s: %s", job_id, error.message)
+            return None
+
+    async def _in_time(self, mint: Callable[[], T]) -> T:
+        if self._stores.current.backend == "local":
+            return mint()  # it only joins texts
+        work = asyncio.get_running_loop().run_in_executor(self._threads, mint)
+        try:
+            return await asyncio.wait_for(work, SIGNING_PATIENCE_S)
+        except TimeoutError:
+            raise ObjectStoreError(
+                f"Signing a URL took more than {SIGNING_PATIENCE_S:g} seconds: the credentials "
+                "cannot be fetched. Try again later.",
+                retry_after_s=5,
+            ) from None
+
+
+def _job_view(
+    snapshot: JobSnapshot, base_url: str, download_url: str | None, backend: StorageBackend
+) -> JobView:
     job = snapshot.job
     request, result = job.request, job.result
     return JobView(
@@ -39,24 +114,13 @@ def job_view(snapshot: JobSnapshot, *, base_url: str, store: ObjectStore) -> Job
         audio_duration=result.audio.duration if result else None,
         size_bytes=result.object.size if result else None,
         sha256=result.object.sha256 if result else None,
-        download_url=_download_url(job, base_url, store),
-        storage_backend=result.object.backend if result else store.backend,
+        download_url=download_url,
+        storage_backend=result.object.backend if result else backend,
         storage_key=result.object.key if result else None,
         error=job.error.message if job.error else None,
         error_code=job.error.code if job.error else None,
         timings=_timings(job),
     )
-
-
-def _download_url(job: Job, base_url: str, store: ObjectStore) -> str | None:
-    if job.result is None or job.result.object.backend != store.backend:
-        return None
-    try:
-        return store.url(job.result.object.key) or f"{base_url}/jobs/{job.id}/audio"
-    except ObjectStoreError as error:
-        # The job can be read all the same; the audio route says what is wrong.
-        logger.warning("no URL for job %s: %s", job.id, error.message)
-        return None
 
 
 def _timings(job: Job) -> JobTimings:

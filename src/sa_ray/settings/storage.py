@@ -28,7 +28,8 @@ class StorageSettings(SettingsGroup):
     storage_prefix: KeyPrefix = Field(
         "stable-audio/jobs",
         validation_alias=AliasChoices("STABLE_AUDIO_STORAGE_PREFIX"),
-        description="Key prefix of the objects: `<prefix>/<job id>.<format>`.",
+        description="Key prefix of the objects: `<prefix>/<job id>.<format>`; after the first "
+        "attempt `<prefix>/<job id>-<n>.<format>`.",
     )
     storage_endpoint_url: BaseUrl | None = Field(
         None,

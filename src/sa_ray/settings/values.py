@@ -10,7 +10,10 @@ from pydantic import AfterValidator, BeforeValidator, SecretStr
 from pydantic_settings import NoDecode
 
 from sa_ray.catalogue import VARIANTS, find_variant
-from sa_ray.contracts import VariantName, is_sound_key
+from sa_ray.contracts import MAX_KEY_BYTES, VariantName, is_sound_key
+
+LONGEST_NAME = 48
+"""Characters of the longest name of an object: a job id, a fencing token and the format."""
 
 _WORD = re.compile(r"[^\s\"'<>\\`?#\x00-\x1f\x7f]+")
 
@@ -72,9 +75,11 @@ def _header_text(value: SecretStr | str | None) -> SecretStr | str | None:
 
 def _key_prefix(text: str) -> str:
     prefix = text.strip("/")
-    if prefix and not is_sound_key(prefix):
+    # The rule that the store writes by, for the longest name that follows.
+    if prefix and not is_sound_key(f"{prefix}/{'0' * LONGEST_NAME}"):
         raise ValueError(
-            "must be names joined by single slashes, none of them `.` or `..`, such as audio/jobs"
+            "must be names joined by single slashes, none of them `.` or `..`, such as audio/jobs, "
+            f"and {MAX_KEY_BYTES - LONGEST_NAME - 1} bytes at most"
         )
     return prefix
 

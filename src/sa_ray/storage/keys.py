@@ -2,18 +2,32 @@
 
 from urllib.parse import quote
 
-from sa_ray.contracts import AudioFormat, is_sound_key
-from sa_ray.errors import ObjectStoreError
+from sa_ray.contracts import AudioFormat, Job, is_sound_key
+from sa_ray.errors import UnwritableKeyError
 from sa_ray.settings.storage import StorageSettings
 
 
-def object_key(settings: StorageSettings, job_id: str, fmt: AudioFormat) -> str:
-    """Return the key of a job's audio.
+def object_key(settings: StorageSettings, job_id: str, token: int, fmt: AudioFormat) -> str:
+    """Return the key of the audio of one attempt at a job.
 
-    ``<prefix>/<job id>.<format>`` in a bucket; without the prefix in a local folder.
+    ``<prefix>/<job id>.<format>`` in a bucket; without the prefix in a local folder. Attempts after
+    the first, by fencing token, have keys of their own (``<job id>-<token>``), so a worker that
+    has lost its lease cannot touch what a later one stored.
     """
-    name = f"{job_id}.{fmt}"
+    name = _name(job_id, token, fmt)
     return name if settings.storage_backend == "local" else prefixed(settings, name)
+
+
+def attempt_keys(settings: StorageSettings, job: Job) -> list[str]:
+    """Return the keys that attempts at ``job`` may have left, beside that of its result if any."""
+    fmt = job.request.format
+    tokens = range(1, job.token + 1)
+    if job.result is None:
+        return [object_key(settings, job.id, token, fmt) for token in tokens]
+    # Beside the result, whatever the prefix is now.
+    folder = job.result.object.key.rpartition("/")[0]
+    names = (_name(job.id, token, fmt) for token in tokens)
+    return [f"{folder}/{name}" if folder else name for name in names]
 
 
 def prefixed(settings: StorageSettings, name: str) -> str:
@@ -23,11 +37,15 @@ def prefixed(settings: StorageSettings, name: str) -> str:
 
 
 def require_sound(key: str) -> None:
-    """Raise ``ObjectStoreError`` unless ``key`` stays inside the store (``is_sound_key``)."""
+    """Raise ``UnwritableKeyError`` unless ``key`` stays inside the store (``is_sound_key``)."""
     if not is_sound_key(key):
-        raise ObjectStoreError(f"{key!r} cannot be the key of an object.", transient=False)
+        raise UnwritableKeyError(f"{key!r} cannot be the key of an object.", transient=False)
 
 
 def public_url(base_url: str, key: str) -> str:
     """Return the address of an object under ``base_url``, which may end in a slash."""
     return f"{base_url.rstrip('/')}/{quote(key)}"
+
+
+def _name(job_id: str, token: int, fmt: AudioFormat) -> str:
+    return f"{job_id}.{fmt}" if token <= 1 else f"{job_id}-{token}.{fmt}"

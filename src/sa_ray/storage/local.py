@@ -5,14 +5,14 @@ import hashlib
 import os
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 from uuid import uuid4
 
 from sa_ray.contracts import RESERVED_NAMES, StorageBackend, StoredObject
-from sa_ray.errors import ObjectStoreError
+from sa_ray.errors import ObjectStoreError, UnwritableKeyError
 from sa_ray.settings.storage import StorageSettings
 from sa_ray.storage.keys import public_url, require_sound
 
@@ -53,6 +53,10 @@ class LocalObjectStore:
     def backend(self) -> StorageBackend:
         return "local"
 
+    @property
+    def location(self) -> str:
+        return self._folder.as_uri()
+
     def check(self) -> None:
         probe = self._folder / f"{RESERVED_NAMES}check"
         content = uuid4().bytes
@@ -71,7 +75,11 @@ class LocalObjectStore:
             self._write(path, data)
             size = path.stat().st_size
         return StoredObject(
-            backend=self.backend, key=key, size=size, sha256=hashlib.sha256(data).hexdigest()
+            backend=self.backend,
+            key=key,
+            size=size,
+            sha256=hashlib.sha256(data).hexdigest(),
+            location=self.location,
         )
 
     def size(self, key: str) -> int | None:
@@ -97,22 +105,21 @@ class LocalObjectStore:
                     left -= len(chunk)
                     yield chunk
 
-    def delete(self, key: str) -> None:
-        path = self._path(key)
-        with self._explained("written to"), suppress(FileNotFoundError, NotADirectoryError):
-            path.unlink()
-            _flush_folder(path.parent)
-
-    def keys(self, prefix: str = "") -> Iterator[str]:
-        with self._explained("read"):
-            if not self._folder.exists():
-                return
-            for folder, subfolders, names in os.walk(self._folder, onerror=_raise):
-                subfolders[:] = [name for name in subfolders if not name.startswith(RESERVED_NAMES)]
-                for name in names:
-                    key = (Path(folder) / name).relative_to(self._folder).as_posix()
-                    if key.startswith(prefix) and not name.startswith(RESERVED_NAMES):
-                        yield key
+    def delete(self, keys: Collection[str]) -> Mapping[str, ObjectStoreError]:
+        failures = {}
+        changed = set()
+        for key in keys:
+            try:
+                path = self._path(key)
+                with self._explained("written to"), suppress(FileNotFoundError, NotADirectoryError):
+                    path.unlink()
+                    changed.add(path.parent)
+            except ObjectStoreError as error:
+                failures[key] = error
+        with self._explained("written to"):
+            for folder in changed:
+                _flush_folder(folder)
+        return failures
 
     def url(self, key: str) -> str | None:
         require_sound(key)
@@ -124,7 +131,7 @@ class LocalObjectStore:
         with self._explained("used"):
             inside = Path(os.path.realpath(path)).is_relative_to(os.path.realpath(self._folder))
         if not inside:
-            raise ObjectStoreError(f"{key!r} leads out of {self._folder}.", transient=False)
+            raise UnwritableKeyError(f"{key!r} leads out of {self._folder}.", transient=False)
         return path
 
     def _write(self, path: Path, data: bytes) -> None:
@@ -183,7 +190,3 @@ def _flush_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _raise(error: OSError) -> None:
-    raise error

@@ -1,9 +1,10 @@
 """The object store port: keeps finished audio."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from typing import Protocol
 
 from sa_ray.contracts import StorageBackend, StoredObject
+from sa_ray.errors import ObjectStoreError
 
 
 class ObjectStore(Protocol):
@@ -16,6 +17,11 @@ class ObjectStore(Protocol):
     @property
     def backend(self) -> StorageBackend: ...
 
+    @property
+    def location(self) -> str:
+        """URL of the bucket or folder, without credentials; kept with every object stored."""
+        ...
+
     def check(self) -> None:
         """Prove that objects can be written, read and deleted now, or raise ``ObjectStoreError``.
 
@@ -27,6 +33,7 @@ class ObjectStore(Protocol):
         """Store ``data`` under ``key``, replacing an earlier object, and return what was confirmed.
 
         A reader never sees half an object. ``filename``: the name that a browser saves it under.
+        Raises ``UnwritableKeyError`` if no object can ever have that key.
         """
         ...
 
@@ -41,12 +48,11 @@ class ObjectStore(Protocol):
         """
         ...
 
-    def delete(self, key: str) -> None:
-        """Remove the object; no error if it is already gone."""
-        ...
+    def delete(self, keys: Collection[str]) -> Mapping[str, ObjectStoreError]:
+        """Remove the objects; no error if one is already gone.
 
-    def keys(self, prefix: str = "") -> Iterator[str]:
-        """Yield every key that starts with ``prefix``."""
+        Returns why for each key that is not removed. Raises what stands against all of them.
+        """
         ...
 
     def url(self, key: str) -> str | None:

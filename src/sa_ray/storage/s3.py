@@ -1,26 +1,25 @@
 """Object store in an S3-compatible bucket: Amazon S3, Cloudflare R2, MinIO and the like."""
 
-import base64
 import hashlib
 import io
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import closing
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 from uuid import uuid4
 
-import boto3.session
 from boto3.s3.transfer import TransferConfig
 from botocore.config import Config
 from botocore.exceptions import ClientError
-from pydantic import SecretStr
 
 from sa_ray.contracts import RESERVED_NAMES, StorageBackend, StoredObject
 from sa_ray.errors import ObjectStoreError
 from sa_ray.settings.storage import StorageSettings
 from sa_ray.storage.keys import prefixed, public_url, require_sound
-from sa_ray.storage.s3_errors import code_of, explained, variables
+from sa_ray.storage.s3_client import CHECK, MAX_CONCURRENT_PARTS, WORK, connect
+from sa_ray.storage.s3_endpoint import endpoint_of, host_of
+from sa_ray.storage.s3_errors import code_of, explained, explanation
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -31,20 +30,11 @@ CHUNK_BYTES: Final = 1 << 20
 MULTIPART_BYTES: Final = 8 << 20
 """Objects of this size or more go up in parts of this size."""
 
-MAX_CONCURRENT_PARTS: Final = 4
+MAX_DELETED_AT_ONCE: Final = 1000
+"""Limit of ``DeleteObjects``."""
 
-_WORK: Final = Config(
-    connect_timeout=5,
-    read_timeout=60,
-    retries={"mode": "standard", "total_max_attempts": 3},
-    tcp_keepalive=True,
-    max_pool_connections=4 * MAX_CONCURRENT_PARTS,
-)
-
-# Report a dead endpoint within ten seconds: two attempts and the pause between them.
-_CHECK: Final = Config(
-    connect_timeout=2, read_timeout=3, retries={"mode": "standard", "total_max_attempts": 2}
-)
+_NOT_OFFERED: Final = frozenset({"NotImplemented", "MethodNotAllowed", "501", "405"})
+"""Answers of stores that do not know ``DeleteObjects``."""
 
 
 class S3ObjectStore:
@@ -59,7 +49,10 @@ class S3ObjectStore:
     def __init__(self, settings: StorageSettings) -> None:
         self._settings = settings
         self._bucket = settings.storage_bucket or ""
-        self._where = f"Bucket {self._bucket!r} at {_host(settings.storage_endpoint_url)}"
+        self._endpoint = endpoint_of(settings)
+        self._host = host_of(self._endpoint)
+        self._where = f"Bucket {self._bucket!r} at {self._host or 'Amazon S3'}"
+        self._deletes_many = True
         self._probe_key = prefixed(settings, f"{RESERVED_NAMES}check-{uuid4().hex}")
         self._lock = threading.Lock()
         self._clients: dict[Config, S3Client] = {}
@@ -76,10 +69,14 @@ class S3ObjectStore:
     def backend(self) -> StorageBackend:
         return "s3"
 
+    @property
+    def location(self) -> str:
+        return f"s3://{self._host or 's3.amazonaws.com'}/{self._bucket}"
+
     def check(self) -> None:
         content = uuid4().bytes
         with explained(self._where):
-            client = self._client(_CHECK)
+            client = self._client(CHECK)
             bucket, key = self._bucket, self._probe_key
             client.put_object(Bucket=bucket, Key=key, Body=content)
             with closing(client.get_object(Bucket=bucket, Key=key)["Body"]) as body:
@@ -107,7 +104,9 @@ class S3ObjectStore:
             kept = client.head_object(Bucket=self._bucket, Key=key)
         if (kept["ContentLength"], kept["Metadata"].get("sha256")) != (len(data), digest):
             raise ObjectStoreError(f"{self._where} holds another object at {key} than was written.")
-        return StoredObject(backend=self.backend, key=key, size=len(data), sha256=digest)
+        return StoredObject(
+            backend=self.backend, key=key, size=len(data), sha256=digest, location=self.location
+        )
 
     def size(self, key: str) -> int | None:
         """Return None also if there is no such bucket: the answers to HEAD are the same."""
@@ -139,18 +138,42 @@ class S3ObjectStore:
             with closing(answer["Body"]) as body:
                 yield from body.iter_chunks(CHUNK_BYTES)
 
-    def delete(self, key: str) -> None:
-        require_sound(key)
-        with explained(self._where):
-            self._client().delete_object(Bucket=self._bucket, Key=key)
+    def delete(self, keys: Collection[str]) -> Mapping[str, ObjectStoreError]:
+        failures: dict[str, ObjectStoreError] = {}
+        sound = []
+        for key in keys:
+            try:
+                require_sound(key)
+            except ObjectStoreError as error:
+                failures[key] = error
+            else:
+                sound.append(key)
+        for start in range(0, len(sound), MAX_DELETED_AT_ONCE):
+            with explained(self._where):
+                failures |= self._delete(sound[start : start + MAX_DELETED_AT_ONCE])
+        return failures
 
-    def keys(self, prefix: str = "") -> Iterator[str]:
-        with explained(self._where):
-            pages = self._client().get_paginator("list_objects_v2")
-            for page in pages.paginate(Bucket=self._bucket, Prefix=prefix):
-                for item in page.get("Contents", ()):
-                    if f"/{RESERVED_NAMES}" not in f"/{item['Key']}":
-                        yield item["Key"]
+    def _delete(self, keys: list[str]) -> dict[str, ObjectStoreError]:
+        client = self._client()
+        if len(keys) > 1 and self._deletes_many:
+            try:
+                answer = client.delete_objects(
+                    Bucket=self._bucket,
+                    Delete={"Objects": [{"Key": key} for key in keys], "Quiet": True},
+                )
+            except ClientError as error:
+                if code_of(error) not in _NOT_OFFERED:
+                    raise
+                self._deletes_many = False
+            else:
+                return {
+                    refusal["Key"]: explanation(self._where, refusal["Code"])
+                    for refusal in answer.get("Errors", ())
+                    if refusal["Code"] != "NoSuchKey"
+                }
+        for key in keys:
+            client.delete_object(Bucket=self._bucket, Key=key)
+        return {}
 
     def url(self, key: str) -> str:
         """Return a presigned URL, or one below the public base URL if that is set.
@@ -168,63 +191,12 @@ class S3ObjectStore:
                 ExpiresIn=self._settings.presigned_url_expires,
             )
 
-    def _client(self, timing: Config = _WORK) -> "S3Client":
+    def _client(self, timing: Config = WORK) -> "S3Client":
         # Created at the first use, so wrong settings are reported where they can be shown.
         with self._lock:
             if timing not in self._clients:
-                self._clients[timing] = self._connect(timing)
+                self._clients[timing] = connect(self._settings, self._endpoint, timing)
             return self._clients[timing]
-
-    def _connect(self, timing: Config) -> "S3Client":
-        settings = self._settings
-        session = boto3.session.Session(
-            aws_access_key_id=settings.storage_access_key_id,
-            aws_secret_access_key=_reveal(settings.storage_secret_access_key),
-            aws_session_token=_reveal(settings.storage_session_token),
-            region_name=settings.storage_region,
-        )
-        common = Config(
-            signature_version="s3v4",
-            # Newer checksum headers are refused by many S3-compatible stores.
-            request_checksum_calculation="when_required",
-            response_checksum_validation="when_required",
-            s3={"addressing_style": settings.storage_addressing},
-        )
-        try:
-            client = session.client(
-                "s3", endpoint_url=settings.storage_endpoint_url, config=common.merge(timing)
-            )
-        except ValueError as error:
-            raise ObjectStoreError(
-                f"{variables('storage_endpoint_url')} is not a usable address; it looks like "
-                "https://host or http://host:port.",
-                transient=False,
-            ) from error
-        for operation in ("PutObject", "UploadPart"):
-            client.meta.events.register(f"before-call.s3.{operation}", _add_content_md5)
-        return client
-
-
-def _add_content_md5(params: dict[str, Any], **_: object) -> None:
-    # MD5 is the one body digest that every store checks: some take a SHA-256 and never compare it.
-    body = params["body"]
-    if not isinstance(body, bytes):
-        start, stream = body.tell(), body
-        body = stream.read()
-        stream.seek(start)
-    digest = hashlib.md5(body, usedforsecurity=False).digest()
-    params["headers"]["Content-MD5"] = base64.b64encode(digest).decode()
-
-
-def _host(endpoint_url: str | None) -> str:
-    """Return a name of the store for messages, without credentials that its URL may hold."""
-    if endpoint_url is None:
-        return "Amazon S3"
-    return endpoint_url.rpartition("@")[2].rpartition("://")[2].partition("/")[0]
-
-
-def _reveal(secret: SecretStr | None) -> str | None:
-    return secret.get_secret_value() if secret else None
 
 
 def _attachment(filename: str) -> str:

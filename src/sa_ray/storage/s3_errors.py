@@ -19,7 +19,7 @@ from botocore.exceptions import (
     ConnectionError as BotocoreConnectionError,
 )
 
-from sa_ray.errors import ObjectStoreError
+from sa_ray.errors import ObjectStoreError, UnwritableKeyError
 from sa_ray.settings.storage import StorageSettings
 
 _CREDENTIALS_REFUSED: Final = frozenset(
@@ -31,11 +31,14 @@ _CREDENTIALS_REFUSED: Final = frozenset(
 
 _MAY_PASS: Final = frozenset(
     {
-        "BadDigest", "IncompleteBody", "OperationAborted", "RequestTimeout", "SlowDown",
-        "Throttling", "TooManyRequests", "XAmzContentSHA256Mismatch",
+        "BadDigest", "IncompleteBody", "InternalError", "OperationAborted", "RequestTimeout",
+        "ServiceUnavailable", "SlowDown", "Throttling", "TooManyRequests",
+        "XAmzContentSHA256Mismatch",
     }
 )  # fmt: skip
-"""4xx answers that a retry can cure. (Amazon S3, API Reference, "Error responses".)"""
+"""Answers besides 429 and 5xx that a retry can cure.
+
+(Amazon S3, API Reference, "Error responses".)"""
 
 _UNREACHABLE: Final = (
     BotocoreConnectionError,
@@ -88,8 +91,12 @@ def explained(where: str) -> Iterator[None]:
 
 
 def _answered(where: str, error: ClientError) -> ObjectStoreError:
-    code = code_of(error)
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    return explanation(where, code_of(error), status)
+
+
+def explanation(where: str, code: str, status: int = 0) -> ObjectStoreError:
+    """Return the error for an S3 error code. ``status``: that of HTTP, 0 if there is none."""
     if status == _TOO_MANY_REQUESTS or status >= _FIRST_SERVER_FAULT or code in _MAY_PASS:
         return ObjectStoreError(f"{where} cannot serve now ({code}).")
     if code in _CREDENTIALS_REFUSED:
@@ -97,6 +104,12 @@ def _answered(where: str, error: ClientError) -> ObjectStoreError:
         rights = "They need the right to read, write, delete and list objects."
         return _refused(where, reason, f"{_set_credentials()} {rights}")
     match code:
+        case "KeyTooLongError" | "KeyTooLong":
+            return UnwritableKeyError(
+                f"{where}: the key of the object is too long. Shorten "
+                f"{variables('storage_prefix')}.",
+                transient=False,
+            )
         case "NoSuchBucket" | "InvalidBucketName" | "404":
             advice = _set_bucket()
         case "AuthorizationHeaderMalformed" | "PermanentRedirect" | "301":

@@ -4,17 +4,17 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Final, TypeVar
+from typing import Final
 
 from sa_ray.contracts import MEDIA_TYPES, AudioFormat, ComponentHealth, StoredObject
-from sa_ray.errors import ObjectStoreError
+from sa_ray.errors import ObjectStoreError, UnwritableKeyError
 from sa_ray.storage.port import ObjectStore
+from sa_ray.storage.threads import in_thread
 from sa_ray.telemetry import log_context
 
 logger = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 MAX_CONCURRENT_PUTS: Final = 4
 """Most uploads at once. Fewer already fill a network card; more would only cost memory."""
@@ -33,13 +33,14 @@ class Uploads:
     """Uploads to ``store`` and acknowledges only what it has confirmed. For one event loop.
 
     During an outage an upload retries for as long as its caller waits, without holding the bytes.
-    ``key_of`` returns the object key of a job's audio; ``clock`` returns monotonic seconds.
+    ``key_of`` returns the object key of the audio of an attempt (job id, fencing token, format);
+    ``clock`` returns monotonic seconds.
     """
 
     def __init__(
         self,
         store: ObjectStore,
-        key_of: Callable[[str, AudioFormat], str],
+        key_of: Callable[[str, int, AudioFormat], str],
         *,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -49,7 +50,9 @@ class Uploads:
         self._clock = clock
         self._sleep = sleep
         self._slots = asyncio.Semaphore(MAX_CONCURRENT_PUTS)
-        self._under_way: dict[str, asyncio.Task[StoredObject]] = {}
+        self._writers = ThreadPoolExecutor(MAX_CONCURRENT_PUTS, "object-put")
+        self._checker = ThreadPoolExecutor(1, "object-store-check")
+        self._under_way: dict[str, dict[int, asyncio.Task[StoredObject]]] = {}
         self._health = ComponentHealth(ok=False, message="not checked yet")
         self._checked = asyncio.Event()
 
@@ -58,26 +61,36 @@ class Uploads:
         await self._checked.wait()
         return self._health
 
-    async def upload(self, job_id: str, fmt: AudioFormat, fetch: Fetch) -> StoredObject:
-        """Store the audio of a job and return what the store confirmed.
+    async def upload(self, job_id: str, token: int, fmt: AudioFormat, fetch: Fetch) -> StoredObject:
+        """Store the audio of an attempt and return what the store confirmed.
 
-        An upload of the same job that is under way is stopped first. Raises ``ObjectStoreError`` if
-        the store still refuses after ``GIVE_UP_REFUSED_S``, and what ``fetch`` raises.
+        An upload of this attempt or an earlier one that is under way is stopped first. Raises
+        ``UnwritableKeyError`` at once, any other ``ObjectStoreError`` if the store still refuses
+        after ``GIVE_UP_REFUSED_S``, and what ``fetch`` raises.
         """
-        await self._stop(job_id)
-        work = asyncio.create_task(self._upload(job_id, fmt, fetch))
-        self._under_way[job_id] = work
+        await self.stop(job_id, up_to=token)
+        work = asyncio.create_task(self._upload(job_id, token, fmt, fetch))
+        under_way = self._under_way.setdefault(job_id, {})
+        under_way[token] = work
         try:
             return await work
         finally:
-            if self._under_way.get(job_id) is work:
+            if under_way.get(token) is work:
+                del under_way[token]
+            if not under_way and self._under_way.get(job_id) is under_way:
                 del self._under_way[job_id]
 
-    async def discard(self, job_id: str, fmt: AudioFormat) -> None:
-        """Stop the job's upload if one is under way, and leave no object behind."""
-        await self._stop(job_id)
-        key = self._key_of(job_id, fmt)
-        await in_thread(lambda: self._store.delete(key))
+    async def stop(self, job_id: str, *, up_to: int | None = None) -> None:
+        """Stop what is under way for the job, of attempts up to the token ``up_to`` or of all."""
+        works = {
+            work
+            for token, work in self._under_way.get(job_id, {}).items()
+            if up_to is None or token <= up_to
+        }
+        for work in works:
+            work.cancel()
+        if works:
+            await asyncio.wait(works)
 
     async def check_forever(self) -> None:
         """Check the store every ``CHECK_PERIOD_S`` seconds, for ``health``."""
@@ -86,18 +99,17 @@ class Uploads:
             self._checked.set()
             await self._sleep(CHECK_PERIOD_S)
 
-    async def _stop(self, job_id: str) -> None:
-        if work := self._under_way.get(job_id):
-            work.cancel()
-            await asyncio.wait({work})
-
-    async def _upload(self, job_id: str, fmt: AudioFormat, fetch: Fetch) -> StoredObject:
+    async def _upload(
+        self, job_id: str, token: int, fmt: AudioFormat, fetch: Fetch
+    ) -> StoredObject:
         refused_since: float | None = None
         delay = FIRST_RETRY_S
         while True:
             try:
                 async with self._slots:
-                    stored = await self._attempt(job_id, fmt, fetch)
+                    stored = await self._attempt(job_id, token, fmt, fetch)
+            except UnwritableKeyError:
+                raise
             except ObjectStoreError as error:
                 self._health = ComponentHealth(ok=False, message=error.message)
                 now = self._clock()
@@ -112,18 +124,23 @@ class Uploads:
             await self._sleep(delay)
             delay = min(2 * delay, LAST_RETRY_S)
 
-    async def _attempt(self, job_id: str, fmt: AudioFormat, fetch: Fetch) -> StoredObject:
+    async def _attempt(
+        self, job_id: str, token: int, fmt: AudioFormat, fetch: Fetch
+    ) -> StoredObject:
         # In a method of its own, so that the bytes are freed while the upload waits.
         data = await fetch()
-        return await in_thread(partial(self._put, self._key_of(job_id, fmt), data, fmt))
-
-    def _put(self, key: str, data: bytes, fmt: AudioFormat) -> StoredObject:
-        filename = key.rsplit("/", 1)[-1]
-        return self._store.put(key, data, content_type=MEDIA_TYPES[fmt], filename=filename)
+        put = partial(
+            self._store.put,
+            self._key_of(job_id, token, fmt),
+            data,
+            content_type=MEDIA_TYPES[fmt],
+            filename=f"{job_id}.{fmt}",
+        )
+        return await in_thread(self._writers, put)
 
     async def _check(self) -> ComponentHealth:
         try:
-            await in_thread(self._store.check)
+            await in_thread(self._checker, self._store.check)
         except ObjectStoreError as error:
             return ComponentHealth(ok=False, message=error.message)
         except Exception:
@@ -135,16 +152,3 @@ class Uploads:
         if health != self._health and not health.ok:
             logger.error("the object store cannot be used: %s", health.message)
         self._health = health
-
-
-async def in_thread(call: Callable[[], T]) -> T:
-    """Run ``call`` in a thread; if cancelled, still wait for the thread, which cannot be stopped.
-
-    Whoever deletes the object next must know that nothing writes it any more.
-    """
-    work = asyncio.ensure_future(asyncio.to_thread(call))
-    try:
-        return await asyncio.shield(work)
-    except asyncio.CancelledError:
-        await asyncio.wait({work})
-        raise

@@ -1,28 +1,36 @@
 """The uploader actor: a Ray shell that writes audio to the object store and reads it back."""
 
 import asyncio
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Protocol
 
 from ray import ObjectRef
 
-from sa_ray.contracts import AudioFormat, ComponentHealth, StoredObject
+from sa_ray.contracts import AudioFormat, ComponentHealth, Job, StoredObject
+from sa_ray.errors import ObjectElsewhereError, ObjectStoreError
 from sa_ray.settings import StorageSettings
-from sa_ray.storage import Uploads, in_thread, object_key, open_object_store
+from sa_ray.storage import ObjectStores, Removal, Uploads, in_thread, object_key
 from sa_ray.telemetry import configure_logging
+
+MAX_CONCURRENT_READS = 16
 
 
 class UploaderApi(Protocol):
-    """Methods of the uploader for other processes. Each may raise ``ObjectStoreError``."""
+    """Methods of the uploader for other processes. Each may raise ``ObjectStoreError``.
+
+    Uploads, downloads and removals have threads of their own, and never wait for each other.
+    """
 
     async def health(self) -> ComponentHealth:
         """Return the result of the last check; wait for the first one."""
         ...
 
     async def upload(
-        self, job_id: str, fmt: AudioFormat, audio: list["ObjectRef[bytes]"]
+        self, job_id: str, token: int, fmt: AudioFormat, audio: list["ObjectRef[bytes]"]
     ) -> StoredObject:
-        """Store the audio of a job and return what the store confirmed.
+        """Store the audio of the attempt ``token`` at a job; return what the store confirmed.
 
         ``audio`` holds one reference; in a list, so that Ray hands over the reference and not a
         copy of the bytes. While the store is away, Ray's object store keeps the audio, and spills
@@ -31,15 +39,34 @@ class UploaderApi(Protocol):
         """
         ...
 
-    async def discard(self, job_id: str, fmt: AudioFormat) -> None:
-        """Stop the job's upload, wherever it is, and leave no object behind."""
+    async def withdraw(self, job: Job) -> None:
+        """Stop the upload of the attempt ``job.token``, and leave no object of it behind."""
         ...
 
-    async def size(self, key: str) -> int | None:
-        """Size in bytes of the object, or None if there is none."""
+    async def discard(
+        self, jobs: Sequence[Job]
+    ) -> list[ObjectStoreError | ObjectElsewhereError | None]:
+        """Stop the uploads of the jobs and remove all their objects, where their records say.
+
+        Returns for each job, in order, why an object may be left: ``ObjectElsewhereError`` if the
+        present settings cannot reach it.
+        """
         ...
 
-    async def read(self, key: str, start: int, length: int) -> bytes:
+    async def tidy(
+        self, jobs: Sequence[Job]
+    ) -> list[ObjectStoreError | ObjectElsewhereError | None]:
+        """Do as ``discard`` does to ended jobs, but keep their results."""
+        ...
+
+    async def size(self, stored: StoredObject) -> int | None:
+        """Size in bytes of the object, or None if there is none.
+
+        Raises ``ObjectElsewhereError`` as ``discard`` returns it.
+        """
+        ...
+
+    async def read(self, stored: StoredObject, start: int, length: int) -> bytes:
         """Read the bytes ``[start, start + length)`` of the object. A download is many of these
         calls: it goes at its client's pace, and outlives the actor."""
         ...
@@ -53,8 +80,10 @@ class Uploader(UploaderApi):
     ) -> None:
         configure_logging()
         self._fingerprint = fingerprint
-        self._store = open_object_store(settings)
-        self._uploads = Uploads(self._store, partial(object_key, settings))
+        self._stores = ObjectStores(settings)
+        self._uploads = Uploads(self._stores.current, partial(object_key, settings))
+        self._removal = Removal(settings, self._stores, self._uploads)
+        self._readers = ThreadPoolExecutor(MAX_CONCURRENT_READS, "object-read")
         self._checker = asyncio.create_task(self._uploads.check_forever())
 
     async def fingerprint(self) -> str:
@@ -64,18 +93,35 @@ class Uploader(UploaderApi):
         return await self._uploads.health()
 
     async def upload(
-        self, job_id: str, fmt: AudioFormat, audio: list["ObjectRef[bytes]"]
+        self, job_id: str, token: int, fmt: AudioFormat, audio: list["ObjectRef[bytes]"]
     ) -> StoredObject:
         async def fetch() -> bytes:
             return await audio[0]
 
-        return await self._uploads.upload(job_id, fmt, fetch)
+        return await self._uploads.upload(job_id, token, fmt, fetch)
 
-    async def discard(self, job_id: str, fmt: AudioFormat) -> None:
-        await self._uploads.discard(job_id, fmt)
+    async def withdraw(self, job: Job) -> None:
+        await self._removal.withdraw(job)
 
-    async def size(self, key: str) -> int | None:
-        return await in_thread(partial(self._store.size, key))
+    async def discard(
+        self, jobs: Sequence[Job]
+    ) -> list[ObjectStoreError | ObjectElsewhereError | None]:
+        return await self._removal.discard(jobs)
 
-    async def read(self, key: str, start: int, length: int) -> bytes:
-        return await in_thread(lambda: b"".join(self._store.read(key, start=start, length=length)))
+    async def tidy(
+        self, jobs: Sequence[Job]
+    ) -> list[ObjectStoreError | ObjectElsewhereError | None]:
+        return await self._removal.tidy(jobs)
+
+    async def size(self, stored: StoredObject) -> int | None:
+        def size() -> int | None:
+            return self._stores.holding(stored).size(stored.key)
+
+        return await in_thread(self._readers, size)
+
+    async def read(self, stored: StoredObject, start: int, length: int) -> bytes:
+        def read() -> bytes:
+            store = self._stores.holding(stored)
+            return b"".join(store.read(stored.key, start=start, length=length))
+
+        return await in_thread(self._readers, read)

@@ -111,8 +111,12 @@ class Attempt:
         self._on_change()
         started = self._clock()
         # For as long as the store is away: the lease is renewed meanwhile.
-        stored = await self._uploader.within(None).upload(job.id, job.request.format, [audio])
+        stored = await self._uploader.within(None).upload(
+            job.id, job.token, job.request.format, [audio]
+        )
         result = JobResult(audio=info, object=stored, upload_seconds=self._clock() - started)
+        # Nothing but the answer decides now: a job that must stop comes back without its result.
+        self._settling = True
         await self._tell(lambda: self._jobs.succeed(job.id, job.token, result))
 
     def _note_progress(self, fraction: float) -> None:
@@ -123,15 +127,17 @@ class Attempt:
         job = self.job
         try:
             if self.verdict == "cancel":
-                if self.uploading:
-                    await self._uploader.discard(job.id, job.request.format)
                 await self._tell(lambda: self._jobs.acknowledge_cancel(job.id, job.token))
             elif self.verdict == "held":
                 await self._tell(lambda: self._jobs.release(job.id, job.token))
-            elif self.uploading:
-                await self._discard_unless_wanted()
         except Exception as error:  # noqa: BLE001 - the lease runs out and the job is taken again
             logger.warning("could not hand the job back: %s", translate(error))
+        if self.uploading:
+            # No success of this attempt was reported, so nobody wants its object.
+            try:
+                await self._uploader.withdraw(job)
+            except Exception as error:  # noqa: BLE001 - the clean-up after the job's end does it
+                logger.warning("could not delete the object yet: %s", translate(error))
 
     async def _report_fault(self, error: SaRayError) -> None:
         job = self.job
@@ -140,7 +146,7 @@ class Attempt:
         try:
             match error:
                 case StaleLeaseError() | JobNotFoundError():
-                    await self._discard_unless_wanted()
+                    await self._withdraw_unless_wanted()
                 case OverloadedError() | ReplicaBrokenError():
                     await self._sleep(RETRY_PERIOD_S)
                     await self._tell(lambda: self._jobs.release(job.id, job.token))
@@ -151,19 +157,19 @@ class Attempt:
         except Exception as failure:  # noqa: BLE001 - the lease runs out and the job is taken again
             logger.warning("could not report on the job: %s", translate(failure))
 
-    async def _discard_unless_wanted(self) -> None:
-        """Delete what was uploaded for a job that was lost meanwhile and has ended without it:
-        whoever cleaned up after it may have done so before the upload."""
+    async def _withdraw_unless_wanted(self) -> None:
+        """Delete what was uploaded for a job that was lost meanwhile: whoever cleaned up after it
+        may have done so before the upload."""
         job = self.job
         [now] = await self._jobs.get_all([job.id])
         if isinstance(now, JobSnapshot):
-            wanted = now.job.status not in ("failed", "cancelled")
+            wanted = now.job.token == job.token and now.job.status == "succeeded"
         elif isinstance(now, JobNotFoundError):
             wanted = False
         else:
             raise now
         if not wanted:
-            await self._uploader.discard(job.id, job.request.format)
+            await self._uploader.withdraw(job)
 
     async def _tell(self, report: Callable[[], Awaitable[Job]]) -> None:
         """Report the end of the work, again and again while the job store is away."""

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, cast
 
 from ray import ObjectRef, serve
@@ -18,12 +18,13 @@ from sa_ray.serving.deployment_options import capacity
 from sa_ray.serving.dispatcher.attempt import Attempt
 from sa_ray.serving.dispatcher.housekeeping import Housekeeping
 from sa_ray.serving.dispatcher.leases import Leases
-from sa_ray.serving.job_view import job_view
+from sa_ray.serving.dispatcher.webhook_calls import WebhookCalls
+from sa_ray.serving.job_view import JobViews
 from sa_ray.serving.messages import Progress
 from sa_ray.serving.ray_errors import translate
 from sa_ray.serving.serve_status import Starts, deployments_of, running_replicas
 from sa_ray.settings import JobSettings, ModelSettings, StorageSettings, WebhookSettings
-from sa_ray.storage import open_object_store
+from sa_ray.storage import ObjectStores
 from sa_ray.telemetry import configure_logging
 
 logger = logging.getLogger(__name__)
@@ -41,8 +42,10 @@ class Dispatcher:
         jobs: JobSettings,
         storage: StorageSettings,
         webhooks: WebhookSettings,
+        authorities: str | None,
         variants: dict[VariantName, DeploymentHandle[Any]],
     ) -> None:
+        """``authorities``: in PEM, those to trust besides the public ones in webhook calls."""
         configure_logging()
         self._worker = f"dispatcher-{uuid.uuid4().hex[:12]}"
         self._jobs = jobs_client(jobs)
@@ -59,16 +62,16 @@ class Dispatcher:
             self._jobs,
             self._begin,
         )
-        housekeeping = Housekeeping(
-            self._jobs,
-            self._uploader,
-            _webhook_sender(webhooks),
-            _webhook_view(webhooks, storage),
-        )
+        self._webhooks = _webhook_sender(webhooks, authorities)
+        webhook_loops = []
+        if self._webhooks:
+            view = _webhook_view(webhooks, storage)
+            webhook_loops.append(WebhookCalls(self._jobs, self._webhooks, view).run())
         loops = (
             *self._leases.loops(),
             self._watch_forever(serve.get_replica_context().app_name),
-            *housekeeping.loops(),
+            *Housekeeping(self._jobs, self._uploader).loops(),
+            *webhook_loops,
         )
         self._loops = [asyncio.create_task(loop) for loop in loops]
 
@@ -81,6 +84,8 @@ class Dispatcher:
         for loop in self._loops:
             loop.cancel()
         await self._leases.hand_back()
+        if self._webhooks:
+            await self._webhooks.close()
 
     def _begin(self, job: Job, on_change: Callable[[], object]) -> Attempt:
         return Attempt(job, self._jobs, self._uploader, self._generate, on_change=on_change)
@@ -125,15 +130,18 @@ class Dispatcher:
         }
 
 
-def _webhook_sender(settings: WebhookSettings) -> WebhookSender | None:
+def _webhook_sender(settings: WebhookSettings, authorities: str | None) -> WebhookSender | None:
     if settings.webhook_secret is None:
         return None
     return WebhookSender(
-        settings.webhook_secret.get_secret_value(), allow_private=settings.webhook_allow_private
+        settings.webhook_secret.get_secret_value(),
+        allow_private=settings.webhook_allow_private,
+        authorities=authorities,
     )
 
 
-def _webhook_view(webhooks: WebhookSettings, storage: StorageSettings) -> Callable[[Job], JobView]:
-    store = open_object_store(storage)
-    base_url = webhooks.public_url or ""
-    return lambda job: job_view(JobSnapshot(job, None), base_url=base_url, store=store)
+def _webhook_view(
+    webhooks: WebhookSettings, storage: StorageSettings
+) -> Callable[[Job], Awaitable[JobView]]:
+    views = JobViews(ObjectStores(storage))
+    return lambda job: views.one(JobSnapshot(job, None), webhooks.public_url or "")

@@ -1,4 +1,4 @@
-"""Housekeeping after the end of jobs: clean up, forget, call webhooks.
+"""Housekeeping after the end of jobs: clean up, and forget.
 
 Each task is found in the durable state and marked done there, so it survives whoever does it, and
 several dispatchers may do it at once.
@@ -6,15 +6,13 @@ several dispatchers may do it at once.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
-from sa_ray.contracts import FINAL_STATUSES, Job, JobView
-from sa_ray.errors import ConflictError, JobNotFoundError
-from sa_ray.jobs.webhook_sender import WebhookError, WebhookSender, job_event
+from sa_ray.contracts import Job
+from sa_ray.errors import ConflictError, JobNotFoundError, ObjectElsewhereError
 from sa_ray.serving.actors import JobsClient, UploaderClient
 from sa_ray.serving.ray_errors import translate
-from sa_ray.telemetry import log_context
 
 logger = logging.getLogger(__name__)
 
@@ -22,81 +20,81 @@ PERIOD_S = 1.0
 OUTAGE_PERIOD_S = 10.0
 """Between two rounds while the job store or the object store is away."""
 
-BATCH = 20
+BATCH = 256
+"""Jobs of one round. The next round follows at once after a full one."""
+
+Outcome = object
+"""What became of one job: an exception if it must be handled again."""
 
 
 class Housekeeping:
-    """Loops for a dispatcher to run.
-
-    ``sender``: None if no webhooks are called; ``view`` gives what a webhook is told of a job.
-    """
+    """Loops for a dispatcher to run."""
 
     def __init__(
         self,
         jobs: JobsClient,
         uploader: UploaderClient,
-        sender: WebhookSender | None,
-        view: Callable[[Job], JobView],
         *,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._jobs = jobs
         self._uploader = uploader
-        self._sender = sender
-        self._view = view
         self._sleep = sleep
 
     def loops(self) -> list[Coroutine[Any, Any, None]]:
         """Coroutines that never end."""
-        loops = [
+        return [
             self._forever("cleaning up", self._jobs.unclean_jobs, self._clean_up),
             self._forever("deleting old jobs", self._jobs.expired_jobs, self._forget),
         ]
-        if self._sender:
-            call = self._call_webhook
-            loops.append(self._forever("calling webhooks", self._jobs.start_webhooks, call))
-        return loops
 
     async def _forever(
         self,
         name: str,
         due: Callable[[int], Awaitable[list[Job]]],
-        handle: Callable[[Job], Awaitable[None]],
+        handle: Callable[[list[Job]], Awaitable[Sequence[Outcome]]],
     ) -> None:
         while True:
-            period = PERIOD_S
             try:
                 jobs = await due(BATCH)
-                outcomes = await asyncio.gather(*map(handle, jobs), return_exceptions=True)
+                outcomes = await handle(jobs) if jobs else []
+                failures = [one for one in outcomes if isinstance(one, Exception)]
+                more = len(jobs) == BATCH and len(failures) < BATCH
             except Exception as error:  # noqa: BLE001 - the work is still listed next time
-                outcomes = [error]
-            for outcome in outcomes:
-                # Gone or changed meanwhile: someone else did it.
-                if isinstance(outcome, Exception) and not isinstance(
-                    outcome, JobNotFoundError | ConflictError
-                ):
-                    logger.warning("%s failed: %s", name, translate(outcome).message)
-                    period = OUTAGE_PERIOD_S
-            await self._sleep(period)
+                failures, more = [error], False
+            if failures:
+                reason = translate(failures[0]).message
+                logger.warning("%s failed for %d jobs: %s", name, len(failures), reason)
+            if not more:
+                await self._sleep(OUTAGE_PERIOD_S if failures else PERIOD_S)
 
-    async def _clean_up(self, job: Job) -> None:
-        await self._uploader.discard(job.id, job.request.format)
-        await self._jobs.cleaned(job.id)
+    async def _clean_up(self, jobs: list[Job]) -> Sequence[Outcome]:
+        return await self._finish(jobs, self._uploader.tidy, self._jobs.cleaned_all)
 
-    async def _forget(self, job: Job) -> None:
-        await self._uploader.discard(job.id, job.request.format)
-        await self._jobs.forget(job.id)
-        logger.info("job %s has reached its age and is deleted", job.id)
+    async def _forget(self, jobs: list[Job]) -> Sequence[Outcome]:
+        outcomes = await self._finish(jobs, self._uploader.discard, self._jobs.forget_all)
+        deleted = sum(not isinstance(one, Exception) for one in outcomes)
+        logger.info("%d jobs have reached their age and are deleted", deleted)
+        return outcomes
 
-    async def _call_webhook(self, job: Job) -> None:
-        if self._sender is None or job.webhook is None or job.status not in FINAL_STATUSES:
-            return
-        attempt = job.webhook.attempts
-        with log_context(job_id=job.id):
-            try:
-                await self._sender.send(job.webhook.url, job.id, job_event(self._view(job)))
-            except WebhookError as error:
-                logger.warning("webhook attempt %d failed: %s", attempt, error)
-                await self._jobs.webhook_failed(job.id, attempt, str(error))
-            else:
-                await self._jobs.webhook_delivered(job.id, attempt)
+    async def _finish(
+        self,
+        jobs: list[Job],
+        remove: Callable[[Sequence[Job]], Awaitable[Sequence[Exception | None]]],
+        mark: Callable[[Sequence[Job]], Awaitable[Sequence[Outcome]]],
+    ) -> Sequence[Outcome]:
+        """Mark the jobs of which the objects are removed, or are out of reach for good."""
+        kept: list[Exception] = []
+        done: list[Job] = []
+        for job, refusal in zip(jobs, await remove(jobs), strict=True):
+            if refusal is not None and not isinstance(refusal, ObjectElsewhereError):
+                kept.append(refusal)
+                continue
+            if refusal is not None:
+                # Kept jobs would be the first due for ever, and nobody else's turn would come.
+                logger.warning("the audio of job %s is left behind: %s", job.id, refusal.message)
+            done.append(job)
+        outcomes = await mark(done) if done else ()
+        # Gone or changed meanwhile: someone else did it.
+        others = (JobNotFoundError, ConflictError)
+        return [*kept, *(None if isinstance(one, others) else one for one in outcomes)]

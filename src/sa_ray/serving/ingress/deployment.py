@@ -18,8 +18,9 @@ from sa_ray.serving.ingress.health import HealthMonitor
 from sa_ray.serving.ingress.job_feed import JobFeed
 from sa_ray.serving.ingress.services import Services
 from sa_ray.serving.ingress.sync_generation import SyncGeneration
+from sa_ray.serving.job_view import JobViews
 from sa_ray.settings import JobSettings, LimitSettings, ModelSettings, StorageSettings
-from sa_ray.storage import open_object_store
+from sa_ray.storage import ObjectStores
 from sa_ray.telemetry import configure_logging
 
 logger = logging.getLogger(__name__)
@@ -46,11 +47,11 @@ class Ingress:
     ) -> None:
         configure_logging()
         jobs, uploader = jobs_client(job_settings), uploader_client(storage)
-        store = open_object_store(storage)
+        stores = ObjectStores(storage)
         # The first URL loads the S3 client and finds credentials, which takes long: do it now.
         with contextlib.suppress(ObjectStoreError):
-            await asyncio.to_thread(store.url, "first")
-        health = HealthMonitor(models, limits, engine, store.backend, jobs, uploader)
+            await asyncio.to_thread(stores.current.url, "first")
+        health = HealthMonitor(models, limits, engine, stores.current.backend, jobs, uploader)
         read_job = GroupedCalls(jobs.get_all)
         self.services = Services(
             models=models,
@@ -63,7 +64,7 @@ class Ingress:
             read_job=read_job,
             job_feed=JobFeed(jobs.changed, read_job, limits.max_waiting_requests),
             uploader=uploader,
-            store=store,
+            views=JobViews(stores),
             health=health,
         )
         if engine == "procedural":

@@ -13,8 +13,8 @@ from sa_ray.serving.ingress.grouped_calls import GroupedCalls
 from sa_ray.serving.ingress.health import HealthMonitor
 from sa_ray.serving.ingress.job_feed import JobFeed
 from sa_ray.serving.ingress.sync_generation import SyncGeneration
+from sa_ray.serving.job_view import JobViews
 from sa_ray.settings import LimitSettings, ModelSettings
-from sa_ray.storage import ObjectStore
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,7 @@ class Services:
     read_job: GroupedCalls[str, JobSnapshot]
     job_feed: JobFeed
     uploader: UploaderClient
-    store: ObjectStore
-    """Only mints URLs; the uploader reads and writes objects."""
+    views: JobViews
     health: HealthMonitor
 
 

@@ -1,7 +1,7 @@
 """A job's changes as server-sent events (https://html.spec.whatwg.org/multipage/server-sent-events.html)."""
 
 import logging
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
@@ -20,7 +20,7 @@ async def job_events(
     now: JobChange | None,
     later: AsyncGenerator[JobChange | None, None],
     after: str | None,
-    view: Callable[[JobSnapshot], JobView],
+    view: Callable[[JobSnapshot], Awaitable[JobView]],
 ) -> AsyncGenerator[bytes, None]:
     """Yield an event for each change; a comment for each None, and for ``now`` if its id is
     ``after``.
@@ -30,20 +30,23 @@ async def job_events(
     the head is sent, and clients ask again, as after any stream that was cut.
     """
     async with aclosing(later):
-        yield _event(None if now and now.event_id == after else now, view)
+        yield await _event(None if now and now.event_id == after else now, view)
         try:
             async for change in later:
-                yield _event(change, view)
+                yield await _event(change, view)
         except SaRayError as error:
             logger.warning("a stream of events was cut: %s", error.message)
 
 
-def _event(change: JobChange | None, view: Callable[[JobSnapshot], JobView]) -> bytes:
+async def _event(
+    change: JobChange | None, view: Callable[[JobSnapshot], Awaitable[JobView]]
+) -> bytes:
     if change is None:
         return KEEPALIVE_COMMENT
     status = change.snapshot.job.status
+    shown = await view(change.snapshot)
     return format_sse_event(
         id=change.event_id,
         event="progress" if status == "running" else status,
-        data_str=view(change.snapshot).model_dump_json(),
+        data_str=shown.model_dump_json(),
     )

@@ -1,23 +1,48 @@
 """The audio of a job: a redirect to the object store, or the bytes, whole or in part."""
 
+import logging
 from collections.abc import AsyncGenerator
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Response
 from fastapi.responses import RedirectResponse, StreamingResponse
+from starlette.types import Send
 
-from sa_ray.contracts import MEDIA_TYPES, Job
-from sa_ray.errors import JobGoneError, JobNotFoundError, JobNotReadyError, ObjectStoreError
+from sa_ray.contracts import MEDIA_TYPES, Job, StoredObject
+from sa_ray.errors import (
+    JobGoneError,
+    JobNotFoundError,
+    JobNotReadyError,
+    ObjectElsewhereError,
+    ObjectStoreError,
+    SaRayError,
+)
 from sa_ray.serving.actors import UploaderClient
 from sa_ray.serving.ingress.byte_range import ByteRange, RangeNotSatisfiableError, parse_range
 from sa_ray.serving.ingress.errors import responses
-from sa_ray.serving.ingress.job_lookup import find_job, require_same_store
+from sa_ray.serving.ingress.job_lookup import find_job
 from sa_ray.serving.ingress.routes.generation import AUDIO
 from sa_ray.serving.ingress.services import ServicesDep
+
+logger = logging.getLogger(__name__)
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 
 CHUNK_BYTES = 4 << 20
+
+
+class Download(StreamingResponse):
+    """A body that breaks off where its source fails.
+
+    It falls short of its ``Content-Length``, so the client notices; a retry can ask for the rest.
+    """
+
+    async def stream_response(self, send: Send) -> None:
+        try:
+            await super().stream_response(send)
+        except SaRayError as error:
+            # The answer has begun: neither a status nor a traceback would help anybody.
+            logger.warning("a download broke off: %s", error.message)
 
 
 @router.get(
@@ -40,17 +65,19 @@ async def download(
     job = (await find_job(services, job_id)).job
     if job.result is None:
         raise _no_audio(job)
-    require_same_store(job.result, services)
-    key = job.result.object.key
-    if url := services.store.url(key):
-        return RedirectResponse(url, status_code=302)
-    size = await services.uploader.size(key)
+    stored = job.result.object
+    try:
+        if url := await services.views.url(stored):
+            return RedirectResponse(url, status_code=302)
+        size = await services.uploader.size(stored)
+    except ObjectElsewhereError as error:
+        raise JobGoneError(error.message) from error
     if size is None:
         raise JobGoneError(f"The audio of job {job_id} is no longer in the store.")
     headers = {
         "Accept-Ranges": "bytes",
         "Content-Disposition": f'attachment; filename="{job_id}.{job.request.format}"',
-        "ETag": f'"{job.result.object.sha256}"',
+        "ETag": f'"{stored.sha256}"',
         "X-Model": job.request.model,
         "X-Engine": job.result.audio.engine,
         "X-Seed": str(job.request.seed),
@@ -65,17 +92,19 @@ async def download(
         headers["Content-Range"] = f"bytes {part.start}-{part.end - 1}/{size}"
     whole = part or ByteRange(0, size)
     headers["Content-Length"] = str(whole.length)
-    return StreamingResponse(
-        _read(services.uploader, key, whole),
+    return Download(
+        _read(services.uploader, stored, whole),
         status_code=206 if part else 200,
         media_type=MEDIA_TYPES[job.request.format],
         headers=headers,
     )
 
 
-async def _read(uploader: UploaderClient, key: str, part: ByteRange) -> AsyncGenerator[bytes, None]:
+async def _read(
+    uploader: UploaderClient, stored: StoredObject, part: ByteRange
+) -> AsyncGenerator[bytes, None]:
     for start in range(part.start, part.end, CHUNK_BYTES):
-        yield await uploader.read(key, start, min(CHUNK_BYTES, part.end - start))
+        yield await uploader.read(stored, start, min(CHUNK_BYTES, part.end - start))
 
 
 def _no_audio(job: Job) -> JobNotReadyError:

@@ -27,22 +27,19 @@ from sa_ray.errors import (
     IdempotencyConflictError,
     InvalidRequestError,
     JobNotFoundError,
+    ObjectElsewhereError,
     OverloadedError,
     UnavailableError,
 )
 from sa_ray.jobs import Cursor, JobOptions, JobSnapshot, Submission
+from sa_ray.jobs.webhook_urls import webhook_url
 from sa_ray.serving.ingress.errors import responses
-from sa_ray.serving.ingress.job_lookup import (
-    find_job,
-    is_job_id,
-    require_job_id,
-    require_same_store,
-)
+from sa_ray.serving.ingress.job_lookup import find_job, is_job_id, require_job_id
 from sa_ray.serving.ingress.resolution import resolve
 from sa_ray.serving.ingress.routes.generation import BODY_ERRORS
 from sa_ray.serving.ingress.services import Services, ServicesDep
 from sa_ray.serving.ingress.sse import HEARTBEAT_S, job_events
-from sa_ray.serving.job_view import job_view, status_url
+from sa_ray.serving.job_view import status_url
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 
@@ -77,12 +74,8 @@ async def submit(
 ) -> JobAccepted:
     """Accept a job. Once this answers 202 the job is durable and will end, whatever happens."""
     resolved = resolve(request, services.models, services.limits, services.engine)
-    if request.webhook_url and not services.webhooks_enabled:
-        raise InvalidRequestError(
-            "webhook_url cannot be used here: STABLE_AUDIO_WEBHOOK_SECRET is not set. Leave it "
-            "out and poll, or wait on /jobs/{id}/events.",
-            param="webhook_url",
-        )
+    if request.webhook_url:
+        _check_webhook(request.webhook_url, services)
     options = JobOptions(
         priority=request.priority,
         expires_in=request.expires_in,
@@ -114,7 +107,7 @@ async def list_jobs(
     found = await services.jobs.page(limit + 1, after, status)
     page = found[:limit]
     return JobPage(
-        jobs=[_view(services, http, snapshot) for snapshot in page],
+        jobs=await services.views.of(page, _base_url(http)),
         next_cursor=_encode_cursor(page[-1].job) if len(found) > limit else None,
     )
 
@@ -136,7 +129,7 @@ async def get_job(
     snapshot = await find_job(services, job_id)
     if wait and snapshot.job.status not in FINAL_STATUSES:
         snapshot = await services.job_feed.end(job_id, wait)
-    return _view(services, http, snapshot)
+    return await _view(services, http, snapshot)
 
 
 @router.get(
@@ -175,7 +168,7 @@ async def events(
     "/{job_id}",
     responses={
         204: {"description": "The job had ended: it and its audio are deleted."},
-        **responses(JobNotFoundError, UnavailableError),
+        **responses(JobNotFoundError, ObjectElsewhereError, UnavailableError),
     },
     response_model=JobView,
 )
@@ -189,21 +182,30 @@ async def cancel_or_delete(job_id: str, services: ServicesDep, http: Request) ->
         # A conflict means that it ended in this moment: the view below says how.
         with contextlib.suppress(ConflictError):
             await services.jobs.cancel(job_id)
-        return _view(services, http, await find_job(services, job_id))
-    if snapshot.job.result:
-        require_same_store(snapshot.job.result, services)
+        return await _view(services, http, await find_job(services, job_id))
     # Whatever became of the job, an upload of it may still be under way.
-    await services.uploader.discard(job_id, snapshot.job.request.format)
+    [refusal] = await services.uploader.discard([snapshot.job])
+    if refusal:
+        raise refusal
     await services.jobs.forget(job_id)
     return Response(status_code=204)
 
 
-def _view(services: Services, http: Request, snapshot: JobSnapshot) -> JobView:
-    return job_view(
-        snapshot,
-        base_url=_base_url(http),
-        store=services.store,
-    )
+async def _view(services: Services, http: Request, snapshot: JobSnapshot) -> JobView:
+    return await services.views.one(snapshot, _base_url(http))
+
+
+def _check_webhook(url: str, services: Services) -> None:
+    if not services.webhooks_enabled:
+        raise InvalidRequestError(
+            "webhook_url cannot be used here: STABLE_AUDIO_WEBHOOK_SECRET is not set. Leave it "
+            "out and poll, or wait on /jobs/{id}/events.",
+            param="webhook_url",
+        )
+    try:
+        webhook_url(url)
+    except ValueError as error:
+        raise InvalidRequestError(f"webhook_url {error}.", param="webhook_url") from error
 
 
 def _fingerprint(request: JobRequest) -> str:
