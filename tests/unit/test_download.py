@@ -8,11 +8,13 @@ from collections.abc import AsyncGenerator
 import httpx
 import pytest
 import uvicorn
+from ray.exceptions import TaskCancelledError
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.routing import Route
+from starlette.types import Message
 
-from sa_ray.errors import ObjectStoreError
+from sa_ray.errors import InfrastructureError, ObjectStoreError
 from sa_ray.serving.ingress.routes.job_audio import Download
 
 
@@ -48,3 +50,16 @@ async def test_the_client_notices_and_the_log_has_one_line(
         "a download broke off: The object is gone."
     ]
     assert not any(one.exc_info for one in caplog.records)
+
+
+async def test_a_client_that_has_left_is_not_worth_a_line(caplog: pytest.LogCaptureFixture) -> None:
+    async def body() -> AsyncGenerator[bytes, None]:
+        yield b"half"
+        raise InfrastructureError("Cancelled.") from TaskCancelledError()
+
+    async def send(_: Message) -> None:
+        pass
+
+    await Download(body()).stream_response(send)
+
+    assert caplog.records == []

@@ -1,11 +1,14 @@
 """The outermost middleware: what it refuses, and how it answers for bugs."""
 
+import asyncio
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest
+from ray.exceptions import TaskCancelledError
+from starlette.responses import StreamingResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sa_ray.serving.ingress.guard import MAX_BODY_BYTES, Guard
@@ -182,3 +185,26 @@ async def test_a_bug_in_a_started_response_breaks_it_off() -> None:
         await call(broken_midway, sent=sent)
 
     assert [message["type"] for message in sent] == ["http.response.start"]
+
+
+async def test_a_client_that_leaves_during_a_stream_is_no_error(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Serve says so by an error of Ray's."""
+
+    async def endless() -> AsyncIterator[bytes]:
+        yield b"some"
+        await asyncio.Event().wait()
+
+    async def receive() -> Message:
+        raise TaskCancelledError
+
+    async def send(message: Message) -> None:
+        pass
+
+    scope = {"type": "http", "method": "GET", "path": "/", "query_string": b"", "headers": []}
+
+    async with asyncio.timeout(30):
+        await Guard(StreamingResponse(endless()))(scope, receive, send)
+
+    assert caplog.records == []

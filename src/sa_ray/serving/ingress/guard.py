@@ -3,6 +3,7 @@
 import logging
 
 from fastapi import Request
+from ray.exceptions import TaskCancelledError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sa_ray.errors import PayloadTooLargeError, SaRayError, UnsupportedMediaTypeError
@@ -88,7 +89,10 @@ class _BoundedBody:
         self.overflowed = False
 
     async def receive(self) -> Message:
-        message = await self._receive()
+        try:
+            message = await self._receive()
+        except TaskCancelledError:  # Serve's way to say that the client has left
+            return {"type": "http.disconnect"}
         if message["type"] == "http.request":
             self._size += len(message.get("body", b""))
             if self._size > MAX_BODY_BYTES:

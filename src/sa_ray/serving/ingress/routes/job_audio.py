@@ -6,6 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Header, Response
 from fastapi.responses import RedirectResponse, StreamingResponse
+from ray.exceptions import TaskCancelledError
 from starlette.types import Send
 
 from sa_ray.contracts import MEDIA_TYPES, Job, StoredObject
@@ -42,7 +43,8 @@ class Download(StreamingResponse):
             await super().stream_response(send)
         except SaRayError as error:
             # The answer has begun: neither a status nor a traceback would help anybody.
-            logger.warning("a download broke off: %s", error.message)
+            if not isinstance(error.__cause__, TaskCancelledError):  # its client has left
+                logger.warning("a download broke off: %s", error.message)
 
 
 @router.get(
