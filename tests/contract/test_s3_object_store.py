@@ -149,13 +149,6 @@ def test_missing_credentials_are_told(
         assert "AWS_ACCESS_KEY_ID" in refusal.message
 
 
-def test_an_endpoint_that_is_no_url_is_told(s3_server: S3Server) -> None:
-    settings = s3_settings(s3_server, storage_endpoint_url="host.example.com")
-    for refusal in refusals(open_store(**settings)):
-        assert not refusal.transient
-        assert "STABLE_AUDIO_STORAGE_ENDPOINT_URL" in refusal.message
-
-
 def test_an_endpoint_where_nobody_listens_is_an_outage(s3_server: S3Server) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
