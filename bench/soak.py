@@ -4,12 +4,14 @@
 
 Twice a second a job is submitted and followed to its end in one of four ways: events, polling, a
 long poll, or cancelling. Audio of succeeded jobs is downloaded and its digest compared, and a third
-of the jobs are deleted. Once a second a clip is made synchronously. This is far from saturation on
-two cores.
+of the jobs are deleted; retention deletes the others after a minute. Each job has a webhook, which
+must be called. Once a second a clip is made synchronously. All the while clients wait for jobs that
+cannot begin, by events and by long polls. This is far from saturation on two cores.
 """
 
 import argparse
 import asyncio
+import base64
 import hashlib
 import itertools
 import json
@@ -19,7 +21,8 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +36,11 @@ SAMPLE_PERIOD_S = 15.0
 JOB_PERIOD_S = 0.5
 SYNC_PERIOD_S = 1.0
 POLL_S = 0.25
+JOB_TTL_S = 60.0
+WAITERS = 200
+WAITED_FOR = 20
+WEBHOOK_PATIENCE_S = 10.0
+WEBHOOK_SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()
 ENDED = ("succeeded", "failed", "cancelled")
 FORMATS = ("wav", "flac", "mp3", "ogg")
 
@@ -40,8 +48,9 @@ FORMATS = ("wav", "flac", "mp3", "ogg")
 class Load:
     """The clients. ``outcomes`` counts their results; anything unexpected is raised."""
 
-    def __init__(self, http: httpx.AsyncClient) -> None:
+    def __init__(self, http: httpx.AsyncClient, webhook_url: str) -> None:
         self._http = http
+        self._webhook_url = webhook_url
         self.outcomes: Counter[str] = Counter()
 
     async def generate(self, number: int) -> None:
@@ -60,6 +69,7 @@ class Load:
             "duration": 60 if long else 2,
             "steps": 50 if long else 8,
             "format": FORMATS[number // 4 % 4],
+            "webhook_url": self._webhook_url,
         }
         response = await self._http.post("/jobs", json=body)
         response.raise_for_status()
@@ -72,6 +82,24 @@ class Load:
         if number % 3 == 0 and job["status"] in ENDED:
             (await self._http.delete(f"/jobs/{job['id']}")).raise_for_status()
             self.outcomes["deleted"] += 1
+
+    async def wait(self, until: float) -> None:
+        """Wait for jobs of a model that no node can hold, then cancel them; all must be told."""
+        body = {"prompt": "rain", "model": "medium", "duration": 1}
+        accepted = [(await self._http.post("/jobs", json=body)).json() for _ in range(WAITED_FOR)]
+        ids = [job["id"] for job in accepted]
+        async with asyncio.TaskGroup() as group:
+            for number in range(WAITERS):
+                wait = self._by_long_poll if number % 4 == 0 else self._by_events
+                group.create_task(self._told(wait, ids[number % WAITED_FOR]))
+            await asyncio.sleep(until - time.monotonic())
+            for job_id in ids:
+                (await self._http.delete(f"/jobs/{job_id}")).raise_for_status()
+
+    async def _told(self, wait: Callable[[str], Awaitable[dict[str, Any]]], job_id: str) -> None:
+        if (await wait(job_id))["status"] != "cancelled":
+            raise RuntimeError(f"a waiter was not told that {job_id} is cancelled")
+        self.outcomes["waiters told"] += 1
 
     async def _by_events(self, job_id: str) -> dict[str, Any]:
         job: dict[str, Any] = {}
@@ -135,13 +163,46 @@ async def sample(until: float, samples: list[tuple[float, dict[str, Usage]]]) ->
 async def run(base_url: str, seconds: float) -> tuple[Counter[str], list[Any]]:
     samples: list[tuple[float, dict[str, Usage]]] = []
     until = time.monotonic() + seconds
-    async with httpx.AsyncClient(base_url=base_url, timeout=120) as http:
-        load = Load(http)
+    places = httpx.Limits(max_connections=None)
+    async with (
+        httpx.AsyncClient(base_url=base_url, timeout=120, limits=places) as http,
+        receiver() as (webhook_url, called),
+    ):
+        load = Load(http, webhook_url)
         async with asyncio.TaskGroup() as group:
             group.create_task(sample(until, samples))
+            group.create_task(load.wait(until))
             group.create_task(every(JOB_PERIOD_S, until, load.job, group))
             group.create_task(every(SYNC_PERIOD_S, until, load.generate, group))
+        # A job that its client deletes at its end may be gone before its webhook is called.
+        await asyncio.sleep(WEBHOOK_PATIENCE_S)
+        load.outcomes["webhooks"] = called()
+        load.outcomes["jobs left"] = len((await http.get("/jobs?limit=200")).json()["jobs"])
     return load.outcomes, samples
+
+
+@asynccontextmanager
+async def receiver() -> AsyncIterator[tuple[str, Callable[[], int]]]:
+    """Take webhook calls; yields the address, and what counts the calls."""
+    calls = 0
+
+    async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal calls
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = next(
+            int(line.split(b":")[1])
+            for line in head.splitlines()
+            if line.lower().startswith(b"content-length:")
+        )
+        await reader.readexactly(length)
+        calls += 1
+        writer.write(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(take, "127.0.0.1", 0)
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/hook", lambda: calls
 
 
 def report(samples: list[tuple[float, dict[str, Usage]]], warm_up_s: float) -> None:
@@ -178,6 +239,10 @@ def main() -> None:
             "jobs_url": f"sqlite:///{folder}/jobs.db",
             "output_dir": f"{folder}/outputs",
             "engine": "procedural",
+            "job_ttl": JOB_TTL_S,
+            "webhook_secret": WEBHOOK_SECRET,
+            "webhook_allow_private": True,
+            "variants": {"medium": {"cpu": 1000, "max_replicas": 1}},
         }
         with LocalService(Path(folder), args) as service:
             service.wait_until_ready()

@@ -83,11 +83,12 @@ class Store(SqlJobStore):
 
     away = 0
     """How many more writes fail."""
+    transient = True
 
     def replace(self, job: Job) -> bool:
         if self.away:
             self.away -= 1
-            raise JobStoreError("The job store is away.")
+            raise JobStoreError("The job store is away.", transient=self.transient)
         return super().replace(job)
 
 

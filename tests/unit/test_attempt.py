@@ -340,9 +340,9 @@ async def test_the_object_of_a_job_that_was_cancelled_meanwhile_is_left_to_the_c
     assert [unclean.id for unclean in await home.jobs.unclean_jobs(10)] == [job.id]
 
 
-async def test_the_end_is_reported_when_the_store_comes_back(home: House) -> None:
+async def test_the_end_is_reported_whenever_the_store_comes_back(home: House) -> None:
     job = await home.leased()
-    home.store.away = 3
+    home.store.away = int(3 * REPORT_PATIENCE_S)
     home.generator.go()
 
     await home.attempt(job).start()
@@ -351,16 +351,20 @@ async def test_the_end_is_reported_when_the_store_comes_back(home: House) -> Non
     assert (await home.now(job.id)).status == "succeeded"
 
 
-async def test_a_report_is_given_up_when_the_store_stays_away(home: House) -> None:
+@pytest.mark.parametrize("outcome", [None, GenerationError("The clip could not be rendered.")])
+async def test_a_store_that_refuses_for_good_fails_no_job(
+    home: House, outcome: Exception | None
+) -> None:
     job = await home.leased()
-    home.generator.outcome = GenerationError("The clip could not be rendered.")
-    home.store.away = sys.maxsize
+    home.generator.outcome = outcome
+    home.store.away, home.store.transient = sys.maxsize, False
     home.generator.go()
 
     async with asyncio.timeout(LONG):
         await home.attempt(job).start()
 
     assert REPORT_PATIENCE_S < home.clock.now <= REPORT_PATIENCE_S + 2 * RETRY_PERIOD_S
+    home.store.away = 0
     assert (await home.now(job.id)).status == "running"
 
 

@@ -12,6 +12,7 @@ from sa_ray.contracts import AudioInfo, Job, JobError, JobResult
 from sa_ray.errors import (
     InfrastructureError,
     JobNotFoundError,
+    JobStoreError,
     OverloadedError,
     ReplicaBrokenError,
     SaRayError,
@@ -30,8 +31,8 @@ RETRY_PERIOD_S = 1.0
 """Between two reports of the same end, while the job store is away."""
 
 REPORT_PATIENCE_S = 120.0
-"""Time for reporting an end while the job store is away. After it, and after the lease, the clip is
-made once more."""
+"""Time for reporting an end that the job store refuses for good. After it the lease is handed back,
+as one that nobody reports, and the clip is made once more."""
 
 
 class Generate(Protocol):
@@ -147,6 +148,9 @@ class Attempt:
             match error:
                 case StaleLeaseError() | JobNotFoundError():
                     await self._withdraw_unless_wanted()
+                case JobStoreError(transient=False):
+                    # The audio may be stored; the lease is handed back as one nobody reports.
+                    raise error
                 case OverloadedError() | ReplicaBrokenError():
                     await self._sleep(RETRY_PERIOD_S)
                     await self._tell(lambda: self._jobs.release(job.id, job.token))
@@ -178,8 +182,10 @@ class Attempt:
             try:
                 await report()
                 return
-            except (StoreError, UnavailableError) as error:
-                if self._clock() > deadline:
+            except (JobStoreError, UnavailableError) as error:
+                # While the store is away the job is this worker's: nobody can take it back.
+                lasting = isinstance(error, JobStoreError) and not error.transient
+                if lasting and self._clock() > deadline:
                     raise
                 logger.warning("could not report on a job yet: %s", error.message)
             await self._sleep(RETRY_PERIOD_S)

@@ -34,7 +34,7 @@ Begin = Callable[[Job, Callable[[], object]], Attempt]
 
 
 class Leases:
-    """The jobs that ``worker`` holds. Loses nothing if it dies: leases run out and are taken again.
+    """The jobs that ``worker`` holds. Loses none if it dies: they are taken back.
 
     ``capacity``: how many jobs of each variant it may hold, until ``resize`` says otherwise.
     """
