@@ -161,6 +161,16 @@ def test_leases_of_jobs_become_leases_of_workers(second: JobStore) -> None:
     assert second.counts()["small-sfx"] == {"queued": 4, "running": 0}
 
 
+def test_jobs_that_had_ended_can_be_changed_and_deleted(second: JobStore) -> None:
+    cleaned = lifecycle.cleaned(stored(second, 1), 9999.0)
+    assert second.replace(cleaned)
+    assert second.unclean(now=9999.0, limit=10) == []
+
+    for job in (stored(second, 0), cleaned):
+        assert second.delete(job)
+    assert second.ended(before=9999.0, limit=10) == []
+
+
 def test_the_queue_and_what_is_due_after_the_end_live_on(second: JobStore) -> None:
     assert second.queue("small-sfx", limit=10) == [f"{5:032x}", f"{6:032x}"]
     assert second.next_due("small-sfx") == 1005.125

@@ -168,6 +168,14 @@ def test_claims_take_the_oldest_jobs_of_the_variant_first(job_store: JobStore) -
     assert claim(job_store) == []
 
 
+@pytest.mark.parametrize("limit", [0, -4])
+def test_a_claim_of_nothing_takes_nothing(job_store: JobStore, limit: int) -> None:
+    insert(job_store, *(job(number) for number in range(10)))
+
+    assert claim(job_store, limit=limit) == []
+    assert job_store.counts()["small-sfx"] == {"queued": 10, "running": 0}
+
+
 def test_a_claimed_job_is_stored_as_taken(job_store: JobStore) -> None:
     insert(job_store, job(1))
 

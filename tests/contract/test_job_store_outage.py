@@ -1,14 +1,23 @@
 """Servers that crash and come back, and servers that refuse."""
 
+import threading
+import time
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from redis.exceptions import MasterDownError, OutOfMemoryError, ReadOnlyError, RedisError
+from sqlalchemy.exc import OperationalError
 
 from bench.databases import PostgresqlServer, RedisServer, postgresql, redis_server
 from sa_ray.contracts import Job
 from sa_ray.errors import ConfigurationError, JobStoreError
 from sa_ray.jobs import JobStore, check_job_store_url, lifecycle, open_job_store
+from sa_ray.jobs.stores.redis_store.store import is_passing
+from sa_ray.jobs.stores.sql_store.engine import create_job_engine
+from sa_ray.jobs.stores.sql_store.postgresql import BoundedConnection, unbounded
+from sa_ray.jobs.stores.sql_store.schema import MIGRATIONS, migrate
 from tests.support.fault_proxy import FaultProxy
 from tests.support.jobs import resolved
 
@@ -85,7 +94,8 @@ def test_a_server_that_falls_silent_is_a_passing_error_and_is_used_again(
 
     with ThreadPoolExecutor(len(calls)) as threads:
         for outcome in [threads.submit(call) for call in calls]:
-            error = outcome.exception(timeout=60)
+            # 10 s, and a connection that is tried anew: callers wait 30 s.
+            error = outcome.exception(timeout=25)
             assert isinstance(error, JobStoreError)
             assert error.transient
 
@@ -125,6 +135,61 @@ def test_after_a_redis_failover_the_new_primary_is_found_by_the_same_address() -
         store.insert(new_job(2))
         assert store.queue("small-sfx", limit=10) == [new_job(1).id, new_job(2).id]
         store.close()
+
+
+def test_a_failover_under_load_refuses_for_now_and_only_so() -> None:
+    with redis_server() as first, redis_server() as second, FaultProxy(first.port) as proxy:
+        store = open_job_store(first.url().replace(str(first.port), str(proxy.port)))
+        second.follow(first)
+        over = threading.Event()
+        outcomes: Counter[str] = Counter()
+
+        def report(worker: int) -> None:
+            number = worker
+            while not over.is_set():
+                number += 16
+                try:
+                    store.insert(new_job(number))
+                    store.check()
+                except JobStoreError as error:
+                    outcomes["refused" if error.transient else error.message] += 1
+                else:
+                    outcomes["stored"] += 1
+
+        with ThreadPoolExecutor(16) as threads:
+            workers = [threads.submit(report, worker) for worker in range(16)]
+            while outcomes["stored"] < 50:
+                time.sleep(0.01)
+            second.take_over_from(first)
+            proxy.lead_new_connections_to(second.port)
+            after = outcomes["stored"]
+            while outcomes["stored"] < after + 50 and not any(work.done() for work in workers):
+                time.sleep(0.01)
+            over.set()
+            for work in workers:
+                work.result()
+
+        assert outcomes.keys() == {"stored", "refused"}
+        store.close()
+
+
+@pytest.mark.parametrize("kind", [ReadOnlyError, OutOfMemoryError, MasterDownError])
+def test_errors_whose_code_the_redis_client_strips_may_pass(kind: type[RedisError]) -> None:
+    """Servers from Redis 7 on give the code of a script's error as that of any other."""
+    assert is_passing(kind("You can't write against a read only replica."))
+
+
+def test_a_migration_may_take_longer_than_an_answer(
+    postgresql_server: PostgresqlServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(BoundedConnection, "answer_timeout_s", 0.2)
+    slow = [*MIGRATIONS[:-1], [*MIGRATIONS[-1], {"postgresql": "SELECT pg_sleep(1)"}]]
+    engine = create_job_engine(postgresql_server.create_database("slow"))
+
+    with engine.begin() as connection, unbounded(connection):
+        migrate(connection, slow)
+    with pytest.raises(OperationalError, match="no answer within"), engine.begin() as connection:
+        connection.exec_driver_sql("SELECT pg_sleep(1)")
 
 
 @pytest.mark.parametrize(

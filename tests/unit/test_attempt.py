@@ -368,6 +368,19 @@ async def test_a_store_that_refuses_for_good_fails_no_job(
     assert (await home.now(job.id)).status == "running"
 
 
+async def test_an_unknown_error_of_the_report_fails_no_job_whose_audio_is_stored(
+    home: House,
+) -> None:
+    job = await home.leased()
+    fails_once(home.jobs, "succeed", ValueError("I/O operation on closed file."))
+    home.generator.go()
+
+    await home.attempt(job).start()
+
+    assert (await home.now(job.id)).status == "running"
+    assert len(home.uploader.objects()) == 1
+
+
 async def test_an_end_that_is_being_reported_cannot_be_stopped(home: House) -> None:
     job = await home.leased()
     refused, go_on = asyncio.Event(), asyncio.Event()

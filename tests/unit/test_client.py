@@ -165,9 +165,29 @@ def test_what_the_service_refused_for_now_is_tried_again(
     server.asked(refused, as_json(VIEW))
     assert client.job(JOB_ID).status == "succeeded"
 
+    assert len(server.seen) == 7
+
+
+@pytest.mark.parametrize("refused", [BUSY, UNDEPLOYED])
+def test_a_cancellation_that_was_turned_away_is_tried_again(
+    server: Server, client: Client, refused: Answer
+) -> None:
     server.asked(refused, Answer(204))
     client.cancel(JOB_ID)
-    assert len(server.seen) == 9
+    assert len(server.seen) == 2
+
+
+def test_a_cancellation_that_may_have_been_stored_is_not_repeated(
+    server: Server, client: Client
+) -> None:
+    """A second one would delete the job and its audio."""
+    server.asked(AWAY, Answer(204))
+
+    with pytest.raises(ApiError) as error:
+        client.cancel(JOB_ID)
+
+    assert error.value.status == 503
+    assert len(server.seen) == 1
 
 
 @pytest.mark.parametrize("lost", [LOST, BAD_GATEWAY])
@@ -244,7 +264,9 @@ def test_errors_can_be_pickled(server: Server) -> None:
     with Client(server.url, retry_s=0) as client, pytest.raises(ApiError) as refused:
         client.submit(REQUEST)
 
+    refused.value.add_note("while the test ran")
     copy = pickle.loads(pickle.dumps(refused.value))  # noqa: S301
+    assert copy.__notes__ == ["while the test ran"]
 
     assert type(copy) is ApiError
     assert (str(copy), vars(copy)) == (str(refused.value), vars(refused.value))
@@ -277,6 +299,19 @@ def test_a_service_with_too_many_waiters_is_read_plainly(server: Server, client:
 
     waiting, plain = f"/jobs/{JOB_ID}?wait=20.0", f"/jobs/{JOB_ID}"
     assert [seen.path for seen in server.seen] == [waiting, plain, waiting, plain]
+
+
+def test_a_download_that_fails_leaves_the_file_that_was_there(
+    server: Server, tmp_path: Path
+) -> None:
+    server.asked(Answer(body=b"x" * 1000, cut=900))
+    job = JobView.model_validate(VIEW | {"download_url": f"{server.url}/audio"})
+    (tmp_path / "clip.wav").write_bytes(b"before")
+
+    with Client(server.url, retry_s=0) as client, pytest.raises(httpx.TransportError):
+        client.download(job, tmp_path / "clip.wav")
+
+    assert (tmp_path / "clip.wav").read_bytes() == b"before"
 
 
 def test_a_download_that_was_cut_off_is_begun_again(

@@ -767,6 +767,21 @@ async def test_a_lease_that_its_worker_never_heard_of_is_handed_back(
     assert (handed_back.status, handed_back.attempts) == ("queued", 0)
 
 
+async def test_a_lease_that_cannot_be_read_hides_no_verdict(
+    coordinator: JobCoordinator, database: Path
+) -> None:
+    known = await lease_one(coordinator)
+    damaged = await lease_one(coordinator)
+    with contextlib.closing(sqlite3.connect(database, isolation_level=None)) as other:
+        other.execute("UPDATE jobs SET body = '{}' WHERE id = ?", (damaged.id,))
+    report = LeaseReport(known.id, known.token, 0.5)
+
+    for _ in range(UNCLAIMED_RENEWALS + 2):
+        assert await coordinator.renew("w1", [report]) == ["held"]
+    await coordinator.cancel(known.id)
+    assert await coordinator.renew("w1", [report]) == ["cancel"]
+
+
 async def test_a_lease_that_is_reported_again_is_kept(coordinator: JobCoordinator) -> None:
     job = await lease_one(coordinator)
     report = LeaseReport(job.id, job.token, 0.5)

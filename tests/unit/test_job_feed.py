@@ -328,6 +328,24 @@ async def test_without_an_actor_all_who_watch_fail_together_and_may_come_back(
     assert (await waiting_again).job.status == "cancelled"
 
 
+async def test_who_watches_is_told_in_time_that_the_actor_does_not_answer(
+    jobs: JobCoordinator,
+) -> None:
+    job_id = await submit(jobs)
+
+    async def silent(_after: str | None, _timeout_s: float) -> ChangedJobs:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    feed = JobFeed(silent, jobs.get, 10, answer_s=0.01)
+
+    for _ in range(2):
+        with pytest.raises(UnavailableError) as error:
+            await feed.end(job_id, LONG)
+        assert error.value.retry_after_s
+    assert feed.watchers == 0
+
+
 async def test_a_change_is_known_again_by_what_it_shows(start: Start) -> None:
     job_id = await submit(start())
     seen = await next_change(start(), job_id)

@@ -70,10 +70,43 @@ async def test_a_variant_that_gets_replicas_gets_more_jobs(home: House, leases: 
 
         leases.resize({"small-sfx": 1})
         assert leases.room("small-sfx") == -3
+        asked = answered(home.jobs, "lease")
         home.generator.go()
         ended = [(await home.ended(job_id)).status for job_id in ids]
 
     assert ended == ["succeeded"] * 5
+    assert set(asked) <= {"small-sfx"}
+
+
+async def test_nothing_is_leased_if_the_room_has_gone_while_work_was_waited_for(
+    home: House, leases: Leases
+) -> None:
+    waiting = answered(home.jobs, "lease")
+    wait_for_work = home.jobs.wait_for_work
+
+    async def shrink_meanwhile(variant: VariantName, wait_s: float) -> None:
+        await wait_for_work(variant, wait_s)
+        if variant == "small-sfx":
+            leases.resize({"small-sfx": 0})
+
+    home.jobs.wait_for_work = shrink_meanwhile  # type: ignore[method-assign]
+    job_id = await home.submit()
+
+    with running(leases):
+        medium = await home.submit("medium")
+        await home.generator.has_begun()
+        assert home.generator.begun == [medium]
+
+    assert "small-sfx" not in waiting
+    assert (await home.now(job_id)).status == "queued"
+
+
+async def test_a_worker_that_holds_nothing_renews_all_the_same(home: House, leases: Leases) -> None:
+    """Or a lease whose answer was lost would stay for as long as there is no other work."""
+    renewed = answered(home.jobs, "renew")
+
+    with running(leases):
+        await renewed.reaches(2)
 
 
 async def test_a_full_variant_holds_up_no_other(home: House, leases: Leases) -> None:

@@ -292,6 +292,20 @@ def test_a_file_without_certificates_is_refused_where_webhooks_are_called(tmp_pa
             load_settings({"webhook_ca_file": path, "webhook_secret": secret})
 
 
+def test_a_file_of_authorities_is_nothing_to_a_service_without_webhooks(tmp_path: Path) -> None:
+    settings = load_settings({"webhook_ca_file": str(tmp_path / "none.pem")})
+
+    assert settings.webhooks.authorities() is None
+
+
+def test_comments_in_a_file_of_certificates_may_be_in_any_script(tmp_path: Path) -> None:
+    path = tmp_path / "authorities.pem"
+    path.write_text("# Főtanúsítvány\n" + Path(certifi.where()).read_text())
+    settings = {"webhook_ca_file": str(path), "webhook_secret": "whsec_" + "A" * 32}
+
+    assert load_settings(settings).webhooks.authorities() is not None
+
+
 @pytest.mark.parametrize("prefix", ["/a/b/", "a/b", "a/b/"])
 def test_slashes_around_a_prefix_do_not_count(prefix: str) -> None:
     assert load_settings({"storage_prefix": prefix}).storage.storage_prefix == "a/b"

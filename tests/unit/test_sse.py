@@ -5,11 +5,13 @@ from collections.abc import AsyncGenerator
 from pathlib import Path
 
 import pytest
+from starlette.requests import ClientDisconnect
+from starlette.types import Message
 
 from sa_ray.contracts import JobView
 from sa_ray.errors import SaRayError, UnavailableError
 from sa_ray.jobs import JobChange, JobSnapshot, change_of, lifecycle
-from sa_ray.serving.ingress.sse import job_events
+from sa_ray.serving.ingress.sse import EventStream, job_events
 from sa_ray.serving.job_view import JobViews
 from sa_ray.settings import load_settings
 from sa_ray.storage import ObjectStores
@@ -71,3 +73,33 @@ async def test_a_job_that_cannot_be_watched_on_ends_the_stream(views: JobViews) 
     change = change_of(JobSnapshot(QUEUED, 3))
 
     assert len(await written(views, change, None, away, change)) == 2
+
+
+async def test_a_stream_whose_head_alone_is_sent_watches_no_longer(views: JobViews) -> None:
+    ended = False
+
+    async def changes() -> AsyncGenerator[JobChange | None, None]:
+        nonlocal ended
+        try:
+            while True:
+                yield None
+        finally:
+            ended = True
+
+    async def view(snapshot: JobSnapshot) -> JobView:
+        return await views.one(snapshot, "http://test")
+
+    async def send(_message: Message) -> None:
+        raise OSError
+
+    async def receive() -> Message:
+        return {"type": "http.request"}
+
+    watching = changes()
+    await anext(watching)
+    stream = EventStream(watching, job_events(None, watching, None, view))
+
+    with pytest.raises((ClientDisconnect, ExceptionGroup)):
+        await stream({"type": "http", "asgi": {"spec_version": "2.4"}}, receive, send)
+
+    assert ended

@@ -86,12 +86,13 @@ def _run(command: typer.Typer) -> None:
     try:
         command()
     except SaRayError as error:
-        console.print(f"[red]{error.message}[/]")
+        console.print(f"[red]{escape(error.message)}[/]")
         raise SystemExit(1) from None
     except ValidationError as error:
         for item in error.errors(include_url=False, include_input=False):
-            console.print(f"[red]{'.'.join(map(str, item['loc']))}: {item['msg']}[/]")
+            where = ".".join(map(str, item["loc"]))
+            console.print(f"[red]{escape(where + ': ' + item['msg'])}[/]")
         raise SystemExit(2) from None
     except httpx.HTTPError as error:
-        console.print(f"[red]The service could not be reached: {error}[/]")
+        console.print(f"[red]{escape(f'The service could not be reached: {error}')}[/]")
         raise SystemExit(1) from None

@@ -30,6 +30,12 @@ def refused(error: BaseException) -> bool:
     return isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout)
 
 
+def turned_away(error: BaseException) -> bool:
+    """Whether ``error`` may pass, and nothing has come of the failed call at all."""
+    unsure = isinstance(error, ApiError) and error.status == httpx.codes.SERVICE_UNAVAILABLE
+    return refused(error) and not unsure
+
+
 def interrupted(error: BaseException) -> bool:
     """Whether ``error`` may pass, whatever became of the failed call."""
     if isinstance(error, ApiError) and error.code == FOREIGN and error.status in _BROKEN_PROXY:

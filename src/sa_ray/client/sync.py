@@ -9,7 +9,13 @@ from typing import Any, Self
 
 import httpx
 
-from sa_ray.client.retrying import attempts, interrupted, interrupted_not_crowded, refused
+from sa_ray.client.retrying import (
+    attempts,
+    interrupted,
+    interrupted_not_crowded,
+    refused,
+    turned_away,
+)
 from sa_ray.client.wire import ApiError, raise_for_error
 from sa_ray.contracts import (
     FINAL_STATUSES,
@@ -110,8 +116,9 @@ class Client:
         """Cancel the job, or delete it if it has ended.
 
         A lost answer is an error, since a second request would delete what the first cancelled.
+        So is 503: the job may be cancelled although the answer could not be made.
         """
-        self._call("DELETE", f"/jobs/{job_id}", again=refused)
+        self._call("DELETE", f"/jobs/{job_id}", again=turned_away)
 
     def wait(self, job_id: str, on_update: Callable[[JobView], object] | None = None) -> JobView:
         """Wait until the job has ended, calling ``on_update`` with every reading.
@@ -127,7 +134,7 @@ class Client:
                     raise
                 # Too many others wait: a plain read finds room.
                 told = error.retry_after_s
-                time.sleep(LONG_POLL_S if told is None else min(told, LONG_POLL_S))
+                time.sleep(LONG_POLL_S if told is None else min(max(told, 1), LONG_POLL_S))
                 job = self.job(job_id)
             if on_update:
                 on_update(job)
@@ -160,8 +167,12 @@ class Client:
             if response.is_error:
                 response.read()
             raise_for_error(response)
-            with path.open("wb") as file:
-                return sum(map(file.write, response.iter_bytes(CHUNK_BYTES)))
+            # Beside it first: a download that breaks off leaves what was there.
+            part = path.with_name(f"{path.name}.part")
+            with part.open("wb") as file:
+                size = sum(map(file.write, response.iter_bytes(CHUNK_BYTES)))
+            part.replace(path)
+            return size
 
     def _job(
         self, job_id: str, wait_s: float, again: Callable[[BaseException], bool] = interrupted

@@ -18,6 +18,9 @@ SERVE_HINT = "/-/routes"
 """Part of the text of that 404."""
 
 
+_TOLD = ("status", "code", "param", "retry_after_s", "request_id")
+
+
 class ApiError(SaRayError):
     """The service answered with an error: its ``status``, ``code``, ``message`` and ``param``.
 
@@ -41,8 +44,8 @@ class ApiError(SaRayError):
         self.request_id = request_id
 
     def __reduce__(self) -> tuple[Any, ...]:
-        state = {name: value for name, value in vars(self).items() if name != "message"}
-        return partial(type(self), **state), (self.message,)
+        told = {name: getattr(self, name) for name in _TOLD}
+        return partial(type(self), **told), (self.message,), vars(self)
 
 
 def raise_for_error(response: httpx.Response) -> None:

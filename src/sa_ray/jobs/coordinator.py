@@ -6,7 +6,6 @@ killed at any time, and its successor on the same store carries on.
 """
 
 import asyncio
-import contextlib
 import logging
 import math
 import random
@@ -23,7 +22,7 @@ from sa_ray.contracts import (
     ResolvedRequest,
     VariantName,
 )
-from sa_ray.errors import JobNotFoundError, QueueFullError, StaleLeaseError
+from sa_ray.errors import JobNotFoundError, JobStoreError, QueueFullError, StaleLeaseError
 from sa_ray.jobs import lifecycle, webhook_schedule
 from sa_ray.jobs.api import (
     ChangedJobs,
@@ -159,12 +158,12 @@ class JobCoordinator(JobApi):
         await self._watch.work(variant, due_in, wait_s)
 
     async def renew(self, worker: str, reports: Sequence[LeaseReport]) -> list[LeaseVerdict]:
-        for report in reports:
-            if self._progress.note(report.job_id, report.token, report.progress):
-                self._watch.touch(report.job_id)
         with self._workers.calling(worker):
             leases = await self._threads.renew(self._store.renew, worker, now=self._clock())
         now = self._clock()
+        for report in reports:
+            if self._progress.note(report.job_id, report.token, report.progress):
+                self._watch.touch(report.job_id)
         verdicts: dict[tuple[str, int], LeaseVerdict] = {
             (lease.job_id, lease.token): "held"
             if lease.stop_at is None or now < lease.stop_at
@@ -177,10 +176,17 @@ class JobCoordinator(JobApi):
                 self._progress.drop(job_id, token)
                 logger.info("%s lost lease %d of job %s", worker, token, job_id)
         for job_id, token in self._workers.unclaimed(worker, verdicts, reported):
-            logger.warning("%s never heard of lease %d of job %s", worker, token, job_id)
-            with contextlib.suppress(StaleLeaseError, JobNotFoundError):  # it ended meanwhile
-                await self.release(job_id, token)
+            await self._take_unclaimed(worker, job_id, token)
         return [verdicts.get(lease, "lost") for lease in reported]
+
+    async def _take_unclaimed(self, worker: str, job_id: str, token: int) -> None:
+        logger.warning("%s does not know of its lease %d of job %s", worker, token, job_id)
+        try:
+            await self.release(job_id, token)
+        except (StaleLeaseError, JobNotFoundError):
+            pass  # it ended meanwhile
+        except JobStoreError as error:  # the verdicts on other jobs matter more
+            logger.warning("the lease could not be taken back: %s", error.message)
 
     async def succeed(self, job_id: str, token: int, result: JobResult) -> Job:
         return await self._apply(

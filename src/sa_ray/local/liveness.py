@@ -56,7 +56,7 @@ class Liveness:
                 url = self._ready_url if self._ready_at is None else self._alive_url
                 try:
                     answered = client.get(url).is_success
-                except httpx.HTTPError:
+                except Exception:  # noqa: BLE001 - whatever it is, it was no answer
                     answered = False
                 self._note(answered=answered)
 

@@ -36,6 +36,7 @@ _SWITCHES = {
 _DEFAULTS = {
     # Seconds between two looks of Serve at its HTTP proxy: how late it replaces one that died.
     "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "2",
+    "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "sa_ray.serving.proxy_front:middlewares",
 }
 """What the environment may say otherwise."""
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from sa_ray.local.certificate import write_private
 from sa_ray.local.configuration import CONFIG_NAME, Configuration
 from sa_ray.local.liveness import SILENT_S, Liveness
+from sa_ray.local.private_ray import server_folder
 from sa_ray.local.processes import reap_orphans
 from sa_ray.local.server import Server, keep_logs
 from sa_ray.local.signals import Signals
@@ -57,11 +58,13 @@ class Supervisor:
 
     def run(self) -> int:
         """Serve until told to stop, and return the exit code: 0 if all has stopped in order, 1 if
-        the service cannot be kept up, 128 and more if a second signal cut the stop short.
+        it has not or cannot be kept up, 128 and more if a second signal cut the stop short.
 
         SIGINT, SIGTERM and SIGHUP stop it, unless they were ignored before.
         """
         while True:
+            if not self._folder.exists():  # somebody cleaned up
+                self._folder = server_folder()
             config = write_private(self._folder / CONFIG_NAME, self._configuration.text)
             server = Server(config, self._folder)
             try:
@@ -112,7 +115,7 @@ class Supervisor:
                 code = 128 + number
             elif stopping_for > STOP_TIMEOUT_S:
                 logger.warning("The service has not stopped within %.0f s.", STOP_TIMEOUT_S)
-                break
+                code = 1
         server.end()
         keep_logs(self._folder)
         return code
@@ -120,10 +123,12 @@ class Supervisor:
     def _told_within(self, seconds: float) -> bool:
         """Wait that long for a signal to stop."""
         until = time.monotonic() + seconds
-        while (left := until - time.monotonic()) > 0:
+        while True:
+            left = max(0.0, until - time.monotonic())
             if self._signals.next(left) in STOP_SIGNALS:
                 return True
-        return False
+            if not left:
+                return False
 
 
 def _explained(code: int) -> str:

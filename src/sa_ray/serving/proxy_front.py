@@ -1,6 +1,7 @@
 """What stands in front of Serve's HTTP proxy, for clients that its server would fail.
 
-Serve calls ``middlewares`` in each proxy, as ``sa_ray.pth`` says. It imports next to nothing.
+Serve calls ``middlewares`` in each proxy where ``RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH`` names
+it, as the private Ray and the image do. It imports next to nothing.
 """
 
 import re

@@ -67,16 +67,18 @@ class WebhookSettings(SettingsGroup):
 
     @model_validator(mode="after")
     def _check_authorities(self) -> Self:
-        if self.webhook_secret is not None:
-            self.authorities()
+        self.authorities()
         return self
 
     def authorities(self) -> str | None:
-        """Return the certificates of ``webhook_ca_file``. Raises ``ValueError`` if it has none."""
-        if self.webhook_ca_file is None:
+        """Return the certificates of ``webhook_ca_file``; None where no webhooks are called.
+
+        Raises ``ValueError`` if the file has none.
+        """
+        if self.webhook_secret is None or self.webhook_ca_file is None:
             return None
         try:
-            text = self.webhook_ca_file.expanduser().read_text(encoding="ascii", errors="replace")
+            text = self.webhook_ca_file.expanduser().read_text(encoding="ascii", errors="ignore")
             ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=text)
         except (OSError, ValueError) as error:
             raise ValueError(

@@ -27,7 +27,8 @@ class LimitSettings(SettingsGroup):
         ge=1,
         validation_alias=AliasChoices("STABLE_AUDIO_MAX_QUEUED_REQUESTS"),
         description="Synchronous requests that may wait for a variant, per ingress replica; one "
-        "more is answered 429 with `Retry-After`.",
+        "more is answered 429 with `Retry-After`. At least as many as the jobs that the "
+        "dispatcher takes for the variant.",
     )
     max_waiting_requests: int = Field(
         1000,

@@ -8,6 +8,7 @@ from sa_ray.errors import ObjectElsewhereError
 from sa_ray.settings.storage import StorageSettings
 from sa_ray.storage.opening import open_object_store
 from sa_ray.storage.port import ObjectStore
+from sa_ray.storage.s3_endpoint import endpoint_of
 
 
 class ObjectStores:
@@ -53,7 +54,9 @@ class ObjectStores:
     def _other(self, location: str, **where: Path | str) -> ObjectStore:
         if location not in self._others:
             # A public address leads to the present place alone.
-            changes = where | {"storage_public_base_url": None}
+            changes: dict[str, object] = {**where, "storage_public_base_url": None}
+            # An endpoint may name the present bucket.
+            changes["storage_endpoint_url"] = endpoint_of(self._settings)
             self._others[location] = open_object_store(self._settings.model_copy(update=changes))
         return self._others[location]
 

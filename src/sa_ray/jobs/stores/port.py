@@ -71,7 +71,8 @@ class JobStore(Protocol):
 
         A job is due if it is queued, its ``not_before`` has passed and its deadline has not. At
         most ``limit`` are taken, in the order of ``(queue_order, id)``. Two claimers never get the
-        same job. It is a heartbeat of ``worker`` too, so a worker with a lease is never unknown.
+        same job. Taking any is a heartbeat of ``worker`` too, so a worker with a lease is never
+        unknown.
         """
         ...
 

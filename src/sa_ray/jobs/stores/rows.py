@@ -1,6 +1,7 @@
 """Rows of stores: the columns beside the JSON of a job, and reading rows back."""
 
 import logging
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -45,8 +46,8 @@ class JobReader:
     """
 
     def __init__(self) -> None:
-        self.unreadable: frozenset[str] = frozenset()
-        """Ids found so far."""
+        self._unreadable: set[str] = set()
+        self._lock = threading.Lock()
 
     def one(self, row: StoredRow) -> Job:
         """Return the job of ``row``. Raises ``JobStoreError`` if it cannot be read."""
@@ -76,13 +77,30 @@ class JobReader:
                 return jobs[:limit]
             wanted *= 2
 
+    def first_readable(self, fetch: Callable[[int], Sequence[tuple[str, float]]]) -> float | None:
+        """Return the first value whose job is not known to be unreadable; None if there is none.
+
+        ``fetch(n)`` returns the first ``n`` pairs of id and value.
+        """
+        wanted = 1
+        while True:
+            pairs = fetch(wanted)
+            for job_id, value in pairs:
+                if job_id not in self._unreadable:
+                    return value
+            if len(pairs) < wanted:
+                return None
+            wanted *= 2
+
     def _decoded(self, row: StoredRow) -> Job | None:
         try:
             return Job.model_validate_json(row[1])
         except ValueError as error:
             job_id = _id(row)
-            if job_id not in self.unreadable:
-                self.unreadable |= {job_id}
+            with self._lock:
+                is_new = job_id not in self._unreadable
+                self._unreadable.add(job_id)
+            if is_new:
                 logger.error("job %s cannot be read and is left out: %s", job_id, _reason(error))
             return None
 

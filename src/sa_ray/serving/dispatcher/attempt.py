@@ -72,6 +72,7 @@ class Attempt:
         self._on_change = on_change
         self._clock = clock
         self._sleep = sleep
+        self._stored = False
         self._settling = False
         """The end is being reported: there is nothing left to cancel."""
         self._task: asyncio.Task[None] | None = None
@@ -117,7 +118,7 @@ class Attempt:
         )
         result = JobResult(audio=info, object=stored, upload_seconds=self._clock() - started)
         # Nothing but the answer decides now: a job that must stop comes back without its result.
-        self._settling = True
+        self._settling = self._stored = True
         await self._tell(lambda: self._jobs.succeed(job.id, job.token, result))
 
     def _note_progress(self, fraction: float) -> None:
@@ -148,8 +149,9 @@ class Attempt:
             match error:
                 case StaleLeaseError() | JobNotFoundError():
                     await self._withdraw_unless_wanted()
-                case JobStoreError(transient=False):
-                    # The audio may be stored; the lease is handed back as one nobody reports.
+                case _ if self._stored:
+                    # No fault of a report fails a job whose audio is there. Its lease is handed
+                    # back, as one that nobody reports.
                     raise error
                 case OverloadedError() | ReplicaBrokenError():
                     await self._sleep(RETRY_PERIOD_S)

@@ -112,7 +112,9 @@ class Leases:
                 await self._sleep(RENEW_PERIOD_S)
 
     async def _lease(self, variant: VariantName) -> int:
-        jobs = await self._jobs.lease(variant, self._worker, self.room(variant))
+        if (room := self.room(variant)) <= 0:  # it has shrunk meanwhile
+            return 0
+        jobs = await self._jobs.lease(variant, self._worker, room)
         for job in jobs:
             key = job.id, job.token
             attempt = self._held[key] = self._begin(job, self._changed.set)
@@ -127,9 +129,8 @@ class Leases:
     async def _renew_forever(self) -> None:
         while True:
             await self._sleep(RENEW_PERIOD_S)
+            # Also while nothing is held: a lease whose answer was lost is found by its absence.
             held = list(self._held.values())
-            if not held:
-                continue
             reports = [attempt.report() for attempt in held]
             try:
                 verdicts = await self._jobs.within(RENEW_TIMEOUT_S).renew(self._worker, reports)

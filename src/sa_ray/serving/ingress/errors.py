@@ -44,6 +44,12 @@ def responses(*kinds: type[SaRayError]) -> dict[int | str, dict[str, Any]]:
     return documented
 
 
+PASSING = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
+
+RETRY_AFTER_S = 5
+"""Seconds that clients are told to wait where the error does not know better: a store is away."""
+
+
 def request_id(request: Request) -> str:
     """Return the id that Serve gave the request or took from its client, as in ``X-Request-Id``."""
     return request.headers.get("x-request-id", "")
@@ -58,7 +64,10 @@ def error_response(error: SaRayError, request: Request) -> JSONResponse:
             request_id=request_id(request),
         )
     )
-    headers = {} if error.retry_after_s is None else {"Retry-After": str(error.retry_after_s)}
+    retry_after_s = error.retry_after_s
+    if retry_after_s is None and error.status in PASSING:
+        retry_after_s = RETRY_AFTER_S
+    headers = {} if retry_after_s is None else {"Retry-After": str(retry_after_s)}
     return JSONResponse(body.model_dump(), status_code=error.status, headers=headers)
 
 

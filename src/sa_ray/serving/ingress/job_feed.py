@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import asynccontextmanager
 
 from sa_ray.contracts import FINAL_STATUSES
-from sa_ray.errors import OverloadedError, SaRayError
+from sa_ray.errors import OverloadedError, SaRayError, UnavailableError
 from sa_ray.jobs import ChangedJobs, JobChange, JobSnapshot, change_of
 
 logger = logging.getLogger(__name__)
@@ -25,6 +25,9 @@ tells nothing to this one's actor."""
 LOOKED_AT = 256
 """Most jobs that are read again without a sign of change, a call."""
 
+ANSWER_S = 25.0
+"""Longest time until a job is watched: without a job actor, callers are told within 30 s."""
+
 RETRY_AFTER_S = 5
 
 
@@ -32,7 +35,8 @@ class JobFeed:
     """Hands each change of a watched job to all who watch it. For one event loop.
 
     ``changed`` is ``JobApi.changed``, and ``read`` reads a job. At most ``limit`` may watch at a
-    time. Who watches joins before the job is read, so that no change falls in between.
+    time; without an answer they wait ``answer_s`` seconds. Who watches joins before the job is
+    read, so that no change falls in between.
     """
 
     def __init__(
@@ -40,10 +44,12 @@ class JobFeed:
         changed: Callable[[str | None, float], Awaitable[ChangedJobs]],
         read: Callable[[str], Awaitable[JobSnapshot]],
         limit: int,
+        answer_s: float = ANSWER_S,
     ) -> None:
         self._changed = changed
         self._read = read
         self._limit = limit
+        self._answer_s = answer_s
         self.watchers = 0
         """How many watch now."""
         self._jobs: dict[str, _WatchedJob] = {}
@@ -99,14 +105,25 @@ class JobFeed:
         job = self._jobs.setdefault(job_id, _WatchedJob(job_id, self._read))
         job.watchers += 1
         try:
-            await self._listens().wait()
-            await job.first_read()
+            async with self._deadline():
+                await self._listens().wait()
+                await job.first_read()
             yield job
         finally:
             self.watchers -= 1
             job.watchers -= 1
             if not job.watchers and self._jobs.get(job_id) is job:
                 del self._jobs[job_id]
+
+    @asynccontextmanager
+    async def _deadline(self) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(self._answer_s):
+                yield
+        except TimeoutError:
+            raise UnavailableError(
+                "The job actor does not answer.", retry_after_s=RETRY_AFTER_S
+            ) from None
 
     def _listens(self) -> asyncio.Event:
         """Return an event that is set once every later change will be heard of."""

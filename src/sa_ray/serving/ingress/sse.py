@@ -1,10 +1,13 @@
 """A job's changes as server-sent events (https://html.spec.whatwg.org/multipage/server-sent-events.html)."""
 
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable
 from contextlib import aclosing
+from typing import Any
 
-from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
+import anyio
+from fastapi.sse import KEEPALIVE_COMMENT, EventSourceResponse, format_sse_event
+from starlette.types import Receive, Scope, Send
 
 from sa_ray.contracts import JobView
 from sa_ray.errors import SaRayError
@@ -14,6 +17,21 @@ logger = logging.getLogger(__name__)
 
 HEARTBEAT_S = 15.0
 """Seconds of silence after which a comment is sent: proxies cut connections silent for a minute."""
+
+
+class EventStream(EventSourceResponse):
+    """Answers with ``events``, and ends ``changes`` whether or not any of them was sent."""
+
+    def __init__(self, changes: AsyncGenerator[Any, None], events: AsyncIterable[bytes]) -> None:
+        super().__init__(events, headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
+        self._changes = changes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self._changes.aclose()
 
 
 async def job_events(

@@ -54,7 +54,8 @@ end
 -- Takes the job out of the sets that its old state is in and its next one may not be.
 local function leave(id, status, worker)
   call('ZREM', key('age:' .. status), id)
-  if worker ~= '' then call('SREM', key('leases:' .. worker), id) end
+  -- Jobs that had ended under an older layout have no such field.
+  if worker and worker ~= '' then call('SREM', key('leases:' .. worker), id) end
 end
 
 local function leases(worker)
@@ -142,7 +143,7 @@ while #rows < limit do
   if #ids == 0 then break end
   for _, id in ipairs(ids) do
     local job = call('HMGET', key('job:' .. id), 'not_before', 'stop_at', 'body')
-    local late = job[2] ~= '' and tonumber(job[2]) <= now
+    local late = job[2] and job[2] ~= '' and tonumber(job[2]) <= now
     if #rows < limit and tonumber(job[1]) <= now and not late then
       rows[#rows + 1] = {id, job[3]}
     end

@@ -19,10 +19,14 @@ from redis.exceptions import (
     AuthenticationError,
     AuthorizationError,
     ConnectionError,  # noqa: A004 - its own
+    MasterDownError,
     NoPermissionError,
+    OutOfMemoryError,
+    ReadOnlyError,
     RedisError,
     ResponseError,
     TimeoutError,  # noqa: A004 - its own
+    TryAgainError,
 )
 from redis.retry import Retry
 
@@ -48,6 +52,16 @@ ANSWER_TIMEOUT_S = 3
 POOL_TIMEOUT_S = 10
 MAX_CLAIM_ROUNDS = 50
 
+_PASSING = (
+    ConnectionError,
+    TimeoutError,
+    ReadOnlyError,
+    OutOfMemoryError,
+    MasterDownError,
+    TryAgainError,
+)
+"""Errors that the client knows; it strips their codes."""
+
 _PASSING_REFUSALS = re.compile(r"\b(OOM|MISCONF|BUSY|LOADING|READONLY|MASTERDOWN|NOREPLICAS)\b")
 """Error codes of Redis that may pass; those met by a script come inside a longer message."""
 
@@ -60,10 +74,10 @@ class RedisJobStore:
     """
 
     def __init__(self, url: str) -> None:
-        pool = create_pool(url)
-        self._redis = redis.Redis(connection_pool=pool)
+        self._url = url
+        self._redis = redis.Redis(connection_pool=create_pool(url))
         self._jobs = JobReader()
-        self._where = _without_password(pool)
+        self._where = _without_password(self._redis.connection_pool)
         register = self._redis.register_script
         self._insert = register(scripts.INSERT)
         self._replace = register(scripts.REPLACE)
@@ -84,8 +98,8 @@ class RedisJobStore:
             raise
 
     def check(self) -> None:
-        with self._answering():
-            self._redis.set(f"{PREFIX}check", "1")
+        with self._answering() as client:
+            client.set(f"{PREFIX}check", "1")
 
     def insert(self, job: Job) -> None:
         if self._run(self._insert, *row(job)) == b"taken":
@@ -113,6 +127,8 @@ class RedisJobStore:
         take: Callable[[Job], Job],
     ) -> list[Job]:
         claimed: list[Job] = []
+        if limit <= 0:
+            return claimed
         # Another claimer may take some of these first; in each round somebody makes progress.
         for _ in range(MAX_CLAIM_ROUNDS):
             due = self._jobs.first(
@@ -132,8 +148,8 @@ class RedisJobStore:
         return [_lease(row) for row in self._run(self._renew, worker, repr(now))]
 
     def heartbeats(self) -> dict[str, float]:
-        with self._answering():
-            found: Any = self._redis.hgetall(f"{PREFIX}workers")
+        with self._answering() as client:
+            found: Any = client.hgetall(f"{PREFIX}workers")
         return {worker.decode(): float(heartbeat) for worker, heartbeat in found.items()}
 
     def leases(self, worker: str) -> list[HeldLease]:
@@ -155,13 +171,13 @@ class RedisJobStore:
         return self._first("webhooks", now, limit)
 
     def position(self, job: Job) -> int:
-        with self._answering():
-            ahead: Any = self._redis.zrank(f"{PREFIX}queue:{job.request.model}", job.id)
+        with self._answering() as client:
+            ahead: Any = client.zrank(f"{PREFIX}queue:{job.request.model}", job.id)
         return 1 if ahead is None else min(ahead + 1, QUEUE_HORIZON)
 
     def queue(self, variant: VariantName, *, limit: int) -> list[str]:
-        with self._answering():
-            ids: Any = self._redis.zrange(f"{PREFIX}queue:{variant}", 0, limit - 1)
+        with self._answering() as client:
+            ids: Any = client.zrange(f"{PREFIX}queue:{variant}", 0, limit - 1)
         return [job_id.decode() for job_id in ids]
 
     def next_jobs(self, variant: VariantName, *, limit: int) -> list[Job]:
@@ -176,7 +192,7 @@ class RedisJobStore:
         return self._jobs.first(limit, lambda n: self._rows(self._page, by_age, n, *cursor))
 
     def counts(self) -> QueueCounts:
-        with self._answering(), self._redis.pipeline(transaction=True) as pipeline:
+        with self._answering() as client, client.pipeline(transaction=True) as pipeline:
             for variant in VARIANTS:
                 pipeline.zcard(f"{PREFIX}queue:{variant}")
                 pipeline.scard(f"{PREFIX}running:{variant}")
@@ -184,23 +200,21 @@ class RedisJobStore:
         return {variant: {status: next(sizes) for status in COUNTED} for variant in VARIANTS}
 
     def next_due(self, variant: VariantName) -> float | None:
-        unreadable = self._jobs.unreadable
-        with self._answering():
-            first: Any = self._redis.zrange(
-                f"{PREFIX}due:{variant}", 0, len(unreadable), withscores=True
-            )
-        return next(
-            (float(due) for job_id, due in first if job_id.decode() not in unreadable), None
-        )
+        def earliest(limit: int) -> list[tuple[str, float]]:
+            with self._answering() as client:
+                found: Any = client.zrange(f"{PREFIX}due:{variant}", 0, limit - 1, withscores=True)
+            return [(job_id.decode(), float(due)) for job_id, due in found]
+
+        return self._jobs.first_readable(earliest)
 
     def close(self) -> None:
         self._redis.connection_pool.disconnect()
 
     def _open(self) -> None:
-        with self._answering():
-            self._redis.set(f"{PREFIX}schema", SCHEMA, nx=True)
-            self._redis.register_script(scripts.MIGRATE_TO_2)(keys=[PREFIX])
-            version = int(cast(bytes, self._redis.get(f"{PREFIX}schema")))
+        with self._answering() as client:
+            client.set(f"{PREFIX}schema", SCHEMA, nx=True)
+            client.register_script(scripts.MIGRATE_TO_2)(keys=[PREFIX])
+            version = int(cast(bytes, client.get(f"{PREFIX}schema")))
         if version > SCHEMA:
             raise JobStoreError(
                 f"The jobs in {self._where} have schema version {version}, and this release "
@@ -240,19 +254,21 @@ class RedisJobStore:
         return cast(list[StoredRow], self._run(script, *args))
 
     def _run(self, script: Any, *args: Any) -> Any:
-        with self._answering():
-            return script(keys=[PREFIX], args=args)
+        with self._answering() as client:
+            return script(keys=[PREFIX], args=args, client=client)
 
     @contextmanager
-    def _answering(self) -> Iterator[None]:
+    def _answering(self) -> Iterator["redis.Redis"]:
+        client = self._redis
         try:
-            yield
+            yield client
         except RedisError as error:
-            if "READONLY" in str(error):
-                # The server was demoted: whatever the address leads to now is found by connecting.
-                self._redis.connection_pool.disconnect()
+            if _is_read_only(error) and client is self._redis:
+                # The server was demoted: whatever the address leads to now is found by connecting
+                # anew. Calls under way end on the connections that they have.
+                self._redis = redis.Redis(connection_pool=create_pool(self._url))
             raise JobStoreError(
-                f"The job store {self._where} failed: {error}", transient=_is_passing(error)
+                f"The job store {self._where} failed: {error}", transient=is_passing(error)
             ) from error
 
 
@@ -311,10 +327,16 @@ def _unknown_option(error: TypeError) -> str:
     return str(error).rpartition("argument ")[2]
 
 
-def _is_passing(error: RedisError) -> bool:
+def _is_read_only(error: RedisError) -> bool:
+    # Of a script, servers before Redis 7 give the code within a longer message.
+    return isinstance(error, ReadOnlyError) or "READONLY" in str(error)
+
+
+def is_passing(error: RedisError) -> bool:
+    """Return whether trying again can help."""
     if isinstance(error, AuthenticationError | AuthorizationError | NoPermissionError):
         return False
-    if isinstance(error, ConnectionError | TimeoutError):
+    if isinstance(error, _PASSING):
         return True
     return isinstance(error, ResponseError) and bool(_PASSING_REFUSALS.search(str(error)))
 

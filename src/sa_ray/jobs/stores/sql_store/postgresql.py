@@ -1,9 +1,12 @@
 """Connections to PostgreSQL that cannot hang, and what its errors mean."""
 
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import psycopg
-from sqlalchemy import URL, Engine, create_engine, event
+from sqlalchemy import URL, Connection, Engine, create_engine, event
 
 from sa_ray.errors import ConfigurationError
 
@@ -12,6 +15,9 @@ CONNECT_TIMEOUT_S = 5
 ANSWER_TIMEOUT_S = 10.0
 """Time for a server to answer a statement. It bounds a server, pooler or route that falls silent,
 even where TCP still acknowledges."""
+
+STATEMENT_TIMEOUT_S = ANSWER_TIMEOUT_S - 1
+"""Time after which the server gives a statement up: sooner, to tell it from a silent server."""
 
 CONNECTIONS = 26
 """Most connections kept open per process: enough for all threads of the coordinator."""
@@ -28,10 +34,10 @@ _CONNECT_ARGUMENTS = {
 }
 """Each may be set otherwise in the URL. Meanings: libpq, "Parameter Key Words"."""
 
-_TRANSIENT_STATES = ("08", "25006", "40", "53", "55P03", "57", "58")
+_TRANSIENT_STATES = ("08", "25006", "25P03", "40", "53", "55P03", "57", "58")
 """SQLSTATE codes and classes after which trying again can help: connection lost, read-only after a
-failover, serialization and deadlock, resources, locks, operator intervention, system. Source:
-PostgreSQL, "PostgreSQL Error Codes"."""
+failover, idle in a transaction, serialization and deadlock, resources, locks, operator
+intervention, system. Source: PostgreSQL, "PostgreSQL Error Codes"."""
 
 _READ_ONLY = "25006"
 
@@ -76,24 +82,43 @@ def require_known_parameters(url: URL, setting: str) -> None:
 
 
 class BoundedConnection(psycopg.Connection[Any]):
-    """A connection that is closed if the server does not answer in time."""
+    """A connection that is closed if the server does not answer within ``answer_timeout_s``."""
 
-    def wait(
-        self, gen: Any, interval: float = 0.1, timeout: float | None = ANSWER_TIMEOUT_S
-    ) -> Any:
+    answer_timeout_s: float | None = ANSWER_TIMEOUT_S
+
+    def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
+        began = time.monotonic()
+        bound = self.answer_timeout_s if timeout is None else timeout
         try:
-            return super().wait(gen, interval, timeout)
-        except psycopg.OperationalError:
+            return super().wait(gen, interval, bound)
+        except psycopg.OperationalError as error:
             # Without this, its rollback would wait for the same server.
             self.close()
+            if bound is not None and time.monotonic() - began >= bound:
+                raise psycopg.OperationalError(f"no answer within {bound:g} s") from error
             raise
+
+
+@contextmanager
+def unbounded(connection: Connection) -> Iterator[None]:
+    """Let statements of a transaction take as long as they need, as migrations may."""
+    driver = connection.connection.driver_connection
+    if not isinstance(driver, BoundedConnection):
+        yield
+        return
+    connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
+    driver.answer_timeout_s = None
+    try:
+        yield
+    finally:
+        del driver.answer_timeout_s
 
 
 def _connect(_dialect: Any, _record: Any, arguments: list[Any], parameters: dict[str, Any]) -> Any:
     connection = BoundedConnection.connect(*arguments, **parameters)
     with connection.cursor() as cursor:
         # The server ends a statement whose client has given up, and the locks of a dead client.
-        cursor.execute(f"SET statement_timeout = {int(1000 * ANSWER_TIMEOUT_S)}")
+        cursor.execute(f"SET statement_timeout = {int(1000 * STATEMENT_TIMEOUT_S)}")
         cursor.execute("SET idle_in_transaction_session_timeout = '30s'")
     connection.commit()
     return connection

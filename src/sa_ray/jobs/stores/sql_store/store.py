@@ -33,6 +33,7 @@ from sa_ray.jobs.lifecycle import queue_order
 from sa_ray.jobs.stores.port import COUNTED, QUEUE_HORIZON, HeldLease
 from sa_ray.jobs.stores.rows import JobReader, columns
 from sa_ray.jobs.stores.sql_store.engine import create_job_engine, reading, transaction
+from sa_ray.jobs.stores.sql_store.postgresql import unbounded
 from sa_ray.jobs.stores.sql_store.schema import JOBS, SCHEMA_VERSION, WORKERS, migrate
 from sa_ray.jobs.stores.sql_store.writes import GroupedWrites, SingleWrites, Writes
 
@@ -103,7 +104,7 @@ class SqlJobStore:
             self._writer
         )
         try:
-            self._writes.run(migrate)
+            self._writes.run(_migrate)
         except BaseException:
             self.close()
             raise
@@ -151,6 +152,8 @@ class SqlJobStore:
         limit: int,
         take: Callable[[Job], Job],
     ) -> list[Job]:
+        if limit <= 0:  # which SQLite takes for no limit
+            return []
         due = (
             select(*_STORED)
             # An expression, or SQLite takes the index of what is due and sorts all of it.
@@ -196,7 +199,9 @@ class SqlJobStore:
         self._writes.run(lambda connection: connection.execute(delete(WORKERS).where(idle)))
 
     def overdue(self, *, now: float, limit: int) -> list[Job]:
-        return self._first(limit, _reached(JOBS.c.stop_at, now).where(_is("queued")))
+        # An expression, or SQLite takes the index of the status and sorts all of the queue.
+        queued = func.coalesce(JOBS.c.status, "") == "queued"
+        return self._first(limit, _reached(JOBS.c.stop_at, now).where(queued))
 
     def ended(self, *, before: float, limit: int) -> list[Job]:
         return self._first(limit, _reached(JOBS.c.completed_at, before))
@@ -238,14 +243,13 @@ class SqlJobStore:
 
     def next_due(self, variant: VariantName) -> float | None:
         earliest = (
-            select(JOBS.c.not_before)
-            .where(_queued(variant), JOBS.c.id.not_in(self._jobs.unreadable))
-            .order_by(JOBS.c.not_before)
-            .limit(1)
+            select(JOBS.c.id, JOBS.c.not_before).where(_queued(variant)).order_by(JOBS.c.not_before)
         )
-        with transaction(self._reader) as connection:
-            due: float | None = connection.execute(earliest).scalar()
-        return due
+
+        def first(limit: int) -> list[tuple[str, float]]:
+            return [(row.id, row.not_before) for row in self._rows(earliest.limit(limit))]
+
+        return self._jobs.first_readable(first)
 
     def close(self) -> None:
         self._writes.close()
@@ -257,6 +261,11 @@ class SqlJobStore:
     def _rows(self, statement: Select[Any]) -> Sequence[Row[Any]]:
         with transaction(self._reader) as connection:
             return connection.execute(statement).all()
+
+
+def _migrate(connection: Connection) -> None:
+    with unbounded(connection):
+        migrate(connection)
 
 
 _UPDATE_LOCKED = (

@@ -38,7 +38,7 @@ from sa_ray.serving.ingress.job_lookup import find_job, is_job_id, require_job_i
 from sa_ray.serving.ingress.resolution import resolve
 from sa_ray.serving.ingress.routes.generation import BODY_ERRORS
 from sa_ray.serving.ingress.services import Services, ServicesDep
-from sa_ray.serving.ingress.sse import HEARTBEAT_S, job_events
+from sa_ray.serving.ingress.sse import HEARTBEAT_S, EventStream, job_events
 from sa_ray.serving.job_view import status_url
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
@@ -158,9 +158,8 @@ async def events(
     if now and now.event_id == last_event_id and now.snapshot.job.status in FINAL_STATUSES:
         await changes.aclose()
         return Response(status_code=204)
-    return EventSourceResponse(
-        job_events(now, changes, last_event_id, partial(_view, services, http)),
-        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+    return EventStream(
+        changes, job_events(now, changes, last_event_id, partial(_view, services, http))
     )
 
 
