@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sa_ray.contracts import StoredObject
-from sa_ray.errors import ObjectStoreError, UnwritableKeyError
+from sa_ray.errors import InfrastructureError, ObjectStoreError, UnwritableKeyError
 from sa_ray.jobs import lifecycle
 from sa_ray.settings import load_settings
 from sa_ray.storage import ObjectStores, Removal, Uploads, object_key
@@ -84,6 +84,23 @@ async def test_what_the_store_confirmed_is_acknowledged(uploads: Uploads, store:
 
     assert (stored.key, stored.size) == (f"{JOB}.wav", 5)
     assert store.size(stored.key) == 5
+
+
+async def test_audio_that_does_not_arrive_is_given_up(
+    uploads: Uploads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sa_ray.storage.uploads.FETCH_TIMEOUT_S", 0.01)
+
+    async def never() -> bytes:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    with pytest.raises(InfrastructureError, match="did not arrive"):
+        await uploads.upload(JOB, 1, "wav", never)
+
+    # No slot is held.
+    for _ in range(MAX_CONCURRENT_PUTS + 1):
+        await uploads.upload(JOB, 1, "wav", sound)
 
 
 async def test_an_outage_is_waited_out_with_growing_pauses(

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Final
 
 from sa_ray.contracts import MEDIA_TYPES, AudioFormat, ComponentHealth, StoredObject
-from sa_ray.errors import ObjectStoreError, UnwritableKeyError
+from sa_ray.errors import InfrastructureError, ObjectStoreError, UnwritableKeyError
 from sa_ray.storage.port import ObjectStore
 from sa_ray.storage.threads import in_thread
 from sa_ray.telemetry import log_context
@@ -24,6 +24,9 @@ LAST_RETRY_S: Final = 5.0
 CHECK_PERIOD_S: Final = 15.0
 GIVE_UP_REFUSED_S: Final = 3600.0
 """Seconds to retry a refusal that retrying rarely cures (a wrong secret)."""
+
+FETCH_TIMEOUT_S = 60.0
+"""Time for audio to arrive from its node: a node that hangs must not hold up all uploads."""
 
 Fetch = Callable[[], Awaitable[bytes]]
 """Fetches the bytes to upload; called again for each attempt."""
@@ -66,7 +69,8 @@ class Uploads:
 
         An upload of this attempt or an earlier one that is under way is stopped first. Raises
         ``UnwritableKeyError`` at once, any other ``ObjectStoreError`` if the store still refuses
-        after ``GIVE_UP_REFUSED_S``, and what ``fetch`` raises.
+        after ``GIVE_UP_REFUSED_S``, ``InfrastructureError`` if ``fetch`` takes longer than
+        ``FETCH_TIMEOUT_S``, and what it raises.
         """
         await self.stop(job_id, up_to=token)
         work = asyncio.create_task(self._upload(job_id, token, fmt, fetch))
@@ -128,7 +132,13 @@ class Uploads:
         self, job_id: str, token: int, fmt: AudioFormat, fetch: Fetch
     ) -> StoredObject:
         # In a method of its own, so that the bytes are freed while the upload waits.
-        data = await fetch()
+        try:
+            async with asyncio.timeout(FETCH_TIMEOUT_S):
+                data = await fetch()
+        except TimeoutError as error:
+            raise InfrastructureError(
+                f"The audio did not arrive within {FETCH_TIMEOUT_S:g} s from the node that made it."
+            ) from error
         put = partial(
             self._store.put,
             self._key_of(job_id, token, fmt),
