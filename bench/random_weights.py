@@ -14,6 +14,7 @@ from transformers.models.t5gemma.configuration_t5gemma import T5GemmaModuleConfi
 
 from sa_ray.catalogue import repo_id
 from sa_ray.contracts import VariantName
+from sa_ray.engines.stable_audio.weights import building_on
 
 TEXT_ENCODER: Final = "t5gemma-b-b-ul2"
 
@@ -93,7 +94,7 @@ def random_model(
     with tempfile.TemporaryDirectory() as folder:
         write_text_encoder(Path(folder) / TEXT_ENCODER, sizes)
         config["model"]["conditioning"]["configs"][0]["config"]["model_path"] = folder
-        with device:
+        with building_on(device):
             model = create_diffusion_cond_from_config(config)
     randomise(model)
     model.to(device).eval().requires_grad_(False)

@@ -64,7 +64,8 @@ def package(hub_cache: Path) -> "Callable[[VariantName], Any]":
 
     def loaded(variant: VariantName) -> Any:
         # ``load_from`` of its text encoder goes to the Hub's newest revision: here, the only one.
-        model = StableAudioModel.from_pretrained(variant, device="cpu")
+        # Beside a GPU it would be in fp16 even on the CPU.
+        model = StableAudioModel.from_pretrained(variant, device="cpu", model_half=False)
         model.model.conditioner.conditioners["prompt"].model.float()
         return model
 

@@ -10,13 +10,23 @@ import torch
 
 from sa_ray.contracts import ResolvedRequest, VariantName
 from sa_ray.engines.port import EngineOptions, Generated
+from sa_ray.engines.stable_audio.attention import Keys, flash, masked, plain
 from sa_ray.engines.stable_audio.engine import StableAudioEngine
+from sa_ray.engines.stable_audio.graphs import Graphs
+from sa_ray.engines.stable_audio.kernels import Operations, TorchOperations, choose_operations
 from sa_ray.engines.stable_audio.loading import load
+from sa_ray.engines.stable_audio.weights import build_model, find_snapshot
+from sa_ray.errors import GenerationError
 
 pytestmark = [
     pytest.mark.upstream,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device"),
 ]
+
+if torch.cuda.is_available():
+    from sa_ray.engines.stable_audio.triton_kernels import TritonOperations
+
+CUDA = torch.device("cuda", 0)
 
 HALF_PRECISION = 2e-2
 """Largest difference of samples between fp16 and fp32, or between two batch sizes in fp16."""
@@ -56,12 +66,119 @@ def test_audio_is_that_of_the_cpu_and_every_shape_becomes_a_graph(
         engine = on_cuda(variant)
         first, again = clips(engine, *batch), clips(engine, *batch)
 
-    assert not [record for record in caplog.records if "no CUDA graph" in record.message]
+    assert not caplog.records, caplog.text
+    assert engine.slowdown is None
+    assert engine.graph_counts.replayed > engine.graph_counts.runs / 2
     for row, clip in enumerate(expected):
         np.testing.assert_array_equal(first[row], again[row])
         np.testing.assert_allclose(first[row], clip, atol=HALF_PRECISION)
         np.testing.assert_allclose(clips(engine, batch[row])[0], first[row], atol=HALF_PRECISION)
 
 
+@pytest.mark.parametrize("variant", ["small-sfx", "medium"])
+def test_fused_blocks_do_as_the_package_does(hub_cache: Path, variant: VariantName) -> None:
+    batch = [wanted(variant, seed, cfg_scale=2.0) for seed in range(3)]
+
+    fused = clips(built(variant, choose_operations(CUDA)), *batch)
+    plain = clips(built(variant, TorchOperations()), *batch)
+
+    assert isinstance(choose_operations(CUDA), TritonOperations)
+    for one, other in zip(fused, plain, strict=True):
+        np.testing.assert_allclose(one, other, atol=HALF_PRECISION)
+
+
+@pytest.mark.parametrize("tokens", [34, 128, 200, 193])
+def test_flash_attention_leaves_out_spare_keys_and_what_a_window_excludes(tokens: int) -> None:
+    torch.manual_seed(tokens)
+    q, k, v = torch.randn(3, tokens, 3, 4, 64, device=CUDA, dtype=torch.half).unbind(2)
+    keys = Keys.of(torch.tensor([tokens, 20, 7], device=CUDA), tokens)
+
+    for options in ({"keys": keys}, {"window": 17}, {}):
+        expected = plain(q, k, v, **options)
+        for attend in (flash, masked):
+            torch.testing.assert_close(attend(q, k, v, **options), expected, atol=4e-3, rtol=1e-2)
+
+
+def test_a_failed_capture_turns_graphs_off_and_leaves_the_device_as_it_was() -> None:
+    graphs = Graphs(enabled=True)
+    stream = torch.cuda.current_stream()
+    x = torch.arange(4.0, device=CUDA)
+
+    def waits_for_the_host(x: torch.Tensor) -> torch.Tensor:
+        return x * x.sum().item()
+
+    with graphs.recording():
+        found = graphs.run("waits", (1, 4), waits_for_the_host, x)
+
+    assert found.tolist() == [0.0, 6.0, 12.0, 18.0]
+    assert torch.cuda.current_stream() == stream
+    assert graphs.fault is not None
+    assert "recording waits at 1 x 4 failed" in graphs.fault
+    before = torch.cuda.memory_allocated()
+    big = torch.ones(1 << 26, device=CUDA)
+    assert float(big.sum()) == 1 << 26
+    del big
+    torch.cuda.empty_cache()
+    assert torch.cuda.memory_allocated() == before
+    assert torch.cuda.memory_reserved() < before + (64 << 20)
+    assert graphs.run("waits", (1, 4), waits_for_the_host, x).tolist() == found.tolist()
+
+
+def test_further_graphs_of_smaller_sizes_take_next_to_no_memory() -> None:
+    weight = torch.randn(2048, 2048, device=CUDA)
+    graphs = Graphs(enabled=True)
+
+    def work(x: torch.Tensor) -> torch.Tensor:
+        for _ in range(8):
+            x = torch.tanh(x @ weight)
+        return x
+
+    with graphs.recording(), torch.inference_mode():
+        graphs.run("work", (4096, 1), work, torch.randn(4096, 2048, device=CUDA))
+        torch.cuda.empty_cache()
+        before = torch.cuda.memory_reserved()
+        for rows in range(256, 4096, 256):
+            x = torch.randn(rows, 2048, device=CUDA)
+            torch.testing.assert_close(graphs.run("work", (rows, 1), work, x), work(x))
+    torch.cuda.empty_cache()
+
+    assert graphs.counts.replayed == 16
+    assert torch.cuda.memory_reserved() - before < 64 << 20
+
+
+@pytest.mark.parametrize("megabytes", [64, 128, 256])
+def test_a_batch_that_does_not_fit_is_halved_until_it_does(hub_cache: Path, megabytes: int) -> None:
+    batch = [wanted("small-sfx", seed, duration=100.0, steps=1) for seed in range(4)]
+    engine = built("small-sfx", choose_operations(CUDA))
+    expected = clips(engine, *batch)
+    engine._graphs.clear()
+    torch.cuda.empty_cache()
+    total = torch.cuda.get_device_properties(CUDA).total_memory
+    torch.cuda.set_per_process_memory_fraction(
+        (torch.cuda.memory_reserved() + (megabytes << 20)) / total
+    )
+    try:
+        found = [engine.generate(batch, lambda row, fraction: None, lambda row: False)
+                 for _ in range(3)]  # fmt: skip
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+
+    for outcomes in found:
+        for outcome, samples in zip(outcomes, expected, strict=True):
+            if isinstance(outcome, Generated):
+                np.testing.assert_allclose(outcome.samples, samples, atol=HALF_PRECISION)
+            else:
+                assert isinstance(outcome, GenerationError)
+                assert "too little memory for 100 seconds" in outcome.message
+    again = clips(engine, *batch)
+    np.testing.assert_allclose(again[0], expected[0], atol=HALF_PRECISION)
+
+
 def on_cuda(variant: VariantName) -> StableAudioEngine:
     return load(variant, EngineOptions(device="cuda", gpu_fraction=0.5, max_batch_rows=4))
+
+
+def built(variant: VariantName, operations: Operations | None) -> StableAudioEngine:
+    snapshot = find_snapshot(variant, EngineOptions(device="cuda"))
+    model, config = build_model(snapshot, device=CUDA, half=True)
+    return StableAudioEngine(variant, model, config, max_batch_rows=4, operations=operations)

@@ -3,19 +3,26 @@
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import torch
 from torch.nn import functional
 
+from sa_ray.engines.stable_audio.attention import Attend
+from sa_ray.engines.stable_audio.blocks import FusedBlock, Tools, is_block_fusable
 from sa_ray.engines.stable_audio.geometry import DECODE_CHUNK, Chunk, decode_chunks, rows_padded
-from sa_ray.engines.stable_audio.graphs import Graphs
+from sa_ray.engines.stable_audio.graphs import Graphs, Size
+from sa_ray.engines.stable_audio.kernels import Operations
 
 LATENTS_AT_ONCE: Final = 1024
 """Most latents decoded together on a GPU, over all rows; bounds the decoder's memory."""
 
-PADDED_LENGTHS: Final = (32, 64, 96, DECODE_CHUNK)
+PADDED_LENGTHS: Final = (32, 64, 96, 128, 192, DECODE_CHUNK)
 """Chunk lengths on a GPU, in latents; few, so that each has its own CUDA graph."""
+
+NOISE_PERIOD: Final = 128
+"""Latents after which the decoder's noise repeats."""
 
 BOTTLENECK_NOISE: Final = 1e-3
 """Relative noise that the package's bottleneck adds at inference (``models/bottleneck.py``)."""
@@ -44,11 +51,21 @@ class Decoder:
     clip. The decoder still meets the noise that it was trained with, and a clip depends on its
     latents alone.
 
+    ``operations``: what to compute the blocks with, in few kernels; None: the package's code.
     ``margin``: latents on each side of a chunk's kept part. ``pad_shapes``: decode at a few lengths
     and batch sizes only, so that CUDA graphs serve them.
     """
 
-    def __init__(self, pretransform: Any, graphs: Graphs, *, margin: int, pad_shapes: bool) -> None:
+    def __init__(
+        self,
+        pretransform: Any,
+        graphs: Graphs,
+        attend: Attend,
+        *,
+        operations: Operations | None = None,
+        margin: int,
+        pad_shapes: bool,
+    ) -> None:
         self._pretransform = pretransform
         self._autoencoder = pretransform.model
         self._graphs = graphs
@@ -60,21 +77,23 @@ class Decoder:
         layers = self._autoencoder.decoder.layers
         self._blocks = [layer for layer in layers if hasattr(layer, "mask_noise")]
         self._token_noise = [
-            self._draw(generator, DECODE_CHUNK, block.output_seg_size, block.in_channels)
+            self._draw(generator, NOISE_PERIOD, block.output_seg_size, block.in_channels)
             * block.mask_noise
             for block in self._blocks
         ]
         bottleneck = self._autoencoder.bottleneck
         channels = bottleneck.scaling_factor.shape[1]
         noise = BOTTLENECK_NOISE if bottleneck.noise_regularize else 0.0
-        self._latent_noise = self._draw(generator, channels, DECODE_CHUNK) * noise
+        self._latent_noise = self._draw(generator, channels, NOISE_PERIOD) * noise
         bottleneck.noise_regularize = False
+        for block in self._blocks:
+            _speed_up(block, attend, operations)
 
     def __call__(self, clips: Sequence[Clip]) -> list[Any]:
         """Decode each clip to float32 ``[2, samples]`` in [-1, 1], on the host."""
         pieces: dict[int, list[tuple[int, Chunk]]] = defaultdict(list)
         for index, clip in enumerate(clips):
-            size = clip.decoded if clip.whole else DECODE_CHUNK
+            size = max(clip.decoded, 1) if clip.whole else DECODE_CHUNK
             for chunk in decode_chunks(clip.decoded, margin=self._margin, size=size):
                 pieces[self._length(chunk.stop - chunk.start)].append((index, chunk))
         step = self._autoencoder.downsampling_ratio
@@ -83,8 +102,10 @@ class Decoder:
             at_once = max(1, LATENTS_AT_ONCE // length) if self._pad_shapes else 1
             for first in range(0, len(wanted), at_once):
                 group = wanted[first : first + at_once]
-                decoded = self._decode(clips, group, length, rows_padded(len(group), at_once))
-                for row, (index, chunk) in zip(decoded, group, strict=False):
+                size = rows_padded(len(group), at_once), length
+                for row, (index, chunk) in zip(
+                    self._decode(clips, group, size), group, strict=False
+                ):
                     begin, end = chunk.keep_start - chunk.start, chunk.keep_stop - chunk.start
                     target = audio[index][:, chunk.keep_start * step : chunk.keep_stop * step]
                     target.copy_(row[:, begin * step : end * step])
@@ -106,9 +127,13 @@ class Decoder:
             return latents
         return next((length for length in PADDED_LENGTHS if latents <= length), latents)
 
-    def _decode(
-        self, clips: Sequence[Clip], group: list[tuple[int, Chunk]], length: int, rows: int
-    ) -> Any:
+    def _decode(self, clips: Sequence[Clip], group: list[tuple[int, Chunk]], size: Size) -> Any:
+        """Decode the chunks of ``group`` to ``[rows, 2, samples]``, valid until the next call."""
+        if size[1] > DECODE_CHUNK or not self._pad_shapes:
+            recorded = None
+        else:
+            recorded = size = self._graphs.size_for("decode", size)
+        rows, length = size
         latents, offsets = [], []
         for index, chunk in group:
             piece = clips[index].latents[:, chunk.start : chunk.start + length]
@@ -116,10 +141,10 @@ class Decoder:
             offsets.append(chunk.start)
         stacked = torch.stack(latents).to(self.dtype)
         positions = torch.tensor(offsets, device=self.device)[:, None]
-        positions = (positions + torch.arange(length, device=self.device)) % DECODE_CHUNK
+        positions = (positions + torch.arange(length, device=self.device)) % NOISE_PERIOD
         stacked = functional.pad(stacked, (0, 0, 0, 0, 0, rows - len(group)))
         positions = functional.pad(positions, (0, 0, 0, rows - len(group)))
-        return self._graphs.run("decode", self._forward, stacked, positions)
+        return self._graphs.run("decode", recorded, self._forward, stacked, positions)
 
     def _forward(self, latents: Any, positions: Any) -> Any:
         latents = latents * self._pretransform.scale
@@ -141,3 +166,20 @@ class Decoder:
 
     def _draw(self, generator: Any, *shape: int) -> Any:
         return torch.randn(*shape, generator=generator).to(self.device, self.dtype)
+
+
+def _speed_up(block: Any, attend: Attend, operations: Operations | None) -> None:
+    """Have the layers of a ``TransformerResamplingBlock`` use our kernels, where they cover them."""
+    for layer in block.transformers:
+        if operations is not None and is_block_fusable(layer):
+            layer.forward = FusedBlock(layer, Tools(operations, attend))
+        elif not layer.causal:
+            layer.self_attn.apply_attn = partial(_attend, attend)
+
+
+def _attend(
+    attend: Attend, q: Any, k: Any, v: Any, *, flash_attn_sliding_window: Any = None, **_unused: Any
+) -> Any:
+    """Stand in for the package's ``apply_attn``, whose tensors are ``[rows, heads, tokens, n]``."""
+    window = flash_attn_sliding_window and max(flash_attn_sliding_window)
+    return attend(*(part.transpose(1, 2) for part in (q, k, v)), window=window).transpose(1, 2)

@@ -7,8 +7,19 @@ from typing import Any
 import torch
 from torch.nn import functional
 
+from sa_ray.engines.stable_audio.attention import Attend, Keys
+from sa_ray.engines.stable_audio.blocks import (
+    FusedTransformer,
+    Tools,
+    is_fusable,
+    normalize_keys,
+)
 from sa_ray.engines.stable_audio.geometry import rows_padded
 from sa_ray.engines.stable_audio.graphs import Graphs
+from sa_ray.engines.stable_audio.kernels import Operations
+
+CONTEXT = 3
+"""Which input of the recorded function the context is; by far the largest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,9 +28,9 @@ class Conditioning:
 
     ``context_kv``: the context's keys and values for each layer,
     ``[layers, rows, tokens, 2 or 3 times the width]``. ``embedding``: ``[rows, 768]``. With
-    guidance both hold the rows twice, the positive side first and then the negative. ``scale`` and
-    ``projected`` (the share of the guidance that is projected, in [0, 1]): float32
-    ``[rows, 1, 1]``, or None without guidance.
+    guidance both hold the rows twice, the positive side first and then the negative. Both may have
+    spare rows at the end. ``scale`` and ``projected`` (the share of the guidance that is projected,
+    in [0, 1]): float32 ``[rows, 1, 1]``, or None without guidance.
     """
 
     context_kv: Any
@@ -62,11 +73,20 @@ class Denoiser:
     zeroes the padded values, unless flash-attn is installed. The context's keys and values are
     projected once a batch. The local conditioning, silence for every row, is embedded once.
 
+    ``operations``: what to compute the blocks with, in few kernels; None: the package's code.
     ``pad_rows_to``: pad batches to a power of two, or to this many rows if that is less, so that
     few CUDA graphs serve them all; None: do not pad.
     """
 
-    def __init__(self, wrapper: Any, graphs: Graphs, *, pad_rows_to: int | None) -> None:
+    def __init__(
+        self,
+        wrapper: Any,
+        graphs: Graphs,
+        attend: Attend,
+        *,
+        operations: Operations | None = None,
+        pad_rows_to: int | None,
+    ) -> None:
         self._wrapper = wrapper
         self._graphs = graphs
         self._pad_rows_to = pad_rows_to
@@ -77,11 +97,19 @@ class Denoiser:
         self._projections = [_BoundProjection(layer.cross_attn.to_kv) for layer in layers]
         self._local_channels = 0
         self._padded: tuple[Conditioning, Any, Any] | None = None
+        silences = []
         for layer in layers:
-            layer.self_attn.apply_attn = _attend
+            layer.self_attn.apply_attn = partial(_attend, attend)
+            silence = None
             if layer.to_local_embed is not None:
                 self._local_channels = layer.to_local_embed[0].in_features
-                _fix_silent_local(layer.to_local_embed)
+                silence = _fix_silent_local(layer.to_local_embed)
+            silences.append(silence)
+        self._fused: FusedTransformer | None = None
+        if operations is not None and is_fusable(self.transformer):
+            tools = Tools(operations, attend)
+            self._fused = FusedTransformer(self.transformer, tools, silences)
+            self.transformer.forward = self._fused
 
     def condition(self, context: Any, embedding: Any, scale: Any, projected: Any) -> Conditioning:
         """Project the context, which stays the same over the steps.
@@ -89,20 +117,37 @@ class Denoiser:
         ``context``: ``[rows * sides, tokens, 768]``; the others as in ``Conditioning``.
         """
         embedded = self._wrapper.model.to_cond_embed(context.to(self.dtype))
-        context_kv = torch.stack([layer.project(embedded) for layer in self._projections])
-        return Conditioning(context_kv, embedding.to(self.dtype), scale, projected)
+        rows, tokens, _ = embedded.shape
+        room = rows if self._pad_rows_to is None else self._rows_for(rows, 1 + (scale is not None))
+        width = self.transformer.layers[0].cross_attn.to_kv.out_features
+        shape = len(self._projections), room, tokens, width
+        # Made where the graph reads it: by far the largest tensor of a batch.
+        context_kv = self._graphs.place("denoise", CONTEXT, shape, self.dtype, self.device)
+        for layer, projection, place in zip(
+            self.transformer.layers, self._projections, context_kv, strict=True
+        ):
+            projected_context = projection.project(embedded)
+            if self._fused is not None:
+                projected_context = normalize_keys(layer.cross_attn, projected_context)
+            place[:rows] = projected_context
+            place[rows:] = 0
+        embedding = functional.pad(embedding.to(self.dtype), (0, 0, 0, room - rows))
+        return Conditioning(context_kv, embedding, scale, projected)
 
     def forget(self) -> None:
         """Drop the last batch's conditioning, and the memory it holds."""
         self._padded = None
+        self._graphs.forget()
         for projection in self._projections:
             projection.bound = None
+        if self._fused is not None:
+            self._fused.contexts = None
 
     def velocity(self, x: Any, level: Any, valid: Any, conditioning: Conditioning) -> Any:
         """Predict the guided velocity (noise minus clean latents) at ``x``.
 
         ``level``: float32 ``[rows, 1, 1]``, noise levels in (0, 1]. ``valid``: bool
-        ``[rows, length]``, False is padding.
+        ``[rows, length]``, False is padding. The result is valid until the next call.
         """
         if conditioning.scale is None:
             return self._unguided(x, level.flatten(), valid, conditioning)
@@ -117,51 +162,80 @@ class Denoiser:
         guidance = projected * orthogonal + (1 - projected) * difference
         return (x - positive - (conditioning.scale - 1) * guidance) / level
 
+    def _rows_for(self, rows: int, sides: int) -> int:
+        assert self._pad_rows_to is not None
+        return rows_padded(rows, self._pad_rows_to * sides)
+
     def _unguided(self, x: Any, t: Any, valid: Any, conditioning: Conditioning) -> Any:
+        rows, _, length = x.shape
         if self._pad_rows_to is None:
-            return self._forward(x, t, valid, conditioning.context_kv, conditioning.embedding)
-        rows = len(x)
-        extra = rows_padded(rows, self._pad_rows_to * conditioning.sides) - rows
-        if self._padded is None or self._padded[0] is not conditioning:
-            # Once a batch: the graph copies an input only if it is another tensor than last time.
-            context_kv = functional.pad(conditioning.context_kv, (0, 0, 0, 0, 0, extra))
-            embedding = functional.pad(conditioning.embedding, (0, 0, 0, extra))
-            self._padded = conditioning, context_kv, embedding
-        _, context_kv, embedding = self._padded
-        x = functional.pad(x, (0, 0, 0, 0, 0, extra))
+            context_kv, embedding = conditioning.context_kv[:, :rows], conditioning.embedding[:rows]
+            return self._forward(x, t, valid, context_kv, embedding)
+        size = self._rows_for(rows, conditioning.sides), length
+        room, longest = self._graphs.size_for("denoise", size)
+        context_kv, embedding = self._with_room(conditioning, room)
+        extra, tail = room - rows, longest - length
+        x = functional.pad(x, (0, tail, 0, 0, 0, extra))
         t = functional.pad(t, (0, extra), value=1.0)
-        valid = functional.pad(valid, (0, 0, 0, extra), value=True)
+        valid = functional.pad(functional.pad(valid, (0, tail)), (0, 0, 0, extra), value=True)
         inputs = x, t, valid, context_kv, embedding
-        return self._graphs.run("denoise", self._forward, *inputs)[:rows]
+        velocity = self._graphs.run("denoise", (room, longest), self._forward, *inputs)
+        return velocity[:rows, :, :length]
+
+    def _with_room(self, conditioning: Conditioning, room: int) -> tuple[Any, Any]:
+        """Return the context and the embedding of ``conditioning`` with ``room`` rows."""
+        context_kv, embedding = conditioning.context_kv, conditioning.embedding
+        extra = room - len(embedding)
+        if not extra:
+            return context_kv, embedding
+        if (
+            self._padded is None
+            or self._padded[0] is not conditioning
+            or len(self._padded[2]) != room
+        ):
+            # Once a batch: the graph copies an input only if it is another tensor than last time.
+            context_kv = functional.pad(context_kv, (0, 0, 0, 0, 0, extra))
+            self._padded = conditioning, context_kv, functional.pad(embedding, (0, 0, 0, extra))
+        _, context_kv, embedding = self._padded
+        return context_kv, embedding
 
     def _forward(self, x: Any, t: Any, valid: Any, context_kv: Any, embedding: Any) -> Any:
         for projection, bound in zip(self._projections, context_kv, strict=True):
             projection.bound = bound
-        unused_context = embedding[:, None]
+        unused_context = local = None
+        if self._fused is not None:
+            self._fused.contexts = context_kv
+        else:
+            unused_context = embedding[:, None]
+            if self._local_channels:
+                local = x.new_zeros(1, self._local_channels, x.shape[-1])
         velocity = self._wrapper(
             x,
             t,
             cross_attn_cond=unused_context,
             global_cond=embedding,
-            local_add_cond=x.new_zeros(1, self._local_channels, x.shape[-1])
-            if self._local_channels
-            else None,
+            local_add_cond=local,
             padding_mask=valid,
             use_checkpointing=False,
         )
         return velocity.float()
 
 
-def _attend(q: Any, k: Any, v: Any, *, padding_mask: Any = None, **_unused: Any) -> Any:
-    mask = None if padding_mask is None else padding_mask[:, None, None, :]
-    return functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+def _attend(
+    attend: Attend, q: Any, k: Any, v: Any, *, padding_mask: Any = None, **_unused: Any
+) -> Any:
+    """Stand in for the package's ``apply_attn``, whose tensors are ``[rows, heads, tokens, n]``."""
+    keys = None if padding_mask is None else Keys.of(padding_mask.sum(dim=1), q.shape[2])
+    return attend(*(part.transpose(1, 2) for part in (q, k, v)), keys=keys).transpose(1, 2)
 
 
-def _fix_silent_local(to_local_embed: Any) -> None:
+def _fix_silent_local(to_local_embed: Any) -> Any:
+    """Have ``to_local_embed`` return what it makes of silence; return that, ``[width]``."""
     weight = to_local_embed[0].weight
     silence = torch.zeros(1, 1, weight.shape[1], dtype=weight.dtype, device=weight.device)
     embedded = to_local_embed(silence)
     to_local_embed.forward = partial(_expand_to, embedded)
+    return embedded.flatten()
 
 
 def _expand_to(embedded: Any, local: Any) -> Any:

@@ -2,7 +2,8 @@
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -19,12 +20,14 @@ from sa_ray.engines.port import (
     IsCancelled,
     OnStep,
 )
+from sa_ray.engines.stable_audio.attention import choose_attention
 from sa_ray.engines.stable_audio.conditioning import Conditioner
 from sa_ray.engines.stable_audio.decoder import Clip, Decoder
 from sa_ray.engines.stable_audio.denoiser import Denoiser
-from sa_ray.engines.stable_audio.device_faults import is_device_lost
+from sa_ray.engines.stable_audio.device_faults import is_device_lost, is_out_of_memory
 from sa_ray.engines.stable_audio.geometry import Geometry, halves
-from sa_ray.engines.stable_audio.graphs import Graphs
+from sa_ray.engines.stable_audio.graphs import Counts, Graphs
+from sa_ray.engines.stable_audio.kernels import Operations, choose_operations
 from sa_ray.engines.stable_audio.sampling import Row, sample
 from sa_ray.errors import ConfigurationError, GenerationError
 from sa_ray.scheduling.batch_rule import DEFAULT_SAMPLER
@@ -40,7 +43,9 @@ class StableAudioEngine:
     (``rf_denoiser``).
 
     ``pad_shapes``: pad batches and clips to a few shapes; None: only on CUDA, where each shape is
-    recorded as a CUDA graph.
+    recorded as a CUDA graph. ``operations``: what to compute transformer blocks with; None: the
+    package's code, or on CUDA what ``choose_operations`` finds. ``graph_bytes``: most memory for
+    CUDA graphs.
     """
 
     def __init__(
@@ -51,6 +56,8 @@ class StableAudioEngine:
         *,
         max_batch_rows: int = 8,
         pad_shapes: bool | None = None,
+        operations: Operations | None = None,
+        graph_bytes: int = 1 << 31,
     ) -> None:
         if model.diffusion_objective != "rf_denoiser":
             raise ConfigurationError(
@@ -61,19 +68,31 @@ class StableAudioEngine:
         self._model = model
         self._geometry = _geometry(model, config)
         self._device = next(model.model.parameters()).device
-        # None selects the package's exact fallback. Compiling its sliding-window attention takes
-        # seconds for each new length; without a compiler it silently runs 30 times slower.
-        package_transformer.flex_attention_compiled = None
+        _keep_to_torch_attention()
         on_cuda = self._device.type == "cuda"
         self._pad_shapes = on_cuda if pad_shapes is None else pad_shapes
-        self._graphs = graphs = Graphs(enabled=on_cuda)
+        self._graphs = graphs = Graphs(enabled=on_cuda, max_bytes=graph_bytes)
+        attention = model.model.model.transformer.layers[0].self_attn
         with torch.inference_mode():
+            attend = choose_attention(
+                heads=attention.num_heads,
+                width=attention.dim_heads,
+                dtype=next(model.model.parameters()).dtype,
+                device=self._device,
+            )
+            operations = operations or choose_operations(self._device)
             self._denoiser = Denoiser(
-                model.model, graphs, pad_rows_to=max_batch_rows if self._pad_shapes else None
+                model.model,
+                graphs,
+                attend,
+                operations=operations,
+                pad_rows_to=max_batch_rows if self._pad_shapes else None,
             )
             self._decoder = Decoder(
                 model.pretransform,
                 graphs,
+                attend,
+                operations=operations,
                 margin=self._geometry.margin,
                 pad_shapes=self._pad_shapes,
             )
@@ -90,6 +109,23 @@ class StableAudioEngine:
     @property
     def sample_rate(self) -> int:
         return self._geometry.sample_rate
+
+    @property
+    def slowdown(self) -> str | None:
+        """Why this replica is slower than it should be, if it is."""
+        fault = self._graphs.fault
+        return None if fault is None else f"CUDA graphs are off: {fault}"
+
+    @property
+    def graph_counts(self) -> Counts:
+        """How many runs replayed a CUDA graph."""
+        return self._graphs.counts
+
+    @contextmanager
+    def recording(self) -> Iterator[None]:
+        """Record every shape at its first use, as warm-up does."""
+        with self._graphs.recording():
+            yield
 
     def generate(
         self, batch: Sequence[ResolvedRequest], on_step: OnStep, is_cancelled: IsCancelled
@@ -127,28 +163,54 @@ class StableAudioEngine:
         is_cancelled: IsCancelled,
         outcomes: dict[int, BatchOutcome],
     ) -> None:
+        if self._fits(batch, rows, on_step, is_cancelled, outcomes):
+            return
+        # Graphs hold memory that this batch may need: once more without them, then by halves.
+        held = self._graphs.clear()
+        with self._graphs.paused():
+            if not held or not self._fits(batch, rows, on_step, is_cancelled, outcomes):
+                self._halve(batch, rows, on_step, is_cancelled, outcomes)
+
+    def _halve(
+        self,
+        batch: Sequence[ResolvedRequest],
+        rows: Sequence[int],
+        on_step: OnStep,
+        is_cancelled: IsCancelled,
+        outcomes: dict[int, BatchOutcome],
+    ) -> None:
+        if len(rows) > 1:
+            for half in halves(rows):
+                if not self._fits(batch, half, on_step, is_cancelled, outcomes):
+                    self._halve(batch, half, on_step, is_cancelled, outcomes)
+            return
+        request = batch[rows[0]]
+        outcomes[rows[0]] = GenerationError(
+            f"The GPU has too little memory for {request.duration:g} seconds of "
+            f"{self._variant}: ask for less, or give the variant more of the GPU.",
+            param="duration",
+        )
+
+    def _fits(
+        self,
+        batch: Sequence[ResolvedRequest],
+        rows: Sequence[int],
+        on_step: OnStep,
+        is_cancelled: IsCancelled,
+        outcomes: dict[int, BatchOutcome],
+    ) -> bool:
+        """Generate ``rows`` into ``outcomes``; return False if they do not fit in memory."""
         try:
             outcomes.update(self._attempt(batch, rows, on_step, is_cancelled))
-            return
-        except torch.cuda.OutOfMemoryError:
-            _log.warning("out of GPU memory with %d rows", len(rows))
+            return True
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            _log.warning("out of GPU memory with %d rows: %s", len(rows), error)
         # Outside the handler: its traceback holds the tensors that must be freed first.
         self._denoiser.forget()
-        held = self._graphs.clear()
         torch.cuda.empty_cache()
-        if held:
-            self._generate(batch, rows, on_step, is_cancelled, outcomes)
-            return
-        if len(rows) == 1:
-            request = batch[rows[0]]
-            outcomes[rows[0]] = GenerationError(
-                f"The GPU has too little memory for {request.duration:g} seconds of "
-                f"{self._variant}: ask for less, or give the variant more of the GPU.",
-                param="duration",
-            )
-            return
-        for half in halves(rows):
-            self._generate(batch, half, on_step, is_cancelled, outcomes)
+        return False
 
     def _attempt(
         self,
@@ -201,6 +263,18 @@ class StableAudioEngine:
             samples=geometry.samples(request.duration),
             whole=request.chunked_decode is False,
         )
+
+
+def _keep_to_torch_attention() -> None:
+    """Keep the package from attention kernels that wait for the host or compile for each length.
+
+    With flash-attn installed it packs rows, whose lengths it reads on the host: no CUDA graph can
+    be recorded. Compiling its sliding-window attention takes seconds for each new length; without a
+    compiler it silently runs 30 times slower.
+    """
+    package_transformer.flex_attention_compiled = None
+    package_transformer.flash_attn_varlen_func = None
+    package_transformer.index_first_axis = None
 
 
 def _geometry(model: Any, config: dict[str, Any]) -> Geometry:

@@ -99,6 +99,7 @@ def sample(
     batch = _begin(rows, conditioning, channels, length, denoiser.device)
     steps = len(rows[0].schedule) - 1
     take = SAMPLERS[sampler]
+    pace = _Pace(denoiser.device)
     for step in range(steps):
         staying = [place for place, row in enumerate(batch.rows) if not is_cancelled(row)]
         if not staying:
@@ -107,7 +108,7 @@ def sample(
         velocity = partial(denoiser.velocity, valid=batch.valid, conditioning=batch.conditioning)
         taken = take(velocity, batch.x, batch.step(step, is_last=step + 1 == steps))
         batch.x, batch.clean = taken.x, taken.clean
-        _finish(denoiser.device)
+        pace.step()
         for row in batch.rows:
             on_step(row, (step + 1) / steps)
     return dict(zip(batch.rows, batch.x, strict=True))
@@ -136,7 +137,23 @@ def _draw(noises: Sequence[_Noise], length: int, device: Any) -> Any:
     return drawn.to(device)
 
 
-def _finish(device: Any) -> None:
-    """Wait for the step, so that progress is real and a cancelled row stops within one step."""
-    if device.type == "cuda":
-        torch.cuda.current_stream().synchronize()
+class _Pace:
+    """Keeps the host one step ahead of a GPU, so that it waits for nothing between steps.
+
+    The next step's noise is drawn meanwhile; progress is real to a step, and a cancelled row stops
+    within two.
+    """
+
+    def __init__(self, device: Any) -> None:
+        self._on_cuda = device.type == "cuda"
+        self._previous: Any = None
+
+    def step(self) -> None:
+        """Mark the end of a step, and wait for that of the step before."""
+        if not self._on_cuda:
+            return
+        event = torch.cuda.Event(blocking=True)
+        event.record()
+        if self._previous is not None:
+            self._previous.synchronize()
+        self._previous = event

@@ -13,7 +13,7 @@ from sa_ray.engines.stable_audio.graphs import Graphs
 CACHED_PROMPTS: Final = 256
 """Most embeddings kept, 0.4 MB each in fp16; the least recently used goes first."""
 
-GROUP: Final = 4
+GROUP: Final = 16
 """Prompts encoded together on a GPU; always this many, as rounding depends on the batch size."""
 
 TOKEN_BUCKETS: Final = (16, 32, 64, 128)
@@ -77,6 +77,8 @@ class PromptEncoder:
         return min(limit, next((top for top in TOKEN_BUCKETS if tokens <= top), limit))
 
     def _encode(self, group: list[tuple[str, Any]], length: int) -> list[TextEmbedding]:
+        size = self._graphs.size_for("text", (self._group, length))
+        length = size[1]
         ids = torch.zeros(self._group, length, dtype=torch.long)
         mask = torch.zeros(self._group, length, dtype=torch.bool)
         for row, (_, tokens) in enumerate(group):
@@ -86,7 +88,7 @@ class PromptEncoder:
         attended[:, 0] = True  # softmax over nothing, in a spare row or an empty prompt, is NaN
         ids, mask, attended = (part.to(self._device) for part in (ids, mask, attended))
         conditioner = self._conditioner
-        hidden = self._graphs.run("text", self._forward, ids, attended)
+        hidden = self._graphs.run("text", size, self._forward, ids, attended)
         missing = conditioner.max_length - length
         hidden = functional.pad(hidden.to(self._output_dtype()), (0, 0, 0, missing))
         mask = functional.pad(mask, (0, missing))

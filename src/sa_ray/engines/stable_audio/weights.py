@@ -18,10 +18,10 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors import SafetensorError, safe_open
 from stable_audio_3.factory import create_diffusion_cond_from_config
 from stable_audio_3.loading_utils import remap_state_dict_keys
+from transformers import T5GemmaEncoderModel
 
 from sa_ray.catalogue import CATALOGUE, repo_id
 from sa_ray.contracts import VariantName
@@ -106,50 +106,97 @@ def build_model(snapshot: Path, *, device: Any, half: bool) -> tuple[Any, dict[s
             # By path, or the package asks the Hub for it again, at the newest revision.
             conditioner["config"]["model_path"] = str(snapshot)
     try:
-        model = create_diffusion_cond_from_config(config)
+        with building_on(torch.device("meta")):
+            model = create_diffusion_cond_from_config(config)
     except OSError as error:
         raise ConfigurationError(
             f"The text encoder in {snapshot} cannot be loaded: {error}"
         ) from error
-    load_checked(model, _existing(snapshot / WEIGHTS_FILE))
-    model.to(device).eval().requires_grad_(False)
+    dtype = torch.float16 if half else None
+    load_checked(model, _existing(snapshot / WEIGHTS_FILE), device=device, dtype=dtype)
+    model.eval().requires_grad_(False)
     # As the package sets them: sums in fp32, whatever the inputs.
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = False
-    if half:
-        model.to(torch.float16)
     return model, config
 
 
-def load_checked(model: Any, file: Path) -> None:
-    """Load a checkpoint into ``model``. Raises ``ConfigurationError`` unless all keys agree."""
+@contextmanager
+def building_on(device: Any) -> Iterator[None]:
+    """Build the package's modules on ``device``, but load its text encoder on the CPU.
+
+    ``transformers`` does not load under the device ``meta``, and under others only with
+    ``accelerate``.
+    """
+    load_encoder = T5GemmaEncoderModel.from_pretrained
+
+    def load_aside(*args: Any, **kwargs: Any) -> Any:
+        device.__exit__(None, None, None)
+        try:
+            return load_encoder(*args, **kwargs)
+        finally:
+            device.__enter__()
+
+    T5GemmaEncoderModel.from_pretrained = load_aside
     try:
-        checkpoint = load_file(file)
+        with device:
+            yield
+    finally:
+        T5GemmaEncoderModel.from_pretrained = load_encoder
+
+
+def load_checked(model: Any, file: Path, *, device: Any, dtype: Any) -> None:
+    """Load a checkpoint into ``model``, on ``meta`` so far, tensor by tensor.
+
+    ``dtype``: of floating-point tensors; None: as in the file. Raises ``ConfigurationError`` unless
+    all keys agree.
+    """
+    own = model.state_dict()
+    try:
+        with safe_open(file, framework="pt") as checkpoint:
+            keys = checkpoint.keys()
+            source = remap_state_dict_keys({key: key for key in keys}, own)
+            shapes = {
+                key: torch.Size(checkpoint.get_slice(name).get_shape())
+                for key, name in source.items()
+            }
+            _check_keys({key: tensor.shape for key, tensor in own.items()}, shapes, file)
+            weights = {
+                key: _placed(checkpoint.get_tensor(name), device, dtype)
+                for key, name in source.items()
+            }
     except SafetensorError as error:
         raise ConfigurationError(
             f"{file} is damaged or incomplete ({error}): delete it, so that it is fetched again."
         ) from error
-    own = model.state_dict()
-    checkpoint = remap_state_dict_keys(checkpoint, own)
+    model.load_state_dict(weights, strict=True, assign=True)
+
+
+def _placed(tensor: Any, device: Any, dtype: Any) -> Any:
+    """Return ``tensor`` on ``device``: cast first, so that the device holds it once."""
+    cast = tensor.to(dtype) if dtype is not None and tensor.is_floating_point() else tensor
+    # A copy of its own, or the weights would be pages of the file, read at the first batch.
+    return cast.clone() if cast is tensor and device.type == "cpu" else cast.to(device)
+
+
+def _check_keys(own: dict[str, Any], found: dict[str, Any], file: Path) -> None:
+    """Raise ``ConfigurationError`` unless both have the same keys, with the same shapes."""
     wrong = {
-        "missing": own.keys() - checkpoint.keys(),
-        "unknown": checkpoint.keys() - own.keys(),
-        "of another shape": {
-            key for key in own.keys() & checkpoint.keys() if own[key].shape != checkpoint[key].shape
-        },
+        "missing": own.keys() - found.keys(),
+        "unknown": found.keys() - own.keys(),
+        "of another shape": {key for key in own.keys() & found.keys() if own[key] != found[key]},
     }
     if any(wrong.values()):
-        found = "; ".join(
+        shown = "; ".join(
             f"{len(keys)} {what} ({', '.join(sorted(keys)[:SHOWN_KEYS])}"
             f"{', ...' if len(keys) > SHOWN_KEYS else ''})"
             for what, keys in wrong.items()
             if keys
         )
         raise ConfigurationError(
-            f"{file} does not fit the model that {CONFIG_FILE} describes. Keys: {found}."
+            f"{file} does not fit the model that {CONFIG_FILE} describes. Keys: {shown}."
         )
-    model.load_state_dict(checkpoint, strict=True)
 
 
 def _cached_snapshot(repo: str, revision: str) -> Path | None:

@@ -1,0 +1,279 @@
+"""``Operations`` in one Triton kernel each; runs on CPUs, too, under ``TRITON_INTERPRET=1``."""
+
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+
+from sa_ray.engines.stable_audio.kernels import Modulation, Norm
+
+GATED_BLOCK = 1024
+
+
+@triton.jit
+def _norm(v, at, inside, width, gamma, beta, alpha, eps, KIND: tl.constexpr):
+    weight = tl.load(gamma + at, mask=inside, other=0.0).to(tl.float32)
+    if KIND == 1:
+        square = tl.sum(tl.where(inside, v * v, 0.0), axis=0) / width
+        return v * tl.rsqrt(square + eps) * weight
+    else:
+        slope = tl.load(alpha).to(tl.float32)
+        shift = tl.load(beta + at, mask=inside, other=0.0).to(tl.float32)
+        return weight * (2 * tl.sigmoid(2 * slope * v) - 1) + shift
+
+
+@triton.jit
+def _add_normalize(
+    x,
+    branch,
+    added,
+    normalized,
+    local,
+    gamma,
+    beta,
+    alpha,
+    total,
+    normed,
+    width,
+    tokens,
+    memory,
+    gate,
+    scale,
+    shift,
+    eps,
+    BRANCH: tl.constexpr,
+    GATE: tl.constexpr,
+    LOCAL: tl.constexpr,
+    KIND: tl.constexpr,
+    MODULATED: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    place = tl.program_id(0).to(tl.int64)
+    row = place // tokens
+    at = tl.arange(0, BLOCK)
+    inside = at < width
+    v = tl.load(x + place * width + at, mask=inside, other=0.0).to(tl.float32)
+    if BRANCH:
+        b = tl.load(branch + place * width + at, mask=inside, other=0.0).to(tl.float32)
+        if GATE:
+            g = tl.load(added + (row * 6 + gate) * width + at, mask=inside, other=0.0)
+            b = b * tl.sigmoid(1 - g.to(tl.float32))
+        v += b
+        if LOCAL:
+            heard = (place % tokens) >= memory
+            v += tl.load(local + at, mask=inside & heard, other=0.0).to(tl.float32)
+        rounded = v.to(total.dtype.element_ty)
+        tl.store(total + place * width + at, rounded, mask=inside)
+        v = rounded.to(tl.float32)
+    if KIND:
+        n = _norm(v, at, inside, width, gamma, beta, alpha, eps, KIND)
+        if MODULATED:
+            s = tl.load(normalized + (row * 6 + scale) * width + at, mask=inside, other=0.0)
+            t = tl.load(normalized + (row * 6 + shift) * width + at, mask=inside, other=0.0)
+            n = n * (1 + s.to(tl.float32)) + t.to(tl.float32)
+        tl.store(normed + place * width + at, n.to(normed.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def _chosen(even, odd, at, is_odd):
+    return tl.where(is_odd, tl.load(odd + at).to(tl.float32), tl.load(even + at).to(tl.float32))
+
+
+@triton.jit
+def _head_norm(
+    part, at, square, is_odd, gamma, beta, alpha, gamma_odd, beta_odd, alpha_odd, eps,
+    KIND: tl.constexpr,
+):  # fmt: skip
+    weight = _chosen(gamma, gamma_odd, at, is_odd)[None, :]
+    if KIND == 1:
+        return part * tl.rsqrt(square + eps)[:, None] * weight
+    else:
+        slope = _chosen(alpha, alpha_odd, 0, is_odd)
+        shift = _chosen(beta, beta_odd, at, is_odd)[None, :]
+        return weight * (2 * tl.sigmoid(2 * slope * part) - 1) + shift
+
+
+@triton.jit
+def _rotate(
+    parts,
+    cosines,
+    sines,
+    gamma,
+    beta,
+    alpha,
+    gamma_odd,
+    beta_odd,
+    alpha_odd,
+    eps,
+    tokens,
+    slots,
+    heads,
+    gap,
+    KIND: tl.constexpr,
+    ANGLES: tl.constexpr,
+    HEADS: tl.constexpr,
+    SIZE: tl.constexpr,
+    REST: tl.constexpr,
+):
+    WIDTH: tl.constexpr = 2 * SIZE + REST
+    place = tl.program_id(0).to(tl.int64)
+    number = tl.program_id(1)
+    is_odd = number % 2 == 1
+    slot = number + tl.where(number >= 2, gap, 0)
+    head = tl.arange(0, HEADS)[:, None]
+    inside = head < heads
+    at = tl.arange(0, SIZE)
+    first_at = parts + ((place * slots + slot) * heads + head) * WIDTH + at[None, :]
+    first = tl.load(first_at, mask=inside, other=0.0).to(tl.float32)
+    second = tl.load(first_at + SIZE, mask=inside, other=0.0).to(tl.float32)
+    square = tl.sum(first * first, axis=1) + tl.sum(second * second, axis=1)
+    if REST:
+        rest_at = tl.arange(0, REST)
+        rest_from = parts + ((place * slots + slot) * heads + head) * WIDTH
+        rest_from += 2 * SIZE + rest_at[None, :]
+        rest = tl.load(rest_from, mask=inside, other=0.0).to(tl.float32)
+        square += tl.sum(rest * rest, axis=1)
+    square = square / WIDTH
+    first = _head_norm(first, at, square, is_odd, gamma, beta, alpha, gamma_odd, beta_odd,
+                       alpha_odd, eps, KIND)  # fmt: skip
+    second = _head_norm(second, at + SIZE, square, is_odd, gamma, beta, alpha, gamma_odd, beta_odd,
+                        alpha_odd, eps, KIND)  # fmt: skip
+    if ANGLES:
+        position = place % tokens
+        c = tl.load(cosines + position * SIZE + at)[None, :]
+        s = tl.load(sines + position * SIZE + at)[None, :]
+        turned = first * c - second * s
+        second = second * c + first * s
+        first = turned
+    kind = parts.dtype.element_ty
+    tl.store(first_at, first.to(kind), mask=inside)
+    tl.store(first_at + SIZE, second.to(kind), mask=inside)
+    if REST:
+        rest = _head_norm(rest, rest_at + 2 * SIZE, square, is_odd, gamma, beta, alpha, gamma_odd,
+                          beta_odd, alpha_odd, eps, KIND)  # fmt: skip
+        tl.store(rest_from, rest.to(kind), mask=inside)
+
+
+@triton.jit
+def _gated(x, out, width, BLOCK: tl.constexpr):
+    place = tl.program_id(0).to(tl.int64)
+    at = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    inside = at < width
+    kept = tl.load(x + place * 2 * width + at, mask=inside, other=0.0).to(tl.float32)
+    gate = tl.load(x + (place * 2 + 1) * width + at, mask=inside, other=0.0).to(tl.float32)
+    silenced = kept * gate * tl.sigmoid(gate)
+    tl.store(out + place * width + at, silenced.to(out.dtype.element_ty), mask=inside)
+
+
+class TritonOperations:
+    """See ``Operations``. Tensors must be contiguous; ``rotate`` works in place."""
+
+    def add(
+        self, x: Any, branch: Any, modulation: Modulation | None, local: Any, memory: int
+    ) -> Any:
+        total, _ = self._launch(x, branch, None, modulation, None, local, memory)
+        return total
+
+    def normalize(self, x: Any, norm: Norm, modulation: Modulation | None) -> Any:
+        _, normed = self._launch(x, None, norm, None, modulation, None, 0)
+        return normed
+
+    def add_normalize(
+        self,
+        x: Any,
+        branch: Any,
+        norm: Norm,
+        *,
+        added: Modulation | None = None,
+        normalized: Modulation | None = None,
+        local: Any = None,
+        memory: int = 0,
+    ) -> tuple[Any, Any]:
+        return self._launch(x, branch, norm, added, normalized, local, memory)
+
+    def _launch(
+        self,
+        x: Any,
+        branch: Any,
+        norm: Norm | None,
+        added: Modulation | None,
+        normalized: Modulation | None,
+        local: Any,
+        memory: int,
+    ) -> tuple[Any, Any]:
+        rows, tokens, width = x.shape
+        x = x.contiguous()
+        total = x if branch is None else torch.empty_like(x)
+        normed = x if norm is None else torch.empty_like(x)
+        gate = None if added is None else added.gate
+        modulated = normalized is not None and normalized.scale is not None
+        _add_normalize[(rows * tokens,)](
+            x,
+            x if branch is None else branch.contiguous(),
+            x if added is None else added.values,
+            x if normalized is None else normalized.values,
+            x if local is None else local,
+            *_pointers(norm, x),
+            total,
+            normed,
+            width,
+            tokens,
+            memory,
+            gate or 0,
+            normalized.scale or 0 if normalized else 0,
+            normalized.shift or 0 if normalized else 0,
+            norm.eps if norm else 0.0,
+            BRANCH=branch is not None,
+            GATE=gate is not None,
+            LOCAL=local is not None,
+            KIND=_kind(norm),
+            MODULATED=modulated,
+            BLOCK=triton.next_power_of_2(width),
+        )
+        return total, normed
+
+    def rotate(self, parts: Any, query: Norm, key: Norm | None, angles: Any) -> Any:
+        rows, tokens, slots, heads, width = parts.shape
+        size = width // 2 if angles is None else angles[0].shape[-1]
+        normalized = slots if key is None else (slots - 1)
+        _rotate[(rows * tokens, normalized)](
+            parts,
+            parts if angles is None else angles[0],
+            parts if angles is None else angles[1],
+            *_pointers(query, parts),
+            *_pointers(key or query, parts),
+            query.eps,
+            tokens,
+            slots,
+            heads,
+            0 if key is None else 1,
+            KIND=_kind(query),
+            ANGLES=angles is not None,
+            HEADS=triton.next_power_of_2(heads),
+            SIZE=size,
+            REST=width - 2 * size,
+        )
+        return parts
+
+    def gated(self, x: Any) -> Any:
+        width = x.shape[-1] // 2
+        x = x.contiguous()
+        out = torch.empty(*x.shape[:-1], width, dtype=x.dtype, device=x.device)
+        places = out.numel() // width
+        _gated[(places, triton.cdiv(width, GATED_BLOCK))](x, out, width, BLOCK=GATED_BLOCK)
+        return out
+
+
+def _kind(norm: Norm | None) -> int:
+    return 0 if norm is None else {"rms": 1, "tanh": 2}[norm.kind]
+
+
+def _pointers(norm: Norm | None, unused: Any) -> tuple[Any, Any, Any]:
+    if norm is None:
+        return unused, unused, unused
+    return (
+        norm.gamma,
+        unused if norm.beta is None else norm.beta,
+        unused if norm.alpha is None else norm.alpha,
+    )
