@@ -103,8 +103,8 @@ class OutOfMemory(logging.Handler):
 class Memory:
     """Most memory that a batch takes over the weights, in bytes.
 
-    On CUDA it is what torch reserves of the GPU, with the graphs of earlier batches, which a replica
-    would hold as well.
+    On CUDA it is what torch reserves of the GPU, with the graphs of earlier batches, which a
+    replica would hold as well.
     """
 
     def __init__(self, device: torch.device) -> None:

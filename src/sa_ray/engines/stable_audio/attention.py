@@ -62,7 +62,7 @@ class Attend(Protocol):
 
 def flash(q: Any, k: Any, v: Any, *, keys: Keys | None = None, window: int | None = None) -> Any:
     """FlashAttention 2 as built into torch: fp16 or bf16, from compute capability 8.0."""
-    attend = torch.ops.aten._flash_attention_forward
+    attend = torch.ops.aten._flash_attention_forward  # noqa: SLF001 - no public one counts keys
     if keys is None:
         sides = {"window_size_left": window, "window_size_right": window} if window else {}
         return attend(q, k, v, None, None, q.shape[1], k.shape[1], 0.0, False, False, **sides)[0]
@@ -163,9 +163,9 @@ def _fault(attend: Attend, samples: list[_Sample]) -> str | None:
                     f"The self-test failed: {expected.device} cannot multiply matrices. Check the "
                     "versions of the GPU driver and of torch."
                 )
-            error = float((one.float() - expected.float()).norm() / expected.float().norm())
-            if not error <= TOLERANCE[expected.dtype]:
-                return f"it is off by {error:.3g} at {expected.shape[1]} tokens"
+            off = float((one.float() - expected.float()).norm() / expected.float().norm())
+            if not off <= TOLERANCE[expected.dtype]:
+                return f"it is off by {off:.3g} at {expected.shape[1]} tokens"
     return None
 
 
@@ -188,7 +188,7 @@ def _mask(keys: Keys, tokens: int) -> Any:
 
 def _banded(q: Any, k: Any, v: Any, window: int) -> Any:
     """Attend block by block, each with the keys that its window reaches."""
-    rows, tokens, heads, width = q.shape
+    rows, tokens, _, _ = q.shape
     blocks = math.ceil(tokens / BLOCK)
     spare = blocks * BLOCK - tokens
     q = functional.pad(q, (0, 0, 0, 0, 0, spare)).unflatten(1, (blocks, BLOCK))

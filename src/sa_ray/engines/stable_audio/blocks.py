@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from sa_ray.engines.stable_audio.attention import Attend, Keys
-from sa_ray.engines.stable_audio.kernels import Modulation, Norm, Operations, norm_of
+from sa_ray.engines.stable_audio.operations import Modulation, Norm, Operations, norm_of
 
 SCALE_SELF, SHIFT_SELF, GATE_SELF, SCALE_FF, SHIFT_FF, GATE_FF = range(6)
 """Sixths of a layer's modulation, in the package's order."""
@@ -14,10 +14,17 @@ SCALE_SELF, SHIFT_SELF, GATE_SELF, SCALE_FF, SHIFT_FF, GATE_FF = range(6)
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """What blocks are computed with."""
+    """What blocks are computed with; ``operations`` None: as the package does."""
 
-    operations: Operations
     attend: Attend
+    operations: Operations | None = None
+
+    @property
+    def fused(self) -> Operations:
+        """Return ``operations``, of which there must be some."""
+        if self.operations is None:
+            raise ValueError("blocks are fused with operations only")
+        return self.operations
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +69,17 @@ class FusedTransformer:
         x = self._blocks(x, modulations, angles, keys, memory)
         return transformer.project_out(x[:, memory:])
 
+    def normalize_keys(self, attention: Any, context: Any) -> None:
+        """Normalize, in place, the keys in ``context``, what ``to_kv`` projects, once a batch."""
+        keys = 2 if attention.differential else 1
+        parts = context.unflatten(-1, (keys + 1, attention.num_heads, attention.dim_heads))
+        norm = _head_norms(attention).key
+        normed = self._tools.fused.normalize_heads(parts, norm, keys)
+        if normed is not parts:
+            parts.copy_(normed)
+
     def _blocks(self, x: Any, modulations: Any, angles: Any, keys: Keys | None, memory: int) -> Any:
-        tools, operations = self._tools, self._tools.operations
+        tools, operations = self._tools, self._tools.fused
         first = Modulation(modulations[0], SCALE_SELF, SHIFT_SELF)
         normed = operations.normalize(x, self._norms[0][0], first)
         for place, layer in enumerate(self._layers):
@@ -104,7 +120,7 @@ class FusedBlock:
         self, x: Any, *, self_attention_flash_sliding_window: Any = None, **_unused: Any
     ) -> Any:
         window = self_attention_flash_sliding_window and max(self_attention_flash_sliding_window)
-        operations, layer = self._tools.operations, self._layer
+        operations, layer = self._tools.fused, self._layer
         x = x.contiguous()
         normed = operations.normalize(x, self._norms[0], None)
         angles = angles_of(layer.rope, x.shape[1])
@@ -133,22 +149,12 @@ def self_attention(
     slots = 5 if attention.differential else 3
     parts = attention.to_qkv(x).unflatten(-1, (slots, attention.num_heads, attention.dim_heads))
     norms = _head_norms(attention)
-    parts = tools.operations.rotate(parts, norms.query, norms.key, angles)
+    parts = tools.fused.rotate(parts, norms.query, norms.key, angles)
     q, k, v, *others = parts.unbind(2)
     out = tools.attend(q, k, v, keys=keys, window=window)
     if others:
-        out = out - tools.attend(*others, v, keys=keys, window=window)
+        out = out - tools.attend(others[0], others[1], v, keys=keys, window=window)
     return attention.to_out(out.flatten(2))
-
-
-def normalize_keys(attention: Any, context: Any) -> Any:
-    """Normalize the keys in ``context``, what ``to_kv`` projects; they stay so over the steps."""
-    slots = 3 if attention.differential else 2
-    parts = context.unflatten(-1, (slots, attention.num_heads, attention.dim_heads))
-    *keys, values = parts.unbind(-3)
-    norm = _head_norms(attention).key
-    normed = [norm(key).to(context.dtype) for key in keys]
-    return torch.stack([*normed, values], dim=-3).flatten(-3)
 
 
 def is_fusable(transformer: Any) -> bool:
@@ -202,7 +208,7 @@ def _cross_attention(attention: Any, x: Any, context: Any, tools: Tools) -> Any:
     heads, width = attention.num_heads, attention.dim_heads
     sets = 2 if attention.differential else 1
     queries = attention.to_q(x).unflatten(-1, (sets, heads, width))
-    queries = tools.operations.rotate(queries, _head_norms(attention).query, None, None)
+    queries = tools.fused.normalize_heads(queries, _head_norms(attention).query, sets)
     *keys, values = context.unflatten(-1, (sets + 1, heads, width)).unbind(-3)
     outs = [
         tools.attend(query, key, values) for query, key in zip(queries.unbind(2), keys, strict=True)
@@ -212,7 +218,7 @@ def _cross_attention(attention: Any, x: Any, context: Any, tools: Tools) -> Any:
 
 
 def _feed_forward(ff: Any, x: Any, tools: Tools) -> Any:
-    return ff.ff[2](tools.operations.gated(ff.ff[0].proj(x)))
+    return ff.ff[2](tools.fused.gated(ff.ff[0].proj(x)))
 
 
 def _head_norms(attention: Any) -> _HeadNorms:

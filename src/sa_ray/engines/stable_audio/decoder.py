@@ -13,7 +13,6 @@ from sa_ray.engines.stable_audio.attention import Attend
 from sa_ray.engines.stable_audio.blocks import FusedBlock, Tools, is_block_fusable
 from sa_ray.engines.stable_audio.geometry import DECODE_CHUNK, Chunk, decode_chunks, rows_padded
 from sa_ray.engines.stable_audio.graphs import Graphs, Size
-from sa_ray.engines.stable_audio.kernels import Operations
 
 LATENTS_AT_ONCE: Final = 1024
 """Most latents decoded together on a GPU, over all rows; bounds the decoder's memory."""
@@ -51,7 +50,6 @@ class Decoder:
     clip. The decoder still meets the noise that it was trained with, and a clip depends on its
     latents alone.
 
-    ``operations``: what to compute the blocks with, in few kernels; None: the package's code.
     ``margin``: latents on each side of a chunk's kept part. ``pad_shapes``: decode at a few lengths
     and batch sizes only, so that CUDA graphs serve them.
     """
@@ -60,9 +58,8 @@ class Decoder:
         self,
         pretransform: Any,
         graphs: Graphs,
-        attend: Attend,
+        tools: Tools,
         *,
-        operations: Operations | None = None,
         margin: int,
         pad_shapes: bool,
     ) -> None:
@@ -87,14 +84,14 @@ class Decoder:
         self._latent_noise = self._draw(generator, channels, NOISE_PERIOD) * noise
         bottleneck.noise_regularize = False
         for block in self._blocks:
-            _speed_up(block, attend, operations)
+            _speed_up(block, tools)
 
     def __call__(self, clips: Sequence[Clip]) -> list[Any]:
         """Decode each clip to float32 ``[2, samples]`` in [-1, 1], on the host."""
         pieces: dict[int, list[tuple[int, Chunk]]] = defaultdict(list)
         for index, clip in enumerate(clips):
-            size = max(clip.decoded, 1) if clip.whole else DECODE_CHUNK
-            for chunk in decode_chunks(clip.decoded, margin=self._margin, size=size):
+            longest = clip.decoded if clip.whole else DECODE_CHUNK
+            for chunk in decode_chunks(clip.decoded, margin=self._margin, size=longest):
                 pieces[self._length(chunk.stop - chunk.start)].append((index, chunk))
         step = self._autoencoder.downsampling_ratio
         audio = [torch.empty(2, clip.decoded * step, device=self.device) for clip in clips]
@@ -129,11 +126,9 @@ class Decoder:
 
     def _decode(self, clips: Sequence[Clip], group: list[tuple[int, Chunk]], size: Size) -> Any:
         """Decode the chunks of ``group`` to ``[rows, 2, samples]``, valid until the next call."""
-        if size[1] > DECODE_CHUNK or not self._pad_shapes:
-            recorded = None
-        else:
-            recorded = size = self._graphs.size_for("decode", size)
         rows, length = size
+        if length <= DECODE_CHUNK:  # longer are whole clips, each of its own length
+            self._graphs.note("decode", size)
         latents, offsets = [], []
         for index, chunk in group:
             piece = clips[index].latents[:, chunk.start : chunk.start + length]
@@ -144,7 +139,7 @@ class Decoder:
         positions = (positions + torch.arange(length, device=self.device)) % NOISE_PERIOD
         stacked = functional.pad(stacked, (0, 0, 0, 0, 0, rows - len(group)))
         positions = functional.pad(positions, (0, 0, 0, rows - len(group)))
-        return self._graphs.run("decode", recorded, self._forward, stacked, positions)
+        return self._graphs.run("decode", size, self._forward, stacked, positions)
 
     def _forward(self, latents: Any, positions: Any) -> Any:
         latents = latents * self._pretransform.scale
@@ -168,13 +163,13 @@ class Decoder:
         return torch.randn(*shape, generator=generator).to(self.device, self.dtype)
 
 
-def _speed_up(block: Any, attend: Attend, operations: Operations | None) -> None:
-    """Have the layers of a ``TransformerResamplingBlock`` use our kernels, where they cover them."""
+def _speed_up(block: Any, tools: Tools) -> None:
+    """Have the layers of ``block``, a ``TransformerResamplingBlock``, use our kernels."""
     for layer in block.transformers:
-        if operations is not None and is_block_fusable(layer):
-            layer.forward = FusedBlock(layer, Tools(operations, attend))
+        if tools.operations is not None and is_block_fusable(layer):
+            layer.forward = FusedBlock(layer, tools)
         elif not layer.causal:
-            layer.self_attn.apply_attn = partial(_attend, attend)
+            layer.self_attn.apply_attn = partial(_attend, tools.attend)
 
 
 def _attend(

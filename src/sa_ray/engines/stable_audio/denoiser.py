@@ -12,11 +12,9 @@ from sa_ray.engines.stable_audio.blocks import (
     FusedTransformer,
     Tools,
     is_fusable,
-    normalize_keys,
 )
 from sa_ray.engines.stable_audio.geometry import rows_padded
 from sa_ray.engines.stable_audio.graphs import Graphs
-from sa_ray.engines.stable_audio.kernels import Operations
 
 CONTEXT = 3
 """Which input of the recorded function the context is; by far the largest."""
@@ -37,6 +35,8 @@ class Conditioning:
     embedding: Any
     scale: Any
     projected: Any
+    is_whole: bool = True
+    """No row of the batch was dropped. Otherwise its size is rare, and not worth a CUDA graph."""
 
     @property
     def sides(self) -> int:
@@ -51,6 +51,7 @@ class Conditioning:
             embedding=self.embedding[both],
             scale=None if self.scale is None else self.scale[rows],
             projected=None if self.projected is None else self.projected[rows],
+            is_whole=False,
         )
 
 
@@ -73,7 +74,6 @@ class Denoiser:
     zeroes the padded values, unless flash-attn is installed. The context's keys and values are
     projected once a batch. The local conditioning, silence for every row, is embedded once.
 
-    ``operations``: what to compute the blocks with, in few kernels; None: the package's code.
     ``pad_rows_to``: pad batches to a power of two, or to this many rows if that is less, so that
     few CUDA graphs serve them all; None: do not pad.
     """
@@ -82,9 +82,8 @@ class Denoiser:
         self,
         wrapper: Any,
         graphs: Graphs,
-        attend: Attend,
+        tools: Tools,
         *,
-        operations: Operations | None = None,
         pad_rows_to: int | None,
     ) -> None:
         self._wrapper = wrapper
@@ -97,17 +96,17 @@ class Denoiser:
         self._projections = [_BoundProjection(layer.cross_attn.to_kv) for layer in layers]
         self._local_channels = 0
         self._padded: tuple[Conditioning, Any, Any] | None = None
+        self._noted: Conditioning | None = None
         silences = []
         for layer in layers:
-            layer.self_attn.apply_attn = partial(_attend, attend)
+            layer.self_attn.apply_attn = partial(_attend, tools.attend)
             silence = None
             if layer.to_local_embed is not None:
                 self._local_channels = layer.to_local_embed[0].in_features
                 silence = _fix_silent_local(layer.to_local_embed)
             silences.append(silence)
         self._fused: FusedTransformer | None = None
-        if operations is not None and is_fusable(self.transformer):
-            tools = Tools(operations, attend)
+        if tools.operations is not None and is_fusable(self.transformer):
             self._fused = FusedTransformer(self.transformer, tools, silences)
             self.transformer.forward = self._fused
 
@@ -118,7 +117,7 @@ class Denoiser:
         """
         embedded = self._wrapper.model.to_cond_embed(context.to(self.dtype))
         rows, tokens, _ = embedded.shape
-        room = rows if self._pad_rows_to is None else self._rows_for(rows, 1 + (scale is not None))
+        room = self._rows_for(rows, 1 if scale is None else 2)
         width = self.transformer.layers[0].cross_attn.to_kv.out_features
         shape = len(self._projections), room, tokens, width
         # Made where the graph reads it: by far the largest tensor of a batch.
@@ -126,17 +125,16 @@ class Denoiser:
         for layer, projection, place in zip(
             self.transformer.layers, self._projections, context_kv, strict=True
         ):
-            projected_context = projection.project(embedded)
-            if self._fused is not None:
-                projected_context = normalize_keys(layer.cross_attn, projected_context)
-            place[:rows] = projected_context
+            place[:rows] = projection.project(embedded)
             place[rows:] = 0
+            if self._fused is not None:
+                self._fused.normalize_keys(layer.cross_attn, place)
         embedding = functional.pad(embedding.to(self.dtype), (0, 0, 0, room - rows))
         return Conditioning(context_kv, embedding, scale, projected)
 
     def forget(self) -> None:
         """Drop the last batch's conditioning, and the memory it holds."""
-        self._padded = None
+        self._padded = self._noted = None
         self._graphs.forget()
         for projection in self._projections:
             projection.bound = None
@@ -163,24 +161,23 @@ class Denoiser:
         return (x - positive - (conditioning.scale - 1) * guidance) / level
 
     def _rows_for(self, rows: int, sides: int) -> int:
-        assert self._pad_rows_to is not None
+        if self._pad_rows_to is None:
+            return rows
         return rows_padded(rows, self._pad_rows_to * sides)
 
     def _unguided(self, x: Any, t: Any, valid: Any, conditioning: Conditioning) -> Any:
         rows, _, length = x.shape
-        if self._pad_rows_to is None:
-            context_kv, embedding = conditioning.context_kv[:, :rows], conditioning.embedding[:rows]
-            return self._forward(x, t, valid, context_kv, embedding)
         size = self._rows_for(rows, conditioning.sides), length
-        room, longest = self._graphs.size_for("denoise", size)
-        context_kv, embedding = self._with_room(conditioning, room)
-        extra, tail = room - rows, longest - length
-        x = functional.pad(x, (0, tail, 0, 0, 0, extra))
+        if conditioning is not self._noted and conditioning.is_whole:
+            self._graphs.note("denoise", size)
+        self._noted = conditioning
+        context_kv, embedding = self._with_room(conditioning, size[0])
+        extra = size[0] - rows
+        x = functional.pad(x, (0, 0, 0, 0, 0, extra))
         t = functional.pad(t, (0, extra), value=1.0)
-        valid = functional.pad(functional.pad(valid, (0, tail)), (0, 0, 0, extra), value=True)
+        valid = functional.pad(valid, (0, 0, 0, extra), value=True)
         inputs = x, t, valid, context_kv, embedding
-        velocity = self._graphs.run("denoise", (room, longest), self._forward, *inputs)
-        return velocity[:rows, :, :length]
+        return self._graphs.run("denoise", size, self._forward, *inputs)[:rows]
 
     def _with_room(self, conditioning: Conditioning, room: int) -> tuple[Any, Any]:
         """Return the context and the embedding of ``conditioning`` with ``room`` rows."""
@@ -188,11 +185,7 @@ class Denoiser:
         extra = room - len(embedding)
         if not extra:
             return context_kv, embedding
-        if (
-            self._padded is None
-            or self._padded[0] is not conditioning
-            or len(self._padded[2]) != room
-        ):
+        if self._padded is None or self._padded[0] is not conditioning:
             # Once a batch: the graph copies an input only if it is another tensor than last time.
             context_kv = functional.pad(context_kv, (0, 0, 0, 0, 0, extra))
             self._padded = conditioning, context_kv, functional.pad(embedding, (0, 0, 0, extra))

@@ -21,13 +21,15 @@ from sa_ray.engines.port import (
     OnStep,
 )
 from sa_ray.engines.stable_audio.attention import choose_attention
+from sa_ray.engines.stable_audio.blocks import Tools
+from sa_ray.engines.stable_audio.capture import CudaRecorder, Recorder
 from sa_ray.engines.stable_audio.conditioning import Conditioner
 from sa_ray.engines.stable_audio.decoder import Clip, Decoder
 from sa_ray.engines.stable_audio.denoiser import Denoiser
 from sa_ray.engines.stable_audio.device_faults import is_device_lost, is_out_of_memory
 from sa_ray.engines.stable_audio.geometry import Geometry, halves
 from sa_ray.engines.stable_audio.graphs import Counts, Graphs
-from sa_ray.engines.stable_audio.kernels import Operations, choose_operations
+from sa_ray.engines.stable_audio.kernels import choose_operations
 from sa_ray.engines.stable_audio.sampling import Row, sample
 from sa_ray.errors import ConfigurationError, GenerationError
 from sa_ray.scheduling.batch_rule import DEFAULT_SAMPLER
@@ -43,8 +45,9 @@ class StableAudioEngine:
     (``rf_denoiser``).
 
     ``pad_shapes``: pad batches and clips to a few shapes; None: only on CUDA, where each shape is
-    recorded as a CUDA graph. ``operations``: what to compute transformer blocks with; None: the
-    package's code, or on CUDA what ``choose_operations`` finds. ``graph_bytes``: most memory for
+    recorded as a CUDA graph. ``tools``: what to compute transformer blocks with; None: what is
+    right and fastest on this device. ``recorder``: what to record CUDA
+    graphs with; None: a ``CudaRecorder`` on CUDA, elsewhere none. ``graph_bytes``: most memory for
     CUDA graphs.
     """
 
@@ -56,7 +59,8 @@ class StableAudioEngine:
         *,
         max_batch_rows: int = 8,
         pad_shapes: bool | None = None,
-        operations: Operations | None = None,
+        tools: Tools | None = None,
+        recorder: Recorder | None = None,
         graph_bytes: int = 1 << 31,
     ) -> None:
         if model.diffusion_objective != "rf_denoiser":
@@ -71,28 +75,20 @@ class StableAudioEngine:
         _keep_to_torch_attention()
         on_cuda = self._device.type == "cuda"
         self._pad_shapes = on_cuda if pad_shapes is None else pad_shapes
-        self._graphs = graphs = Graphs(enabled=on_cuda, max_bytes=graph_bytes)
-        attention = model.model.model.transformer.layers[0].self_attn
+        recorder = recorder or (CudaRecorder() if on_cuda else None)
+        self._graphs = graphs = Graphs(recorder, max_bytes=graph_bytes)
         with torch.inference_mode():
-            attend = choose_attention(
-                heads=attention.num_heads,
-                width=attention.dim_heads,
-                dtype=next(model.model.parameters()).dtype,
-                device=self._device,
-            )
-            operations = operations or choose_operations(self._device)
+            tools = tools or _choose_tools(model)
             self._denoiser = Denoiser(
                 model.model,
                 graphs,
-                attend,
-                operations=operations,
+                tools,
                 pad_rows_to=max_batch_rows if self._pad_shapes else None,
             )
             self._decoder = Decoder(
                 model.pretransform,
                 graphs,
-                attend,
-                operations=operations,
+                tools,
                 margin=self._geometry.margin,
                 pad_shapes=self._pad_shapes,
             )
@@ -263,6 +259,18 @@ class StableAudioEngine:
             samples=geometry.samples(request.duration),
             whole=request.chunked_decode is False,
         )
+
+
+def _choose_tools(model: Any) -> Tools:
+    attention = model.model.model.transformer.layers[0].self_attn
+    parameter = next(model.model.parameters())
+    attend = choose_attention(
+        heads=attention.num_heads,
+        width=attention.dim_heads,
+        dtype=parameter.dtype,
+        device=parameter.device,
+    )
+    return Tools(attend, choose_operations(parameter.device))
 
 
 def _keep_to_torch_attention() -> None:

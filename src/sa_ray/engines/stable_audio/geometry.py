@@ -10,6 +10,9 @@ from sa_ray.scheduling.batch_rule import HEADROOM_S, length_bucket
 DECODE_CHUNK: Final = 256
 """Latents decoded at once. The package takes 128, of which medium keeps 100: the rest overlaps."""
 
+ROWS_DOUBLED: Final = 8
+"""Rows up to which batches are padded to powers of two; there, steps hardly depend on them."""
+
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
@@ -86,8 +89,14 @@ def decode_chunks(latents: int, *, margin: int, size: int = DECODE_CHUNK) -> Ite
 
 
 def rows_padded(rows: int, limit: int) -> int:
-    """Pad a batch of ``rows`` to a power of two, or to ``limit`` if that is less."""
-    return max(rows, min(1 << (rows - 1).bit_length(), limit))
+    """Pad a batch to one of a few numbers of rows, at most ``limit``; each has CUDA graphs.
+
+    They are 1, 2, 4, 8, and then multiples of half the power of two below: 12, 16, 24, 32, 48, ...
+    """
+    power = 1 << (rows - 1).bit_length()
+    three_quarters = power * 3 // 4
+    padded = three_quarters if power > ROWS_DOUBLED and rows <= three_quarters else power
+    return max(rows, min(padded, limit))
 
 
 def halves(rows: Sequence[int]) -> tuple[Sequence[int], Sequence[int]]:

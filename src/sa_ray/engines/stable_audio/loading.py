@@ -7,8 +7,8 @@ import torch
 from sa_ray.contracts import ResolvedRequest, VariantName
 from sa_ray.engines.port import EngineOptions, Generated
 from sa_ray.engines.stable_audio.bfloat16 import has_bfloat16, multiply_in_bfloat16
-from sa_ray.engines.stable_audio.engine import StableAudioEngine
 from sa_ray.engines.stable_audio.device_faults import is_out_of_memory
+from sa_ray.engines.stable_audio.engine import StableAudioEngine
 from sa_ray.engines.stable_audio.selftest import fault_of
 from sa_ray.engines.stable_audio.weights import build_model, find_snapshot
 from sa_ray.errors import ConfigurationError, UnavailableError

@@ -77,8 +77,7 @@ class PromptEncoder:
         return min(limit, next((top for top in TOKEN_BUCKETS if tokens <= top), limit))
 
     def _encode(self, group: list[tuple[str, Any]], length: int) -> list[TextEmbedding]:
-        size = self._graphs.size_for("text", (self._group, length))
-        length = size[1]
+        size = self._group, length
         ids = torch.zeros(self._group, length, dtype=torch.long)
         mask = torch.zeros(self._group, length, dtype=torch.bool)
         for row, (_, tokens) in enumerate(group):
@@ -88,6 +87,7 @@ class PromptEncoder:
         attended[:, 0] = True  # softmax over nothing, in a spare row or an empty prompt, is NaN
         ids, mask, attended = (part.to(self._device) for part in (ids, mask, attended))
         conditioner = self._conditioner
+        self._graphs.note("text", size)
         hidden = self._graphs.run("text", size, self._forward, ids, attended)
         missing = conditioner.max_length - length
         hidden = functional.pad(hidden.to(self._output_dtype()), (0, 0, 0, missing))

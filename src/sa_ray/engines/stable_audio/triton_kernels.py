@@ -1,12 +1,15 @@
 """``Operations`` in one Triton kernel each; runs on CPUs, too, under ``TRITON_INTERPRET=1``."""
 
+# mypy: disable-error-code="no-untyped-def, untyped-decorator"
+# ruff: noqa: N803, N806 - constants of the compiler are in capitals, as Triton's own are
+
 from typing import Any
 
 import torch
 import triton
 import triton.language as tl
 
-from sa_ray.engines.stable_audio.kernels import Modulation, Norm
+from sa_ray.engines.stable_audio.operations import Modulation, Norm
 
 GATED_BLOCK = 1024
 
@@ -17,7 +20,7 @@ def _norm(v, at, inside, width, gamma, beta, alpha, eps, KIND: tl.constexpr):
     if KIND == 1:
         square = tl.sum(tl.where(inside, v * v, 0.0), axis=0) / width
         return v * tl.rsqrt(square + eps) * weight
-    else:
+    else:  # noqa: RET505 - Triton compiles both branches otherwise
         slope = tl.load(alpha).to(tl.float32)
         shift = tl.load(beta + at, mask=inside, other=0.0).to(tl.float32)
         return weight * (2 * tl.sigmoid(2 * slope * v) - 1) + shift
@@ -88,7 +91,7 @@ def _head_norm(
     weight = _chosen(gamma, gamma_odd, at, is_odd)[None, :]
     if KIND == 1:
         return part * tl.rsqrt(square + eps)[:, None] * weight
-    else:
+    else:  # noqa: RET505
         slope = _chosen(alpha, alpha_odd, 0, is_odd)
         shift = _chosen(beta, beta_odd, at, is_odd)[None, :]
         return weight * (2 * tl.sigmoid(2 * slope * part) - 1) + shift
@@ -233,22 +236,28 @@ class TritonOperations:
         )
         return total, normed
 
-    def rotate(self, parts: Any, query: Norm, key: Norm | None, angles: Any) -> Any:
+    def rotate(self, parts: Any, query: Norm, key: Norm, angles: Any) -> Any:
+        return self._heads(parts, query, key, parts.shape[2] - 1, 1, angles)
+
+    def normalize_heads(self, parts: Any, norm: Norm, count: int) -> Any:
+        return self._heads(parts, norm, norm, count, 0, None)
+
+    def _heads(self, parts: Any, even: Norm, odd: Norm, count: int, gap: int, angles: Any) -> Any:
+        """Treat ``count`` slots, of which ``gap`` after the second are left out."""
         rows, tokens, slots, heads, width = parts.shape
         size = width // 2 if angles is None else angles[0].shape[-1]
-        normalized = slots if key is None else (slots - 1)
-        _rotate[(rows * tokens, normalized)](
+        _rotate[(rows * tokens, count)](
             parts,
             parts if angles is None else angles[0],
             parts if angles is None else angles[1],
-            *_pointers(query, parts),
-            *_pointers(key or query, parts),
-            query.eps,
+            *_pointers(even, parts),
+            *_pointers(odd, parts),
+            even.eps,
             tokens,
             slots,
             heads,
-            0 if key is None else 1,
-            KIND=_kind(query),
+            gap,
+            KIND=_kind(even),
             ANGLES=angles is not None,
             HEADS=triton.next_power_of_2(heads),
             SIZE=size,
