@@ -47,6 +47,8 @@ class _Shared:
     buffers: dict[Any, Any] = field(default_factory=dict)
     sources: dict[int, tuple[Any, Any]] = field(default_factory=dict)
     """By index: the tensor last copied, and the view that it was copied to."""
+    placed: dict[int, Any] = field(default_factory=dict)
+    """By index: the view that the next input is made in."""
 
 
 class Graphs:
@@ -106,6 +108,7 @@ class Graphs:
             return torch.empty(shape, dtype=dtype, device=device)
         view = self._view(name, index, shape, dtype, device)
         self._shared[name].sources.pop(index, None)
+        self._shared[name].placed[index] = view
         return view
 
     @contextmanager
@@ -130,6 +133,7 @@ class Graphs:
         """Drop what was passed to the last runs, and the memory it holds."""
         for shared in self._shared.values():
             shared.sources.clear()
+            shared.placed.clear()
 
     def clear(self) -> bool:
         """Drop every graph and all the memory that they hold; return False if there was none."""
@@ -185,11 +189,11 @@ class Graphs:
         return True
 
     def _fill(self, name: str, views: list[Any], inputs: tuple[Any, ...]) -> None:
-        sources = self._shared[name].sources
+        sources, placed = self._shared[name].sources, self._shared[name].placed
         for index, (view, tensor) in enumerate(zip(views, inputs, strict=True)):
             source, target = sources.get(index, (None, None))
             if source is not tensor or target is not view:
-                if view.data_ptr() != tensor.data_ptr() or view.shape != tensor.shape:
+                if placed.get(index) is not tensor or view.shape != tensor.shape:
                     view.copy_(tensor)
                 sources[index] = tensor, view
 
@@ -202,6 +206,7 @@ class Graphs:
             for key in [key for key in self._graphs if key[0] == name]:
                 del self._graphs[key]
             shared.sources.pop(index, None)
+            shared.placed.pop(index, None)
             shared.buffers.pop((index, dtype), None)
             del buffer  # before the larger one is allocated
             buffer = torch.zeros(count, dtype=dtype, device=device)

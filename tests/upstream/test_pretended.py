@@ -1,0 +1,191 @@
+"""The engine on a CUDA device that does not exist: what CUDA graphs forbid, kernels and memory."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from pretended import (
+    CUDA,
+    CaptureCheck,
+    CheckingRecorder,
+    IllegalInCaptureError,
+    OneKernelEach,
+    PeakMemory,
+    pretended_cuda,
+    pretended_model,
+)
+from stable_audio_3.models import dit
+from stable_audio_3.models import transformer as package_transformer
+
+from sa_ray.contracts import ResolvedRequest, VariantName
+from sa_ray.engines.port import Cancelled, Generated
+from sa_ray.engines.stable_audio.attention import Attend, flash, masked
+from sa_ray.engines.stable_audio.blocks import Tools
+from sa_ray.engines.stable_audio.engine import StableAudioEngine
+from sa_ray.engines.stable_audio.operations import Operations, TorchOperations
+
+pytestmark = pytest.mark.upstream
+
+
+@pytest.fixture
+def cuda() -> Iterator[None]:
+    with pretended_cuda():
+        yield
+
+
+def engine_for(
+    variant: VariantName,
+    recorder: CheckingRecorder,
+    *,
+    tiny: bool = True,
+    attend: Attend = flash,
+    operations: Operations | None = None,
+) -> StableAudioEngine:
+    model, config = pretended_model(variant, tiny=tiny)
+    return StableAudioEngine(
+        variant, model, config, tools=Tools(attend, operations), recorder=recorder
+    )
+
+
+def batch(variant: VariantName, rows: int, **changes: object) -> list[ResolvedRequest]:
+    fields: dict[str, object] = {"model": variant, "duration": 5.0, "steps": 3, "cfg_scale": 1.0}
+    return [
+        ResolvedRequest.model_validate({**fields, "prompt": f"rain {row}", "seed": row, **changes})
+        for row in range(rows)
+    ]
+
+
+@pytest.mark.parametrize("variant", ["small-sfx", "medium"])
+@pytest.mark.parametrize("size", ["tiny", "real"])
+@pytest.mark.parametrize(
+    ("attend", "operations"),
+    [(flash, TorchOperations()), (masked, TorchOperations()), (masked, None)],
+    ids=["fused, flash", "fused, masked", "package"],
+)
+@pytest.mark.usefixtures("cuda")
+def test_all_that_is_recorded_may_be(
+    variant: VariantName, size: str, attend: Attend, operations: Operations | None
+) -> None:
+    recorder = CheckingRecorder()
+    engine = engine_for(
+        variant, recorder, tiny=size == "tiny", attend=attend, operations=operations
+    )
+    assert engine.device == "cuda"
+
+    def generate(rows: list[ResolvedRequest]) -> list[type]:
+        outcomes = engine.generate(rows, lambda row, fraction: None, lambda row: False)
+        return [type(one) for one in outcomes]
+
+    with engine.recording():
+        assert generate(batch(variant, 3)) == [Generated] * 3
+        assert generate(batch(variant, 2, duration=30.0)) == [Generated] * 2
+        guided = batch(variant, 2, cfg_scale=4.0, negative_prompt="hiss", duration=7.0)
+        assert generate(guided) == [Generated] * 2
+        assert generate(batch(variant, 1, chunked_decode=False, duration=90.0)) == [Generated]
+        steps: list[int] = []
+        outcomes = engine.generate(
+            batch(variant, 3),
+            lambda row, fraction: steps.append(row),
+            lambda row: row == 0 and len(steps) > 3,
+        )
+        assert [type(one) for one in outcomes] == [Cancelled, Generated, Generated]
+
+    assert engine.slowdown is None
+    assert len(recorder.kernels) >= 7
+
+
+@pytest.mark.parametrize(("variant", "most"), [("small-sfx", 400), ("medium", 600)])
+@pytest.mark.usefixtures("cuda")
+def test_a_fused_step_of_the_real_size_has_a_third_of_the_packages_kernels(
+    variant: VariantName, most: int
+) -> None:
+    def kernels(attend: Attend, *, fused: bool) -> int:
+        recorder = CheckingRecorder()
+        operations = OneKernelEach(recorder) if fused else None
+        engine = engine_for(variant, recorder, tiny=False, attend=attend, operations=operations)
+        with engine.recording():
+            engine.generate(batch(variant, 8), lambda row, fraction: None, lambda row: False)
+        [step] = [count for shapes, count in recorder.kernels.items() if len(shapes) == 5]
+        return step
+
+    ours, theirs = kernels(flash, fused=True), kernels(masked, fused=False)
+    print(f"{variant}: {theirs} kernels a step, {ours} fused")
+    assert ours < most
+    assert ours < theirs / 3
+
+
+@pytest.mark.parametrize(
+    ("variant", "rows", "duration", "megabytes"),
+    [("small-sfx", 8, 5.0, 600), ("small-sfx", 8, 30.0, 900), ("medium", 4, 30.0, 1300)],
+)
+@pytest.mark.usefixtures("cuda")
+def test_a_batch_stays_within_its_memory(
+    variant: VariantName, rows: int, duration: float, megabytes: int
+) -> None:
+    engine = engine_for(variant, CheckingRecorder(), tiny=False, operations=TorchOperations())
+    for _ in range(3):  # as it is, recorded, replayed
+        with PeakMemory() as memory:
+            engine.generate(
+                batch(variant, rows, duration=duration),
+                lambda row, fraction: None,
+                lambda row: False,
+            )
+    assert memory.peak < megabytes << 20
+
+
+@pytest.mark.parametrize(
+    ("illegal", "what"),
+    [
+        (lambda x: x * x.sum().item(), "waits for the host"),
+        (lambda x: x[x > 0], "waits for the host"),
+        (lambda x: x + torch.randn(3, device=CUDA), "random numbers"),
+        (lambda x: x + torch.ones(3).to(CUDA), "on the CPU"),
+        (lambda x: x.cpu(), "across devices"),
+    ],
+    ids=["item", "mask", "random", "from the host", "to the host"],
+)
+@pytest.mark.usefixtures("cuda")
+def test_the_check_finds_what_capture_forbids(illegal: object, what: str) -> None:
+    x = torch.empty(3, device=CUDA)
+    assert callable(illegal)
+    with pytest.raises(IllegalInCaptureError, match=what), CaptureCheck():
+        illegal(x)
+
+
+@pytest.mark.usefixtures("cuda")
+def test_the_check_finds_the_packages_packed_attention(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What installing flash-attn would do, were the package left to it."""
+    recorder = CheckingRecorder()
+    engine = engine_for("small-sfx", recorder, attend=masked)
+    monkeypatch.setattr(package_transformer, "unpad_input", lambda x, *_: x)
+    for name in ("flash_attn_varlen_func", "index_first_axis", "pad_input"):
+        monkeypatch.setattr(package_transformer, name, lambda x, *_, **__: x)
+
+    with engine.recording(), pytest.raises(IllegalInCaptureError, match="waits for the host"):
+        engine.generate(batch("small-sfx", 1), lambda row, fraction: None, lambda row: False)
+
+
+@pytest.mark.usefixtures("cuda")
+def test_flash_attn_installed_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(package_transformer, "unpad_input", lambda x, *_: x)
+    for name in ("flash_attn_varlen_func", "index_first_axis", "pad_input"):
+        monkeypatch.setattr(package_transformer, name, lambda x, *_, **__: x)
+    engine = engine_for("small-sfx", CheckingRecorder(), attend=masked)
+
+    with engine.recording():
+        (outcome,) = engine.generate(
+            batch("small-sfx", 1), lambda row, fraction: None, lambda row: False
+        )
+    assert isinstance(outcome, Generated)
+
+
+@pytest.mark.usefixtures("cuda")
+def test_the_check_finds_the_packages_adapters(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A LoRA that is not merged reads its noise level on the host at every step."""
+    engine = engine_for("small-sfx", CheckingRecorder(), attend=masked)
+    monkeypatch.setattr(dit, "has_lora", lambda model: True)
+    for name in ("enable_lora", "disable_lora", "filter_lora_layers"):
+        monkeypatch.setattr(dit, name, lambda *_, **__: None)
+
+    with engine.recording(), pytest.raises(IllegalInCaptureError, match="waits for the host"):
+        engine.generate(batch("small-sfx", 1), lambda row, fraction: None, lambda row: False)
