@@ -125,7 +125,9 @@ def test_stages_are_pinned_and_both_targets_end_without_root(deployment: Deploym
     for target in ("cpu", "cuda"):
         base, steps = found[target]
         assert base == "runtime"
-        assert not [key for key, _ in steps if key in ("USER", "RUN")]
+        keys = [key for key, _ in steps]
+        assert [value for key, value in steps if key == "USER"][-1:] in ([], [user])
+        assert "RUN" not in keys or keys.count("USER") == 2, "root again, then the user again"
 
     security = deployment.cluster["headGroupSpec"]["template"]["spec"]["securityContext"]
     assert user == f"{security['runAsUser']}:{security['runAsGroup']}"

@@ -86,7 +86,16 @@ def test_rows_are_padded_to_few_sizes(rows: int, limit: int) -> None:
     padded = rows_padded(rows, limit)
 
     assert rows <= padded <= max(rows, limit)
-    assert padded in (rows, limit) or math.log2(padded).is_integer()
+    assert padded in (rows, limit) or any(
+        math.log2(part).is_integer() for part in (padded, padded * 4 / 3)
+    )
+
+
+def test_few_sizes_of_batches_waste_little_where_rows_cost() -> None:
+    sizes = {rows_padded(rows, 64) for rows in range(1, 65)}
+
+    assert sizes == {1, 2, 4, 8, 12, 16, 24, 32, 48, 64}
+    assert all(rows_padded(rows, 64) < 1.5 * rows for rows in range(8, 65))
 
 
 @given(st.lists(st.integers(), min_size=2))
