@@ -13,6 +13,7 @@ from sa_ray.engines.stable_audio.attention import Attend
 from sa_ray.engines.stable_audio.blocks import FusedBlock, Tools, is_block_fusable
 from sa_ray.engines.stable_audio.geometry import DECODE_CHUNK, Chunk, decode_chunks, rows_padded
 from sa_ray.engines.stable_audio.graphs import Graphs, Size
+from sa_ray.engines.stable_audio.limiter import limited
 
 LATENTS_AT_ONCE: Final = 1024
 """Most latents decoded together on a GPU, over all rows; bounds the decoder's memory."""
@@ -87,7 +88,7 @@ class Decoder:
             _speed_up(block, tools)
 
     def __call__(self, clips: Sequence[Clip]) -> list[Any]:
-        """Decode each clip to float32 ``[2, samples]`` in [-1, 1], on the host."""
+        """Decode each clip to float32 ``[2, samples]``, its peaks limited, on the host."""
         pieces: dict[int, list[tuple[int, Chunk]]] = defaultdict(list)
         for index, clip in enumerate(clips):
             longest = clip.decoded if clip.whole else DECODE_CHUNK
@@ -107,7 +108,7 @@ class Decoder:
                     target = audio[index][:, chunk.keep_start * step : chunk.keep_stop * step]
                     target.copy_(row[:, begin * step : end * step])
         return self._on_host(
-            [whole[:, : clip.samples] for whole, clip in zip(audio, clips, strict=True)]
+            [limited(whole[:, : clip.samples]) for whole, clip in zip(audio, clips, strict=True)]
         )
 
     def _on_host(self, audio: list[Any]) -> list[Any]:
@@ -157,7 +158,7 @@ class Decoder:
         audio = self._autoencoder.pretransform.decode(x)
         if self._autoencoder.soft_clip:
             audio = torch.tanh(audio)
-        return audio.float().clamp(-1, 1)
+        return audio.float()
 
     def _draw(self, generator: Any, *shape: int) -> Any:
         return torch.randn(*shape, generator=generator).to(self.device, self.dtype)
