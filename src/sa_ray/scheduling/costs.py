@@ -53,13 +53,12 @@ _SMALL_CPU: Final = Cost(batch=0, row=11.4, second=1.156, sampling=0.88, guidanc
 """Measured: 17.2 s for a clip of 5 s and 46.1 s for one of 30 s, on one thread
 (``bench/results/engine.md``); batches gain nothing there. Guidance evaluates the model twice."""
 
-_SMALL_CUDA: Final = Cost(batch=0.42, row=0, second=0.0003, sampling=0.9, guidance=2)
-"""Not measured with this engine. Published by Stability AI for its package on an H200, eager, one
-request at a time: 0.41, 0.46 and 0.45 s for 5, 30 and 120 s of audio. Assumed: the share of
-sampling, and that the rows of a batch share the cost that does not grow with the length."""
+_SMALL_CUDA: Final = Cost(batch=0.019, row=0.0017, second=0.0004, sampling=0.6, guidance=2)
+"""Measured on an H100 with random weights: 25 ms for a clip of 5 s, 80 for 16; 34 ms for one of
+30 s, 136 for 8; 200 ms for four of 120 s (``bench/results/engine.md``)."""
 
-_MEDIUM_CUDA: Final = Cost(batch=0.60, row=0, second=0.0019, sampling=0.9, guidance=2)
-"""As ``_SMALL_CUDA``: 0.60, 0.65, 0.78 and 1.31 s for 5, 30, 120 and 380 s."""
+_MEDIUM_CUDA: Final = Cost(batch=0.030, row=0.0066, second=0.0013, sampling=0.5, guidance=2)
+"""As ``_SMALL_CUDA``: 75 ms for a clip of 30 s, 210 for 4, 397 for 8; 352 ms for two of 120 s."""
 
 _MEDIUM_CPU: Final = Cost(batch=0, row=35, second=3.5, sampling=0.88, guidance=2)
 """Not measured: ``_SMALL_CPU`` times the three of the models' sizes. ``medium`` is for CUDA."""
