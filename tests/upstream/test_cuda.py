@@ -27,7 +27,7 @@ pytestmark = [
 ]
 
 if torch.cuda.is_available():
-    from sa_ray.engines.stable_audio.triton_kernels import TritonOperations
+    from sa_ray.engines.stable_audio.triton_operations import TritonOperations
 
 CUDA = torch.device("cuda", 0)
 

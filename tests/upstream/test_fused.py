@@ -70,7 +70,7 @@ def test_keys_beyond_those_used_do_not_count() -> None:
 INTERPRETED = """
 import torch
 from sa_ray.engines.stable_audio.operations import Modulation, Norm, TorchOperations
-from sa_ray.engines.stable_audio.triton_kernels import TritonOperations
+from sa_ray.engines.stable_audio.triton_operations import TritonOperations
 
 torch.manual_seed(0)
 ours, torchs = TritonOperations(), TorchOperations()

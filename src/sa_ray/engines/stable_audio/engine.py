@@ -1,15 +1,14 @@
 """``StableAudioEngine``: batches on the ``stable-audio-3`` package, and what their rows yield."""
 
 import logging
-import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from stable_audio_3.inference.sampling import build_schedule
-from stable_audio_3.models import transformer as package_transformer
 
 from sa_ray.contracts import EngineName, ResolvedRequest, VariantName
 from sa_ray.engines.port import (
@@ -20,21 +19,34 @@ from sa_ray.engines.port import (
     IsCancelled,
     OnStep,
 )
-from sa_ray.engines.stable_audio.attention import choose_attention
+from sa_ray.engines.stable_audio.assembly import (
+    choose_tools,
+    geometry_of,
+    keep_to_torch_attention,
+)
 from sa_ray.engines.stable_audio.blocks import Tools
 from sa_ray.engines.stable_audio.capture import CudaRecorder, Recorder
 from sa_ray.engines.stable_audio.conditioning import Conditioner
 from sa_ray.engines.stable_audio.decoder import Clip, Decoder
 from sa_ray.engines.stable_audio.denoiser import Denoiser
 from sa_ray.engines.stable_audio.device_faults import is_device_lost, is_out_of_memory
-from sa_ray.engines.stable_audio.geometry import Geometry, halves
+from sa_ray.engines.stable_audio.geometry import halves
 from sa_ray.engines.stable_audio.graphs import Counts, Graphs
-from sa_ray.engines.stable_audio.kernels import choose_operations
 from sa_ray.engines.stable_audio.sampling import Row, sample
 from sa_ray.errors import ConfigurationError, GenerationError
 from sa_ray.scheduling.batch_rule import DEFAULT_SAMPLER
 
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """The arguments of one ``generate``, and what it has so far, by row."""
+
+    batch: Sequence[ResolvedRequest]
+    on_step: OnStep
+    is_cancelled: IsCancelled
+    outcomes: dict[int, BatchOutcome]
 
 
 class StableAudioEngine:
@@ -70,15 +82,15 @@ class StableAudioEngine:
             )
         self._variant = variant
         self._model = model
-        self._geometry = _geometry(model, config)
+        self._geometry = geometry_of(model, config)
         self._device = next(model.model.parameters()).device
-        _keep_to_torch_attention()
+        keep_to_torch_attention()
         on_cuda = self._device.type == "cuda"
         self._pad_shapes = on_cuda if pad_shapes is None else pad_shapes
         recorder = recorder or (CudaRecorder() if on_cuda else None)
         self._graphs = graphs = Graphs(recorder, max_bytes=graph_bytes)
         with torch.inference_mode():
-            tools = tools or _choose_tools(model)
+            tools = tools or choose_tools(model)
             self._denoiser = Denoiser(
                 model.model,
                 graphs,
@@ -117,11 +129,9 @@ class StableAudioEngine:
         """How many runs replayed a CUDA graph."""
         return self._graphs.counts
 
-    @contextmanager
-    def recording(self) -> Iterator[None]:
+    def recording(self) -> AbstractContextManager[None]:
         """Record every shape at its first use, as warm-up does."""
-        with self._graphs.recording():
-            yield
+        return self._graphs.recording()
 
     def generate(
         self, batch: Sequence[ResolvedRequest], on_step: OnStep, is_cancelled: IsCancelled
@@ -144,60 +154,39 @@ class StableAudioEngine:
         if rows:
             try:
                 with torch.inference_mode():
-                    self._generate(batch, rows, on_step, is_cancelled, outcomes)
+                    self._generate(_Call(batch, on_step, is_cancelled, outcomes), rows)
             except RuntimeError as error:
                 if is_device_lost(error):
                     raise DeviceLostError(str(error)) from error
                 raise
         return [outcomes[row] for row in range(len(batch))]
 
-    def _generate(
-        self,
-        batch: Sequence[ResolvedRequest],
-        rows: Sequence[int],
-        on_step: OnStep,
-        is_cancelled: IsCancelled,
-        outcomes: dict[int, BatchOutcome],
-    ) -> None:
-        if self._fits(batch, rows, on_step, is_cancelled, outcomes):
+    def _generate(self, call: _Call, rows: Sequence[int]) -> None:
+        if self._fits(call, rows):
             return
         # Graphs hold memory that this batch may need: once more without them, then by halves.
         held = self._graphs.clear()
         with self._graphs.paused():
-            if not held or not self._fits(batch, rows, on_step, is_cancelled, outcomes):
-                self._halve(batch, rows, on_step, is_cancelled, outcomes)
+            if not held or not self._fits(call, rows):
+                self._halve(call, rows)
 
-    def _halve(
-        self,
-        batch: Sequence[ResolvedRequest],
-        rows: Sequence[int],
-        on_step: OnStep,
-        is_cancelled: IsCancelled,
-        outcomes: dict[int, BatchOutcome],
-    ) -> None:
+    def _halve(self, call: _Call, rows: Sequence[int]) -> None:
         if len(rows) > 1:
             for half in halves(rows):
-                if not self._fits(batch, half, on_step, is_cancelled, outcomes):
-                    self._halve(batch, half, on_step, is_cancelled, outcomes)
+                if not self._fits(call, half):
+                    self._halve(call, half)
             return
-        request = batch[rows[0]]
-        outcomes[rows[0]] = GenerationError(
+        request = call.batch[rows[0]]
+        call.outcomes[rows[0]] = GenerationError(
             f"The GPU has too little memory for {request.duration:g} seconds of "
             f"{self._variant}: ask for less, or give the variant more of the GPU.",
             param="duration",
         )
 
-    def _fits(
-        self,
-        batch: Sequence[ResolvedRequest],
-        rows: Sequence[int],
-        on_step: OnStep,
-        is_cancelled: IsCancelled,
-        outcomes: dict[int, BatchOutcome],
-    ) -> bool:
-        """Generate ``rows`` into ``outcomes``; return False if they do not fit in memory."""
+    def _fits(self, call: _Call, rows: Sequence[int]) -> bool:
+        """Generate ``rows`` into ``call.outcomes``; return False if they do not fit in memory."""
         try:
-            outcomes.update(self._attempt(batch, rows, on_step, is_cancelled))
+            call.outcomes.update(self._attempt(call, rows))
             return True
         except RuntimeError as error:
             if not is_out_of_memory(error):
@@ -208,14 +197,8 @@ class StableAudioEngine:
         torch.cuda.empty_cache()
         return False
 
-    def _attempt(
-        self,
-        batch: Sequence[ResolvedRequest],
-        rows: Sequence[int],
-        on_step: OnStep,
-        is_cancelled: IsCancelled,
-    ) -> dict[int, BatchOutcome]:
-        requests = [batch[row] for row in rows]
+    def _attempt(self, call: _Call, rows: Sequence[int]) -> dict[int, BatchOutcome]:
+        requests = [call.batch[row] for row in rows]
         geometry = self._geometry
         length = max(geometry.latents(request.duration) for request in requests)
         if self._pad_shapes:
@@ -227,11 +210,11 @@ class StableAudioEngine:
             sampler=requests[0].sampler or DEFAULT_SAMPLER,
             channels=self._model.io_channels,
             length=length,
-            on_step=lambda place, fraction: on_step(rows[place], fraction),
-            is_cancelled=lambda place: is_cancelled(rows[place]),
+            on_step=lambda place, fraction: call.on_step(rows[place], fraction),
+            is_cancelled=lambda place: call.is_cancelled(rows[place]),
         )
         outcomes: dict[int, BatchOutcome] = {row: Cancelled() for row in rows}
-        places = [place for place in latents if not is_cancelled(rows[place])]
+        places = [place for place in latents if not call.is_cancelled(rows[place])]
         clips = [self._clip(requests[place], latents[place]) for place in places]
         for place, audio in zip(places, self._decoder(clips), strict=True):
             outcomes[rows[place]] = _finished(audio.numpy())
@@ -259,49 +242,6 @@ class StableAudioEngine:
             samples=geometry.samples(request.duration),
             whole=request.chunked_decode is False,
         )
-
-
-def _choose_tools(model: Any) -> Tools:
-    attention = model.model.model.transformer.layers[0].self_attn
-    parameter = next(model.model.parameters())
-    attend = choose_attention(
-        heads=attention.num_heads,
-        width=attention.dim_heads,
-        dtype=parameter.dtype,
-        device=parameter.device,
-    )
-    return Tools(attend, choose_operations(parameter.device))
-
-
-def _keep_to_torch_attention() -> None:
-    """Keep the package from attention kernels that wait for the host or compile for each length.
-
-    With flash-attn installed it packs rows, whose lengths it reads on the host: no CUDA graph can
-    be recorded. Compiling its sliding-window attention takes seconds for each new length; without a
-    compiler it silently runs 30 times slower.
-    """
-    package_transformer.flex_attention_compiled = None
-    package_transformer.flash_attn_varlen_func = None
-    package_transformer.index_first_axis = None
-
-
-def _geometry(model: Any, config: dict[str, Any]) -> Geometry:
-    autoencoder = model.pretransform.model
-    decoder = config["model"]["pretransform"]["config"]["decoder"]["config"]
-    ratio = autoencoder.downsampling_ratio
-    encoder = config["model"]["pretransform"]["config"]["encoder"]["config"]
-    align = encoder.get("chunk_size", 32) // encoder["strides"][0]
-    window = decoder.get("sliding_window")
-    # Chunked attention reaches its own and the shifted chunk; a window reaches on with each layer.
-    # One more latent for the convolution behind them.
-    reach = align if window is None else max(window) * sum(decoder["transformer_depths"])
-    return Geometry(
-        sample_rate=model.sample_rate,
-        samples_per_latent=ratio,
-        align=align,
-        max_latents=config["sample_size"] // ratio,
-        margin=math.ceil((reach + 1) / align) * align,
-    )
 
 
 def _finished(samples: Any) -> BatchOutcome:

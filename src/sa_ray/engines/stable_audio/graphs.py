@@ -193,7 +193,7 @@ class Graphs:
         for index, (view, tensor) in enumerate(zip(views, inputs, strict=True)):
             source, target = sources.get(index, (None, None))
             if source is not tensor or target is not view:
-                if placed.get(index) is not tensor or view.shape != tensor.shape:
+                if view.shape != tensor.shape or placed.get(index) is not tensor:
                     view.copy_(tensor)
                 sources[index] = tensor, view
 
@@ -201,14 +201,12 @@ class Graphs:
         """Return a view of a shared tensor; where that must grow, drop the graphs that used it."""
         shared = self._shared.setdefault(name, _Shared())
         count = math.prod(shape)
-        buffer = shared.buffers.get((index, dtype))
-        if buffer is None or len(buffer) < count:
+        place = index, dtype
+        if place not in shared.buffers or len(shared.buffers[place]) < count:
             for key in [key for key in self._graphs if key[0] == name]:
                 del self._graphs[key]
-            shared.sources.pop(index, None)
-            shared.placed.pop(index, None)
-            shared.buffers.pop((index, dtype), None)
-            del buffer  # before the larger one is allocated
-            buffer = torch.zeros(count, dtype=dtype, device=device)
-            shared.buffers[index, dtype] = buffer
-        return buffer[:count].view(shape)
+            for held in (shared.sources, shared.placed):
+                held.pop(index, None)
+            shared.buffers.pop(place, None)  # before the larger one is allocated
+            shared.buffers[place] = torch.zeros(count, dtype=dtype, device=device)
+        return shared.buffers[place][:count].view(shape)

@@ -22,7 +22,7 @@ def choose_operations(device: Any) -> Operations | None:
     if device.type != "cuda":
         return None
     try:
-        from sa_ray.engines.stable_audio.triton_kernels import TritonOperations
+        from sa_ray.engines.stable_audio.triton_operations import TritonOperations
 
         operations = TritonOperations()
         error = _error(operations, device)
