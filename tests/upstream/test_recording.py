@@ -129,6 +129,32 @@ def test_a_recording_that_fails_turns_graphs_off_and_says_so(
     assert "CUDA graphs are off until this replica is started again" in caplog.text
 
 
+def test_a_size_that_does_not_fit_while_it_is_recorded_is_not_tried_again() -> None:
+    """Each try costs all graphs that there are."""
+
+    def fail(inputs: Sequence[Any]) -> None:
+        if len(inputs[0]) == 8:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
+
+    recorder = RerunRecorder(fails=fail)
+    graphs = Graphs(recorder)
+
+    def run(rows: int) -> float:
+        graphs.note("double", (rows, 1))
+        doubled: torch.Tensor = graphs.run("double", (rows, 1), lambda x: 2 * x, torch.ones(rows))
+        return float(doubled.sum())
+
+    with graphs.recording():
+        run(1)
+        with pytest.raises(torch.cuda.OutOfMemoryError):
+            run(8)
+        for _ in range(3):
+            assert (run(8), run(1)) == (16, 2)
+
+    # The larger inputs moved the shared ones, which costs the graph of the smaller once.
+    assert recorder.recorded == {(1,): 2, (8,): 1}
+
+
 def test_graphs_over_their_budget_make_room_only_where_none_would_miss_them() -> None:
     recorder = RerunRecorder(size=100)
     graphs = Graphs(recorder, max_bytes=250)

@@ -12,7 +12,7 @@ from sa_ray.engines.stable_audio.kernels import choose_operations
 
 
 def choose_tools(model: Any) -> Tools:
-    """Return what is right and fastest for ``model`` on its device; call it from its thread."""
+    """Return what is right and fastest for ``model`` on its device."""
     attention = model.model.model.transformer.layers[0].self_attn
     parameter = next(model.model.parameters())
     attend = choose_attention(

@@ -10,6 +10,7 @@ from typing import Any, Final, Protocol
 import torch
 from torch.nn import functional
 
+from sa_ray.engines.stable_audio.device_faults import is_device_lost, is_out_of_memory
 from sa_ray.errors import UnavailableError
 
 _log = logging.getLogger(__name__)
@@ -104,8 +105,8 @@ def plain(q: Any, k: Any, v: Any, *, keys: Keys | None = None, window: int | Non
 def choose_attention(*, heads: int, width: int, dtype: Any, device: Any) -> Attend:
     """Return the fastest kernel that agrees with ``plain`` on ``device``, or else ``plain``.
 
-    A broken kernel yields static, and no error. Call it from the thread that will attend: some
-    libraries plan for each thread anew. Raises ``UnavailableError`` if not even ``plain`` works.
+    A broken kernel yields static, and no error. Raises ``UnavailableError`` if not even ``plain``
+    works.
     """
     if device.type == "cuda":
         # It plans for 40 ms at every new shape, in each thread, and masks cost it twice the time.
@@ -156,6 +157,8 @@ def _fault(attend: Attend, samples: list[_Sample]) -> str | None:
                 attend(*sample.parts, window=WINDOW),
             )
         except RuntimeError as error:
+            if is_out_of_memory(error) or is_device_lost(error):
+                raise  # no fault of the kernel
             return str(error).partition("\n")[0]
         for one, expected in zip(found, sample.expected, strict=True):
             if not expected.isfinite().all():

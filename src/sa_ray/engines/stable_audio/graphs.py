@@ -74,6 +74,8 @@ class Graphs:
         self._batches: dict[tuple[str, Size], int] = {}
         self._shared: dict[str, _Shared] = {}
         self._record_at = RECORD_AT
+        self._too_large: set[tuple[str, Size]] = set()
+        """What did not fit in memory while it was recorded: it would cost all graphs each time."""
         self.fault: str | None = None
         self.counts = Counts()
 
@@ -153,7 +155,8 @@ class Graphs:
         inputs: tuple[Any, ...],
     ) -> _Graph | None:
         """Record a graph, if that is worth it and goes well."""
-        if self._batches.get((name, size), 0) < self._record_at or not self._has_room():
+        is_new = self._batches.get((name, size), 0) < self._record_at
+        if is_new or (name, size) in self._too_large or not self._has_room():
             return None
         views = [
             self._view(name, index, tensor.shape, tensor.dtype, tensor.device)
@@ -168,6 +171,7 @@ class Graphs:
             graph = _Graph(views, recorder.record(function, views, place))
         except RuntimeError as error:
             if is_out_of_memory(error):
+                self._too_large.add((name, size))
                 raise
             self._give_up(name, size, error)
             return None

@@ -1,8 +1,8 @@
-"""The element-wise work of a transformer block in four operations, in torch and in Triton.
+"""The element-wise work of a transformer block in a few operations, in torch and in Triton.
 
 The package spends more than half of a step on GPUs in small kernels: norms, modulation, rotary
 positions in fp32, gates. Here each group of them is one operation. ``TorchOperations`` says what
-they compute, on any device; ``triton_kernels`` does the same in one kernel each.
+they compute, on any device; ``triton_kernels`` does the same in few kernels.
 """
 
 from dataclasses import dataclass

@@ -61,7 +61,7 @@ class PromptEncoder:
         for length, wanted in missing.items():
             for first in range(0, len(wanted), self._group):
                 group = wanted[first : first + self._group]
-                for (prompt, _), embedding in zip(group, self._encode(group, length), strict=False):
+                for (prompt, _), embedding in zip(group, self._encode(group, length), strict=True):
                     found[prompt] = self._cache[prompt] = embedding
         while len(self._cache) > CACHED_PROMPTS:
             self._cache.popitem(last=False)
@@ -93,7 +93,9 @@ class PromptEncoder:
         hidden = functional.pad(hidden.to(self._output_dtype()), (0, 0, 0, missing))
         mask = functional.pad(mask, (0, missing))
         embedded = conditioner.apply_padding(conditioner.proj_out(hidden), mask)
-        return [TextEmbedding(*pair) for pair in zip(embedded, mask, strict=True)]
+        # Copies: a view would keep the whole group in memory for as long as one prompt is cached.
+        rows = range(len(group))
+        return [TextEmbedding(embedded[row].clone(), mask[row].clone()) for row in rows]
 
     def _forward(self, ids: Any, attended: Any) -> Any:
         encoded = self._conditioner.model(input_ids=ids, attention_mask=attended)
