@@ -767,6 +767,17 @@ async def test_a_lease_that_its_worker_never_heard_of_is_handed_back(
     assert (handed_back.status, handed_back.attempts) == ("queued", 0)
 
 
+async def test_a_lease_whose_answer_may_be_on_its_way_is_kept(
+    coordinator: JobCoordinator,
+) -> None:
+    job = await lease_one(coordinator)
+
+    for _ in range(3 * UNCLAIMED_RENEWALS):
+        await coordinator.renew("w1", [], leasing=True)
+
+    assert (await coordinator.get(job.id)).job == job
+
+
 async def test_a_lease_that_cannot_be_read_hides_no_verdict(
     coordinator: JobCoordinator, database: Path
 ) -> None:

@@ -101,6 +101,19 @@ async def test_nothing_is_leased_if_the_room_has_gone_while_work_was_waited_for(
     assert (await home.now(job_id)).status == "queued"
 
 
+async def test_a_job_whose_lease_was_lost_on_the_way_is_leased_again(
+    home: House, leases: Leases
+) -> None:
+    job_id = await home.submit("medium")
+    [lost] = await home.jobs.lease("medium", "worker", 1)
+    home.generator.go()
+
+    with running(leases):
+        ended = await home.ended(job_id)
+
+    assert (ended.status, ended.attempts, ended.token) == ("succeeded", 1, lost.token + 1)
+
+
 async def test_a_worker_that_holds_nothing_renews_all_the_same(home: House, leases: Leases) -> None:
     """Or a lease whose answer was lost would stay for as long as there is no other work."""
     renewed = answered(home.jobs, "renew")

@@ -168,11 +168,14 @@ class JobApi(Protocol):
         """
         ...
 
-    async def renew(self, worker: str, reports: Sequence[LeaseReport]) -> list[LeaseVerdict]:
+    async def renew(
+        self, worker: str, reports: Sequence[LeaseReport], *, leasing: bool = False
+    ) -> list[LeaseVerdict]:
         """Keep the worker's leases, and note the progress.
 
         Returns one verdict for each report, in order. A lease that the reports keep leaving out is
-        taken back: the worker never heard of it.
+        taken back: the worker does not know of it. ``leasing``: it waits for an answer to
+        ``lease``, so it may yet hear of some.
         """
         ...
 

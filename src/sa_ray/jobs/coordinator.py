@@ -157,7 +157,9 @@ class JobCoordinator(JobApi):
 
         await self._watch.work(variant, due_in, wait_s)
 
-    async def renew(self, worker: str, reports: Sequence[LeaseReport]) -> list[LeaseVerdict]:
+    async def renew(
+        self, worker: str, reports: Sequence[LeaseReport], *, leasing: bool = False
+    ) -> list[LeaseVerdict]:
         with self._workers.calling(worker):
             leases = await self._threads.renew(self._store.renew, worker, now=self._clock())
         now = self._clock()
@@ -175,8 +177,9 @@ class JobCoordinator(JobApi):
             if (job_id, token) not in verdicts:
                 self._progress.drop(job_id, token)
                 logger.info("%s lost lease %d of job %s", worker, token, job_id)
-        for job_id, token in self._workers.unclaimed(worker, verdicts, reported):
-            await self._take_unclaimed(worker, job_id, token)
+        if not leasing:
+            for job_id, token in self._workers.unclaimed(worker, verdicts, reported):
+                await self._take_unclaimed(worker, job_id, token)
         return [verdicts.get(lease, "lost") for lease in reported]
 
     async def _take_unclaimed(self, worker: str, job_id: str, token: int) -> None:

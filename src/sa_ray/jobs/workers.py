@@ -11,9 +11,9 @@ from contextlib import contextmanager
 Lease = tuple[str, int]
 """Id of a job, and the token."""
 
-UNCLAIMED_RENEWALS = 40
-"""Renewals of a worker, about one a second, that leave out a lease it has. The answer that gave it
-the lease was lost: callers wait 30 s for one."""
+UNCLAIMED_RENEWALS = 3
+"""Renewals in a row, of a worker that waits for no lease, that leave out one it has: the answer
+that gave it the lease was lost. One renewal may be on its way while the worker takes the lease."""
 
 
 class Workers:

@@ -132,8 +132,11 @@ class Leases:
             # Also while nothing is held: a lease whose answer was lost is found by its absence.
             held = list(self._held.values())
             reports = [attempt.report() for attempt in held]
+            leasing = bool(self._being_leased)
             try:
-                verdicts = await self._jobs.within(RENEW_TIMEOUT_S).renew(self._worker, reports)
+                verdicts = await self._jobs.within(RENEW_TIMEOUT_S).renew(
+                    self._worker, reports, leasing=leasing
+                )
             except Exception as error:  # noqa: BLE001 - the next round tries again
                 logger.warning("renewing leases failed: %s", translate(error))
                 continue
