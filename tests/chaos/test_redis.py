@@ -50,7 +50,21 @@ def test_a_node_is_lost(service: BookedService, cluster: ServiceCluster) -> None
     row.tidy()
 
 
+def test_the_cluster_is_killed_and_started_again_on_redis(
+    service: BookedService, cluster: ServiceCluster
+) -> None:
+    row = Row(service, "whole cluster, Redis")
+
+    for _ in row.moments(1):
+        cluster.kill()
+        cluster.restart()
+
+    row.finish()
+    row.tidy()
+
+
 def test_redis_falls_silent_and_fails_over(deploy: Deploy, tmp_path: Path) -> None:
+    """Last: it deploys on other servers."""
     with redis_server() as first, redis_server() as second, FaultProxy(first.port) as proxy:
         url = first.url().replace(str(first.port), str(proxy.port))
         service = deploy(tmp_path, bare_head=True, jobs_url=url)
@@ -77,16 +91,3 @@ def fail_over(first: RedisServer, second: RedisServer, proxy: FaultProxy) -> Non
     """Connections stay, and lead to a server that is a replica now."""
     second.take_over_from(first)
     proxy.lead_new_connections_to(second.port)
-
-
-def test_the_cluster_is_killed_and_started_again_on_redis(
-    service: BookedService, cluster: ServiceCluster
-) -> None:
-    row = Row(service, "whole cluster, Redis")
-
-    for _ in row.moments(1):
-        cluster.kill()
-        cluster.restart()
-
-    row.finish()
-    row.tidy()
