@@ -14,7 +14,7 @@ from bench.databases import PostgresqlServer, RedisServer, postgresql, redis_ser
 from sa_ray.contracts import Job
 from sa_ray.errors import ConfigurationError, JobStoreError
 from sa_ray.jobs import JobStore, check_job_store_url, lifecycle, open_job_store
-from sa_ray.jobs.stores.redis_store.store import is_passing
+from sa_ray.jobs.stores.redis_store.connection import is_passing
 from sa_ray.jobs.stores.sql_store.engine import create_job_engine
 from sa_ray.jobs.stores.sql_store.postgresql import BoundedConnection, unbounded
 from sa_ray.jobs.stores.sql_store.schema import MIGRATIONS, migrate

@@ -2,7 +2,8 @@
 
 from sa_ray.errors import ConfigurationError
 from sa_ray.jobs.stores.port import JobStore
-from sa_ray.jobs.stores.redis_store.store import RedisJobStore, create_pool
+from sa_ray.jobs.stores.redis_store.connection import create_pool
+from sa_ray.jobs.stores.redis_store.store import RedisJobStore
 from sa_ray.jobs.stores.sql_store.engine import parse_url
 from sa_ray.jobs.stores.sql_store.store import SqlJobStore
 

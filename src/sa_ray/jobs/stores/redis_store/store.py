@@ -7,63 +7,34 @@ Redis must write its append-only file before it answers (``appendonly yes`` and
 
 import json
 import logging
-import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, cast
-from urllib.parse import urlsplit
 
 import redis
-from redis.backoff import ExponentialBackoff
-from redis.exceptions import (
-    AuthenticationError,
-    AuthorizationError,
-    ConnectionError,  # noqa: A004 - its own
-    MasterDownError,
-    NoPermissionError,
-    OutOfMemoryError,
-    ReadOnlyError,
-    RedisError,
-    ResponseError,
-    TimeoutError,  # noqa: A004 - its own
-    TryAgainError,
-)
-from redis.retry import Retry
+from redis.exceptions import RedisError
 
 from sa_ray.catalogue import VARIANTS
 from sa_ray.contracts import Job, JobStatus, VariantName
-from sa_ray.errors import ConfigurationError, ConflictError, JobStoreError
+from sa_ray.errors import ConflictError, JobStoreError
 from sa_ray.jobs.api import Cursor, QueueCounts
 from sa_ray.jobs.stores.port import COUNTED, QUEUE_HORIZON, HeldLease
 from sa_ray.jobs.stores.redis_store import scripts
+from sa_ray.jobs.stores.redis_store.connection import (
+    create_pool,
+    is_passing,
+    is_read_only,
+    without_password,
+)
 from sa_ray.jobs.stores.rows import JobReader, StoredRow, columns
 
 logger = logging.getLogger(__name__)
 
-SETTING = "STABLE_AUDIO_JOBS_URL"
 PREFIX = "{sa-ray}:"
 SCHEMA = 2
 """Version of the layout that ``scripts`` describes."""
 
-MAX_CONNECTIONS = 32
-CONNECT_TIMEOUT_S = 3
-ANSWER_TIMEOUT_S = 3
-"""Also bounds a server or route that falls silent. A call is tried twice."""
-POOL_TIMEOUT_S = 10
 MAX_CLAIM_ROUNDS = 50
-
-_PASSING = (
-    ConnectionError,
-    TimeoutError,
-    ReadOnlyError,
-    OutOfMemoryError,
-    MasterDownError,
-    TryAgainError,
-)
-"""Errors that the client knows; it strips their codes."""
-
-_PASSING_REFUSALS = re.compile(r"\b(OOM|MISCONF|BUSY|LOADING|READONLY|MASTERDOWN|NOREPLICAS)\b")
-"""Error codes of Redis that may pass; those met by a script come inside a longer message."""
 
 
 class RedisJobStore:
@@ -77,7 +48,7 @@ class RedisJobStore:
         self._url = url
         self._redis = redis.Redis(connection_pool=create_pool(url))
         self._jobs = JobReader()
-        self._where = _without_password(self._redis.connection_pool)
+        self._where = without_password(self._redis.connection_pool)
         register = self._redis.register_script
         self._insert = register(scripts.INSERT)
         self._replace = register(scripts.REPLACE)
@@ -263,47 +234,13 @@ class RedisJobStore:
         try:
             yield client
         except RedisError as error:
-            if _is_read_only(error) and client is self._redis:
+            if is_read_only(error) and client is self._redis:
                 # The server was demoted: whatever the address leads to now is found by connecting
                 # anew. Calls under way end on the connections that they have.
                 self._redis = redis.Redis(connection_pool=create_pool(self._url))
             raise JobStoreError(
                 f"The job store {self._where} failed: {error}", transient=is_passing(error)
             ) from error
-
-
-def create_pool(url: str) -> "redis.BlockingConnectionPool":
-    """Return connections whose calls end in seconds, whatever the server does.
-
-    Raises ``ConfigurationError`` if the URL cannot be used.
-    """
-    try:
-        database = urlsplit(url).path.strip("/")
-        if database and not database.isdigit():  # the client would take database 0
-            raise ValueError(database)
-        pool = redis.BlockingConnectionPool.from_url(
-            url,
-            max_connections=MAX_CONNECTIONS,
-            timeout=POOL_TIMEOUT_S,
-            socket_connect_timeout=CONNECT_TIMEOUT_S,
-            socket_timeout=ANSWER_TIMEOUT_S,
-            socket_keepalive=True,
-            health_check_interval=30,
-            retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), 1),
-        )
-        pool.connection_class(**pool.connection_kwargs)  # options are looked at only here
-    except TypeError as error:
-        raise ConfigurationError(
-            f"{SETTING} has an option that the Redis client does not know "
-            f"({_unknown_option(error)}). Leave it out; for TLS write rediss://.",
-            param=SETTING,
-        ) from None
-    except ValueError:
-        raise ConfigurationError(
-            f"{SETTING} is not a Redis URL; write it like redis://:password@host:6379/0.",
-            param=SETTING,
-        ) from None
-    return pool
 
 
 def row(job: Job) -> tuple[str, str]:
@@ -321,28 +258,3 @@ def row(job: Job) -> tuple[str, str]:
 def _lease(row: list[bytes]) -> HeldLease:
     job_id, token, stop_at = row
     return HeldLease(job_id.decode(), int(token), float(stop_at) if stop_at else None)
-
-
-def _unknown_option(error: TypeError) -> str:
-    return str(error).rpartition("argument ")[2]
-
-
-def _is_read_only(error: RedisError) -> bool:
-    # Of a script, servers before Redis 7 give the code within a longer message.
-    return isinstance(error, ReadOnlyError) or "READONLY" in str(error)
-
-
-def is_passing(error: RedisError) -> bool:
-    """Return whether trying again can help."""
-    if isinstance(error, AuthenticationError | AuthorizationError | NoPermissionError):
-        return False
-    if isinstance(error, _PASSING):
-        return True
-    return isinstance(error, ResponseError) and bool(_PASSING_REFUSALS.search(str(error)))
-
-
-def _without_password(pool: "redis.ConnectionPool") -> str:
-    to = pool.connection_kwargs
-    if "path" in to:
-        return f"unix://{to['path']}"
-    return f"redis://{to.get('host', 'localhost')}:{to.get('port', 6379)}/{to.get('db', 0)}"

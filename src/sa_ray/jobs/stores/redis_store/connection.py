@@ -1,0 +1,105 @@
+"""Connections to Redis that cannot hang, and what its errors mean."""
+
+import re
+from urllib.parse import urlsplit
+
+import redis
+from redis.backoff import ExponentialBackoff
+from redis.exceptions import (
+    AuthenticationError,
+    AuthorizationError,
+    ConnectionError,  # noqa: A004 - its own
+    MasterDownError,
+    NoPermissionError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+    TimeoutError,  # noqa: A004 - its own
+    TryAgainError,
+)
+from redis.retry import Retry
+
+from sa_ray.errors import ConfigurationError
+
+SETTING = "STABLE_AUDIO_JOBS_URL"
+
+MAX_CONNECTIONS = 32
+CONNECT_TIMEOUT_S = 3
+ANSWER_TIMEOUT_S = 3
+"""Also bounds a server or route that falls silent. A call is tried twice."""
+POOL_TIMEOUT_S = 10
+
+_PASSING = (
+    ConnectionError,
+    TimeoutError,
+    ReadOnlyError,
+    OutOfMemoryError,
+    MasterDownError,
+    TryAgainError,
+)
+"""Errors that the client knows; it strips their codes."""
+
+_PASSING_REFUSALS = re.compile(r"\b(OOM|MISCONF|BUSY|LOADING|READONLY|MASTERDOWN|NOREPLICAS)\b")
+"""Error codes of Redis that may pass; those met by a script come inside a longer message."""
+
+
+def create_pool(url: str) -> "redis.BlockingConnectionPool":
+    """Return connections whose calls end in seconds, whatever the server does.
+
+    Raises ``ConfigurationError`` if the URL cannot be used.
+    """
+    try:
+        database = urlsplit(url).path.strip("/")
+        if database and not database.isdigit():  # the client would take database 0
+            raise ValueError(database)
+        pool = redis.BlockingConnectionPool.from_url(
+            url,
+            max_connections=MAX_CONNECTIONS,
+            timeout=POOL_TIMEOUT_S,
+            socket_connect_timeout=CONNECT_TIMEOUT_S,
+            socket_timeout=ANSWER_TIMEOUT_S,
+            socket_keepalive=True,
+            health_check_interval=30,
+            retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), 1),
+        )
+        pool.connection_class(**pool.connection_kwargs)  # options are looked at only here
+    except TypeError as error:
+        raise ConfigurationError(
+            f"{SETTING} has an option that the Redis client does not know "
+            f"({_unknown_option(error)}). Leave it out; for TLS write rediss://.",
+            param=SETTING,
+        ) from None
+    except ValueError:
+        raise ConfigurationError(
+            f"{SETTING} is not a Redis URL; write it like redis://:password@host:6379/0.",
+            param=SETTING,
+        ) from None
+    return pool
+
+
+def is_read_only(error: RedisError) -> bool:
+    """Return whether the server has become a replica."""
+    # Of a script, servers before Redis 7 give the code within a longer message.
+    return isinstance(error, ReadOnlyError) or "READONLY" in str(error)
+
+
+def is_passing(error: RedisError) -> bool:
+    """Return whether trying again can help."""
+    if isinstance(error, AuthenticationError | AuthorizationError | NoPermissionError):
+        return False
+    if isinstance(error, _PASSING):
+        return True
+    return isinstance(error, ResponseError) and bool(_PASSING_REFUSALS.search(str(error)))
+
+
+def without_password(pool: "redis.ConnectionPool") -> str:
+    """Return the address of the server as messages may show it."""
+    to = pool.connection_kwargs
+    if "path" in to:
+        return f"unix://{to['path']}"
+    return f"redis://{to.get('host', 'localhost')}:{to.get('port', 6379)}/{to.get('db', 0)}"
+
+
+def _unknown_option(error: TypeError) -> str:
+    return str(error).rpartition("argument ")[2]
