@@ -162,6 +162,11 @@ class Row:
         return max(waits, default=0.0)
 
 
+def attempts(outcomes: list[Outcome]) -> set[int]:
+    """How many attempts the jobs took that succeeded."""
+    return {one.view["attempts"] for one in outcomes if one.view and one.succeeded}
+
+
 def _unix(text: str) -> float:
     return datetime.fromisoformat(text).timestamp()
 

@@ -9,7 +9,7 @@ import pytest
 
 from .cluster import ServiceCluster
 from .conftest import Deploy
-from .rows import BookedService, Row
+from .rows import BookedService, Row, attempts
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(400)]
 
@@ -45,7 +45,7 @@ def test_the_clock_is_stepped(service: BookedService, cluster: ServiceCluster) -
     outcomes = row.finish()
     row.tidy()
 
-    assert {o.view["attempts"] for o in outcomes if o.view and o.succeeded} == {1}
+    assert attempts(outcomes) == {1}
 
 
 def test_submits_flood_the_service(service: BookedService) -> None:
@@ -57,7 +57,7 @@ def test_submits_flood_the_service(service: BookedService) -> None:
     outcomes = row.finish()
     row.tidy()
 
-    assert {o.view["attempts"] for o in outcomes if o.view and o.succeeded} == {1}
+    assert attempts(outcomes) == {1}
 
 
 async def flood(base_url: str) -> None:

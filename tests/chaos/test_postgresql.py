@@ -12,7 +12,7 @@ from tests.support.s3_server import S3Server
 
 from .cluster import ServiceCluster
 from .conftest import Deploy
-from .rows import BookedService, Row
+from .rows import BookedService, Row, attempts
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(400)]
 
@@ -65,7 +65,7 @@ def test_s3_is_down(service: BookedService, s3: FaultProxy) -> None:
     outcomes = row.finish()
     row.tidy()
 
-    assert {o.view["attempts"] for o in outcomes if o.view and o.succeeded} == {1}
+    assert attempts(outcomes) == {1}
 
 
 def test_s3_answers_500_and_slowly(service: BookedService, s3: FaultProxy) -> None:
@@ -81,7 +81,7 @@ def test_s3_answers_500_and_slowly(service: BookedService, s3: FaultProxy) -> No
     outcomes = row.finish()
     row.tidy()
 
-    assert {o.view["attempts"] for o in outcomes if o.view and o.succeeded} == {1}
+    assert attempts(outcomes) == {1}
 
 
 def test_postgresql_is_killed(service: BookedService, postgresql_server: PostgresqlServer) -> None:
@@ -95,7 +95,7 @@ def test_postgresql_is_killed(service: BookedService, postgresql_server: Postgre
     outcomes = row.finish()
     row.tidy()
 
-    assert {o.view["attempts"] for o in outcomes if o.view and o.succeeded} == {1}
+    assert attempts(outcomes) == {1}
 
 
 def test_postgresql_falls_silent(service: BookedService, database: FaultProxy) -> None:
@@ -109,7 +109,7 @@ def test_postgresql_falls_silent(service: BookedService, database: FaultProxy) -
     outcomes = row.finish()
     row.tidy()
 
-    assert {o.view["attempts"] for o in outcomes if o.view and o.succeeded} == {1}
+    assert attempts(outcomes) == {1}
 
 
 def test_postgresql_is_read_only(
@@ -124,7 +124,7 @@ def test_postgresql_is_read_only(
     outcomes = row.finish()
     row.tidy()
 
-    assert {o.view["attempts"] for o in outcomes if o.view and o.succeeded} == {1}
+    assert attempts(outcomes) == {1}
 
 
 def test_the_cluster_is_killed_and_started_again_on_postgresql(

@@ -10,7 +10,7 @@ from tests.support.fault_proxy import FaultProxy
 
 from .cluster import ServiceCluster
 from .conftest import Deploy
-from .rows import BookedService, Row
+from .rows import BookedService, Row, attempts
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(400)]
 
@@ -37,7 +37,7 @@ def test_redis_is_killed(service: BookedService, redis_db: RedisServer) -> None:
     outcomes = row.finish()
     row.tidy()
 
-    assert {o.view["attempts"] for o in outcomes if o.view and o.succeeded} == {1}
+    assert attempts(outcomes) == {1}
 
 
 def test_a_node_is_lost(service: BookedService, cluster: ServiceCluster) -> None:
@@ -78,7 +78,7 @@ def test_redis_falls_silent_and_fails_over(deploy: Deploy, tmp_path: Path) -> No
         outcomes = row.finish()
         row.tidy()
 
-    assert {o.view["attempts"] for o in outcomes if o.view and o.succeeded} == {1}
+    assert attempts(outcomes) == {1}
 
 
 def be_silent(proxy: FaultProxy) -> None:

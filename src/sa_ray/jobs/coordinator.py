@@ -68,8 +68,7 @@ class JobCoordinator(JobApi):
     ``clock`` returns Unix seconds and is called from several threads. ``max_queued`` bounds the
     queued jobs of all variants together. In seconds: ``lease_ttl``, ``reap_period``, ``job_ttl``
     after a job's end, and ``queue_refresh_s``, the least time between two updates of queue
-    positions for watchers.
-    ``jitter`` returns fractions in [0, 1).
+    positions for watchers. ``jitter`` returns fractions in [0, 1).
     """
 
     def __init__(
