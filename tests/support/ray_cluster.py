@@ -13,6 +13,7 @@ from sa_ray.local import free_port
 
 # Otherwise nothing could join the cluster without its token.
 os.environ["RAY_AUTH_MODE"] = "disabled"
+os.environ["RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S"] = "60"
 os.environ["RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"] = "sa_ray.serving.proxy_front:middlewares"
 
 HEAD: dict[str, Any] = {"num_cpus": 0, "include_dashboard": True}

@@ -38,6 +38,9 @@ _DEFAULTS = {
     "RAY_task_events_report_interval_ms": "0",
     # Seconds between two looks of Serve at its HTTP proxy: how late it replaces one that died.
     "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "2",
+    # After 5 s, as Serve would have it, it kills one whose start a busy machine slows, and who
+    # waits for that proxy fails.
+    "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
     "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "sa_ray.serving.proxy_front:middlewares",
 }
 """What the environment may say otherwise."""
