@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -144,7 +144,8 @@ def serve_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stand
     yield stand_in
     if (tmp_path / "pids").exists():
         for pid in stand_in.pids():
-            gone(pid)
+            with suppress(psutil.NoSuchProcess):
+                psutil.Process(pid).kill()
 
 
 def gone(pid: int) -> bool:
