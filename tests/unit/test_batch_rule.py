@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sa_ray.contracts import ResolvedRequest
-from sa_ray.scheduling.batch_rule import batch_key, length_bucket, take_batch
+from sa_ray.scheduling.batch_rule import Bounds, batch_key, bucket_of, length_bucket, take_batch
 
 
 def clip(**changes: Any) -> ResolvedRequest:
@@ -24,18 +24,14 @@ clips = st.builds(
 
 
 @pytest.mark.parametrize(
-    "alike", [{"prompt": "b"}, {"seed": 1}, {"duration": 0.7}, {"negative_prompt": "c"}]
+    "alike", [{"prompt": "b"}, {"seed": 1}, {"duration": 60.0}, {"negative_prompt": "c"}]
 )
 def test_rows_may_differ_in_what_a_batch_does_not_share(alike: dict[str, Any]) -> None:
     assert batch_key(clip(**alike)) == batch_key(clip())
 
 
-@pytest.mark.parametrize(
-    "other", [{"steps": 8}, {"cfg_scale": 2.0}, {"duration": 60.0}, {"sampler": "euler"}]
-)
-def test_rows_of_one_batch_agree_in_steps_guidance_length_and_sampler(
-    other: dict[str, Any],
-) -> None:
+@pytest.mark.parametrize("other", [{"steps": 8}, {"cfg_scale": 2.0}, {"sampler": "euler"}])
+def test_rows_of_one_batch_agree_in_steps_guidance_and_sampler(other: dict[str, Any]) -> None:
     assert batch_key(clip(**other)) != batch_key(clip())
 
 
@@ -51,13 +47,18 @@ def test_a_bucket_holds_its_clips_and_wastes_little(latents: int) -> None:
     assert length_bucket(top) == top
 
 
-@given(st.lists(clips, max_size=20), st.integers(1, 8), st.floats(10, 800))
+@given(
+    st.lists(clips, max_size=20),
+    st.integers(1, 8),
+    st.floats(10, 800),
+    st.sampled_from([0.0, 50.0]),
+)
 def test_a_batch_is_the_oldest_and_all_that_may_join_it(
-    waiting: list[ResolvedRequest], max_rows: int, max_seconds: float
+    waiting: list[ResolvedRequest], max_rows: int, max_seconds: float, padding: float
 ) -> None:
-    batch, rest = take_batch(
-        waiting, lambda request: request, max_rows=max_rows, max_seconds=max_seconds
-    )
+    bounds = Bounds(max_rows, max_seconds, padding)
+
+    batch, rest = take_batch(waiting, lambda request: request, bounds)
 
     assert sorted(map(id, batch + rest)) == sorted(map(id, waiting))
     assert batch[:1] == waiting[:1]
@@ -67,6 +68,28 @@ def test_a_batch_is_the_oldest_and_all_that_may_join_it(
     assert len(batch) <= 1 or longest * len(batch) <= max_seconds
     if 0 < len(batch) < max_rows:
         for request in rest:
-            too_much = max(longest, request.duration) * (len(batch) + 1) > max_seconds
+            padded = max(longest, request.duration) * (len(batch) + 1)
+            audio = sum(row.duration for row in (*batch, request))
+            alike = bucket_of(request.duration) == bucket_of(batch[0].duration)
             # Those that were passed over before a longer one joined may have been too much then.
-            assert too_much or batch_key(request) != batch_key(batch[0])
+            assert (
+                padded > max_seconds
+                or batch_key(request) != batch_key(batch[0])
+                or (not alike and padded - audio > padding)
+            )
+
+
+def lengths(durations: list[float], bounds: Bounds) -> list[float]:
+    """Durations of the batch that is taken of clips of ``durations``, in the order of arrival."""
+    batch, _ = take_batch(durations, lambda duration: clip(duration=duration), bounds)
+    return batch
+
+
+def test_clips_of_other_lengths_join_while_padding_costs_less_than_their_own_batch() -> None:
+    assert lengths([1, 30, 5], Bounds(8, 480, padding=0)) == [1]
+    assert lengths([1, 30, 5], Bounds(8, 480, padding=40)) == [1, 30]
+    assert lengths([1, 30, 5], Bounds(8, 480, padding=60)) == [1, 30, 5]
+
+
+def test_clips_of_the_same_length_bucket_come_before_others() -> None:
+    assert lengths([1, 30, 5, 1, 1], Bounds(3, 480, padding=100)) == [1, 1, 1]

@@ -6,6 +6,7 @@ the top of their length bucket.
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, TypeVar
 
@@ -23,23 +24,19 @@ DEFAULT_SAMPLER: Final[Sampler] = "pingpong"
 T = TypeVar("T")
 
 
-BatchKey = tuple[int, Sampler, bool, int]
-"""Common to the rows of a batch: steps, sampler, guidance, and the top of the length bucket in
-latents. A plain tuple, since the router makes some hundred for each request."""
+BatchKey = tuple[int, Sampler, bool]
+"""Common to the rows of a batch: steps, sampler and guidance. A plain tuple, since the router makes
+some hundred for each request."""
 
 
 def batch_key(request: ResolvedRequest) -> BatchKey:
-    """Return the key of ``request``: those with equal keys may share a batch."""
-    return (
-        request.steps,
-        request.sampler or DEFAULT_SAMPLER,
-        is_guided(request),
-        _bucket_of(request.duration),
-    )
+    """Return the key of ``request``: only those with equal keys may share a batch."""
+    return request.steps, request.sampler or DEFAULT_SAMPLER, is_guided(request)
 
 
 @lru_cache(maxsize=4096)
-def _bucket_of(duration: float) -> int:
+def bucket_of(duration: float) -> int:
+    """Return the top of the length bucket, in latents, of a clip of ``duration`` seconds."""
     # Cached, since the router asks for the same requests again and again.
     samples = int((duration + HEADROOM_S) * SAMPLE_RATE)
     return length_bucket(math.ceil(samples / SAMPLES_PER_LATENT))
@@ -53,40 +50,71 @@ def is_guided(request: ResolvedRequest) -> bool:
 def length_bucket(latents: int) -> int:
     """Return the top of the length bucket of ``latents``: at most a quarter longer, or 31 latents.
 
-    Clips of one bucket share a batch, and one captured CUDA graph for each batch size.
+    Batches are padded to the bucket of their longest clip, so that few CUDA graphs serve all.
     """
     step = next((step for top, step in ((256, 32), (512, 64), (1024, 128)) if latents <= top), 256)
     return math.ceil(latents / step) * step
 
 
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """Bounds of a batch.
+
+    ``rows``: most requests. ``seconds``: most padded audio, rows times the longest, which is what a
+    batch costs in memory. ``padding``: most padding of a batch, in seconds of audio, with which
+    clips of other length buckets may join it.
+    """
+
+    rows: int
+    seconds: float
+    padding: float = 0.0
+
+
 def take_batch(
-    waiting: Sequence[T],
-    request_of: Callable[[T], ResolvedRequest],
-    *,
-    max_rows: int,
-    max_seconds: float,
+    waiting: Sequence[T], request_of: Callable[[T], ResolvedRequest], bounds: Bounds
 ) -> tuple[list[T], list[T]]:
     """Split ``waiting`` into the next batch and the rest, both in order.
 
-    A batch is the oldest request and those behind it with its key, within ``max_rows`` requests and
-    ``max_seconds`` of padded audio. Padded audio is rows times the longest row, which is what a
-    batch costs in memory. A request over ``max_seconds`` by itself runs alone.
+    A batch is the oldest request and others with its key, within ``bounds``: first those of its
+    length bucket, then the others, oldest first. A request over the bound of seconds runs alone.
     """
     if not waiting:
         return [], []
-    batch = [waiting[0]]
-    rest: list[T] = []
-    first = request_of(waiting[0])
-    longest, key = first.duration, batch_key(first)
-    for place, one in enumerate(waiting[1:], start=1):
-        if len(batch) == max_rows:
-            rest.extend(waiting[place:])
+    requests = [request_of(one) for one in waiting]
+    forming = _Forming(requests[0], bounds)
+    key, bucket = batch_key(requests[0]), bucket_of(requests[0].duration)
+    others = []
+    for place in range(1, len(requests)):
+        if len(forming.places) == bounds.rows:
             break
-        request = request_of(one)
-        longest_with = max(longest, request.duration)
-        if longest_with * (len(batch) + 1) <= max_seconds and batch_key(request) == key:
-            batch.append(one)
-            longest = longest_with
+        if batch_key(requests[place]) != key:
+            continue
+        if bucket_of(requests[place].duration) != bucket:
+            others.append(place)
         else:
-            rest.append(one)
-    return batch, rest
+            forming.take(place, requests[place].duration, padding=math.inf)
+    if bounds.padding:
+        for place in others:
+            forming.take(place, requests[place].duration, padding=bounds.padding)
+    taken = set(forming.places)
+    batch = [waiting[place] for place in sorted(taken)]
+    return batch, [one for place, one in enumerate(waiting) if place not in taken]
+
+
+class _Forming:
+    """A batch that grows: the places of its rows, and the seconds of audio in them."""
+
+    def __init__(self, first: ResolvedRequest, bounds: Bounds) -> None:
+        self.places = [0]
+        self._bounds = bounds
+        self._longest = self._audio = first.duration
+
+    def take(self, place: int, duration: float, *, padding: float) -> None:
+        """Add the row at ``place``, unless it would break a bound or pad by more than that."""
+        rows = len(self.places) + 1
+        longest, audio = max(self._longest, duration), self._audio + duration
+        padded = rows * longest
+        fits = rows <= self._bounds.rows and padded <= self._bounds.seconds
+        if fits and padded - audio <= padding:
+            self.places.append(place)
+            self._longest, self._audio = longest, audio

@@ -39,6 +39,17 @@ class Cost(BaseModel):
         seconds = self.batch + len(batch) * (self.row + self.second * longest)
         return seconds * self._factor(batch[0])
 
+    @property
+    def padding(self) -> float:
+        """Return the seconds of audio whose padding is worth one batch less.
+
+        They cost half of what a batch does by itself: those who wait for a batch of their own may
+        yet find company there. All of it lengthens waits near saturation, half of it shortens
+        them at every load (``bench/results/mixed_lengths.md``). Steps and guidance change both
+        sides alike.
+        """
+        return self.batch / self.second / 2 if self.second else 0.0
+
     def _factor(self, request: ResolvedRequest) -> float:
         """Return the cost of the steps and guidance of ``request``, relative to the reference."""
         passes = self.guidance if request.cfg_scale != 1 else 1.0

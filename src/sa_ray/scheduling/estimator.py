@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Final, Self, TypeVar
 
 from sa_ray.contracts import ResolvedRequest
-from sa_ray.scheduling.batch_rule import take_batch
+from sa_ray.scheduling.batch_rule import Bounds, take_batch
 from sa_ray.scheduling.costs import Cost
 
 T = TypeVar("T")
@@ -41,7 +41,8 @@ class Estimator:
         self, waiting: Sequence[T], request_of: Callable[[T], ResolvedRequest]
     ) -> tuple[list[T], list[T]]:
         """Split ``waiting`` into the next batch within the bounds, and the rest, both in order."""
-        return take_batch(waiting, request_of, max_rows=self.max_rows, max_seconds=self.max_seconds)
+        bounds = Bounds(self.max_rows, self.max_seconds, self.cost.padding)
+        return take_batch(waiting, request_of, bounds)
 
     def share(self, request: ResolvedRequest) -> float:
         """Seconds that ``request`` costs under load: its part of a full batch, by ``fill``."""
