@@ -1,93 +1,106 @@
-"""Who reaches what, and what a container may do."""
+"""What a container may do, and what it is given."""
 
-import itertools
-from typing import Any
+import re
+from collections.abc import Iterator
 
 import pytest
+from packaging.version import Version
+from ray.autoscaler._private.kuberay.node_provider import (
+    IN_CLUSTER_CA_CERT_PATH,
+    IN_CLUSTER_TOKEN_PATH,
+)
 
 from tests.manifests.agreement import GPU, Deployment
-from tests.manifests.kustomize import Manifest
+from tests.manifests.kustomize import Manifest, containers
 
-PORTS = {"http": 8000, "dashboard": 8265, "gcs": 6379, "client": 10001, "metrics": 8080}
-STRANGER = {"app": "stranger"}
-OPERATOR = {"app.kubernetes.io/name": "kuberay-operator"}
-PROMETHEUS = {"app.kubernetes.io/name": "prometheus"}
-SA_RAY = {"app.kubernetes.io/name": "sa-ray"}
-
-
-def open_ports(
-    deployment: Deployment, pod: dict[str, str], caller: dict[str, str], *, same_namespace: bool
-) -> set[int] | None:
-    """The ports of ``pod`` that ``caller`` reaches, by NetworkPolicy; None: all of them."""
-    opened: set[int] = set()
-    policies = [
-        policy["spec"]
-        for policy in deployment.of_kind("NetworkPolicy")
-        if policy["spec"]["podSelector"]["matchLabels"].items() <= pod.items()
-    ]
-    for rule in (rule for policy in policies for rule in policy["ingress"]):
-        if any(admits(peer, caller, same_namespace) for peer in rule.get("from", [{}])):
-            if "ports" not in rule:
-                return None
-            opened |= {port["port"] for port in rule["ports"]}
-    return opened if policies else None
+OURS = ("registry.example.com/sa-ray:", "sa-ray:")
+BY_DIGEST = re.compile(r"[a-z0-9./-]+:[\w.-]+@sha256:[0-9a-f]{64}")
+FIXED = {
+    (version.major, version.minor): version
+    for version in map(Version, ("6.2.20", "7.2.11", "7.4.6", "8.0.4", "8.2.2"))
+}
+"""Redis with the fix of CVE-2025-49844, and so with that of CVE-2025-21605."""
 
 
-def admits(peer: Manifest, caller: dict[str, str], same_namespace: bool) -> bool:
-    assert peer.get("namespaceSelector", {}) == {}  # any namespace
-    namespace = same_namespace or not peer or "namespaceSelector" in peer
-    labels: Any = peer.get("podSelector", {}).get("matchLabels", {})
-    return namespace and labels.items() <= caller.items()
-
-
-def test_strangers_reach_http_alone(deployment: Deployment) -> None:
-    for pod in deployment.ray_pods():
-        labels = pod["metadata"]["labels"]
-        for same_namespace in (True, False):
-            reached = open_ports(deployment, labels, STRANGER, same_namespace=same_namespace)
-            assert reached == {PORTS["http"]}
-        assert open_ports(deployment, labels, SA_RAY, same_namespace=True) is None
-        assert open_ports(deployment, labels, SA_RAY, same_namespace=False) == {PORTS["http"]}
-
-
-def test_the_operator_reaches_the_dashboard(deployment: Deployment) -> None:
-    head, *workers = (pod["metadata"]["labels"] for pod in deployment.ray_pods())
-    both = {PORTS["http"], PORTS["dashboard"]}
-
-    assert open_ports(deployment, head, OPERATOR, same_namespace=False) == both
-    for worker in workers:
-        reached = open_ports(deployment, worker, OPERATOR, same_namespace=False)
-        assert reached == {PORTS["http"]}
-
-
-def test_prometheus_reaches_the_metrics(autoscaling: Deployment) -> None:
-    for pod in autoscaling.ray_pods():
-        reached = open_ports(
-            autoscaling, pod["metadata"]["labels"], PROMETHEUS, same_namespace=False
-        )
-        assert reached == {PORTS["http"], PORTS["metrics"]}
-
-
-def test_redis_is_for_the_cluster_alone(autoscaling: Deployment) -> None:
-    (owner,) = autoscaling.of_kind("StatefulSet")
-    redis = owner["spec"]["template"]["metadata"]["labels"]
-
-    assert open_ports(autoscaling, redis, STRANGER, same_namespace=True) == set()
-    assert open_ports(autoscaling, redis, SA_RAY, same_namespace=False) == set()
-    assert open_ports(autoscaling, redis, SA_RAY, same_namespace=True) == {6379}
+def confined(deployment: Deployment) -> Iterator[tuple[Manifest, Manifest]]:
+    """Each container with its Pod's spec; the autoscaler's, which KubeRay makes, among them."""
+    for pod in deployment.pods():
+        for container in containers(pod):
+            yield pod["spec"], container
+    if "autoscalerOptions" in deployment.cluster:
+        head, *_ = deployment.pods()
+        yield head["spec"], deployment.cluster["autoscalerOptions"]
 
 
 def test_containers_are_confined(deployment: Deployment) -> None:
+    for spec, container in confined(deployment):
+        pod, own = spec["securityContext"], container["securityContext"]
+        assert pod["runAsNonRoot"] is True
+        assert min(pod["runAsUser"], pod["runAsGroup"]) > 0
+        assert pod["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert own == {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }
+        assert not {"hostNetwork", "hostPID", "hostIPC", "shareProcessNamespace"} & set(spec)
+        for volume in spec.get("volumes", ()):
+            assert set(volume) - {"name"} <= {"emptyDir", "persistentVolumeClaim", "projected"}
+            assert "emptyDir" not in volume or "sizeLimit" in volume["emptyDir"]
+
+
+def test_the_namespace_refuses_what_is_not_confined(deployment: Deployment) -> None:
+    (namespace,) = deployment.of_kind("Namespace")
+    assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+
+
+def test_the_autoscaler_alone_may_ask_the_api_server(deployment: Deployment) -> None:
     for pod in deployment.pods():
-        security = pod["spec"]["securityContext"]
-        assert security["runAsNonRoot"]
-        assert security["runAsUser"] > 0
-        assert security["seccompProfile"] == {"type": "RuntimeDefault"}
-        for container in pod["spec"]["containers"]:
-            confined = container["securityContext"]
-            assert confined["allowPrivilegeEscalation"] is False
-            assert confined["readOnlyRootFilesystem"] is True
-            assert confined["capabilities"] == {"drop": ["ALL"]}
+        assert pod["spec"]["automountServiceAccountToken"] is False
+        assert not [m for c in containers(pod) for m in c["volumeMounts"] if "token" in m["name"]]
+    if options := deployment.cluster.get("autoscalerOptions"):
+        head, *_ = deployment.pods()
+        (volume,) = (v for v in head["spec"]["volumes"] if "projected" in v)
+        (mount,) = (m for m in options["volumeMounts"] if m["name"] == volume["name"])
+        # Where Ray looks for them.
+        files = [source_files(source) for source in volume["projected"]["sources"]]
+        paths = {f"{mount['mountPath']}/{name}" for names in files for name in names}
+        assert paths == {IN_CLUSTER_TOKEN_PATH, IN_CLUSTER_CA_CERT_PATH}
+        assert mount["readOnly"] is True
+        mounted = {m["mountPath"]: m["name"] for m in options["volumeMounts"]}
+        assert mounted.items() >= {"/tmp": "tmp", "/home/ray": "home"}.items()  # noqa: S108
+
+
+def source_files(source: Manifest) -> list[str]:
+    (kind,) = source
+    entries = [source[kind]] if kind == "serviceAccountToken" else source[kind]["items"]
+    return [entry["path"] for entry in entries]
+
+
+def test_images_are_named_by_digest(deployment: Deployment) -> None:
+    """But for ours, which has one once it is built: see "The image" in cluster/README.md."""
+    for _, container in confined(deployment):
+        # Without one, the autoscaler has the head's.
+        if image := container.get("image"):
+            assert image.startswith(OURS) or BY_DIGEST.fullmatch(image), image
+
+
+@pytest.mark.parametrize("version", ["8.2.1", "8.0.3", "7.4.5", "7.2.10", "6.2.19", "7.0.15"])
+def test_versions_of_redis_with_known_holes_are_told(version: str) -> None:
+    assert not has_fixes(Version(version))
+
+
+def test_redis_has_the_fixes_that_there_are(autoscaling: Deployment) -> None:
+    (redis,) = autoscaling.of_kind("StatefulSet")
+    (container,) = redis["spec"]["template"]["spec"]["containers"]
+    version = re.match(r"redis:(\d+\.\d+\.\d+)-", container["image"])
+    assert version
+    assert has_fixes(Version(version[1]))
+
+
+def has_fixes(version: Version) -> bool:
+    fixed = FIXED.get((version.major, version.minor))
+    return version >= fixed if fixed else version > max(FIXED.values())
 
 
 def test_containers_are_bounded_and_watched(deployment: Deployment) -> None:
@@ -100,7 +113,8 @@ def test_containers_are_bounded_and_watched(deployment: Deployment) -> None:
             assert {"livenessProbe", "readinessProbe"} <= set(container)
             assert "startupProbe" not in container
             assert container["imagePullPolicy"] == "IfNotPresent"
-            assert container["image"].partition(":")[2] not in ("", "latest")
+            assert ":" in container["image"]
+            assert ":latest" not in container["image"]
 
 
 def test_the_head_does_no_work(deployment: Deployment) -> None:
@@ -145,16 +159,6 @@ def test_disruption_budgets_hold_for_pods_of_custom_owners(deployment: Deploymen
         assert isinstance(budget["spec"]["minAvailable"], int)
 
 
-def test_redis_refuses_what_it_has_no_room_for(autoscaling: Deployment) -> None:
-    (redis,) = autoscaling.of_kind("StatefulSet")
-    (container,) = redis["spec"]["template"]["spec"]["containers"]
-    given = dict(itertools.pairwise(container["command"]))
-
-    assert given["--maxmemory-policy"] == "noeviction"
-    limit = container["resources"]["limits"]["memory"]
-    assert (given["--maxmemory"], limit) == ("1200mb", "2Gi")
-
-
 @pytest.mark.parametrize("field", ["replicas", "minReplicas"])
 def test_gpus_are_let_go_when_idle(autoscaling: Deployment, field: str) -> None:
     cluster = autoscaling.cluster
@@ -170,3 +174,13 @@ def test_clusters_of_an_upgrade_keep_their_state_apart(autoscaling: Deployment) 
 
     assert "externalStorageNamespace" not in options
     assert set(options["redisPassword"]["valueFrom"]) == {"secretKeyRef"}
+
+
+def test_a_head_that_hangs_is_stopped_within_two_minutes(deployment: Deployment) -> None:
+    """Its drain, which is longer, is for one that is told to stop."""
+    head, *_ = deployment.ray_pods()
+    (container,) = head["spec"]["containers"]
+    probe = container["livenessProbe"]
+
+    noticed = (probe["failureThreshold"] + 1) * probe["periodSeconds"] + probe["timeoutSeconds"]
+    assert noticed + probe["terminationGracePeriodSeconds"] < 120

@@ -117,7 +117,7 @@ def test_stages_are_pinned_and_both_targets_end_without_root(deployment: Deploym
 
     for image, _ in found.values():
         if image not in found:
-            python = re.fullmatch(r"python:(\d+\.\d+\.\d+)-slim-\w+", image)
+            python = re.fullmatch(r"python:(\d+\.\d+\.\d+)-slim-\w+@sha256:[0-9a-f]{64}", image)
             assert python, image
             assert python[1] in SpecifierSet(PROJECT["project"]["requires-python"])
 
