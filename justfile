@@ -26,6 +26,15 @@ check:
     uv run mypy
     uv run lint-imports
 
+# Kubernetes manifests under kube-score, which Go builds
+lint-manifests:
+    .ci/kube-score .tools
+    KUBE_SCORE=.tools/kube-score uv run pytest tests/manifests/test_linter.py
+
+# Known weaknesses of what the image installs
+audit:
+    uv run .ci/audit
+
 # Bring generated files up to date
 generate:
     uv run sa-ray config --markdown > docs/configuration.md

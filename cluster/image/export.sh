@@ -12,6 +12,7 @@ export_to() {
 
 export_to requirements.txt --no-default-groups
 export_to requirements-build.txt --only-group image-build
+export_to requirements-bill.txt --only-group image-bill
 # Not on PyPI: the Dockerfile installs it from its repository.
 export_to requirements-cuda.txt --no-default-groups --extra stable-audio \
     --no-emit-package stable-audio-3

@@ -122,7 +122,8 @@ def test_a_pip_audit_that_fails_is_told(tmp_path: Path) -> None:
 
 
 def everything() -> dict[str, str]:
-    return pins("requirements-build.txt") | pins("requirements-cuda.txt")
+    names = ("requirements-build.txt", "requirements-bill.txt", "requirements-cuda.txt")
+    return {name: version for file in names for name, version in pins(file).items()}
 
 
 def answering(folder: Path, dependencies: list[dict[str, Any]] | None) -> Path:

@@ -1,5 +1,6 @@
 """The image: its requirements, its steps as they are written, and its steps as they run."""
 
+import json
 import os
 import re
 import shlex
@@ -21,7 +22,11 @@ IMAGE = ROOT / "cluster" / "image"
 DOCKERFILE = IMAGE / "Dockerfile"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PIN = re.compile(r"[A-Za-z0-9_.-]+==[^ ;]+ ")
-REQUIREMENTS = ("requirements.txt", "requirements-build.txt", "requirements-cuda.txt")
+REQUIREMENTS = (
+    *("requirements.txt", "requirements-build.txt", "requirements-bill.txt"),
+    "requirements-cuda.txt",
+)
+PIPS = (["pip"], ["tools/bin/pip"], ["bill/bin/pip"])
 
 
 def pins(name: str) -> dict[str, str]:
@@ -101,7 +106,7 @@ def test_only_hashed_packages_are_installed() -> None:
     for step in runs():
         for command in step.split("&&"):
             words = shlex.split(command)
-            if words[:1] in (["pip"], ["tools/bin/pip"]) and words[1] in ("install", "wheel"):
+            if words[:1] in PIPS and words[1] in ("install", "wheel"):
                 assert "--no-deps" in words
                 by_hash = "--require-hashes" in words
                 # What was just built, or is being built, without a resolver or a registry.
@@ -187,6 +192,21 @@ class TestBuilt:
         assert done.returncode == 0, done.stderr
         assert "jobs_url" in done.stdout
         assert image.run(f"command -v {image.command[0]}").returncode == 0
+
+    def test_the_bill_says_what_is_in_it(self, image: Image) -> None:
+        done = image.run("cat /opt/sa-ray/sbom.cdx.json && pip list --format=json", read_only=True)
+        bill, end = json.JSONDecoder().raw_decode(done.stdout)
+
+        listed = {entry["name"]: entry["version"] for entry in bill["components"]}
+        purls = {entry["purl"] for entry in bill["components"] if "purl" in entry}
+        assert bill["bomFormat"] == "CycloneDX"
+        own = bill["metadata"]["component"]
+        assert (own["name"], own["version"]) == ("sa-ray", __version__)
+        for name, pinned in pins("requirements.txt").items():
+            assert f"pkg:pypi/{name}@{pinned}" in purls
+        for entry in json.loads(done.stdout[end:]):
+            known = listed | {"sa-ray": __version__}
+            assert known[entry["name"]] == entry["version"], entry
 
     def test_what_the_cuda_target_installs_can_be_had(self, tmp_path: Path) -> None:
         """Every package by its hash; three gigabytes, so they are not downloaded."""
