@@ -29,7 +29,7 @@ check:
 # Kubernetes manifests under kube-score, which Go builds
 lint-manifests:
     .ci/kube-score .tools
-    KUBE_SCORE=.tools/kube-score uv run pytest tests/manifests/test_linter.py
+    KUBE_SCORE=$PWD/.tools/kube-score uv run pytest tests/manifests/test_linter.py
 
 # Known weaknesses of what the image installs
 audit:
