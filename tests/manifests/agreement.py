@@ -111,11 +111,18 @@ def group_of(spec: Manifest) -> Group:
     )
 
 
+OPERATORS_LABELS = {
+    "app.kubernetes.io/name": "kuberay",
+    "app.kubernetes.io/created-by": "kuberay-operator",
+}
+"""What KubeRay puts on each Pod that has no such label, and finds the head by."""
+
+
 def ray_pod(group: Manifest, added: dict[str, str]) -> Manifest:
     template = group["template"]
-    labels = template.get("metadata", {}).get("labels", {}) | group.get("labels", {}) | added
+    own = template.get("metadata", {}).get("labels", {}) | group.get("labels", {})
     return {
-        "metadata": {"labels": labels | {"ray.io/is-ray-node": "yes"}},
+        "metadata": {"labels": OPERATORS_LABELS | own | added | {"ray.io/is-ray-node": "yes"}},
         "spec": template["spec"],
     }
 

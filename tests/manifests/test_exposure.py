@@ -5,12 +5,13 @@ from collections.abc import Iterator
 
 import pytest
 from packaging.version import Version
+from ray.autoscaler._private.constants import AUTOSCALER_METRIC_PORT
 from ray.autoscaler._private.kuberay.node_provider import (
     IN_CLUSTER_CA_CERT_PATH,
     IN_CLUSTER_TOKEN_PATH,
 )
 
-from tests.manifests.agreement import GPU, Deployment
+from tests.manifests.agreement import GPU, OPERATORS_LABELS, Deployment
 from tests.manifests.kustomize import Manifest, containers
 
 OURS = ("registry.example.com/sa-ray:", "sa-ray:")
@@ -184,3 +185,24 @@ def test_a_head_that_hangs_is_stopped_within_two_minutes(deployment: Deployment)
 
     noticed = (probe["failureThreshold"] + 1) * probe["periodSeconds"] + probe["timeoutSeconds"]
     assert noticed + probe["terminationGracePeriodSeconds"] < 120
+
+
+def test_services_of_kuberay_find_the_head(deployment: Deployment) -> None:
+    """`sa-ray-head-svc` selects by labels that a Pod may replace."""
+    head, *_ = deployment.ray_pods()
+    assert OPERATORS_LABELS.items() <= head["metadata"]["labels"].items()
+
+
+def test_prometheus_asks_for_ports_that_there_are(autoscaling: Deployment) -> None:
+    (monitor,) = autoscaling.of_kind("PodMonitor")
+    (policy,) = (
+        each
+        for each in autoscaling.of_kind("NetworkPolicy")
+        if each["metadata"]["name"] == "sa-ray-metrics"
+    )
+    head, *_ = autoscaling.ray_pods()
+    ports = {p["name"]: p["containerPort"] for p in head["spec"]["containers"][0]["ports"]}
+    asked = {ports[each["port"]] for each in monitor["spec"]["podMetricsEndpoints"]}
+
+    assert AUTOSCALER_METRIC_PORT in asked
+    assert asked == {port["port"] for port in policy["spec"]["ingress"][0]["ports"]}

@@ -6,11 +6,11 @@ from tests.manifests.agreement import Deployment
 from tests.manifests.kustomize import Manifest
 from tests.manifests.network import Peer, Ports, reached
 
-HTTP, DASHBOARD, METRICS, REDIS, DNS, HTTPS = 8000, 8265, 8080, 6379, 53, 443
+HTTP, DASHBOARD, METRICS, REDIS, DNS, HTTPS = 8000, 8265, {8080, 44217}, 6379, 53, 443
 NAME, COMPONENT = "app.kubernetes.io/name", "app.kubernetes.io/component"
 OPERATOR = {COMPONENT: "kuberay-operator"}
 PROMETHEUS = {NAME: "prometheus"}
-SA_RAY = {NAME: "sa-ray"}
+SA_RAY = {"app.kubernetes.io/part-of": "sa-ray"}
 RESOLVER = Peer({"k8s-app": "kube-dns"}, "kube-system")
 PUBLIC = ("3.5.140.2", "104.18.0.1", "2600:9000:2000::1")
 """Of Amazon S3, of a content network, and of a content network."""
@@ -88,7 +88,7 @@ def test_the_operator_reaches_the_dashboard(labels: dict[str, str], deployment: 
 
 def test_prometheus_reaches_the_metrics(autoscaling: Deployment) -> None:
     for pod in autoscaling.ray_pods():
-        assert into(autoscaling, pod, Peer(PROMETHEUS, "monitoring")) == {HTTP, METRICS}
+        assert into(autoscaling, pod, Peer(PROMETHEUS, "monitoring")) == {HTTP} | METRICS
 
 
 def test_redis_is_for_the_cluster_alone(autoscaling: Deployment) -> None:
