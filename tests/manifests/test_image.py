@@ -138,6 +138,13 @@ def test_stages_are_pinned_and_both_targets_end_without_root(deployment: Deploym
     assert user == f"{security['runAsUser']}:{security['runAsGroup']}"
 
 
+def test_the_image_does_not_say_which_gpus_it_sees() -> None:
+    """Where NVIDIA's runtime is the default, a Pod without GPUs would see all of its node's."""
+    env = " ".join(v for k, v in instructions(DOCKERFILE) if k == "ENV")
+    assert "NVIDIA_VISIBLE_DEVICES" not in env
+    assert "NVIDIA_DRIVER_CAPABILITIES=compute,utility" in env
+
+
 def test_the_manifests_stop_workers_with_what_the_image_has(deployment: Deployment) -> None:
     copied = [shlex.split(v)[-1] for k, v in instructions(DOCKERFILE) if k == "COPY"]
     for pod in deployment.ray_pods()[1:]:

@@ -104,3 +104,10 @@ def test_secrets_stay_out_of_the_repository(cluster: dict[str, Any]) -> None:
     assert {"secrets.env", "cluster/launcher/auth_token"} <= set(ignored)
     # rsync leaves out what git ignores, but for what is mounted by its own name.
     assert cluster["rsync_filter"] == [".gitignore"]
+
+
+def test_each_node_on_aws_has_a_profile_of_its_users() -> None:
+    """The role that Ray makes for a head without one may not launch workers that have a role."""
+    loaded = yaml.safe_load((LAUNCHER / "aws.yaml").read_text())
+    for kind in loaded["available_node_types"].values():
+        assert kind["node_config"]["IamInstanceProfile"] == {"Arn": "CHANGE-ME"}
