@@ -240,6 +240,7 @@ def main() -> None:
             "output_dir": f"{folder}/outputs",
             "engine": "procedural",
             "job_ttl": JOB_TTL_S,
+            "max_open_per_client": 1000,
             "webhook_secret": WEBHOOK_SECRET,
             "webhook_allow_private": True,
             "variants": {"medium": {"cpu": 1000, "max_replicas": 1}},

@@ -165,6 +165,7 @@ def main() -> None:
             "engine": "procedural",
             "preload_models": "",
             "max_waiting_requests": max(counts),
+            "max_open_per_client": max(counts),
             "variants": {"medium": {"cpu": 1000, "max_replicas": 1, "max_batch_rows": 1}},
         }
         with LocalService(Path(folder), args) as service:

@@ -10,12 +10,15 @@ from typing import Any, ClassVar
 class SaRayError(Exception):
     """Base of everything this project raises on purpose.
 
-    ``message`` is shown to the caller: it names the field, the limit and the fix. ``param`` is
-    the request field at fault, if one is. ``retry_after_s`` becomes the ``Retry-After`` header.
+    ``message`` names the field, the limit and the fix. ``param`` is the request field at fault, if
+    one is. ``retry_after_s`` becomes the ``Retry-After`` header.
     """
 
     code: ClassVar[str] = "internal_error"
     status: ClassVar[int] = 500
+    told: ClassVar[str | None] = None
+    """What clients are told in place of messages that name hosts, folders and settings of the
+    service; None: the message."""
 
     def __init__(
         self, message: str, *, param: str | None = None, retry_after_s: int | None = None
@@ -24,6 +27,11 @@ class SaRayError(Exception):
         self.message = message
         self.param = param
         self.retry_after_s = retry_after_s
+
+    @property
+    def public_message(self) -> str:
+        """What the API's clients may read of it."""
+        return self.message if self.told is None else self.told
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Exception's own __reduce__ drops keyword arguments, and these cross Ray processes.
@@ -85,6 +93,10 @@ class ObjectElsewhereError(SaRayError):
 
     code = "audio_elsewhere"
     status = 409
+    told = (
+        "The audio is in a store that the service does not reach with its present settings. The "
+        "log of the service says where that is, and how its operator makes it reachable."
+    )
 
 
 class PayloadTooLargeError(SaRayError):
@@ -148,9 +160,15 @@ class StoreError(SaRayError):
 class JobStoreError(StoreError):
     """The store of jobs refused, or could not be reached."""
 
+    told = "The store of jobs cannot be used now; the log of the service says why. Try again later."
+
 
 class ObjectStoreError(StoreError):
     """The store of audio refused, or could not be reached."""
+
+    told = (
+        "The store of audio cannot be used now; the log of the service says why. Try again later."
+    )
 
 
 class UnwritableKeyError(ObjectStoreError):

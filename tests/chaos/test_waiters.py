@@ -21,6 +21,7 @@ def test_two_thousand_wait(deploy: Deploy, tmp_path: Path) -> None:
     service = deploy(
         tmp_path,
         max_waiting_requests=WAITERS,  # whichever of two replicas they come to
+        max_open_per_client=WAITERS,
         variants={"small-sfx": ONE_REPLICA, "small-music": ONE_REPLICA, "medium": NO_ROOM},
     )
     job_ids = [service.submit(model="medium") for _ in range(WAITED_FOR)]

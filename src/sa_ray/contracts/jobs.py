@@ -1,5 +1,7 @@
 """The stored job, and the messages between the processes that work on it."""
 
+from typing import Self
+
 from pydantic import Field
 
 from sa_ray.contracts.generation import Record, ResolvedRequest
@@ -112,3 +114,8 @@ class Job(Record):
     webhook: Webhook | None = None
     version: int = 0
     """Grows with every stored change; the compare-and-set key of the store."""
+
+    def without_prompts(self) -> Self:
+        """Return the job for a list, which may be long: with blanks for what is to be heard."""
+        request = self.request.model_copy(update={"prompt": "", "negative_prompt": None})
+        return self.model_copy(update={"request": request})

@@ -60,8 +60,14 @@ class JobView(ClipFields, JobHead):
     timings: JobTimings
 
 
+class ListedJob(JobView):
+    """A job in a list, which has no prompts unless they are asked for."""
+
+    prompt: str | None  # type: ignore[assignment]
+
+
 class JobPage(BaseModel):
-    jobs: list[JobView]
+    jobs: list[ListedJob]
     next_cursor: str | None = Field(
         description="Pass as `cursor` for the next page; null: no more."
     )
@@ -92,10 +98,15 @@ class ComponentHealth(BaseModel):
     message: str | None = None
 
 
-class Health(BaseModel):
+class HealthStatus(BaseModel):
     """``status``: ``ok``, ``starting``, or ``degraded`` (serves, but needs an operator)."""
 
     status: Literal["ok", "degraded", "starting"]
+
+
+class Health(HealthStatus):
+    """The same, and the details."""
+
     version: str
     engine: EngineName
     model: VariantName

@@ -136,8 +136,13 @@ class JobApi(Protocol):
         limit: int,
         after: Cursor | None = None,
         status: JobStatus | None = None,
+        *,
+        prompts: bool = True,
     ) -> list[JobSnapshot]:
-        """List jobs newest first, strictly older than ``after``, without queue positions."""
+        """List jobs newest first, strictly older than ``after``, without queue positions.
+
+        ``prompts``: False leaves them blank, which keeps the answer small.
+        """
         ...
 
     async def cancel(self, job_id: str) -> Job:

@@ -133,8 +133,14 @@ class JobCoordinator(JobApi):
         limit: int,
         after: Cursor | None = None,
         status: JobStatus | None = None,
+        *,
+        prompts: bool = True,
     ) -> list[JobSnapshot]:
-        jobs = await self._read(self._store.page, limit=limit, after=after, status=status)
+        def page() -> list[Job]:
+            jobs = self._store.page(limit=limit, after=after, status=status)
+            return jobs if prompts else [job.without_prompts() for job in jobs]
+
+        jobs = await self._read(page)
         return [JobSnapshot(self._progress.overlaid(job), None) for job in jobs]
 
     async def cancel(self, job_id: str) -> Job:

@@ -11,7 +11,6 @@ from typing import Any, Self
 import httpx
 
 from sa_ray.client import ApiError, Client
-from sa_ray.contracts import Health
 from sa_ray.errors import SaRayError
 from sa_ray.local.configuration import CONFIG_NAME, Configuration
 from sa_ray.local.private_ray import temporary_root
@@ -88,7 +87,7 @@ class LocalService:
     ) -> None:
         self.stop()
 
-    def wait_until_ready(self) -> Health:
+    def wait_until_ready(self) -> None:
         """Wait until every preloaded variant is up. Raises ``LocalServiceError`` with the end of
         the log if the process ends, or is not ready within three minutes."""
         deadline = time.monotonic() + START_TIMEOUT_S
@@ -97,9 +96,8 @@ class LocalService:
                 if self._server is None or self._server.exit_code() is not None:
                     raise LocalServiceError(f"The service ended as it started.\n{self._tail()}")
                 try:
-                    health = client.health()
-                    if health.status != "starting":
-                        return health
+                    if client.health().status != "starting":
+                        return
                 except (httpx.TransportError, ApiError):
                     pass
                 time.sleep(POLL_PERIOD_S)

@@ -10,6 +10,8 @@ from typing import Any
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from sa_ray.serving.proxy_downloads import PacedDownloads
+
 READ_BY_PROXY = re.compile(rb"x-request-id|x-session-id|serve[-_]multiplexed[-_]model[-_]id")
 """Matches the headers that the proxy decodes as UTF-8; one that is not ends in a bare 500."""
 
@@ -65,8 +67,8 @@ class UnframedBodies:
 
 
 def middlewares() -> list[Middleware]:
-    """Return what Serve puts around its HTTP proxy."""
-    return [Middleware(ReadableHeaders), Middleware(UnframedBodies)]
+    """Return what Serve puts around its HTTP proxy, the innermost first."""
+    return [Middleware(ReadableHeaders), Middleware(UnframedBodies), Middleware(PacedDownloads)]
 
 
 def _is_fine(name: bytes, value: bytes) -> bool:

@@ -1,12 +1,14 @@
 """Settings of limits: on one request, and on how many may wait."""
 
+from typing import Literal
+
 from pydantic import AliasChoices, Field
 
 from sa_ray.settings.group import SettingsGroup
 
 
 class LimitSettings(SettingsGroup):
-    """Limits on one request, and on the requests that the ingress takes."""
+    """Limits on one request, on the requests that the ingress takes, and on what it tells."""
 
     max_duration: float = Field(
         380.0,
@@ -36,6 +38,30 @@ class LimitSettings(SettingsGroup):
         validation_alias=AliasChoices("STABLE_AUDIO_MAX_WAITING_REQUESTS"),
         description="Requests that may wait for jobs (`?wait=` and event streams), per ingress "
         "replica; one more is answered 429 with `Retry-After`. Other requests have room besides.",
+    )
+    max_open_per_client: int = Field(
+        100,
+        ge=1,
+        validation_alias=AliasChoices("STABLE_AUDIO_MAX_OPEN_PER_CLIENT"),
+        description="Of those, how many one client address may have open, per ingress replica; and "
+        "as many downloads, per proxy. One more is answered 429 with `Retry-After`. Behind a "
+        "reverse proxy all clients have its address, unless `FORWARDED_ALLOW_IPS` names it: see "
+        "the operator's page.",
+    )
+    max_downloads: int = Field(
+        200,
+        ge=1,
+        validation_alias=AliasChoices("STABLE_AUDIO_MAX_DOWNLOADS"),
+        description="Downloads through the service that may be under way, per proxy (one a node); "
+        "one more is answered 429 with `Retry-After`. A download holds 2 MiB while its client "
+        "takes nothing. Those from a bucket do not count.",
+    )
+    health_details: Literal["loopback", "everyone"] = Field(
+        "loopback",
+        validation_alias=AliasChoices("STABLE_AUDIO_HEALTH_DETAILS"),
+        description="Who is told more than `status` by `GET /health`, and the `message` of a model "
+        "by `GET /v1/models`: `loopback`, requests of the same machine that no proxy has passed on "
+        "(`kubectl port-forward` too); or `everyone`.",
     )
     ingress_replicas: int = Field(
         1,

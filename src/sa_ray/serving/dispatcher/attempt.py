@@ -143,7 +143,7 @@ class Attempt:
 
     async def _report_fault(self, error: SaRayError) -> None:
         job = self.job
-        reason = JobError(code=error.code, message=error.message)
+        reason = JobError(code=error.code, message=error.public_message)
         logger.warning("attempt %d failed: %s", job.attempts, error.message)
         try:
             match error:

@@ -13,6 +13,7 @@ from sa_ray.engines import INSTALL_HINT
 from sa_ray.errors import ObjectStoreError
 from sa_ray.serving.actors import jobs_client, uploader_client
 from sa_ray.serving.ingress.app import build_http_app
+from sa_ray.serving.ingress.clients import ClientShares
 from sa_ray.serving.ingress.grouped_calls import GroupedCalls
 from sa_ray.serving.ingress.health import HealthMonitor
 from sa_ray.serving.ingress.job_feed import JobFeed
@@ -66,6 +67,7 @@ class Ingress:
             uploader=uploader,
             views=JobViews(stores),
             health=health,
+            clients=ClientShares(limits.max_open_per_client),
         )
         if engine == "procedural":
             logger.warning(

@@ -59,7 +59,7 @@ def error_response(error: SaRayError, request: Request) -> JSONResponse:
     body = ErrorResponse(
         error=ErrorBody(
             code=error.code,
-            message=error.message,
+            message=error.public_message,
             param=error.param,
             request_id=request_id(request),
         )
@@ -74,7 +74,7 @@ def error_response(error: SaRayError, request: Request) -> JSONResponse:
 async def _on_own_error(request: Request, error: Exception) -> JSONResponse:
     if not isinstance(error, SaRayError):
         raise error
-    if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+    if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR or error.told:
         logger.error("%s %s: %s", request.method, request.url.path, error.message)
     return error_response(error, request)
 

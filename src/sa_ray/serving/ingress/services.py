@@ -9,6 +9,7 @@ from ray import serve
 from sa_ray.contracts import EngineName
 from sa_ray.jobs import JobSnapshot, Submission
 from sa_ray.serving.actors import JobsClient, UploaderClient
+from sa_ray.serving.ingress.clients import ClientShares
 from sa_ray.serving.ingress.grouped_calls import GroupedCalls
 from sa_ray.serving.ingress.health import HealthMonitor
 from sa_ray.serving.ingress.job_feed import JobFeed
@@ -31,6 +32,7 @@ class Services:
     uploader: UploaderClient
     views: JobViews
     health: HealthMonitor
+    clients: ClientShares
 
 
 async def _of_this_replica() -> Services:

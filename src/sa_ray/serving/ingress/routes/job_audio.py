@@ -1,6 +1,7 @@
 """The audio of a job: a redirect to the object store, or the bytes, whole or in part."""
 
 import logging
+import re
 from collections.abc import AsyncGenerator
 from typing import Annotated
 
@@ -16,20 +17,29 @@ from sa_ray.errors import (
     JobNotReadyError,
     ObjectElsewhereError,
     ObjectStoreError,
+    OverloadedError,
     SaRayError,
 )
 from sa_ray.serving.actors import UploaderClient
 from sa_ray.serving.ingress.byte_range import ByteRange, RangeNotSatisfiableError, parse_range
+from sa_ray.serving.ingress.clients import too_many
 from sa_ray.serving.ingress.errors import responses
 from sa_ray.serving.ingress.job_lookup import find_job
 from sa_ray.serving.ingress.routes.generation import AUDIO
 from sa_ray.serving.ingress.services import ServicesDep
+from sa_ray.serving.proxy_downloads import HEADER, PIECE_BYTES
+from sa_ray.settings import LimitSettings
 
 logger = logging.getLogger(__name__)
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 
-CHUNK_BYTES = 4 << 20
+CHUNK_BYTES = PIECE_BYTES
+
+RETRY_AFTER_S = 5
+
+OTHERS = re.compile(r"(\d{1,9}) (\d{1,9})", re.ASCII)
+"""Matches what the proxy says of other downloads: in all, and to this client."""
 
 
 class Download(StreamingResponse):
@@ -56,12 +66,15 @@ class Download(StreamingResponse):
         302: {"description": "The audio is in the object store, at `Location`."},
         416: {"description": "The range lies outside the audio."},
     }
-    | responses(JobNotFoundError, JobNotReadyError, JobGoneError, ObjectStoreError),
+    | responses(
+        JobNotFoundError, JobNotReadyError, JobGoneError, OverloadedError, ObjectStoreError
+    ),
 )
 async def download(
     job_id: str,
     services: ServicesDep,
     range_header: Annotated[str | None, Header(alias="Range")] = None,
+    piece: Annotated[str, Header(alias=HEADER.decode(), include_in_schema=False)] = "",
 ) -> Response:
     """The audio of a job that has succeeded; a redirect if the store has an address of its own."""
     job = (await find_job(services, job_id)).job
@@ -71,9 +84,13 @@ async def download(
     try:
         if url := await services.views.url(stored):
             return RedirectResponse(url, status_code=302)
+        others = OTHERS.fullmatch(piece)
+        if others:
+            _check_room(int(others[1]), int(others[2]), services.limits)
         size = await services.uploader.size(stored)
     except ObjectElsewhereError as error:
-        raise JobGoneError(error.message) from error
+        logger.warning("the audio of job %s is elsewhere: %s", job_id, error.message)
+        raise JobGoneError(error.public_message) from error
     if size is None:
         raise JobGoneError(f"The audio of job {job_id} is no longer in the store.")
     headers = {
@@ -94,8 +111,10 @@ async def download(
         headers["Content-Range"] = f"bytes {part.start}-{part.end - 1}/{size}"
     whole = part or ByteRange(0, size)
     headers["Content-Length"] = str(whole.length)
+    # What stands in front of Serve's proxy asks for the rest once the client has taken this.
+    sent = ByteRange(whole.start, min(whole.end, whole.start + PIECE_BYTES)) if others else whole
     return Download(
-        _read(services.uploader, stored, whole),
+        _read(services.uploader, stored, sent),
         status_code=206 if part else 200,
         media_type=MEDIA_TYPES[job.request.format],
         headers=headers,
@@ -107,6 +126,17 @@ async def _read(
 ) -> AsyncGenerator[bytes, None]:
     for start in range(part.start, part.end, CHUNK_BYTES):
         yield await uploader.read(stored, start, min(CHUNK_BYTES, part.end - start))
+
+
+def _check_room(others: int, of_client: int, limits: LimitSettings) -> None:
+    if of_client >= limits.max_open_per_client:
+        raise too_many("downloads are under way", limits.max_open_per_client, RETRY_AFTER_S)
+    if others >= limits.max_downloads:
+        raise OverloadedError(
+            f"{limits.max_downloads} downloads are under way here already, the limit that "
+            f"STABLE_AUDIO_MAX_DOWNLOADS sets. Try again in {RETRY_AFTER_S} seconds.",
+            retry_after_s=RETRY_AFTER_S,
+        )
 
 
 def _no_audio(job: Job) -> JobNotReadyError:

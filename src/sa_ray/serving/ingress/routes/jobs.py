@@ -6,8 +6,10 @@ import contextlib
 import hashlib
 import math
 import uuid
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
@@ -21,6 +23,7 @@ from sa_ray.contracts import (
     JobRequest,
     JobStatus,
     JobView,
+    ListedJob,
 )
 from sa_ray.errors import (
     ConflictError,
@@ -31,8 +34,9 @@ from sa_ray.errors import (
     OverloadedError,
     UnavailableError,
 )
-from sa_ray.jobs import Cursor, JobOptions, JobSnapshot, Submission
+from sa_ray.jobs import Cursor, JobChange, JobOptions, JobSnapshot, Submission
 from sa_ray.jobs.webhook_urls import webhook_url
+from sa_ray.serving.ingress.clients import MIN_SHARE_S, ClientShares, address_of
 from sa_ray.serving.ingress.errors import responses
 from sa_ray.serving.ingress.job_lookup import find_job, is_job_id, require_job_id
 from sa_ray.serving.ingress.resolution import resolve
@@ -44,6 +48,9 @@ from sa_ray.serving.job_view import status_url
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 
 MAX_PAGE = 200
+
+MAX_PAGE_WITH_PROMPTS = 20
+"""A job has up to 80 kB of prompts."""
 
 MAX_WAIT_S = 120.0
 """Longest long poll; proxies in front of the service cut silent requests not much later."""
@@ -101,13 +108,23 @@ async def list_jobs(
         str | None, Query(max_length=200, description="`next_cursor` of the page before.")
     ] = None,
     status: Annotated[JobStatus | None, Query(description="Only jobs of this status.")] = None,
+    include: Annotated[
+        Literal["prompts"] | None,
+        Query(
+            description="`prompts`: with `prompt` and `negative_prompt`, which are null otherwise; "
+            f"at most {MAX_PAGE_WITH_PROMPTS} jobs on a page."
+        ),
+    ] = None,
 ) -> JobPage:
     """List jobs, newest first."""
     after = _decode_cursor(cursor) if cursor else None
-    found = await services.jobs.page(limit + 1, after, status)
+    limit = min(limit, MAX_PAGE_WITH_PROMPTS) if include else limit
+    found = await services.jobs.page(limit + 1, after, status, prompts=include is not None)
     page = found[:limit]
+    views = await services.views.of(page, _base_url(http))
+    hidden = {} if include else {"prompt": None, "negative_prompt": None}
     return JobPage(
-        jobs=await services.views.of(page, _base_url(http)),
+        jobs=[ListedJob.model_construct(**{**dict(view), **hidden}) for view in views],
         next_cursor=_encode_cursor(page[-1].job) if len(found) > limit else None,
     )
 
@@ -128,7 +145,8 @@ async def get_job(
     """Status, progress and, once the job has succeeded, a download URL minted at this read."""
     snapshot = await find_job(services, job_id)
     if wait and snapshot.job.status not in FINAL_STATUSES:
-        snapshot = await services.job_feed.end(job_id, wait)
+        with services.clients.share(address_of(http)):
+            snapshot = await services.job_feed.end(job_id, wait)
     return await _view(services, http, snapshot)
 
 
@@ -153,7 +171,9 @@ async def events(
 ) -> Response:
     """Follow a job as server-sent events until it has ended."""
     require_job_id(job_id)
-    changes = services.job_feed.follow(job_id, HEARTBEAT_S)
+    changes = _counted(
+        services.clients, address_of(http), services.job_feed.follow(job_id, HEARTBEAT_S)
+    )
     now = await anext(changes)
     if now and now.event_id == last_event_id and now.snapshot.job.status in FINAL_STATUSES:
         await changes.aclose()
@@ -188,6 +208,16 @@ async def cancel_or_delete(job_id: str, services: ServicesDep, http: Request) ->
         raise refusal
     await services.jobs.forget(job_id)
     return Response(status_code=204)
+
+
+async def _counted(
+    clients: ClientShares, client: str, changes: AsyncGenerator[JobChange | None, None]
+) -> AsyncGenerator[JobChange | None, None]:
+    """Yield ``changes`` while they count as one that ``client`` has open."""
+    with clients.share(client, MIN_SHARE_S):
+        async with aclosing(changes):
+            async for change in changes:
+                yield change
 
 
 async def _view(services: Services, http: Request, snapshot: JobSnapshot) -> JobView:

@@ -1,25 +1,32 @@
 """System routes: the models, and the health of the service."""
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 
 from sa_ray.catalogue import VARIANTS, aliases
-from sa_ray.contracts import Health, ModelList, ModelView
+from sa_ray.contracts import Health, HealthStatus, ModelList, ModelView
+from sa_ray.serving.ingress.clients import is_local
 from sa_ray.serving.ingress.errors import responses
-from sa_ray.serving.ingress.services import ServicesDep
+from sa_ray.serving.ingress.services import Services, ServicesDep
 from sa_ray.settings import duration_limit
 
 router = APIRouter(tags=["system"])
 
 
 @router.get("/health", responses=responses())
-async def health(services: ServicesDep) -> Health:
-    """Answers 200 as long as this process can; `status` says how the whole service fares."""
-    return services.health.read()
+async def health(services: ServicesDep, http: Request) -> Health | HealthStatus:
+    """Answers 200 as long as this process can; `status` says how the whole service fares.
+
+    The details are for requests from the same machine, unless `STABLE_AUDIO_HEALTH_DETAILS` says
+    otherwise.
+    """
+    health = services.health.read()
+    return health if _tells(services, http) else HealthStatus(status=health.status)
 
 
 @router.get("/v1/models", responses=responses())
-async def models(services: ServicesDep) -> ModelList:
+async def models(services: ServicesDep, http: Request) -> ModelList:
     """The model variants, their aliases and their caps."""
+    tells = _tells(services, http)
     return ModelList(
         default=services.models.default_model,
         models=[
@@ -28,8 +35,13 @@ async def models(services: ServicesDep) -> ModelList:
                 aliases=list(aliases(name)),
                 max_duration_seconds=duration_limit(services.models, services.limits, name),
                 state=services.health.variant(name).state,
-                message=services.health.variant(name).message,
+                message=services.health.variant(name).message if tells else None,
             )
             for name in VARIANTS
         ],
     )
+
+
+def _tells(services: Services, http: Request) -> bool:
+    """Return whether the client may read more than how the service fares."""
+    return services.limits.health_details == "everyone" or is_local(http)
