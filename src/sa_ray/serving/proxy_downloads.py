@@ -12,6 +12,8 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from sa_ray.serving.client_address import address_of
+
 DOWNLOAD = re.compile(r"(?:/[^/]+)*/jobs/[^/]+/audio/?")
 """Matches the paths of downloads, under any prefix."""
 
@@ -52,10 +54,10 @@ class PacedDownloads:
             await self._app(scope, receive, send)
             return
         headers = [(name, value) for name, value in scope["headers"] if name != HEADER]
-        if scope["method"] != "GET" or not DOWNLOAD.fullmatch(scope["path"]):
+        if scope.get("method") != "GET" or not DOWNLOAD.fullmatch(scope["path"]):
             await self._app({**scope, "headers": headers}, receive, send)
             return
-        client = str((scope.get("client") or ("",))[0])
+        client = address_of(scope)
         others = f"{self.count} {self._open[client]}"
         self._open[client] += 1
         leaves = asyncio.create_task(_leaves(receive))

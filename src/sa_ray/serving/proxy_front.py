@@ -11,6 +11,7 @@ from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sa_ray.serving.proxy_downloads import PacedDownloads
+from sa_ray.serving.proxy_health import HealthLane
 
 READ_BY_PROXY = re.compile(rb"x-request-id|x-session-id|serve[-_]multiplexed[-_]model[-_]id")
 """Matches the headers that the proxy decodes as UTF-8; one that is not ends in a bare 500."""
@@ -68,7 +69,8 @@ class UnframedBodies:
 
 def middlewares() -> list[Middleware]:
     """Return what Serve puts around its HTTP proxy, the innermost first."""
-    return [Middleware(ReadableHeaders), Middleware(UnframedBodies), Middleware(PacedDownloads)]
+    kinds = (HealthLane, ReadableHeaders, UnframedBodies, PacedDownloads)
+    return [Middleware(kind) for kind in kinds]
 
 
 def _is_fine(name: bytes, value: bytes) -> bool:

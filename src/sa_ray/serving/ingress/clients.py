@@ -1,12 +1,9 @@
-"""Who asks: the address of a client, whether it is on this machine, and what it has open."""
+"""What each client address has open."""
 
 import asyncio
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from ipaddress import IPv6Address, ip_address, ip_network
-
-from fastapi import Request
 
 from sa_ray.errors import OverloadedError
 
@@ -15,37 +12,6 @@ RETRY_AFTER_S = 5
 MIN_SHARE_S = 2.0
 """Least seconds that a stream counts for its client, also if it is closed sooner: opening one costs
 more than keeping it."""
-
-FORWARDING = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via")
-
-
-def address_of(request: Request) -> str:
-    """Return the address that requests are counted by; of IPv6 the network, as a client has many.
-
-    Serve's proxy has taken it from ``X-Forwarded-For`` if it trusts who sent that.
-    """
-    host = request.client.host if request.client else ""
-    try:
-        address = ip_address(host)
-    except ValueError:
-        return host
-    if not isinstance(address, IPv6Address):
-        return host
-    if address.ipv4_mapped:
-        return str(address.ipv4_mapped)
-    return str(ip_network((int(address), 64), strict=False))
-
-
-def is_local(request: Request) -> bool:
-    """Return whether the request comes from this machine, passed on by no proxy that says so."""
-    if request.client is None or any(name in request.headers for name in FORWARDING):
-        return False
-    try:
-        address = ip_address(request.client.host)
-    except ValueError:
-        return False
-    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
-    return (mapped or address).is_loopback
 
 
 class ClientShares:

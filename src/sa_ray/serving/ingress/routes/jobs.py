@@ -36,7 +36,8 @@ from sa_ray.errors import (
 )
 from sa_ray.jobs import Cursor, JobChange, JobOptions, JobSnapshot, Submission
 from sa_ray.jobs.webhook_urls import webhook_url
-from sa_ray.serving.ingress.clients import MIN_SHARE_S, ClientShares, address_of
+from sa_ray.serving.client_address import address_of
+from sa_ray.serving.ingress.clients import MIN_SHARE_S, ClientShares
 from sa_ray.serving.ingress.errors import responses
 from sa_ray.serving.ingress.job_lookup import find_job, is_job_id, require_job_id
 from sa_ray.serving.ingress.resolution import resolve
@@ -145,7 +146,7 @@ async def get_job(
     """Status, progress and, once the job has succeeded, a download URL minted at this read."""
     snapshot = await find_job(services, job_id)
     if wait and snapshot.job.status not in FINAL_STATUSES:
-        with services.clients.share(address_of(http)):
+        with services.clients.share(address_of(http.scope)):
             snapshot = await services.job_feed.end(job_id, wait)
     return await _view(services, http, snapshot)
 
@@ -172,7 +173,7 @@ async def events(
     """Follow a job as server-sent events until it has ended."""
     require_job_id(job_id)
     changes = _counted(
-        services.clients, address_of(http), services.job_feed.follow(job_id, HEARTBEAT_S)
+        services.clients, address_of(http.scope), services.job_feed.follow(job_id, HEARTBEAT_S)
     )
     now = await anext(changes)
     if now and now.event_id == last_event_id and now.snapshot.job.status in FINAL_STATUSES:

@@ -4,7 +4,7 @@ from fastapi import APIRouter, Request
 
 from sa_ray.catalogue import VARIANTS, aliases
 from sa_ray.contracts import Health, HealthStatus, ModelList, ModelView
-from sa_ray.serving.ingress.clients import is_local
+from sa_ray.serving.client_address import is_local
 from sa_ray.serving.ingress.errors import responses
 from sa_ray.serving.ingress.services import Services, ServicesDep
 from sa_ray.settings import duration_limit
@@ -44,4 +44,4 @@ async def models(services: ServicesDep, http: Request) -> ModelList:
 
 def _tells(services: Services, http: Request) -> bool:
     """Return whether the client may read more than how the service fares."""
-    return services.limits.health_details == "everyone" or is_local(http)
+    return services.limits.health_details == "everyone" or is_local(http.scope)

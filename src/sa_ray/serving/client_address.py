@@ -1,0 +1,40 @@
+"""Where a request comes from."""
+
+from collections.abc import Iterable
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+
+from starlette.types import Scope
+
+FORWARDING = frozenset(
+    {b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-real-ip", b"via"}
+)
+"""Headers of proxies, by which a request that one passed on is told from one of this machine."""
+
+
+def address_of(scope: Scope) -> str:
+    """Return the address that requests are counted by; of IPv6 the network, as a client has many.
+
+    The server has taken it from ``X-Forwarded-For`` if it trusts who sent that.
+    """
+    address = _address(scope)
+    if isinstance(address, IPv6Address):
+        return str(ip_network((int(address), 64), strict=False))
+    return str(address or "")
+
+
+def is_local(scope: Scope) -> bool:
+    """Return whether the request comes from this machine, passed on by no proxy that says so."""
+    headers: Iterable[tuple[bytes, bytes]] = scope["headers"]
+    if any(name in FORWARDING for name, _ in headers):
+        return False
+    address = _address(scope)
+    return address is not None and address.is_loopback
+
+
+def _address(scope: Scope) -> IPv4Address | IPv6Address | None:
+    host = (scope.get("client") or ("",))[0]
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return None
+    return getattr(address, "ipv4_mapped", None) or address
