@@ -851,3 +851,15 @@ async def test_pages_go_from_the_newest_to_the_oldest(coordinator: JobCoordinato
 
     assert [each.job.id for each in [*newest, *oldest]] == submitted[::-1]
     assert await coordinator.page(2, status="running") == []
+
+
+async def test_a_page_without_prompts_is_the_same_but_for_them(
+    coordinator: JobCoordinator,
+) -> None:
+    await submit(coordinator)
+    [whole], [brief] = await coordinator.page(1), await coordinator.page(1, prompts=False)
+
+    assert whole.job.request.prompt
+    assert not brief.job.request.prompt
+    assert brief.job == whole.job.without_prompts()
+    assert brief.job.request.seed == whole.job.request.seed

@@ -61,9 +61,14 @@ class JobView(ClipFields, JobHead):
 
 
 class ListedJob(JobView):
-    """A job in a list, which has no prompts unless they are asked for."""
+    """A job in a list or an event: null for its prompts, unless they are asked for."""
 
     prompt: str | None  # type: ignore[assignment]
+
+    @staticmethod
+    def of(view: JobView, *, prompts: bool) -> "ListedJob":
+        hidden = {} if prompts else {"prompt": None, "negative_prompt": None}
+        return ListedJob.model_construct(**{**dict(view), **hidden})
 
 
 class JobPage(BaseModel):

@@ -123,9 +123,8 @@ async def list_jobs(
     found = await services.jobs.page(limit + 1, after, status, prompts=include is not None)
     page = found[:limit]
     views = await services.views.of(page, _base_url(http))
-    hidden = {} if include else {"prompt": None, "negative_prompt": None}
     return JobPage(
-        jobs=[ListedJob.model_construct(**{**dict(view), **hidden}) for view in views],
+        jobs=[ListedJob.of(view, prompts=include is not None) for view in views],
         next_cursor=_encode_cursor(page[-1].job) if len(found) > limit else None,
     )
 
@@ -157,7 +156,7 @@ async def get_job(
     responses={
         200: {
             "description": "Events `queued`, `progress`, `succeeded`, `failed`, `cancelled`; the "
-            "data of each is the job.",
+            "data of each is the job, with null for its prompts.",
             "content": {EventSourceResponse.media_type: {"schema": {"type": "string"}}},
         },
         204: {"description": "The job has ended, and `Last-Event-ID` is its last event."},
@@ -180,7 +179,7 @@ async def events(
         await changes.aclose()
         return Response(status_code=204)
     return EventStream(
-        changes, job_events(now, changes, last_event_id, partial(_view, services, http))
+        changes, job_events(now, changes, last_event_id, partial(_brief_view, services, http))
     )
 
 
@@ -223,6 +222,11 @@ async def _counted(
 
 async def _view(services: Services, http: Request, snapshot: JobSnapshot) -> JobView:
     return await services.views.one(snapshot, _base_url(http))
+
+
+async def _brief_view(services: Services, http: Request, snapshot: JobSnapshot) -> JobView:
+    # Prompts can be long, and a client that reads no event has them pile up in Serve's proxy.
+    return ListedJob.of(await _view(services, http, snapshot), prompts=False)
 
 
 def _check_webhook(url: str, services: Services) -> None:
