@@ -1,8 +1,10 @@
-"""Find the job that a path names."""
+"""Find the job that a path names, and show it to who asks."""
 
 import re
 
-from sa_ray.contracts import JOB_ID_PATTERN
+from fastapi import Request
+
+from sa_ray.contracts import JOB_ID_PATTERN, JobView
 from sa_ray.errors import JobNotFoundError
 from sa_ray.jobs import JobSnapshot
 from sa_ray.serving.ingress.services import Services
@@ -23,3 +25,11 @@ def require_job_id(text: str) -> None:
 async def find_job(services: Services, job_id: str) -> JobSnapshot:
     require_job_id(job_id)
     return await services.read_job(job_id)
+
+
+async def view_of(services: Services, http: Request, snapshot: JobSnapshot) -> JobView:
+    return await services.views.one(snapshot, base_url(http))
+
+
+def base_url(http: Request) -> str:
+    return str(http.base_url).rstrip("/")

@@ -10,7 +10,7 @@ from fastapi.responses import RedirectResponse, StreamingResponse
 from ray.exceptions import TaskCancelledError
 from starlette.types import Send
 
-from sa_ray.contracts import MEDIA_TYPES, Job, StoredObject
+from sa_ray.contracts import MEDIA_TYPES, Job, JobResult, StoredObject
 from sa_ray.errors import (
     JobGoneError,
     JobNotFoundError,
@@ -93,16 +93,7 @@ async def download(
         raise JobGoneError(error.public_message) from error
     if size is None:
         raise JobGoneError(f"The audio of job {job_id} is no longer in the store.")
-    headers = {
-        "Accept-Ranges": "bytes",
-        "Content-Disposition": f'attachment; filename="{job_id}.{job.request.format}"',
-        "ETag": f'"{stored.sha256}"',
-        "X-Model": job.request.model,
-        "X-Engine": job.result.audio.engine,
-        "X-Seed": str(job.request.seed),
-        "X-Sample-Rate": str(job.result.audio.sample_rate),
-        "X-Audio-Duration": f"{job.result.audio.duration:.6f}",
-    }
+    headers = _headers(job, job.result)
     try:
         part = parse_range(range_header, size)
     except RangeNotSatisfiableError:
@@ -126,6 +117,19 @@ async def _read(
 ) -> AsyncGenerator[bytes, None]:
     for start in range(part.start, part.end, CHUNK_BYTES):
         yield await uploader.read(stored, start, min(CHUNK_BYTES, part.end - start))
+
+
+def _headers(job: Job, result: JobResult) -> dict[str, str]:
+    return {
+        "Accept-Ranges": "bytes",
+        "Content-Disposition": f'attachment; filename="{job.id}.{job.request.format}"',
+        "ETag": f'"{result.object.sha256}"',
+        "X-Model": job.request.model,
+        "X-Engine": result.audio.engine,
+        "X-Seed": str(job.request.seed),
+        "X-Sample-Rate": str(result.audio.sample_rate),
+        "X-Audio-Duration": f"{result.audio.duration:.6f}",
+    }
 
 
 def _check_room(others: int, of_client: int, limits: LimitSettings) -> None:

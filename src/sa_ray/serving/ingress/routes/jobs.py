@@ -6,14 +6,9 @@ import contextlib
 import hashlib
 import math
 import uuid
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
-from functools import partial
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Query, Request, Response
-from fastapi.responses import StreamingResponse
-from fastapi.sse import EventSourceResponse
 
 from sa_ray.contracts import (
     FINAL_STATUSES,
@@ -34,16 +29,14 @@ from sa_ray.errors import (
     OverloadedError,
     UnavailableError,
 )
-from sa_ray.jobs import Cursor, JobChange, JobOptions, JobSnapshot, Submission
+from sa_ray.jobs import Cursor, JobOptions, Submission
 from sa_ray.jobs.webhook_urls import webhook_url
 from sa_ray.serving.client_address import address_of
-from sa_ray.serving.ingress.clients import MIN_SHARE_S, ClientShares
 from sa_ray.serving.ingress.errors import responses
-from sa_ray.serving.ingress.job_lookup import find_job, is_job_id, require_job_id
+from sa_ray.serving.ingress.job_lookup import base_url, find_job, is_job_id, view_of
 from sa_ray.serving.ingress.resolution import resolve
 from sa_ray.serving.ingress.routes.generation import BODY_ERRORS
 from sa_ray.serving.ingress.services import Services, ServicesDep
-from sa_ray.serving.ingress.sse import HEARTBEAT_S, EventStream, job_events
 from sa_ray.serving.job_view import status_url
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
@@ -95,7 +88,7 @@ async def submit(
     if snapshot.replayed:
         response.status_code = 200
         response.headers["Idempotent-Replayed"] = "true"
-    url = status_url(_base_url(http), snapshot.job.id)
+    url = status_url(base_url(http), snapshot.job.id)
     response.headers["Location"] = url
     return JobAccepted(id=snapshot.job.id, status=snapshot.job.status, status_url=url)
 
@@ -122,7 +115,7 @@ async def list_jobs(
     limit = min(limit, MAX_PAGE_WITH_PROMPTS) if include else limit
     found = await services.jobs.page(limit + 1, after, status, prompts=include is not None)
     page = found[:limit]
-    views = await services.views.of(page, _base_url(http))
+    views = await services.views.of(page, base_url(http))
     return JobPage(
         jobs=[ListedJob.of(view, prompts=include is not None) for view in views],
         next_cursor=_encode_cursor(page[-1].job) if len(found) > limit else None,
@@ -147,40 +140,7 @@ async def get_job(
     if wait and snapshot.job.status not in FINAL_STATUSES:
         with services.clients.share(address_of(http.scope)):
             snapshot = await services.job_feed.end(job_id, wait)
-    return await _view(services, http, snapshot)
-
-
-@router.get(
-    "/{job_id}/events",
-    response_class=StreamingResponse,  # with its own, FastAPI wants a generator: no 204
-    responses={
-        200: {
-            "description": "Events `queued`, `progress`, `succeeded`, `failed`, `cancelled`; the "
-            "data of each is the job, with null for its prompts.",
-            "content": {EventSourceResponse.media_type: {"schema": {"type": "string"}}},
-        },
-        204: {"description": "The job has ended, and `Last-Event-ID` is its last event."},
-        **responses(JobNotFoundError, OverloadedError, UnavailableError),
-    },
-)
-async def events(
-    job_id: str,
-    services: ServicesDep,
-    http: Request,
-    last_event_id: Annotated[str | None, Header(max_length=200)] = None,
-) -> Response:
-    """Follow a job as server-sent events until it has ended."""
-    require_job_id(job_id)
-    changes = _counted(
-        services.clients, address_of(http.scope), services.job_feed.follow(job_id, HEARTBEAT_S)
-    )
-    now = await anext(changes)
-    if now and now.event_id == last_event_id and now.snapshot.job.status in FINAL_STATUSES:
-        await changes.aclose()
-        return Response(status_code=204)
-    return EventStream(
-        changes, job_events(now, changes, last_event_id, partial(_brief_view, services, http))
-    )
+    return await view_of(services, http, snapshot)
 
 
 @router.delete(
@@ -201,32 +161,13 @@ async def cancel_or_delete(job_id: str, services: ServicesDep, http: Request) ->
         # A conflict means that it ended in this moment: the view below says how.
         with contextlib.suppress(ConflictError):
             await services.jobs.cancel(job_id)
-        return await _view(services, http, await find_job(services, job_id))
+        return await view_of(services, http, await find_job(services, job_id))
     # Whatever became of the job, an upload of it may still be under way.
     [refusal] = await services.uploader.discard([snapshot.job])
     if refusal:
         raise refusal
     await services.jobs.forget(job_id)
     return Response(status_code=204)
-
-
-async def _counted(
-    clients: ClientShares, client: str, changes: AsyncGenerator[JobChange | None, None]
-) -> AsyncGenerator[JobChange | None, None]:
-    """Yield ``changes`` while they count as one that ``client`` has open."""
-    with clients.share(client, MIN_SHARE_S):
-        async with aclosing(changes):
-            async for change in changes:
-                yield change
-
-
-async def _view(services: Services, http: Request, snapshot: JobSnapshot) -> JobView:
-    return await services.views.one(snapshot, _base_url(http))
-
-
-async def _brief_view(services: Services, http: Request, snapshot: JobSnapshot) -> JobView:
-    # Prompts can be long, and a client that reads no event has them pile up in Serve's proxy.
-    return ListedJob.of(await _view(services, http, snapshot), prompts=False)
 
 
 def _check_webhook(url: str, services: Services) -> None:
@@ -245,10 +186,6 @@ def _check_webhook(url: str, services: Services) -> None:
 def _fingerprint(request: JobRequest) -> str:
     """Return a digest of what the client asked, before any choice (a seed) is made for it."""
     return hashlib.sha256(request.model_dump_json(exclude_defaults=True).encode()).hexdigest()
-
-
-def _base_url(http: Request) -> str:
-    return str(http.base_url).rstrip("/")
 
 
 def _encode_cursor(job: Job) -> str:
