@@ -174,6 +174,11 @@ class ObjectStoreError(StoreError):
 class UnwritableKeyError(ObjectStoreError):
     """The store can never hold an object at this key, however often it is tried."""
 
+    told = (
+        "The audio cannot be kept: the store takes no object with its name. The log of the service "
+        "says why."
+    )
+
 
 class InfrastructureError(SaRayError):
     """A process, a node or an object was lost: the same request may succeed elsewhere."""
