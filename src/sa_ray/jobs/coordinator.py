@@ -140,7 +140,7 @@ class JobCoordinator(JobApi):
             jobs = self._store.page(limit=limit, after=after, status=status)
             return jobs if prompts else [job.without_prompts() for job in jobs]
 
-        jobs = await self._read(page)
+        jobs = await self._threads.list(page)
         return [JobSnapshot(self._progress.overlaid(job), None) for job in jobs]
 
     async def cancel(self, job_id: str) -> Job:

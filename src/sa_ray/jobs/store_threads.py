@@ -12,6 +12,8 @@ WRITE_THREADS = 16
 wait together are made durable together, by the store or its server."""
 RENEWAL_THREADS = 2
 """Apart from both: work that a worker does would be done again if it were taken for dead."""
+LIST_THREADS = 1
+"""Apart from all: lists are long, and nobody's work waits for them."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -24,6 +26,7 @@ class StoreThreads:
         self._readers = ThreadPoolExecutor(READ_THREADS, thread_name_prefix="job-store-read")
         self._writers = ThreadPoolExecutor(WRITE_THREADS, thread_name_prefix="job-store-write")
         self._renewers = ThreadPoolExecutor(RENEWAL_THREADS, thread_name_prefix="job-store-renew")
+        self._listers = ThreadPoolExecutor(LIST_THREADS, thread_name_prefix="job-store-list")
 
     async def read(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         loop = asyncio.get_running_loop()
@@ -37,7 +40,11 @@ class StoreThreads:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._renewers, partial(function, *args, **kwargs))
 
+    async def list(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._listers, partial(function, *args, **kwargs))
+
     async def close(self) -> None:
         """Finish the calls under way."""
-        for threads in (self._renewers, self._writers, self._readers):
+        for threads in (self._renewers, self._writers, self._readers, self._listers):
             await asyncio.to_thread(threads.shutdown)
