@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from sa_ray.client import ApiError, Client
-from sa_ray.contracts import GenerationRequest, JobView
+from sa_ray.contracts import GenerationRequest, HealthStatus, JobView
 from sa_ray.local import free_port
 
 REQUEST = GenerationRequest(prompt="rain")
@@ -139,6 +139,13 @@ def test_a_proxy_does_not_come_between_the_client_and_this_machine(
         pytest.raises(ApiError, match="the server that answers"),
     ):
         client.health()
+
+
+def test_a_service_on_another_machine_tells_its_status_alone(server: Server) -> None:
+    server.asked(as_json({"status": "degraded"}))
+
+    with Client(server.url) as client:
+        assert client.health() == HealthStatus(status="degraded")
 
 
 def test_a_proxy_does_not_come_between_the_client_and_a_store_on_this_machine(
