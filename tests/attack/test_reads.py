@@ -28,8 +28,8 @@ pytestmark = pytest.mark.attack
 PER_CLIENT = 20
 DOWNLOADS = 30
 
-READERS_MB = 300.0
-"""Bound of what 30 readers may cost all processes together; their pieces are 63 MB."""
+READERS_MB = 500.0
+"""Bound of what 30 readers may cost all processes together: 225 MB in pieces, 2,010 MB whole."""
 
 SETTLED_MB = 5.0
 SETTLED_S = 4.0

@@ -22,7 +22,7 @@ PATH = "/health"
 FRESH_S = 1.0
 """Seconds for which an answer is given to others too; ``/health`` is gathered once a second."""
 
-PATIENCE_S = 2.0
+PATIENCE_S = 0.3
 STALE_S = 15.0
 """Seconds for which the last answer stands in for one that takes longer than ``PATIENCE_S``; not
 for ever, as a service that is gone would seem to be there."""
