@@ -7,6 +7,7 @@ from sa_ray.jobs.webhook_hosts import (
     LATEST_S,
     MOST_CALLS,
     SOONEST_S,
+    STRANGERS_CALLS,
     WebhookHosts,
 )
 
@@ -91,3 +92,32 @@ def test_many_hosts_are_not_remembered_for_ever() -> None:
         hosts.end(f"host-{number}", 0.1, 0.1, answered=True)
 
     assert begun(hosts, "silent") == FIRST_LIMIT
+
+
+def test_any_number_of_silent_hosts_leaves_room_for_those_that_answer() -> None:
+    hosts = WebhookHosts()
+    hosts.begin("good", 0.0)
+    hosts.end("good", 0.1, 0.1, answered=True)
+
+    held = sum(begun(hosts, f"silent-{number}") for number in range(STRANGERS_CALLS))
+
+    assert held == STRANGERS_CALLS
+    assert begun(hosts, "new") == 0
+    assert begun(hosts, "good") == 2 * FIRST_LIMIT
+
+
+def test_room_that_silent_hosts_give_back_is_there_again() -> None:
+    hosts = WebhookHosts()
+    names = [f"silent-{number}" for number in range(STRANGERS_CALLS // FIRST_LIMIT)]
+
+    for answers in (
+        [False] * FIRST_LIMIT,
+        [True, False] * (FIRST_LIMIT // 2),
+        [True] * FIRST_LIMIT,
+    ):
+        for name in names:
+            running = begun(hosts, name)
+            for answered in answers[:running]:
+                hosts.end(name, 10.0, 0.1, answered=answered)
+
+    assert sum(begun(hosts, f"new-{number}") for number in range(1000)) == STRANGERS_CALLS

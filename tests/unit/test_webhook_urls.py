@@ -1,6 +1,10 @@
 """Addresses that a webhook can have, and those that can never be called."""
 
+import contextlib
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sa_ray.jobs.webhook_urls import host_name, webhook_url
 
@@ -51,6 +55,14 @@ def test_an_address_of_a_host_is_read(url: str, host: str) -> None:
         ("ftp://example.com/", "absolute"),
         ("/hook", "absolute"),
         ("http://[::1/", "not a URL"),
+        ("http://[fe80::1%25eth0]/", "interface"),
+        ("http://\ud800.com/", "not a URL"),
+        ("http://example.com/\udfff", "not a URL"),
+        ("http://" + "\u00fc" * 64 + ".de/", "not a URL"),
+        ("http://xn--" + "a" * 60 + ".com/", "63"),
+        ("http://\u3002\u3002.com/", "not a URL"),
+        ("http://\ufeff.com/", "not a URL"),
+        ("http://a\u200d.com/", "not a URL"),
     ],
 )
 def test_an_address_that_can_never_be_called_is_refused_with_the_reason(
@@ -58,3 +70,21 @@ def test_an_address_that_can_never_be_called_is_refused_with_the_reason(
 ) -> None:
     with pytest.raises(ValueError, match=reason):
         webhook_url(url)
+
+
+HOSTS = st.lists(
+    st.one_of(
+        st.text(max_size=70),
+        st.text(alphabet="xn-0123456789abz\u00fc\u3002.%:[]@\ud800", max_size=70),
+        st.text(alphabet="abz019-", max_size=62).map("xn--".__add__),
+    ),
+    max_size=5,
+).map(".".join)
+
+
+@given(host=HOSTS)
+def test_whatever_is_accepted_can_be_looked_up(host: str) -> None:
+    """The resolver of Python raises ``UnicodeError`` for names that its codec cannot encode."""
+    with contextlib.suppress(ValueError):
+        name = host_name(webhook_url(f"http://{host}/"))
+        assert name.encode("idna")

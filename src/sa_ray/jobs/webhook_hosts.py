@@ -8,6 +8,10 @@ FIRST_LIMIT = 8
 MOST_CALLS = 64
 """Calls at once to a host that answers."""
 
+STRANGERS_CALLS = 384
+"""Calls at once to all hosts whose last call went unanswered, or that were never called. The rest
+of the dispatcher's calls are for hosts that answer, however many silent ones somebody names."""
+
 SOONEST_S = 1.0
 LATEST_S = 30.0
 LATEST_IN_SILENCE_S = 600.0
@@ -21,6 +25,8 @@ KNOWN_HOSTS = 4096
 @dataclass(slots=True)
 class _Host:
     running: int = 0
+    answers: bool = False
+    """Whether its last call was answered."""
     limit: int = FIRST_LIMIT
     seconds: float = 0.1
     """Typical duration of a call."""
@@ -37,12 +43,15 @@ class WebhookHosts:
 
     def __init__(self) -> None:
         self._hosts: dict[str, _Host] = {}
+        self._to_strangers = 0
 
     def begin(self, host: str, now: float) -> float | None:
         """Count a call to ``host`` as begun; or return for how long to put it off instead."""
         known = self._hosts.setdefault(host, _Host())
-        if known.running < known.limit:
+        has_room = known.answers or self._to_strangers < STRANGERS_CALLS
+        if has_room and known.running < known.limit:
             known.running += 1
+            self._to_strangers += not known.answers
             return None
         turn = max(known.next_turn, now + SOONEST_S)
         latest = LATEST_IN_SILENCE_S if known.limit == 1 else LATEST_S
@@ -55,6 +64,10 @@ class WebhookHosts:
         """Note the end of a call that took ``seconds``."""
         known = self._hosts[host]
         known.running -= 1
+        self._to_strangers -= not known.answers
+        if known.answers != answered:
+            known.answers = answered
+            self._to_strangers += -known.running if answered else known.running
         known.seconds = (known.seconds + seconds) / 2
         if answered:
             if known.limit == 1:  # it is back: what was put off meanwhile keeps its turn

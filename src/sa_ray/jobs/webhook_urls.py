@@ -31,6 +31,8 @@ def webhook_url(text: str) -> httpx.URL:
     if url.port is not None and not 0 < url.port < 65_536:
         raise ValueError(f"has the port {url.port}; ports are 1 to 65535")
     host = host_name(url)
+    if "%" in host and ":" in host:
+        raise ValueError("names a network interface behind its address; leave the % and that out")
     try:
         ipaddress.ip_address(host)
     except ValueError:
