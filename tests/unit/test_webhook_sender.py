@@ -7,13 +7,13 @@ from collections.abc import AsyncIterator, Iterator
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
-import httpx
 import pytest
 from standardwebhooks import Webhook
 
 from sa_ray.jobs import webhook_sender
-from sa_ray.jobs.public_addresses import is_public
-from sa_ray.jobs.webhook_sender import WebhookError, WebhookSender, resolve
+from sa_ray.jobs.host_lookups import HostLookups
+from sa_ray.jobs.public_addresses import is_metadata, is_public
+from sa_ray.jobs.webhook_sender import WebhookError, WebhookSender
 from tests.support.webhook_receiver import Call, Receiver, receiving, respond
 
 SECRET = "whsec_" + "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -151,7 +151,10 @@ async def test_only_absolute_http_urls_are_called(sender: WebhookSender, url: st
         "::ffff:127.0.0.1", "::ffff:10.0.0.1", "64:ff9b::7f00:1", "64:ff9b::a9fe:a9fe",
         "2002:7f00:1::", "2002:a00:1::", "fec0::1", "feff::1", "::127.0.0.1", "fe80::1%eth0",
         "64:ff9b:1::a00:1", "64:ff9b:1:a00::1:0:0", "64:ff9b:1:a00:0:100::", "2001:0:a00:1::1",
-        "64:ff9b:1:a00:1:100:101:101", "64:ff9b:1::",
+        "64:ff9b:1:a00:1:100:101:101", "64:ff9b:1::", "192.0.0.8", "192.88.99.1", "100.127.255.254",
+        "198.19.255.255", "203.0.113.9", "198.51.100.9", "239.255.255.255",
+        "3fff::1", "2001:2::1", "2001:20::1", "100::1", "5f00::1", "4000::1", "fd00::1",
+        "::ffff:0:101:101", "::1.1.1.1", "fec0:0:0:ffff::1", "2002:c0a8:101::", "2002:e000:1::",
     ],
 )  # fmt: skip
 def test_an_address_inside_networks_is_not_public(address: str) -> None:
@@ -162,15 +165,68 @@ def test_an_address_inside_networks_is_not_public(address: str) -> None:
     "address",
     [
         "1.1.1.1", "93.184.216.34", "2606:4700:4700::1111", "::ffff:1.1.1.1", "2002:101:101::",
-        "64:ff9b::101:101", "64:ff9b:1::101:101", "64:ff9b:1:5db8:d8:2200::",
+        "64:ff9b::101:101", "64:ff9b:1::101:101", "64:ff9b:1:5db8:d8:2200::", "168.63.129.17",
+        "192.0.1.1", "100.63.255.255", "100.128.0.0", "172.15.0.1", "172.32.0.1", "223.255.255.255",
+        "2a00:1450:4001:82a::200e", "2001:4860:4860::8888", "2001:200::1",
     ],
 )  # fmt: skip
 def test_an_address_of_the_internet_is_public(address: str) -> None:
     assert is_public(address)
 
 
-async def test_a_host_is_resolved_to_the_addresses_that_are_connected_to() -> None:
-    assert await resolve(httpx.URL("https://1.1.1.1/"), allow_private=False) == ["1.1.1.1"]
+METADATA = [
+    "169.254.169.254", "168.63.129.16", "192.0.0.192", "100.100.100.200", "169.254.170.2",
+    "fd00:ec2::254", "fd20:ce::254", "fe80::a9fe:a9fe", "fe80::a9fe:a9fe%eth0",
+    "::ffff:169.254.169.254", "::ffff:168.63.129.16", "64:ff9b::a83f:8110", "2002:a83f:8110::1",
+    "64:ff9b:1::c000:c0", "2002:6464:64c8::",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("address", METADATA)
+def test_an_address_where_a_cloud_tells_secrets_is_known_in_every_form(address: str) -> None:
+    assert is_metadata(address)
+    assert not is_public(address)
+
+
+@pytest.mark.parametrize("address", ["169.254.1.1", "10.0.0.1", "1.1.1.1", "fe80::1", "::1"])
+def test_other_addresses_are_no_metadata(address: str) -> None:
+    assert not is_metadata(address)
+
+
+async def test_no_setting_lets_a_call_reach_where_a_cloud_tells_secrets() -> None:
+    sender = WebhookSender(
+        SECRET, allow_private=True, lookups=HostLookups(lambda _: ["127.0.0.1", METADATA[0]])
+    )
+
+    for host in ("innocent.test", "169.254.169.254", "[::ffff:169.254.169.254]"):
+        with pytest.raises(WebhookError, match="clouds tell secrets") as refused:
+            await sender.send(f"http://{host}/latest/meta-data/", "msg_1", BODY)
+        assert refused.value.answered
+
+    await sender.close()
+
+
+async def test_one_private_address_among_public_ones_is_enough_to_refuse() -> None:
+    lookups = HostLookups(lambda _: ["93.184.216.34", "10.0.0.1"])
+    guarded = WebhookSender(SECRET, lookups=lookups)
+
+    with pytest.raises(WebhookError, match="not public"):
+        await guarded.send("http://innocent.test/", "msg_1", BODY)
+
+    await guarded.close()
+
+
+async def test_the_address_that_was_judged_is_the_one_that_is_called(receiver: Receiver) -> None:
+    """A name that resolves otherwise a moment later (DNS rebinding) gains nothing."""
+    answers = iter([["127.0.0.1"], ["127.0.0.2"]])
+    sender = WebhookSender(SECRET, allow_private=True, lookups=HostLookups(lambda _: next(answers)))
+
+    await sender.send(receiver.url("rebinding.test"), "msg_1", BODY)
+
+    [(_, headers, _)] = receiver.received
+    assert headers["Host"] == f"rebinding.test:{receiver.port}"
+    assert next(answers) == ["127.0.0.2"]
+    await sender.close()
 
 
 def certificate(folder: Path, name: str) -> tuple[ssl.SSLContext, str]:

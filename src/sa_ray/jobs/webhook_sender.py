@@ -6,17 +6,15 @@ judged. A name that resolves otherwise a moment later gains nothing.
 """
 
 import asyncio
-import socket
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from functools import partial
 
 import httpx
 from pydantic import BaseModel
 from standardwebhooks import Webhook
 
 from sa_ray.contracts import JobView
-from sa_ray.jobs.public_addresses import is_public
+from sa_ray.jobs.host_lookups import HostLookups
+from sa_ray.jobs.public_addresses import is_metadata, is_public
 from sa_ray.jobs.webhook_urls import host_name, webhook_url
 
 TIMEOUT_S = 10.0
@@ -24,9 +22,6 @@ TIMEOUT_S = 10.0
 
 MAX_ANSWER_BYTES = 65_536
 """Most bytes read of an answer's body, so that the connection ends in good order; none is used."""
-
-MAX_LOOKUPS = 64
-"""Most host names looked up at once, each in a thread: a silent name server holds one for long."""
 
 
 class WebhookError(Exception):
@@ -59,16 +54,21 @@ class WebhookSender:
     """Sends signed webhook calls.
 
     ``secret``: ``whsec_`` and base64. ``allow_private``: also call addresses inside networks
-    (loopback, private, link-local ...). ``authorities``: certificates in PEM of authorities to
+    (loopback, private, link-local ...), but never those where clouds tell secrets. ``authorities``: certificates in PEM of authorities to
     trust besides the public ones.
     """
 
     def __init__(
-        self, secret: str, *, allow_private: bool = False, authorities: str | None = None
+        self,
+        secret: str,
+        *,
+        allow_private: bool = False,
+        authorities: str | None = None,
+        lookups: HostLookups | None = None,
     ) -> None:
         self._signer = Webhook(secret)
         self._allow_private = allow_private
-        self._lookups = ThreadPoolExecutor(MAX_LOOKUPS, "webhook-lookup")
+        self._lookups = lookups or HostLookups()
         verify = httpx.create_ssl_context(trust_env=False)
         if authorities:
             verify.load_verify_locations(cadata=authorities)
@@ -86,9 +86,15 @@ class WebhookSender:
 
         ``message_id`` is the same for every attempt, so that the receiver can recognise repeats.
         """
+        now = datetime.now(UTC)
+        signed = {
+            "webhook-id": message_id,
+            "webhook-timestamp": str(int(now.timestamp())),
+            "webhook-signature": self._signer.sign(message_id, now, body),
+        }
         try:
             async with asyncio.timeout(TIMEOUT_S):
-                status = await self._send(webhook_url(url), message_id, body)
+                status = await self._send(webhook_url(url), signed, body)
         except ValueError as error:
             raise WebhookError(f"The address {error}.", answered=True) from error
         except TimeoutError:
@@ -102,18 +108,15 @@ class WebhookSender:
 
     async def close(self) -> None:
         await self._client.aclose()
-        self._lookups.shutdown(wait=False, cancel_futures=True)
+        self._lookups.close()
 
-    async def _send(self, url: httpx.URL, message_id: str, body: str) -> int:
-        addresses = await resolve(url, allow_private=self._allow_private, threads=self._lookups)
-        now = datetime.now(UTC)
+    async def _send(self, url: httpx.URL, signed: dict[str, str], body: str) -> int:
+        addresses = await self._resolve(host_name(url))
         headers = {
             "Host": url.netloc.decode("ascii"),
             "Content-Type": "application/json",
             "User-Agent": "sa-ray",
-            "webhook-id": message_id,
-            "webhook-timestamp": str(int(now.timestamp())),
-            "webhook-signature": self._signer.sign(message_id, now, body),
+            **signed,
         }
         *others, last = addresses
         for address in others:
@@ -140,31 +143,26 @@ class WebhookSender:
             await answer.aclose()
         return answer.status_code
 
-
-async def resolve(
-    url: httpx.URL, *, allow_private: bool, threads: ThreadPoolExecutor | None = None
-) -> list[str]:
-    """Return the IP addresses of the URL's host, looked up in ``threads``.
-
-    Raises ``WebhookError`` if there is none, or if one is not public, unless ``allow_private``.
-    """
-    port = url.port or (443 if url.scheme == "https" else 80)
-    host = host_name(url)
-    look_up = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
-    try:
-        found = await asyncio.get_running_loop().run_in_executor(threads, look_up)
-    except (OSError, UnicodeError) as error:
-        raise WebhookError(f"The host {host} cannot be resolved: {_reason(error)}.") from error
-    addresses = list(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found))
-    if not addresses:
-        raise WebhookError(f"The host {host} has no address.")
-    if not allow_private and not all(is_public(address) for address in addresses):
-        raise WebhookError(
-            f"The host {host} has an address that is not public; set "
-            "STABLE_AUDIO_WEBHOOK_ALLOW_PRIVATE to call it.",
-            answered=True,
-        )
-    return addresses
+    async def _resolve(self, host: str) -> list[str]:
+        """Return the addresses of ``host``, all of which may be called."""
+        try:
+            addresses = await self._lookups.addresses(host)
+        except (OSError, UnicodeError) as error:
+            raise WebhookError(f"The host {host} cannot be resolved: {_reason(error)}.") from error
+        if not addresses:
+            raise WebhookError(f"The host {host} has no address.")
+        if any(map(is_metadata, addresses)):
+            raise WebhookError(
+                f"The host {host} has an address at which clouds tell secrets; it is never called.",
+                answered=True,
+            )
+        if not self._allow_private and not all(map(is_public, addresses)):
+            raise WebhookError(
+                f"The host {host} has an address that is not public; set "
+                "STABLE_AUDIO_WEBHOOK_ALLOW_PRIVATE to call it.",
+                answered=True,
+            )
+        return addresses
 
 
 def _reason(error: OSError | UnicodeError) -> str:
