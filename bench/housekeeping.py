@@ -23,6 +23,7 @@ from typing import Any, Self
 from bench.databases import postgresql, redis_server
 from sa_ray.contracts import AudioInfo, Job, JobResult, JobView, ResolvedRequest
 from sa_ray.jobs import JobCoordinator, JobOptions, JobSnapshot, open_job_store
+from sa_ray.jobs.webhook_secrets import WebhookSecrets
 from sa_ray.jobs.webhook_sender import WebhookSender
 from sa_ray.serving.dispatcher.housekeeping import Housekeeping
 from sa_ray.serving.dispatcher.webhook_calls import WebhookCalls
@@ -154,7 +155,7 @@ async def call_webhooks(house: House, count: int) -> None:
             await house.jobs.submit(job_id, REQUEST, JobOptions(webhook_url=url))
             await house.jobs.cancel(job_id)
             healthy += url != urls[0]
-        sender = WebhookSender("whsec_" + "A" * 32, allow_private=True)
+        sender = WebhookSender(WebhookSecrets(["whsec_" + "A" * 32]), allow_private=True)
         calls = WebhookCalls(house.jobs, sender, view)  # type: ignore[arg-type]
 
         async def waiting() -> bool:

@@ -77,7 +77,7 @@ def ingress(
         settings.storage,
         variants,
         jobs,
-        webhooks_enabled=settings.webhooks.webhook_secret is not None,
+        webhooks=settings.webhooks,
     )
 
 

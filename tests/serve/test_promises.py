@@ -143,6 +143,8 @@ def test_jobs_are_listed_by_status(calling: Service) -> None:
         ({"webhook_url": "ftp://example.com"}, "webhook_url"),
         ({"webhook_url": "not a url"}, "webhook_url"),
         ({"webhook_url": "https://example..com/"}, "webhook_url"),
+        ({"webhook_url": "https://example.com/", "webhook_secret": "plain"}, "webhook_secret"),
+        ({"webhook_secret": SECRET}, "webhook_secret"),
     ],
 )
 def test_bad_job_options_are_named(calling: Service, fields: dict[str, object], param: str) -> None:
@@ -150,6 +152,7 @@ def test_bad_job_options_are_named(calling: Service, fields: dict[str, object], 
 
     assert response.status_code == 422
     assert response.json()["error"]["param"] == param
+    assert SECRET not in response.text
 
 
 def test_job_options_are_not_for_synchronous_requests(calling: Service) -> None:

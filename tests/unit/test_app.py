@@ -62,10 +62,12 @@ def test_the_dispatcher_holds_what_webhooks_and_downloads_need(
     assert secrets_of(dispatcher(settings, {"small-sfx": small})) == {S3_SECRET, WEBHOOK_SECRET}
 
 
-def test_the_ingress_holds_what_downloads_need(settings: Settings, small: Application) -> None:
+def test_the_ingress_holds_what_downloads_and_sealing_need(
+    settings: Settings, small: Application
+) -> None:
     bound = ingress("procedural", settings, {"small-sfx": small}, small)
 
-    assert secrets_of(bound) == {S3_SECRET}
+    assert secrets_of(bound) == {S3_SECRET, WEBHOOK_SECRET}
 
 
 @pytest.mark.parametrize(

@@ -13,10 +13,12 @@ import httpx
 import pytest
 
 from sa_ray.client import ApiError, Client
-from sa_ray.contracts import GenerationRequest, HealthStatus, JobView
+from sa_ray.contracts import GenerationRequest, HealthStatus, JobRequest, JobView
 from sa_ray.local import free_port
 
 REQUEST = GenerationRequest(prompt="rain")
+HOOK = "https://example.org/hook"
+WEBHOOK_SECRET = "whsec_" + "A" * 32
 
 JOB_ID = "0" * 32
 ACCEPTED = {"id": JOB_ID, "status": "queued", "status_url": "http://x"}
@@ -68,6 +70,7 @@ class Seen:
     method: str
     path: str
     key: str | None
+    body: Any = None
 
 
 class Server:
@@ -80,9 +83,11 @@ class Server:
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                self.rfile.read(int(self.headers["Content-Length"] or 0))
+                body = self.rfile.read(int(self.headers["Content-Length"] or 0))
                 key = self.headers["Idempotency-Key"]
-                server.seen.append(Seen(self.command, self.path, key))
+                server.seen.append(
+                    Seen(self.command, self.path, key, json.loads(body) if body else None)
+                )
                 answer = server.script.pop(0)
                 if answer.cut == 0:
                     self.close_connection = True
@@ -234,6 +239,31 @@ def test_every_submit_has_a_key_of_its_own_in_all_its_tries(server: Server, clie
     assert first == again == once_more
     assert second not in (None, first)
     assert third == "order-1234"
+
+
+@pytest.mark.parametrize(
+    ("request_", "arguments"),
+    [
+        (REQUEST, {"webhook_url": HOOK, "webhook_secret": WEBHOOK_SECRET}),
+        (REQUEST, {"webhook_url": HOOK, "webhook_secret": [WEBHOOK_SECRET]}),
+        (
+            JobRequest.model_validate(
+                {"prompt": "rain", "webhook_url": HOOK, "webhook_secret": WEBHOOK_SECRET}
+            ),
+            {},
+        ),
+    ],
+)
+def test_a_receivers_own_secret_goes_with_a_submit(
+    server: Server, client: Client, request_: GenerationRequest, arguments: dict[str, Any]
+) -> None:
+    server.asked(as_json(ACCEPTED))
+
+    client.submit(request_, **arguments)
+
+    [seen] = server.seen
+    assert seen.body["webhook_url"] == HOOK
+    assert seen.body["webhook_secret"] in (WEBHOOK_SECRET, [WEBHOOK_SECRET])
 
 
 def test_a_pause_that_would_last_too_long_is_left_to_the_caller(

@@ -491,6 +491,21 @@ def test_a_weak_or_malformed_webhook_secret_is_refused_and_not_shown(
     assert f"{secret!r}" not in refused.value.message
 
 
+def test_two_webhook_secrets_sign_while_receivers_change_over() -> None:
+    new, old = "whsec_" + "A" * 32, "whsec_" + "B" * 32
+
+    assert load_settings({"webhook_secret": f" {new} , {old}"}).webhooks.signing_secrets == (
+        new,
+        old,
+    )
+    assert load_settings({"webhook_secret": new}).webhooks.signing_secrets == (new,)
+    assert load_settings().webhooks.signing_secrets == ()
+    for wrong in (f"{new},{old},{new}", f"{new},", f"{new},whsec_"):
+        with pytest.raises(ConfigurationError, match="webhook_secret") as refused:
+            load_settings({"webhook_secret": wrong})
+        assert new not in refused.value.message
+
+
 def test_a_webhook_secret_is_kept_masked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STABLE_AUDIO_WEBHOOK_SECRET", "whsec_" + "A" * 32)
     assert "A" * 32 not in repr(load_settings())

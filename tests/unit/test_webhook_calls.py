@@ -14,6 +14,7 @@ import pytest
 from sa_ray.contracts import Job, JobView
 from sa_ray.jobs import JobOptions, JobSnapshot
 from sa_ray.jobs.webhook_hosts import FIRST_LIMIT
+from sa_ray.jobs.webhook_secrets import WebhookSecrets
 from sa_ray.jobs.webhook_sender import WebhookSender
 from sa_ray.serving.dispatcher.webhook_calls import WebhookCalls
 from sa_ray.serving.job_view import JobViews
@@ -58,7 +59,7 @@ async def calling(home: House) -> AsyncIterator[None]:
     async def view(job: Job) -> JobView:
         return await views.one(JobSnapshot(job, None), "")
 
-    sender = WebhookSender(SECRET, allow_private=True)
+    sender = WebhookSender(WebhookSecrets([SECRET]), allow_private=True)
     calls = asyncio.create_task(WebhookCalls(home.jobs, sender, view, sleep=quickly).run())
     try:
         yield
@@ -69,9 +70,9 @@ async def calling(home: House) -> AsyncIterator[None]:
         await sender.close()
 
 
-async def ended(home: House, url: str) -> str:
+async def ended(home: House, url: str, sealed: str | None = None) -> str:
     """A job whose end is to be told to ``url``."""
-    options = JobOptions(webhook_url=url)
+    options = JobOptions(webhook_url=url, sealed_secrets=sealed)
     job_id = (await home.jobs.submit(uuid4().hex, resolved(), options)).job.id
     await home.jobs.cancel(job_id)
     return job_id
@@ -150,3 +151,63 @@ async def test_a_host_is_called_a_few_times_at_once_and_the_rest_is_put_off_unco
         webhook = (await home.now(job_id)).webhook
         assert webhook is not None
         assert webhook.attempts == 1
+
+
+@pytest.mark.parametrize(
+    "host", ["xn--zzzzzzzzzzz", "a" * 64 + ".com", "a..b", "[::1", "\u00fc" * 64 + ".de", "a b", ""]
+)
+async def test_a_stored_name_that_cannot_be_encoded_holds_no_other_up(
+    home: House, receiver: Receiver, host: str
+) -> None:
+    """They were accepted once, and are due before the others."""
+    poison = [await ended(home, f"http://{host}/") for _ in range(40)]
+    told = [await ended(home, receiver.url()) for _ in range(5)]
+    delivered = answered(home.jobs, "webhook_delivered")
+    failed = answered(home.jobs, "webhook_failed")
+
+    async with calling(home):
+        await delivered.reaches(len(told))
+        await failed.reaches(FIRST_LIMIT)
+
+    assert sorted(delivered) == sorted(told)
+    assert set(failed) <= set(poison)
+
+
+async def test_a_secret_that_cannot_be_opened_is_named_in_the_log_and_holds_no_other_up(
+    home: House, receiver: Receiver, caplog: pytest.LogCaptureFixture
+) -> None:
+    url, mine = receiver.url(), "whsec_" + "B" * 32
+    lost = await ended(home, url, WebhookSecrets(["whsec_" + "C" * 32]).seal(url, [mine]))
+    kept = await ended(home, url, WebhookSecrets([SECRET]).seal(url, [mine]))
+    delivered = answered(home.jobs, "webhook_delivered")
+    failed = answered(home.jobs, "webhook_failed")
+
+    async with calling(home):
+        await failed.reaches(1)
+        await delivered.reaches(1)
+
+    assert (failed, delivered) == ([lost], [kept])
+    assert [call.headers["webhook-id"] for call in receiver.received] == [kept]
+    assert "cannot be read: it was sealed under another" in caplog.text
+    assert mine not in caplog.text
+    webhook = (await home.now(lost)).webhook
+    assert webhook is not None
+    assert webhook.next_attempt_at is not None
+
+
+async def test_a_clock_that_is_set_back_stops_no_call(home: House, receiver: Receiver) -> None:
+    jobs = [await ended(home, receiver.url()) for _ in range(3)]
+    due_webhooks = home.store.due_webhooks
+
+    def set_back(*, now: float, limit: int) -> list[Job]:
+        due = due_webhooks(now=now, limit=limit)
+        home.later -= 5
+        return due
+
+    home.store.due_webhooks = set_back  # type: ignore[method-assign]
+    delivered = answered(home.jobs, "webhook_delivered")
+
+    async with calling(home):
+        await delivered.reaches(len(jobs))
+
+    assert sorted(delivered) == sorted(jobs)

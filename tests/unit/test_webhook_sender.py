@@ -1,5 +1,6 @@
 """Webhook calls to a real HTTP server."""
 
+import base64
 import ssl
 import subprocess
 import threading
@@ -8,15 +9,17 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
-from standardwebhooks import Webhook
+from standardwebhooks import Webhook, WebhookVerificationError
 
 from sa_ray.jobs import webhook_sender
 from sa_ray.jobs.host_lookups import HostLookups
 from sa_ray.jobs.public_addresses import is_metadata, is_public
+from sa_ray.jobs.webhook_secrets import WebhookSecrets
 from sa_ray.jobs.webhook_sender import WebhookError, WebhookSender
 from tests.support.webhook_receiver import Call, Receiver, receiving, respond
 
 SECRET = "whsec_" + "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+OPERATOR = WebhookSecrets([SECRET])
 BODY = '{"type": "job.succeeded", "data": "\N{CLOUD}"}'
 
 
@@ -28,7 +31,7 @@ def receiver() -> Iterator[Receiver]:
 
 @pytest.fixture
 async def sender() -> AsyncIterator[WebhookSender]:
-    one = WebhookSender(SECRET, allow_private=True)
+    one = WebhookSender(OPERATOR, allow_private=True)
     yield one
     await one.close()
 
@@ -127,7 +130,7 @@ async def test_an_unknown_host_is_an_error(sender: WebhookSender) -> None:
     "host", ["127.0.0.1", "localhost", "localhost.", "[::1]", "[::ffff:127.0.0.1]", "0"]
 )
 async def test_private_addresses_are_not_called(receiver: Receiver, host: str) -> None:
-    guarded = WebhookSender(SECRET)
+    guarded = WebhookSender(OPERATOR)
 
     with pytest.raises(WebhookError, match="STABLE_AUDIO_WEBHOOK_ALLOW_PRIVATE"):
         await guarded.send(receiver.url(host), "msg_1", BODY)
@@ -195,7 +198,7 @@ def test_other_addresses_are_no_metadata(address: str) -> None:
 
 async def test_no_setting_lets_a_call_reach_where_a_cloud_tells_secrets() -> None:
     sender = WebhookSender(
-        SECRET, allow_private=True, lookups=HostLookups(lambda _: ["127.0.0.1", METADATA[0]])
+        OPERATOR, allow_private=True, lookups=HostLookups(lambda _: ["127.0.0.1", METADATA[0]])
     )
 
     for host in ("innocent.test", "169.254.169.254", "[::ffff:169.254.169.254]"):
@@ -208,7 +211,7 @@ async def test_no_setting_lets_a_call_reach_where_a_cloud_tells_secrets() -> Non
 
 async def test_one_private_address_among_public_ones_is_enough_to_refuse() -> None:
     lookups = HostLookups(lambda _: ["93.184.216.34", "10.0.0.1"])
-    guarded = WebhookSender(SECRET, lookups=lookups)
+    guarded = WebhookSender(OPERATOR, lookups=lookups)
 
     with pytest.raises(WebhookError, match="not public"):
         await guarded.send("http://innocent.test/", "msg_1", BODY)
@@ -219,13 +222,72 @@ async def test_one_private_address_among_public_ones_is_enough_to_refuse() -> No
 async def test_the_address_that_was_judged_is_the_one_that_is_called(receiver: Receiver) -> None:
     """A name that resolves otherwise a moment later (DNS rebinding) gains nothing."""
     answers = iter([["127.0.0.1"], ["127.0.0.2"]])
-    sender = WebhookSender(SECRET, allow_private=True, lookups=HostLookups(lambda _: next(answers)))
+    sender = WebhookSender(
+        OPERATOR, allow_private=True, lookups=HostLookups(lambda _: next(answers))
+    )
 
     await sender.send(receiver.url("rebinding.test"), "msg_1", BODY)
 
     [(_, headers, _)] = receiver.received
     assert headers["Host"] == f"rebinding.test:{receiver.port}"
     assert next(answers) == ["127.0.0.2"]
+    await sender.close()
+
+
+def secret(letter: str) -> str:
+    return "whsec_" + base64.b64encode(letter.encode() * 32).decode()
+
+
+def verified(call: Call, *secrets: str) -> list[bool]:
+    """For each of ``secrets``, whether its holder takes the call."""
+    results = []
+    for each in secrets:
+        try:
+            Webhook(each).verify(call.body, dict(call.headers))
+        except WebhookVerificationError:
+            results.append(False)
+        else:
+            results.append(True)
+    return results
+
+
+async def test_a_receivers_own_secrets_sign_alone(receiver: Receiver) -> None:
+    old, new, other = secret("o"), secret("n"), secret("x")
+    sender = WebhookSender(OPERATOR, allow_private=True)
+    url = receiver.url()
+
+    await sender.send(url, "msg_1", BODY, OPERATOR.seal(url, [new, old]))
+    await sender.send(url, "msg_2", BODY, OPERATOR.seal(url, [other]))
+    await sender.send(url, "msg_3", BODY)
+
+    changing_over, strangers, operators = receiver.received
+    assert verified(changing_over, new, old, other, SECRET) == [True, True, False, False]
+    assert verified(strangers, new, old, other, SECRET) == [False, False, True, False]
+    assert verified(operators, new, old, other, SECRET) == [False, False, False, True]
+    await sender.close()
+
+
+async def test_the_operator_changes_over_with_two_signatures(receiver: Receiver) -> None:
+    sender = WebhookSender(WebhookSecrets([secret("n"), SECRET]), allow_private=True)
+
+    await sender.send(receiver.url(), "msg_1", BODY)
+
+    [call] = receiver.received
+    assert verified(call, secret("n"), SECRET, secret("x")) == [True, True, False]
+    assert len(call.headers["webhook-signature"].split(" ")) == 2
+    await sender.close()
+
+
+async def test_a_secret_that_cannot_be_opened_makes_no_call_and_says_why(
+    receiver: Receiver,
+) -> None:
+    sender = WebhookSender(WebhookSecrets([secret("n")]), allow_private=True)
+    url = receiver.url()
+
+    with pytest.raises(WebhookError, match="STABLE_AUDIO_WEBHOOK_SECRET"):
+        await sender.send(url, "msg_1", BODY, OPERATOR.seal(url, [secret("r")]))
+
+    assert receiver.received == []
     await sender.close()
 
 
@@ -257,7 +319,7 @@ async def test_the_certificate_must_be_that_of_the_name_in_the_url(
     tmp_path: Path, name: str, host: str, trusted: bool
 ) -> None:
     context, authority = certificate(tmp_path, name)
-    sender = WebhookSender(SECRET, allow_private=True, authorities=authority)
+    sender = WebhookSender(OPERATOR, allow_private=True, authorities=authority)
 
     with receiving(context) as receiver:
         url = receiver.url(host, "https")

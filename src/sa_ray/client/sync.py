@@ -2,7 +2,7 @@
 
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -16,7 +16,7 @@ from sa_ray.client.retrying import (
     refused,
     turned_away,
 )
-from sa_ray.client.wire import ApiError, raise_for_error
+from sa_ray.client.wire import ApiError, job_body, raise_for_error
 from sa_ray.contracts import (
     FINAL_STATUSES,
     GenerationRequest,
@@ -97,17 +97,24 @@ class Client:
         ).content
 
     def submit(
-        self, request: GenerationRequest, *, idempotency_key: str | None = None
+        self,
+        request: GenerationRequest,
+        *,
+        idempotency_key: str | None = None,
+        webhook_url: str | None = None,
+        webhook_secret: str | Sequence[str] | None = None,
     ) -> JobAccepted:
         """Submit a job. However often it has to be tried, one job comes of it.
 
         ``idempotency_key``: one of the caller's own (1 to 255 characters), which finds the same job
-        again in a later call too.
+        again in a later call too. ``webhook_url`` is called once the job has ended, signed by
+        ``webhook_secret`` (one, or the new and the old one) or by the operator's; both may be
+        fields of a ``JobRequest`` instead.
         """
         response = self._call(
             "POST",
             "/jobs",
-            json=request.model_dump(exclude_unset=True),
+            json=job_body(request, webhook_url, webhook_secret),
             headers={"Idempotency-Key": idempotency_key or uuid.uuid4().hex},
         )
         return JobAccepted.model_validate(response.json())

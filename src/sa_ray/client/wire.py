@@ -1,10 +1,12 @@
-"""Read the answers of the HTTP API."""
+"""Write the requests of the HTTP API and read its answers."""
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import httpx
 
+from sa_ray.contracts import GenerationRequest, JobRequest
 from sa_ray.errors import SaRayError
 
 FOREIGN = "http_error"
@@ -46,6 +48,21 @@ class ApiError(SaRayError):
     def __reduce__(self) -> tuple[Any, ...]:
         told = {name: getattr(self, name) for name in _TOLD}
         return partial(type(self), **told), (self.message,), vars(self)
+
+
+def job_body(
+    request: GenerationRequest, webhook_url: str | None, webhook_secret: str | Sequence[str] | None
+) -> dict[str, Any]:
+    """Return the JSON of a submit; what is not None replaces the fields of ``request``."""
+    body = request.model_dump(exclude_unset=True)
+    if isinstance(request, JobRequest) and request.webhook_secret:
+        body["webhook_secret"] = [one.get_secret_value() for one in request.webhook_secret]
+    if webhook_url is not None:
+        body["webhook_url"] = webhook_url
+    if webhook_secret is not None:
+        one = isinstance(webhook_secret, str)
+        body["webhook_secret"] = webhook_secret if one else list(webhook_secret)
+    return body
 
 
 def raise_for_error(response: httpx.Response) -> None:

@@ -56,6 +56,8 @@ from sa_ray.contracts.views import (
     ModelView,
     VariantHealth,
 )
+from sa_ray.contracts.webhook_secret import MAX_WEBHOOK_SECRETS, SECRET_RULE, is_webhook_secret
+from sa_ray.contracts.webhook_secret import PREFIX as SECRET_PREFIX
 
 __all__ = [
     "FINAL_STATUSES",
@@ -65,11 +67,14 @@ __all__ = [
     "MAX_PROMPT_CHARS",
     "MAX_SEED",
     "MAX_URL_CHARS",
+    "MAX_WEBHOOK_SECRETS",
     "MEDIA_TYPES",
     "MIN_DURATION",
     "RANDOM_SEED",
     "RESERVED_NAMES",
     "SAMPLE_RATE",
+    "SECRET_PREFIX",
+    "SECRET_RULE",
     "AudioFormat",
     "AudioInfo",
     "ClipFields",
@@ -106,4 +111,5 @@ __all__ = [
     "Webhook",
     "fields_only_a_model_has",
     "is_sound_key",
+    "is_webhook_secret",
 ]

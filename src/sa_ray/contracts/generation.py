@@ -13,6 +13,7 @@ from pydantic import (
 )
 
 from sa_ray.contracts.names import AudioFormat, Priority, Sampler, VariantName
+from sa_ray.contracts.webhook_secret import WebhookSecrets
 
 MAX_PROMPT_CHARS = 10_000
 """Longest prompt accepted, in characters; the limit of Stability's hosted API."""
@@ -179,6 +180,12 @@ class JobRequest(GenerationRequest):
     webhook_url: HttpUrl | None = Field(
         default=None,
         description="Called with a signed POST (Standard Webhooks) once the job has ended.",
+    )
+    webhook_secret: WebhookSecrets | None = Field(
+        default=None,
+        description="Signs the calls of `webhook_url` in place of the operator's secret, which "
+        "other clients' calls are signed by too: `whsec_` and 24 to 64 random bytes in base64; or "
+        "a list of two while the receiver changes over, for a signature by each. Never shown.",
     )
 
 

@@ -69,6 +69,9 @@ class Webhook(Record):
     """The call that tells a client of the end of its job. Times are Unix seconds."""
 
     url: str
+    sealed_secrets: str | None = None
+    """The receiver's own secrets, as ``jobs.webhook_secrets`` seals them; null: the operator's sign
+    the call."""
     next_attempt_at: float | None = None
     """Null until the job has ended, and again once delivered or given up."""
     attempts: int = 0

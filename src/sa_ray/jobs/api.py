@@ -30,7 +30,7 @@ class JobOptions:
     """Options of a job besides its clip.
 
     ``idempotency_key`` and ``fingerprint`` (digest of the client's request before any choice is
-    made for it) go together; ``expires_in`` is in seconds.
+    made for it) go together; ``expires_in`` is in seconds. ``sealed_secrets``: see ``Webhook``.
     """
 
     priority: Priority = "normal"
@@ -38,6 +38,7 @@ class JobOptions:
     idempotency_key: str | None = None
     fingerprint: str | None = None
     webhook_url: str | None = None
+    sealed_secrets: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,10 +69,16 @@ def new_job(
         deadline=None if options.expires_in is None else now + options.expires_in,
         idempotency_key=options.idempotency_key,
         fingerprint=options.fingerprint,
-        webhook=None if options.webhook_url is None else Webhook(url=options.webhook_url),
+        webhook=_webhook(options),
         created_at=now,
         not_before=now,
     )
+
+
+def _webhook(options: JobOptions) -> Webhook | None:
+    if options.webhook_url is None:
+        return None
+    return Webhook(url=options.webhook_url, sealed_secrets=options.sealed_secrets)
 
 
 def queue_order(job: Job) -> float:

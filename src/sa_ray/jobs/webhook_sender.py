@@ -6,6 +6,7 @@ judged. A name that resolves otherwise a moment later gains nothing.
 """
 
 import asyncio
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import httpx
@@ -15,6 +16,7 @@ from standardwebhooks import Webhook
 from sa_ray.contracts import JobView
 from sa_ray.jobs.host_lookups import HostLookups
 from sa_ray.jobs.public_addresses import is_metadata, is_public
+from sa_ray.jobs.webhook_secrets import UnopenableError, WebhookSecrets
 from sa_ray.jobs.webhook_urls import host_name, webhook_url
 
 TIMEOUT_S = 10.0
@@ -53,20 +55,20 @@ def job_event(job: JobView) -> str:
 class WebhookSender:
     """Sends signed webhook calls.
 
-    ``secret``: ``whsec_`` and base64. ``allow_private``: also call addresses inside networks
-    (loopback, private, link-local ...), but never those where clouds tell secrets. ``authorities``: certificates in PEM of authorities to
+    ``allow_private``: also call addresses inside networks (loopback, private, link-local ...), but
+    never those where clouds tell secrets. ``authorities``: certificates in PEM of authorities to
     trust besides the public ones.
     """
 
     def __init__(
         self,
-        secret: str,
+        secrets: WebhookSecrets,
         *,
         allow_private: bool = False,
         authorities: str | None = None,
         lookups: HostLookups | None = None,
     ) -> None:
-        self._signer = Webhook(secret)
+        self._secrets = secrets
         self._allow_private = allow_private
         self._lookups = lookups or HostLookups()
         verify = httpx.create_ssl_context(trust_env=False)
@@ -81,16 +83,18 @@ class WebhookSender:
             limits=httpx.Limits(max_keepalive_connections=0),
         )
 
-    async def send(self, url: str, message_id: str, body: str) -> None:
+    async def send(self, url: str, message_id: str, body: str, sealed: str | None = None) -> None:
         """Make one attempt. Raises ``WebhookError`` unless the answer is 2xx in time.
 
         ``message_id`` is the same for every attempt, so that the receiver can recognise repeats.
+        ``sealed``: the secrets that sign it instead of the operator's.
         """
+        secrets = self._opened(url, sealed) if sealed else self._secrets.own
         now = datetime.now(UTC)
         signed = {
             "webhook-id": message_id,
             "webhook-timestamp": str(int(now.timestamp())),
-            "webhook-signature": self._signer.sign(message_id, now, body),
+            "webhook-signature": _signatures(secrets, message_id, now, body),
         }
         try:
             async with asyncio.timeout(TIMEOUT_S):
@@ -109,6 +113,16 @@ class WebhookSender:
     async def close(self) -> None:
         await self._client.aclose()
         self._lookups.close()
+
+    def _opened(self, url: str, sealed: str) -> tuple[str, ...]:
+        try:
+            return self._secrets.opened(url, sealed)
+        except UnopenableError:
+            raise WebhookError(
+                "The receiver's own secret cannot be read: it was sealed under another "
+                "STABLE_AUDIO_WEBHOOK_SECRET. Put that one behind a comma after the present one.",
+                answered=True,
+            ) from None
 
     async def _send(self, url: httpx.URL, signed: dict[str, str], body: str) -> int:
         addresses = await self._resolve(host_name(url))
@@ -163,6 +177,10 @@ class WebhookSender:
                 answered=True,
             )
         return addresses
+
+
+def _signatures(secrets: Sequence[str], message_id: str, now: datetime, body: str) -> str:
+    return " ".join(Webhook(secret).sign(message_id, now, body) for secret in secrets)
 
 
 def _reason(error: OSError | UnicodeError) -> str:

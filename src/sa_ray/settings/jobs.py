@@ -44,13 +44,15 @@ class WebhookSettings(SettingsGroup):
         None,
         validation_alias=AliasChoices("STABLE_AUDIO_WEBHOOK_SECRET"),
         description="Signs webhook calls (Standard Webhooks): `whsec_` and 24 to 64 random bytes "
-        "in base64. Unset: requests that name a `webhook_url` are refused.",
+        "in base64. While receivers change over: the new one, a comma and the old one, for a "
+        "signature by each. Unset: requests that name a `webhook_url` are refused.",
     )
     webhook_allow_private: bool = Field(
         False,
         validation_alias=AliasChoices("STABLE_AUDIO_WEBHOOK_ALLOW_PRIVATE"),
         description="Also call webhooks at private, loopback and link-local addresses. Clients "
-        "choose those addresses: leave it off where they are not trusted.",
+        "choose those addresses: leave it off where they are not trusted. Addresses at which "
+        "clouds tell their machines secrets are never called.",
     )
     webhook_ca_file: Path | None = Field(
         None,
@@ -69,6 +71,13 @@ class WebhookSettings(SettingsGroup):
     def _check_authorities(self) -> Self:
         self.authorities()
         return self
+
+    @property
+    def signing_secrets(self) -> tuple[str, ...]:
+        """The parts of ``webhook_secret``, newest first; empty where no webhooks are called."""
+        return (
+            tuple(self.webhook_secret.get_secret_value().split(",")) if self.webhook_secret else ()
+        )
 
     def authorities(self) -> str | None:
         """Return the certificates of ``webhook_ca_file``; None where no webhooks are called.

@@ -1,6 +1,5 @@
 """Parse the text of settings: model names, blanks, quotes, addresses, key prefixes, secrets."""
 
-import base64
 import re
 from collections.abc import Mapping
 from typing import Annotated
@@ -10,7 +9,14 @@ from pydantic import AfterValidator, BeforeValidator, SecretStr
 from pydantic_settings import NoDecode
 
 from sa_ray.catalogue import VARIANTS, find_variant
-from sa_ray.contracts import MAX_KEY_BYTES, VariantName, is_sound_key
+from sa_ray.contracts import (
+    MAX_KEY_BYTES,
+    MAX_WEBHOOK_SECRETS,
+    SECRET_RULE,
+    VariantName,
+    is_sound_key,
+    is_webhook_secret,
+)
 
 LONGEST_NAME = 48
 """Characters of the longest name of an object: a job id, a fencing token and the format."""
@@ -38,17 +44,14 @@ def _variants(value: object) -> object:
 def _webhook_secret(value: SecretStr | None) -> SecretStr | None:
     if value is None:
         return None
-    prefix, encoded = value.get_secret_value()[:6], value.get_secret_value()[6:]
-    try:
-        size = len(base64.b64decode(encoded, validate=True))
-    except ValueError:
-        size = 0
-    if prefix != "whsec_" or not 24 <= size <= 64:
+    texts = [text.strip() for text in value.get_secret_value().split(",")]
+    if len(texts) > MAX_WEBHOOK_SECRETS:
+        raise ValueError(f"holds {len(texts)} secrets; {MAX_WEBHOOK_SECRETS} are the most")
+    if not all(map(is_webhook_secret, texts)):
         raise ValueError(
-            "must be whsec_ followed by 24 to 64 random bytes in base64; "
-            "`openssl rand -base64 32` makes them"
+            f"{SECRET_RULE}. While receivers change over: the new one, a comma, the old"
         )
-    return value
+    return SecretStr(",".join(texts))
 
 
 def _base_url(text: str) -> str:
@@ -103,7 +106,7 @@ KeyPrefix = Annotated[str, AfterValidator(_key_prefix)]
 """Beginning of the keys in a bucket, without slashes around it; may be empty."""
 
 WebhookSecret = Annotated[SecretStr | None, AfterValidator(_webhook_secret)]
-"""A secret of the Standard Webhooks specification."""
+"""One secret of the Standard Webhooks specification, or the new one, a comma and the old one."""
 
 
 def trimmed(text: str) -> str:

@@ -12,6 +12,7 @@ from ray.serve.schema import DeploymentStatusOverview
 
 from sa_ray.contracts import AudioInfo, Job, JobView, VariantName
 from sa_ray.jobs import JobSnapshot
+from sa_ray.jobs.webhook_secrets import WebhookSecrets
 from sa_ray.jobs.webhook_sender import WebhookSender
 from sa_ray.serving.actors import jobs_client, uploader_client
 from sa_ray.serving.deployment_options import capacity
@@ -131,10 +132,10 @@ class Dispatcher:
 
 
 def _webhook_sender(settings: WebhookSettings, authorities: str | None) -> WebhookSender | None:
-    if settings.webhook_secret is None:
+    if not settings.signing_secrets:
         return None
     return WebhookSender(
-        settings.webhook_secret.get_secret_value(),
+        WebhookSecrets(settings.signing_secrets),
         allow_private=settings.webhook_allow_private,
         authorities=authorities,
     )

@@ -92,7 +92,7 @@ class WebhookCalls:
         with log_context(job_id=job.id):
             try:
                 body = job_event(await self._view(job))
-                await self._sender.send(webhook.url, job.id, body)
+                await self._sender.send(webhook.url, job.id, body, webhook.sealed_secrets)
             except WebhookError as error:
                 answered = error.answered
                 logger.warning("webhook attempt %d failed: %s", attempt, error)

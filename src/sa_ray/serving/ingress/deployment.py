@@ -11,6 +11,7 @@ from ray.serve.handle import DeploymentHandle
 from sa_ray.contracts import EngineName, VariantName
 from sa_ray.engines import INSTALL_HINT
 from sa_ray.errors import ObjectStoreError
+from sa_ray.jobs.webhook_secrets import WebhookSecrets
 from sa_ray.serving.actors import jobs_client, uploader_client
 from sa_ray.serving.ingress.app import build_http_app
 from sa_ray.serving.ingress.clients import ClientShares
@@ -20,7 +21,13 @@ from sa_ray.serving.ingress.job_feed import JobFeed
 from sa_ray.serving.ingress.services import Services
 from sa_ray.serving.ingress.sync_generation import SyncGeneration
 from sa_ray.serving.job_view import JobViews
-from sa_ray.settings import JobSettings, LimitSettings, ModelSettings, StorageSettings
+from sa_ray.settings import (
+    JobSettings,
+    LimitSettings,
+    ModelSettings,
+    StorageSettings,
+    WebhookSettings,
+)
 from sa_ray.storage import ObjectStores
 from sa_ray.telemetry import configure_logging
 
@@ -44,7 +51,7 @@ class Ingress:
         variants: dict[VariantName, DeploymentHandle[Any]],
         _dispatcher: DeploymentHandle[Any],
         *,
-        webhooks_enabled: bool,
+        webhooks: WebhookSettings,
     ) -> None:
         configure_logging()
         jobs, uploader = jobs_client(job_settings), uploader_client(storage)
@@ -57,7 +64,7 @@ class Ingress:
         self.services = Services(
             models=models,
             limits=limits,
-            webhooks_enabled=webhooks_enabled,
+            webhooks=WebhookSecrets(secrets) if (secrets := webhooks.signing_secrets) else None,
             engine=engine,
             generation=SyncGeneration(variants, health),
             jobs=jobs,

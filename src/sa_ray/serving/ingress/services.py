@@ -8,6 +8,7 @@ from ray import serve
 
 from sa_ray.contracts import EngineName
 from sa_ray.jobs import JobSnapshot, Submission
+from sa_ray.jobs.webhook_secrets import WebhookSecrets
 from sa_ray.serving.actors import JobsClient, UploaderClient
 from sa_ray.serving.ingress.clients import ClientShares
 from sa_ray.serving.ingress.grouped_calls import GroupedCalls
@@ -22,7 +23,8 @@ from sa_ray.settings import LimitSettings, ModelSettings
 class Services:
     models: ModelSettings
     limits: LimitSettings
-    webhooks_enabled: bool
+    webhooks: WebhookSecrets | None
+    """None: no webhooks are called."""
     engine: EngineName
     generation: SyncGeneration
     jobs: JobsClient

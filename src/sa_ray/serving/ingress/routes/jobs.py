@@ -3,7 +3,6 @@
 import base64
 import binascii
 import contextlib
-import hashlib
 import math
 import uuid
 from typing import Annotated, Any, Literal
@@ -29,14 +28,14 @@ from sa_ray.errors import (
     OverloadedError,
     UnavailableError,
 )
-from sa_ray.jobs import Cursor, JobOptions, Submission
-from sa_ray.jobs.webhook_urls import webhook_url
+from sa_ray.jobs import Cursor, Submission
 from sa_ray.serving.client_address import address_of
 from sa_ray.serving.ingress.errors import responses
 from sa_ray.serving.ingress.job_lookup import base_url, find_job, is_job_id, view_of
 from sa_ray.serving.ingress.resolution import resolve
 from sa_ray.serving.ingress.routes.generation import BODY_ERRORS
-from sa_ray.serving.ingress.services import Services, ServicesDep
+from sa_ray.serving.ingress.routes.job_options import job_options
+from sa_ray.serving.ingress.services import ServicesDep
 from sa_ray.serving.job_view import status_url
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
@@ -75,15 +74,7 @@ async def submit(
 ) -> JobAccepted:
     """Accept a job. Once this answers 202 the job is durable and will end, whatever happens."""
     resolved = resolve(request, services.models, services.limits, services.engine)
-    if request.webhook_url:
-        _check_webhook(request.webhook_url, services)
-    options = JobOptions(
-        priority=request.priority,
-        expires_in=request.expires_in,
-        webhook_url=request.webhook_url,
-        idempotency_key=idempotency_key,
-        fingerprint=_fingerprint(request) if idempotency_key else None,
-    )
+    options = job_options(request, idempotency_key, services.webhooks)
     snapshot = await services.submit_job(Submission(uuid.uuid4().hex, resolved, options))
     if snapshot.replayed:
         response.status_code = 200
@@ -168,24 +159,6 @@ async def cancel_or_delete(job_id: str, services: ServicesDep, http: Request) ->
         raise refusal
     await services.jobs.forget(job_id)
     return Response(status_code=204)
-
-
-def _check_webhook(url: str, services: Services) -> None:
-    if not services.webhooks_enabled:
-        raise InvalidRequestError(
-            "webhook_url cannot be used here: STABLE_AUDIO_WEBHOOK_SECRET is not set. Leave it "
-            "out and poll, or wait on /jobs/{id}/events.",
-            param="webhook_url",
-        )
-    try:
-        webhook_url(url)
-    except ValueError as error:
-        raise InvalidRequestError(f"webhook_url {error}.", param="webhook_url") from error
-
-
-def _fingerprint(request: JobRequest) -> str:
-    """Return a digest of what the client asked, before any choice (a seed) is made for it."""
-    return hashlib.sha256(request.model_dump_json(exclude_defaults=True).encode()).hexdigest()
 
 
 def _encode_cursor(job: Job) -> str:

@@ -1,0 +1,222 @@
+"""Webhooks: nobody speaks for another, stops the calls, or sends them inside the network."""
+
+import base64
+import json
+import os
+import sqlite3
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from standardwebhooks import Webhook, WebhookVerificationError
+
+from sa_ray.jobs import JobOptions, lifecycle, open_job_store
+from sa_ray.local import LocalService
+from tests.support.commands import MARK, marked
+from tests.support.jobs import resolved
+from tests.support.service import Service, local_settings
+from tests.support.webhook_receiver import Call, Receiver, receiving
+
+from .conftest import private_folder
+
+pytestmark = pytest.mark.attack
+
+PATIENCE_S = 60
+
+POISON = (
+    "http://xn--zzzzzzzzzzz/",
+    "http://" + "a" * 64 + ".com/",
+    "http://a..b/",
+    "http://" + "\u00fc" * 64 + ".de/",
+    "http://[::1/",
+    "http://\u3002\u3002/",
+    "http://[fe80::1%25eth0]/",
+)
+"""Names that the codec of IDNA cannot encode, and others that nobody can call."""
+
+INSIDE = (
+    *("127.0.0.1", "localhost", "localhost.", "127.1", "0", "0x7f.1", "2130706433", "[::1]"),
+    *("[::ffff:127.0.0.1]", "[64:ff9b::7f00:1]", "[2002:7f00:1::]", "[fec0::1]"),
+    *("169.254.169.254", "168.63.129.16", "192.0.0.192", "100.100.100.200", "[fd00:ec2::254]"),
+    *("[::ffff:168.63.129.16]", "[64:ff9b::a83f:8110]"),
+)
+"""The service's own addresses, and those of the clouds' metadata services, in several forms."""
+
+
+def secret(letter: str) -> str:
+    return "whsec_" + base64.b64encode(letter.encode() * 32).decode()
+
+
+OPERATOR, ALICE, NEXT, MALLORY = (secret(letter) for letter in "oanm")
+
+
+@dataclass(frozen=True)
+class Target:
+    service: Service
+    folder: Path
+    private: Path
+    """The folder of its Ray, with all logs but the service's."""
+
+    def webhooks(self, *job_ids: str) -> list[dict[str, Any]]:
+        """What the job store holds of the webhooks of jobs."""
+        with closing(sqlite3.connect(self.folder / "jobs.db")) as database:
+            rows = [
+                database.execute("SELECT body FROM jobs WHERE id = ?", (job_id,)).fetchone()
+                for job_id in job_ids
+            ]
+        return [json.loads(body)["webhook"] for (body,) in rows]
+
+    def wait_for(self, condition: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + PATIENCE_S
+        while not condition():
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+
+
+@contextmanager
+def attacked(prepare: Callable[[str], object] = lambda _: None, **args: Any) -> Iterator[Target]:
+    """A running service. ``prepare`` is given the URL of its job store before it starts."""
+    mark = uuid.uuid4().hex
+    os.environ[MARK] = mark
+    try:
+        with tempfile.TemporaryDirectory(prefix="attack-") as name:
+            folder = Path(name)
+            settings = local_settings(folder) | {"webhook_secret": OPERATOR} | args
+            prepare(settings["jobs_url"])
+            with LocalService(folder, settings) as local:
+                local.wait_until_ready()
+                private = private_folder(marked(mark))
+                yield Target(Service(local.base_url, settings), folder, private)
+    finally:
+        del os.environ[MARK]
+
+
+def test_no_call_reaches_an_address_inside_the_network() -> None:
+    with receiving() as receiver, attacked() as target:
+        service = target.service
+        own = f"http://127.0.0.1:{service.base_url.rpartition(':')[2]}/jobs"
+        urls = [own, *(receiver.url(host) for host in INSIDE)]
+
+        jobs = [service.submit(webhook_url=url) for url in urls]
+        target.wait_for(lambda: all(one["error"] for one in target.webhooks(*jobs)))
+
+        errors = {one["url"]: one["error"] for one in target.webhooks(*jobs)}
+        assert receiver.received == []
+        refused = [url for url in urls if "is not public" in errors[url] or "clouds" in errors[url]]
+        assert refused == urls, errors
+        assert len(service.http.get("/jobs?limit=200").json()["jobs"]) == len(jobs)
+
+
+def poisoned(jobs_url: str) -> None:
+    """Fill the store with ended jobs whose webhooks have been due for long."""
+    store = open_job_store(jobs_url)
+    for number in range(100):
+        options = JobOptions(webhook_url=POISON[number % len(POISON)])
+        job = lifecycle.new_job(uuid.uuid4().hex, resolved(), time.time() - 60, options)
+        assert store.insert(job) is None
+        assert store.replace(lifecycle.cancel(job, time.time() - 60))
+    store.close()
+
+
+@pytest.fixture(scope="module")
+def target() -> Iterator[Target]:
+    with attacked(poisoned, webhook_allow_private=True) as running:
+        yield running
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with receiving() as running:
+        yield running
+
+
+def taken(call: Call, *secrets: str) -> list[bool]:
+    """For each of ``secrets``, whether a receiver that knows it takes the call."""
+    results = []
+    for each in secrets:
+        try:
+            Webhook(each).verify(call.body, dict(call.headers))
+        except WebhookVerificationError:
+            results.append(False)
+        else:
+            results.append(True)
+    return results
+
+
+def test_names_that_cannot_be_encoded_stop_no_call(target: Target, receiver: Receiver) -> None:
+    """The store of ``target`` is full of them; clients can add none."""
+    service = target.service
+    answers = [
+        service.http.post("/jobs", json={"prompt": "rain", "webhook_url": url}) for url in POISON
+    ]
+    lone = b'{"prompt": "rain", "webhook_url": "http://\\ud800.com/"}'
+    json_type = {"Content-Type": "application/json"}
+    answers.append(service.http.post("/jobs", content=lone, headers=json_type))
+
+    jobs = [service.submit(webhook_url=receiver.url()) for _ in range(5)]
+    told = {receiver.calls.get(timeout=PATIENCE_S).headers["webhook-id"] for _ in jobs}
+
+    assert told == set(jobs)
+    assert {answer.status_code for answer in answers} == {422}, [one.text for one in answers]
+    assert {answer.json()["error"]["param"] for answer in answers} == {"webhook_url"}
+
+
+def test_nobody_can_have_a_call_signed_to_anothers_receiver(
+    target: Target, receiver: Receiver
+) -> None:
+    service, url = target.service, receiver.url()
+    hers = service.submit(webhook_url=url, webhook_secret=ALICE)
+    changing_over = service.submit(webhook_url=url, webhook_secret=[NEXT, ALICE])
+    strangers = [
+        service.submit(webhook_url=url),
+        service.submit(webhook_url=url, webhook_secret=MALLORY),
+        service.submit(webhook_url=url, webhook_secret=[MALLORY, secret("x")]),
+    ]
+
+    calls = [receiver.calls.get(timeout=PATIENCE_S) for _ in range(5)]
+
+    taken_by = {call.headers["webhook-id"]: taken(call, ALICE, NEXT) for call in calls}
+    assert [taken_by.pop(job) for job in (hers, changing_over)] == [[True, False], [True, True]]
+    assert taken_by == {job: [False, False] for job in strangers}
+
+
+def test_a_receivers_secret_is_read_nowhere(target: Target, receiver: Receiver) -> None:
+    service, marker = target.service, secret("R")
+    body = {"prompt": "rain", "duration": 0.5, "webhook_url": receiver.url()}
+    key = {"Idempotency-Key": "repeated"}
+
+    def submit(**fields: object) -> Any:
+        return service.http.post("/jobs", json=body | fields, headers=key)
+
+    first = submit(webhook_secret=marker)
+    job_id = first.json()["id"]
+    receiver.calls.get(timeout=PATIENCE_S)
+    answers = [
+        first,
+        submit(webhook_secret=[marker]),
+        submit(webhook_secret=MALLORY),
+        submit(),
+        submit(webhook_secret=marker, webhook_url=None),
+        submit(webhook_secret=[marker, marker + "!"]),
+        submit(webhook_secret=marker * 2),
+        submit(webhook_secret=marker, webhook_url="http://a..b/"),
+        submit(webhookSecret=marker),
+        service.http.post("/generate", json={"prompt": "rain", "webhook_secret": marker}),
+        *(service.http.get(path) for path in ("/jobs", f"/jobs/{job_id}", "/openapi.json")),
+    ]
+
+    statuses = [answer.status_code for answer in answers]
+    assert statuses == [202, 200, 409, 409, *[422] * 6, 200, 200, 200]
+    hidden = marker.removeprefix("whsec_").rstrip("=")[:20]
+    assert [answer.url for answer in answers if hidden in answer.text] == []
+    files = [path for top in (target.folder, target.private) for path in top.rglob("*")]
+    read = {path: path.read_bytes() for path in files if path.is_file()}
+    assert any("jobs.db" in path.name for path in read)
+    assert any("dispatcher" in path.name for path in read)
+    assert [path for path, content in read.items() if hidden.encode() in content] == []
