@@ -3,7 +3,8 @@
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -12,11 +13,14 @@ from sa_ray.errors import IdempotencyConflictError
 from sa_ray.jobs import JobCoordinator, JobOptions, LeaseReport, open_job_store
 from sa_ray.scheduling.costs import Cost
 from sa_ray.scheduling.estimator import Estimator
+from tests.support.clock import Clock
 from tests.support.jobs import end_of, resolved
 
 REQUEST = resolved()
 KEYED = JobOptions(idempotency_key="key", fingerprint="a", webhook_url="https://example.org/")
 LONG = 60.0
+MAX_WAIT = 50.0
+"""Less than the time without a heartbeat that is a break in the service."""
 
 
 @pytest.fixture
@@ -75,6 +79,59 @@ async def test_a_job_is_carried_from_submit_to_removal(coordinators: list[JobCoo
     await one.forget(job_id)
     assert await one.expired_jobs(10) == []
     assert not (await one.submit(uuid.uuid4().hex, REQUEST, KEYED)).replayed
+
+
+async def test_jobs_wait_no_longer_than_the_limit_but_while_nobody_serves(store_url: str) -> None:
+    clock = Clock(1000.0)
+    jobs = JobCoordinator(
+        open_job_store(store_url), clock=clock, max_queued=5, reap_period=0.001, max_wait=MAX_WAIT
+    )
+    medium = resolved("medium")
+    async with reaping(jobs) as have_looked:
+        await jobs.renew("w1", [])
+        early = (await jobs.submit(uuid.uuid4().hex, medium, KEYED)).job
+        clock.now += MAX_WAIT
+        await jobs.renew("w1", [])
+        ended = (await end_of(jobs, early.id)).job
+        late = (await jobs.submit(uuid.uuid4().hex, medium)).job
+
+        clock.now += 100 * MAX_WAIT
+        await have_looked()
+        clock.now += 1
+        await jobs.renew("w1", [])
+        await have_looked()
+        clock.now += MAX_WAIT - 2
+        await jobs.renew("w1", [])
+        await have_looked()
+        waiting = (await jobs.get(late.id)).job
+        clock.now += 2
+        await jobs.renew("w1", [])
+        too_late = (await end_of(jobs, late.id)).job
+    await jobs.close()
+
+    assert ended.error is not None
+    assert (ended.status, ended.error.code) == ("failed", "wait_exceeded")
+    assert ended.webhook is not None
+    assert ended.webhook.next_attempt_at == ended.completed_at
+    assert waiting.status == "queued"
+    assert too_late.status == "failed"
+
+
+@asynccontextmanager
+async def reaping(jobs: JobCoordinator) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+    """Run the reaper; what it yields returns after a whole round."""
+    reaper = asyncio.create_task(jobs.run_reaper())
+
+    async def have_looked() -> None:
+        # A job that is overdue once a round has begun is ended by the next one.
+        for _ in range(2):
+            probe = JobOptions(expires_in=0.0)
+            await end_of(jobs, (await jobs.submit(uuid.uuid4().hex, REQUEST, probe)).job.id)
+
+    try:
+        yield have_looked
+    finally:
+        reaper.cancel()
 
 
 async def test_many_submits_at_once_are_leased_once_each(

@@ -467,6 +467,27 @@ def test_a_job_past_its_deadline_is_listed_and_not_claimed(job_store: JobStore) 
     assert ids(job_store.overdue(now=9999.0, limit=10)) == ids([with_options(2), with_options(1)])
 
 
+def test_a_job_past_its_wait_is_listed_and_not_claimed(job_store: JobStore) -> None:
+    def waiting(number: int, max_wait: float, **options: Any) -> Job:
+        return lifecycle.new_job(
+            f"{number:032x}", resolved(), 1000.0, JobOptions(**options), max_wait=max_wait
+        )
+
+    short, long, due = waiting(1, 50.0), waiting(2, 500.0), waiting(3, 500.0, expires_in=60.0)
+    insert(job_store, short, long, due)
+
+    assert ids(job_store.overdue(now=1100.0, limit=10)) == ids([short, due])
+    assert ids(job_store.overdue(now=1100.0, limit=1)) == [short.id]
+    again = lifecycle.overdue(short, 1100.0, served_since=1090.0)
+    assert job_store.replace(again)
+    assert job_store.overdue(now=1139.0, limit=10) == [due]
+    assert job_store.overdue(now=1140.0, limit=10) == [due, again]
+
+    [claimed] = claim(job_store, now=1140.0)
+    assert claimed.id == long.id
+    assert job_store.overdue(now=9999.0, limit=10) == [due, again]
+
+
 def test_writes_that_meet_fail_and_succeed_each_for_itself(job_store: JobStore) -> None:
     insert(job_store, job(1000))
     start = threading.Barrier(12)

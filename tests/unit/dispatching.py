@@ -189,6 +189,9 @@ class Generator:
         return RESULT.audio, audio
 
 
+MAX_WAIT = 3600.0
+
+
 class House:
     """Everything that an attempt at a job needs."""
 
@@ -198,7 +201,7 @@ class House:
         """Seconds by which the coordinator's clock is ahead."""
         self.clock = Clock()
         """Of the attempts; passes while they sleep."""
-        self.jobs = Jobs(self.store, clock=self._wall_clock, max_queued=100)
+        self.jobs = Jobs(self.store, clock=self._wall_clock, max_queued=100, max_wait=MAX_WAIT)
         self.uploader = Uploader(folder / "outputs")
         self.generator = Generator()
 

@@ -153,7 +153,9 @@ async def test_a_full_queue_refuses_and_names_the_setting(coordinator: JobCoordi
     for _ in range(5):
         await submit(coordinator)
 
-    with pytest.raises(QueueFullError, match=r"5 jobs.*STABLE_AUDIO_MAX_QUEUED_JOBS") as refused:
+    with pytest.raises(
+        QueueFullError, match=r"small-sfx.*5 jobs.*STABLE_AUDIO_MAX_QUEUED_JOBS"
+    ) as refused:
         await submit(coordinator)
     assert refused.value.retry_after_s is not None
 
@@ -169,6 +171,48 @@ async def test_concurrent_submits_cannot_exceed_the_queue_limit(
     assert sum(isinstance(outcome, JobSnapshot) for outcome in outcomes) == 5
     assert sum(isinstance(outcome, QueueFullError) for outcome in outcomes) == 35
     assert len(await coordinator.page(40)) == 5
+
+
+async def test_a_full_queue_of_one_model_refuses_none_for_another(
+    coordinator: JobCoordinator,
+) -> None:
+    flood = [Submission(new_id(), resolved("medium")) for _ in range(40)]
+    others = [Submission(new_id(), resolved()) for _ in range(5)]
+
+    outcomes = await coordinator.submit_all([*flood, *others])
+
+    assert sum(isinstance(outcome, JobSnapshot) for outcome in outcomes[:40]) == 5
+    assert all(isinstance(outcome, JobSnapshot) for outcome in outcomes[40:])
+    with pytest.raises(QueueFullError, match="small-sfx"):
+        await submit(coordinator)
+
+
+async def test_a_queue_is_refused_for_though_another_is_submitted_to_without_end(
+    coordinator: JobCoordinator,
+) -> None:
+    for _ in range(5):
+        await coordinator.submit(new_id(), resolved("medium"))
+    full = asyncio.create_task(coordinator.submit(new_id(), resolved("medium")))
+
+    async def resubmit(job_id: str) -> None:
+        while not full.done():
+            await coordinator.submit(job_id, resolved())
+
+    await asyncio.gather(*(resubmit(new_id()) for _ in range(4)))
+
+    assert isinstance(full.exception(), QueueFullError)
+
+
+async def test_a_repeat_is_found_without_queueing_anything(coordinator: JobCoordinator) -> None:
+    job = (await coordinator.submit(new_id(), resolved(), KEYED)).job
+
+    repeated = await coordinator.find_repeated(Submission(new_id(), resolved(), KEYED))
+    unknown = await coordinator.find_repeated(Submission(new_id(), resolved()))
+
+    assert repeated is not None
+    assert (repeated.job, repeated.replayed) == (job, True)
+    assert unknown is None
+    assert len(await coordinator.page(10)) == 1
 
 
 async def test_a_service_on_the_same_store_fills_the_queue_too(

@@ -12,7 +12,7 @@ from sa_ray.errors import GenerationError, JobStoreError
 from sa_ray.serving.dispatcher.leases import MAX_PENDING_UPLOADS, Leases
 from tests.support.jobs import next_change
 
-from .dispatching import LONG, House, answered, fails_once, house, quickly
+from .dispatching import LONG, MAX_WAIT, House, answered, fails_once, house, quickly
 
 CAPACITY: dict[VariantName, int] = {"small-sfx": 2, "medium": 1}
 
@@ -213,6 +213,29 @@ async def test_a_cancelled_job_stops_at_the_next_renewal(home: House, leases: Le
         ended = await home.ended(job_id)
 
     assert ended.status == "cancelled"
+    assert home.generator.stopped == [job_id]
+
+
+async def test_a_held_job_that_has_waited_its_time_unbegun_is_handed_back(
+    home: House, leases: Leases
+) -> None:
+    job_id = await home.submit()
+    with running(leases):
+        await home.generator.has_begun()
+        leased = await next_change(home.jobs, job_id)
+        start_by = leased.snapshot.job.start_by
+        assert start_by is not None
+        home.later = MAX_WAIT + LONG
+
+        leases.hand_back_late({"medium"}, start_by)
+        leases.hand_back_late({"small-sfx"}, start_by - 1)
+        await asyncio.sleep(0)
+        assert home.generator.stopped == []
+        leases.hand_back_late({"small-sfx"}, start_by)
+        waiting = await next_change(home.jobs, job_id, leased.event_id)
+
+    job = waiting.snapshot.job
+    assert (job.status, job.attempts, job.start_by) == ("queued", 0, start_by)
     assert home.generator.stopped == [job_id]
 
 

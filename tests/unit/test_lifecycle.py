@@ -16,8 +16,8 @@ from sa_ray.jobs import JobOptions, lifecycle, webhook_schedule
 from tests.support.jobs import FAULT, RESULT, resolved
 
 
-def queued(**options: Any) -> Job:
-    return lifecycle.new_job("a" * 32, resolved(), 100.0, JobOptions(**options))
+def queued(*, max_wait: float | None = None, **options: Any) -> Job:
+    return lifecycle.new_job("a" * 32, resolved(), 100.0, JobOptions(**options), max_wait=max_wait)
 
 
 def running(*, attempts: int = 1, **options: Any) -> Job:
@@ -201,6 +201,65 @@ def test_a_queued_job_fails_at_its_deadline_and_not_before() -> None:
         lifecycle.overdue(queued(), 1e9)
 
 
+def test_a_job_that_no_worker_takes_in_time_fails_and_says_why() -> None:
+    job = queued(max_wait=50.0, webhook_url="https://example.org/hook")
+
+    with pytest.raises(ConflictError):
+        lifecycle.overdue(job, 149.999)
+
+    failed = lifecycle.overdue(job, 150.0)
+    assert (failed.status, failed.completed_at) == ("failed", 150.0)
+    assert failed.error is not None
+    assert failed.error.code == "wait_exceeded"
+    assert "50 seconds" in failed.error.message
+    assert "STABLE_AUDIO_JOB_MAX_WAIT" in failed.error.message
+    assert "small-sfx" in failed.error.message
+    assert failed.webhook is not None
+    assert failed.webhook.next_attempt_at == 150.0
+
+
+def test_a_deadline_before_the_end_of_the_wait_comes_first() -> None:
+    failed = lifecycle.overdue(queued(max_wait=50.0, expires_in=20.0), 200.0)
+
+    assert failed.error is not None
+    assert failed.error.code == "deadline_exceeded"
+
+
+def test_a_job_that_waited_while_nobody_served_waits_anew() -> None:
+    waiting = lifecycle.overdue(queued(max_wait=50.0), 1000.0, served_since=990.0)
+
+    assert (waiting.status, waiting.start_by) == ("queued", 1040.0)
+    with pytest.raises(ConflictError):
+        lifecycle.overdue(waiting, 1039.9, served_since=990.0)
+    assert lifecycle.overdue(waiting, 1040.0, served_since=990.0).status == "failed"
+
+
+@pytest.mark.parametrize(
+    ("end", "start_by"),
+    [
+        (lambda job: lifecycle.release(job, 1, 140.0), 150.0),
+        (lambda job: lifecycle.release(job, 1, 140.0, began=True), 190.0),
+        (lambda job: lifecycle.retry(job, 1, FAULT, 140.0), 192.0),
+        (lambda job: lifecycle.take_back(job, 1, 140.0), 192.0),
+    ],
+    ids=["handed back unused", "handed back", "retried", "lost with its worker"],
+)
+def test_a_job_waits_anew_after_an_attempt(end: Callable[[Job], Job], start_by: float) -> None:
+    waiting = end(running(max_wait=50.0))
+
+    assert (waiting.status, waiting.start_by) == ("queued", start_by)
+    assert lifecycle.stop_at(waiting) == start_by
+
+
+def test_the_wait_ends_no_work() -> None:
+    job = running(max_wait=50.0)
+
+    assert not lifecycle.must_stop(job, 1e9)
+    assert lifecycle.stop_at(job) is None
+    with pytest.raises(ConflictError):
+        lifecycle.overdue(job, 1e9)
+
+
 def test_a_job_past_its_deadline_is_not_leased() -> None:
     with pytest.raises(ConflictError):
         lifecycle.lease(queued(expires_in=50.0), "w1", 150.0)
@@ -320,6 +379,7 @@ EVENTS: dict[str, Callable[[Job, int, float], Job]] = {
     "cancel": lambda job, _token, now: lifecycle.cancel(job, now),
     "acknowledge_cancel": lambda job, token, now: lifecycle.acknowledge_cancel(job, token, now),
     "overdue": lambda job, _token, now: lifecycle.overdue(job, now),
+    "overdue after a break": lambda job, _token, now: lifecycle.overdue(job, now, now - 10),
     "cleaned": lambda job, _token, now: lifecycle.cleaned(job, now),
     "start webhook": lambda job, _token, now: webhook_schedule.start_attempt(job, now),
     "webhook failed": lambda job, token, now: webhook_schedule.failed(job, token, "x", now, 0.5),
@@ -337,12 +397,16 @@ _event = st.tuples(
 @given(
     st.lists(_event, max_size=40),
     st.sampled_from([None, 20.0, 90.0]),
+    st.sampled_from([None, 15.0]),
     st.sampled_from([None, "https://example.org/hook"]),
 )
 def test_no_sequence_of_events_breaks_the_rules(
-    events: list[tuple[str, int, float]], expires_in: float | None, webhook_url: str | None
+    events: list[tuple[str, int, float]],
+    expires_in: float | None,
+    max_wait: float | None,
+    webhook_url: str | None,
 ) -> None:
-    job, now = queued(expires_in=expires_in, webhook_url=webhook_url), 100.0
+    job, now = queued(expires_in=expires_in, max_wait=max_wait, webhook_url=webhook_url), 100.0
     for name, tokens_behind, elapsed in events:
         now += elapsed
         try:

@@ -86,6 +86,7 @@ def test_the_old_servers_defaults() -> None:
          "https://cdn"),
         ("STABLE_AUDIO_PRESIGNED_URL_EXPIRES", "60", "presigned_url_expires", 60),
         ("STABLE_AUDIO_MAX_QUEUED_JOBS", "5", "max_queued_jobs", 5),
+        ("STABLE_AUDIO_JOB_MAX_WAIT", "60", "job_max_wait", 60.0),
         ("STABLE_AUDIO_JOBS_URL", "sqlite:///x.db", "jobs_url", "sqlite:///x.db"),
         ("STABLE_AUDIO_PUBLIC_URL", "https://audio.example", "public_url",
          "https://audio.example"),

@@ -88,6 +88,10 @@ class Job(Record):
     priority: Priority = "normal"
     deadline: float | None = None
     """Time by which the job must finish, or fail."""
+    max_wait: float | None = None
+    """Seconds that it may wait for a worker each time it is queued; null: for ever."""
+    start_by: float | None = None
+    """Time by which a worker must take the queued job, or it fails."""
     idempotency_key: str | None = None
     """Unique among the stored jobs."""
     fingerprint: str | None = None

@@ -118,6 +118,13 @@ class JobApi(Protocol):
         """
         ...
 
+    async def find_repeated(self, submission: Submission) -> JobSnapshot | None:
+        """Return the job that ``submission`` repeats, if it repeats one; nothing is queued.
+
+        Raises ``IdempotencyConflictError`` as a submit does.
+        """
+        ...
+
     async def get_all(self, job_ids: Sequence[str]) -> list[JobSnapshot | Exception]:
         """Read jobs; return a job or its error for each, in order."""
         ...

@@ -66,9 +66,9 @@ class JobCoordinator(JobApi):
     """Implements ``JobApi`` over a store. Call it from one event loop.
 
     ``clock`` returns Unix seconds and is called from several threads. ``max_queued`` bounds the
-    queued jobs of all variants together. In seconds: ``lease_ttl``, ``reap_period``, ``job_ttl``
-    after a job's end, and ``queue_refresh_s``, the least time between two updates of queue
-    positions for watchers. ``jitter`` returns fractions in [0, 1).
+    queued jobs of each variant. In seconds: ``lease_ttl``, ``reap_period``, ``job_ttl`` after a
+    job's end, ``max_wait`` for a worker (None: for ever), and ``queue_refresh_s``, the least time
+    between two updates of queue positions for watchers. ``jitter`` returns fractions in [0, 1).
     """
 
     def __init__(
@@ -80,6 +80,7 @@ class JobCoordinator(JobApi):
         lease_ttl: float = LEASE_TTL_S,
         reap_period: float = REAP_PERIOD_S,
         job_ttl: float = 7 * 86_400.0,
+        max_wait: float | None = None,
         jitter: Callable[[], float] = random.random,
         queue_refresh_s: float = TICK_S,
     ) -> None:
@@ -87,6 +88,7 @@ class JobCoordinator(JobApi):
         self._clock = clock
         self._reap_period = reap_period
         self._job_ttl = job_ttl
+        self._max_wait = max_wait
         self._jitter = jitter
         self._ledger = JobLedger(store, clock=clock)
         threads = self._threads = StoreThreads()
@@ -110,9 +112,9 @@ class JobCoordinator(JobApi):
     async def submit(
         self, job_id: str, request: ResolvedRequest, options: JobOptions | None = None
     ) -> JobSnapshot:
-        job = lifecycle.new_job(job_id, request, self._clock(), options)
+        job = self._new_job(job_id, request, options)
         try:
-            async with self._queue.place():
+            async with self._queue.place(request.model):
                 return await self._write(self._ledger.insert, job, self._announcer())
         except QueueFullError:
             # A repeat may itself have filled the queue the first time.
@@ -120,6 +122,10 @@ class JobCoordinator(JobApi):
             if repeated is None:
                 raise
             return repeated
+
+    async def find_repeated(self, submission: Submission) -> JobSnapshot | None:
+        job = self._new_job(submission.job_id, submission.request, submission.options)
+        return await self._read(self._ledger.repeated, job, self._announcer())
 
     async def get(self, job_id: str) -> JobSnapshot:
         snapshot = await self._read(self._ledger.snapshot, job_id)
@@ -208,7 +214,10 @@ class JobCoordinator(JobApi):
         return await self._apply(job_id, lambda job, now: lifecycle.retry(job, token, reason, now))
 
     async def release(self, job_id: str, token: int) -> Job:
-        return await self._apply(job_id, lambda job, now: lifecycle.release(job, token, now))
+        began = self._progress.has_begun(job_id, token)
+        return await self._apply(
+            job_id, lambda job, now: lifecycle.release(job, token, now, began=began)
+        )
 
     async def acknowledge_cancel(self, job_id: str, token: int) -> Job:
         return await self._apply(
@@ -269,7 +278,7 @@ class JobCoordinator(JobApi):
         await self._write(self._store.check)
 
     async def run_reaper(self) -> None:
-        """Take back leases of dead workers and end queued jobs past their deadline, without end."""
+        """Take back leases of dead workers and end jobs that wait past their time, without end."""
         reaper = Reaper(
             self._store, self._threads, self._workers, apply=self._apply, clock=self._clock
         )
@@ -282,6 +291,9 @@ class JobCoordinator(JobApi):
         await self._watch.close()
         await self._threads.close()
         self._store.close()
+
+    def _new_job(self, job_id: str, request: ResolvedRequest, options: JobOptions | None) -> Job:
+        return lifecycle.new_job(job_id, request, self._clock(), options, max_wait=self._max_wait)
 
     async def _read_queue(self, variant: VariantName) -> list[str]:
         return await self._read(self._store.queue, variant, limit=QUEUE_HORIZON)

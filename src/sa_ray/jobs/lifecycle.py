@@ -11,12 +11,16 @@ Past its ``deadline`` a job can only end, as ``failed`` with the code ``deadline
 ``overdue`` while queued, with its lease while running (``fail`` keeps its own error). If its
 cancellation was asked for, it ends as ``cancelled`` instead. ``must_stop`` covers both.
 
+A queued job that no worker takes by its ``start_by`` fails by ``overdue`` too, with the code
+``wait_exceeded``. The wait starts anew after each attempt that has begun.
+
 Every change returns a new job whose ``version`` is one higher. A report that was already applied
 (its acknowledgement was lost) returns the very same object: there is nothing to store.
 ``ConflictError`` means that the job's state forbids the change, ``StaleLeaseError`` that the
 reporting worker no longer holds the lease.
 """
 
+import math
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
@@ -51,6 +55,7 @@ HEAD_START_S: Mapping[Priority, float] = MappingProxyType(
 how long a job can be overtaken, so that none starves."""
 
 DEADLINE_EXCEEDED = "deadline_exceeded"
+WAIT_EXCEEDED = "wait_exceeded"
 
 CLEANUP_AGAIN_S = 120.0
 """Seconds after a job's end at which its object is looked for once more: a worker that lost its
@@ -58,15 +63,25 @@ lease may have finished an upload since. Longer than such an upload is expected 
 
 
 def new_job(
-    job_id: str, request: ResolvedRequest, now: float, options: JobOptions | None = None
+    job_id: str,
+    request: ResolvedRequest,
+    now: float,
+    options: JobOptions | None = None,
+    *,
+    max_wait: float | None = None,
 ) -> Job:
-    """Return a queued job at version 0. ``job_id``: 32 lower-case hex digits."""
+    """Return a queued job at version 0. ``job_id``: 32 lower-case hex digits.
+
+    ``max_wait``: seconds that it may wait for a worker; None: for ever.
+    """
     options = options or JobOptions()
     return Job(
         id=job_id,
         request=request,
         priority=options.priority,
         deadline=None if options.expires_in is None else now + options.expires_in,
+        max_wait=max_wait,
+        start_by=None if max_wait is None else now + max_wait,
         idempotency_key=options.idempotency_key,
         fingerprint=options.fingerprint,
         webhook=_webhook(options),
@@ -97,9 +112,12 @@ def must_stop(job: Job, now: float) -> bool:
 
 def stop_at(job: Job) -> float | None:
     """Return the time from which the job must not go on (Unix seconds); None: it may for ever."""
-    if job.status == "running" and job.cancel_requested:
-        return 0.0
-    return job.deadline if job.status in ("queued", "running") else None
+    if job.status == "running":
+        return 0.0 if job.cancel_requested else job.deadline
+    if job.status != "queued":
+        return None
+    limits = [limit for limit in (job.deadline, job.start_by) if limit is not None]
+    return min(limits, default=None)
 
 
 def lease(job: Job, worker: str, now: float) -> Job:
@@ -155,8 +173,11 @@ def retry(job: Job, token: int, reason: JobError, now: float) -> Job:
     return _after_fault(job, reason, now)
 
 
-def release(job: Job, token: int, now: float) -> Job:
-    """Take the lease back unused from a worker that is stopping; the attempt does not count."""
+def release(job: Job, token: int, now: float, *, began: bool = False) -> Job:
+    """Take the lease back unused from a worker that is stopping; the attempt does not count.
+
+    ``began``: the worker had begun with it, so the job waits anew. Else it has waited all the time.
+    """
     if _is_repeat(job, token, "queued", "cancelled"):
         return job
     _require_lease(job, token)
@@ -164,7 +185,8 @@ def release(job: Job, token: int, now: float) -> Job:
         return _stopped(job, now)
     attempts = job.attempts - 1
     started_at = job.started_at if attempts else None
-    return _requeued(job, not_before=now, attempts=attempts, started_at=started_at)
+    start_by = {} if began else {"start_by": job.start_by}
+    return _requeued(job, now, attempts=attempts, started_at=started_at, **start_by)
 
 
 def take_back(job: Job, token: int, now: float) -> Job:
@@ -184,7 +206,7 @@ def take_back(job: Job, token: int, now: float) -> Job:
         return _finished(job, "failed", now, error=error, losses=losses)
     return _requeued(
         job,
-        not_before=now + min(2.0**losses, MAX_BACKOFF_S),
+        now + min(2.0**losses, MAX_BACKOFF_S),
         attempts=job.attempts - 1,
         losses=losses,
     )
@@ -212,11 +234,26 @@ def acknowledge_cancel(job: Job, token: int, now: float) -> Job:
     return _stopped(job, now)
 
 
-def overdue(job: Job, now: float) -> Job:
-    """End a queued job whose deadline has passed."""
-    if job.status != "queued" or not is_overdue(job, now):
-        raise ConflictError(f"Job {job.id} is not waiting past its deadline.")
-    return _stopped(job, now)
+def overdue(job: Job, now: float, served_since: float = -math.inf) -> Job:
+    """End a queued job whose deadline has passed, or that has waited too long.
+
+    ``served_since``: when workers came back after the last time without any. A job that was waiting
+    then waits anew from then on: that nobody was there is no reason to give it up.
+    """
+    if job.status == "queued" and is_overdue(job, now):
+        return _stopped(job, now)
+    if job.status != "queued" or job.max_wait is None or job.start_by is None or now < job.start_by:
+        raise ConflictError(f"Job {job.id} is not waiting past its time.")
+    full_wait = served_since + job.max_wait
+    if job.start_by < full_wait:
+        return _changed(job, start_by=full_wait)
+    error = JobError(
+        code=WAIT_EXCEEDED,
+        message=f"No replica of {job.request.model} took the job in {job.max_wait:g} seconds, the "
+        "limit that STABLE_AUDIO_JOB_MAX_WAIT sets: the model cannot start, or has too few "
+        "replicas. GET /v1/models tells its state.",
+    )
+    return _finished(job, "failed", now, error=error)
 
 
 def cleaned(job: Job, now: float) -> Job:
@@ -247,7 +284,7 @@ def _require_lease(job: Job, token: int) -> None:
 
 def _is_repeat(job: Job, token: int, *applied: JobStatus) -> bool:
     """Return whether the job left the lease ``token`` for a state that the report leads to."""
-    too_late = job.error is not None and job.error.code == DEADLINE_EXCEEDED
+    too_late = job.error is not None and job.error.code in (DEADLINE_EXCEEDED, WAIT_EXCEEDED)
     return job.token == token and job.lease is None and (job.status in applied or too_late)
 
 
@@ -260,12 +297,14 @@ def _after_fault(job: Job, reason: JobError, now: float) -> Job:
             message=f"Gave up after {job.attempts} attempts. The last one: {reason.message}",
         )
         return _finished(job, "failed", now, error=error)
-    return _requeued(job, not_before=now + min(2.0**job.attempts, MAX_BACKOFF_S))
+    return _requeued(job, now + min(2.0**job.attempts, MAX_BACKOFF_S))
 
 
-def _requeued(job: Job, **changes: Any) -> Job:
+def _requeued(job: Job, not_before: float, **changes: Any) -> Job:
     # created_at stays, so the job takes its old place in the queue.
-    return _changed(job, status="queued", lease=None, progress=0.0, **changes)
+    start_by = None if job.max_wait is None else not_before + job.max_wait
+    queued = {"status": "queued", "lease": None, "progress": 0.0, "start_by": start_by}
+    return _changed(job, **queued | {"not_before": not_before} | changes)
 
 
 def _stopped(job: Job, now: float) -> Job:

@@ -24,6 +24,11 @@ class LiveProgress:
         self._by_job[job_id] = token, latest
         return shown_progress(latest) != shown_progress(known)
 
+    def has_begun(self, job_id: str, token: int) -> bool:
+        """Return whether the attempt under ``token`` has got anywhere."""
+        known_token, known = self._by_job.get(job_id, (0, 0.0))
+        return known_token == token and known > 0
+
     def drop(self, job_id: str, token: int) -> None:
         """Forget the job, unless a lease after ``token`` has reported already."""
         if job_id in self._by_job and self._by_job[job_id][0] <= token:

@@ -1,4 +1,4 @@
-"""Reap the leases of dead workers, and jobs that wait past their deadline."""
+"""Reap the leases of dead workers, and jobs that wait past their time."""
 
 import asyncio
 import contextlib
@@ -10,6 +10,7 @@ from sa_ray.contracts import Job
 from sa_ray.errors import ConflictError, JobNotFoundError, JobStoreError, StaleLeaseError
 from sa_ray.jobs import lifecycle
 from sa_ray.jobs.ledger import Transition
+from sa_ray.jobs.service_time import ServiceTime
 from sa_ray.jobs.store_threads import StoreThreads
 from sa_ray.jobs.stores.port import HeldLease, JobStore
 from sa_ray.jobs.workers import Workers
@@ -24,7 +25,7 @@ class Apply(Protocol):
 
 
 class Reaper:
-    """Takes back the leases of dead workers, and ends queued jobs past their deadline.
+    """Takes back the leases of dead workers, and ends queued jobs past their time.
 
     ``apply`` stores a transition; ``clock`` returns Unix seconds.
     """
@@ -43,12 +44,14 @@ class Reaper:
         self._workers = workers
         self._apply = apply
         self._clock = clock
+        self._service = ServiceTime()
 
     async def round(self) -> None:
         try:
-            late = await self._read(self._store.overdue, now=self._clock(), limit=REAP_BATCH)
-            await asyncio.gather(*(self._end(job) for job in late))
             heartbeats = await self._read(self._store.heartbeats)
+            served_since = self._service.look(heartbeats, self._clock())
+            late = await self._read(self._store.overdue, now=self._clock(), limit=REAP_BATCH)
+            await asyncio.gather(*(self._end(job, served_since) for job in late))
             for worker in self._workers.look(heartbeats):
                 await self._bury(worker, heartbeats[worker])
         except JobStoreError as error:
@@ -56,9 +59,9 @@ class Reaper:
         except Exception:  # a bug must not cost all jobs their reaper
             logger.exception("Taking back leases of dead workers failed")
 
-    async def _end(self, late: Job) -> None:
+    async def _end(self, late: Job, served_since: float) -> None:
         with contextlib.suppress(ConflictError, JobNotFoundError):  # it was just leased or ended
-            await self._apply(late.id, lifecycle.overdue)
+            await self._apply(late.id, lambda job, now: lifecycle.overdue(job, now, served_since))
 
     async def _bury(self, worker: str, heartbeat: float) -> None:
         leases = await self._read(self._store.leases, worker)

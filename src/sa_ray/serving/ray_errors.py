@@ -21,7 +21,10 @@ RETRY_AFTER_S = 5
 def cannot_serve(variant: VariantName) -> UnavailableError:
     """Return the error of a variant that has no replica and gets none."""
     return UnavailableError(
-        f"{variant} cannot serve now; GET /health says why.", retry_after_s=RETRY_AFTER_S
+        f"{variant} cannot serve now: no replica of it can be started. GET /health says why. Try "
+        "again later, or ask for another model.",
+        param="model",
+        retry_after_s=RETRY_AFTER_S,
     )
 
 

@@ -1,21 +1,41 @@
 """Status of the application's deployments, as Serve gives it."""
 
 import asyncio
+import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from ray.serve._private.common import ReplicaState
 from ray.serve.context import _get_global_client
-from ray.serve.schema import DeploymentStatusOverview
 
 from sa_ray.catalogue import VARIANTS
 from sa_ray.contracts import VariantName
+from sa_ray.serving.cluster_room import ClusterRoom
 
 FAILED_STATUSES = ("UNHEALTHY", "DEPLOY_FAILED")
 
+PLACE_PATIENCE_S = 30.0
+"""Seconds without a node that could hold a replica until a model counts as unavailable: nodes of a
+cluster that starts, or of one that lost some, come one after another."""
 
-async def deployments_of(app: str) -> Mapping[str, DeploymentStatusOverview]:
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """Serve's status of one deployment.
+
+    ``required_resources``: what a replica asks of its node, by Ray's names.
+    """
+
+    status: str
+    status_trigger: str
+    message: str
+    replica_states: Mapping[str, int]
+    required_resources: Mapping[str, float]
+
+
+async def deployments_of(app: str) -> Mapping[str, Deployment]:
     """Return Serve's status of the deployments of ``app``, by name.
 
     ``serve.status`` returns the same, but first makes models of every setting of every deployment:
@@ -24,24 +44,25 @@ async def deployments_of(app: str) -> Mapping[str, DeploymentStatusOverview]:
     client: Any = _get_global_client()
     details = await asyncio.to_thread(client.get_serve_details)
     return {
-        name: DeploymentStatusOverview(
+        name: Deployment(
             status=deployment["status"],
             status_trigger=deployment["status_trigger"],
             replica_states=Counter(replica["state"] for replica in deployment["replicas"]),
             message=deployment["message"],
+            required_resources=deployment["required_resources"],
         )
         for name, deployment in details["applications"][app]["deployments"].items()
     }
 
 
-def running_replicas(deployments: Mapping[str, DeploymentStatusOverview], name: str) -> int:
+def running_replicas(deployments: Mapping[str, Deployment], name: str) -> int:
     """Return the number of replicas of ``name`` that take requests."""
     if name not in deployments:
         return 0
     return deployments[name].replica_states.get(ReplicaState.RUNNING, 0)
 
 
-def has_failed(deployment: DeploymentStatusOverview) -> bool:
+def has_failed(deployment: Deployment) -> bool:
     """Return whether replicas fail to start.
 
     A deployment that lost a replica is UNHEALTHY too, until the next one is up. Failed health
@@ -52,14 +73,22 @@ def has_failed(deployment: DeploymentStatusOverview) -> bool:
 
 
 class Starts:
-    """Tracks whether replicas can be started, over several looks at the deployments."""
+    """Tracks whether replicas can be started, over several looks at the deployments.
 
-    def __init__(self) -> None:
+    ``clock`` gives seconds that only grow.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.given_up: frozenset[VariantName] = frozenset()
-        """Variants whose replicas failed to start so often that Serve has stopped trying."""
+        """Variants that get no replica: it failed to start so often that Serve has stopped trying,
+        or no node can hold it."""
+        self.without_node: frozenset[VariantName] = frozenset()
+        """Those of them whose replicas no node can hold."""
+        self._clock = clock
+        self._without_node_since: dict[VariantName, float] = {}
         self._without_replicas: frozenset[VariantName] = frozenset()
 
-    def look(self, deployments: Mapping[str, DeploymentStatusOverview]) -> None:
+    def look(self, deployments: Mapping[str, Deployment], room: ClusterRoom) -> None:
         seen = frozenset(
             name
             for name in VARIANTS
@@ -68,4 +97,23 @@ class Starts:
             and not any(deployments[name].replica_states.values())
         )
         # Only if seen twice in a row: between two attempts to start, there is no replica either.
-        self.given_up, self._without_replicas = seen & self._without_replicas, seen
+        failing, self._without_replicas = seen & self._without_replicas, seen
+        self.without_node = self._find_without_node(deployments, room)
+        self.given_up = failing | self.without_node
+
+    def _find_without_node(
+        self, deployments: Mapping[str, Deployment], room: ClusterRoom
+    ) -> frozenset[VariantName]:
+        now, since = self._clock(), self._without_node_since
+        self._without_node_since = {
+            name: since.get(name, now)
+            for name in VARIANTS
+            if name in deployments
+            and not running_replicas(deployments, name)
+            and not room.fits(deployments[name].required_resources)
+        }
+        return frozenset(
+            name
+            for name, began in self._without_node_since.items()
+            if now - began >= PLACE_PATIENCE_S
+        )

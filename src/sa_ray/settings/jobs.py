@@ -17,7 +17,16 @@ class JobSettings(SettingsGroup):
         1000,
         ge=1,
         validation_alias=AliasChoices("STABLE_AUDIO_MAX_QUEUED_JOBS"),
-        description="Jobs that may wait; one more is answered 429 with `Retry-After`.",
+        description="Jobs that may wait for each model; one more for it is answered 429 with "
+        "`Retry-After`.",
+    )
+    job_max_wait: float = Field(
+        86_400.0,
+        gt=0,
+        allow_inf_nan=False,
+        validation_alias=AliasChoices("STABLE_AUDIO_JOB_MAX_WAIT"),
+        description="Seconds that a job may wait for a replica before it fails with "
+        "`wait_exceeded` (default: a day). Time without any dispatcher does not count.",
     )
     jobs_url: str = Field(
         "sqlite:///.sa-ray/jobs.db",

@@ -69,7 +69,7 @@ class JobStore(Protocol):
     ) -> list[Job]:
         """Atomically apply ``take`` to due jobs of ``variant``; store and return the results.
 
-        A job is due if it is queued, its ``not_before`` has passed and its deadline has not. At
+        A job is due if it is queued, its ``not_before`` has passed and its ``stop_at`` has not. At
         most ``limit`` are taken, in the order of ``(queue_order, id)``. Two claimers never get the
         same job. Taking any is a heartbeat of ``worker`` too, so a worker with a lease is never
         unknown.
@@ -93,7 +93,7 @@ class JobStore(Protocol):
         ...
 
     def overdue(self, *, now: float, limit: int) -> list[Job]:
-        """List queued jobs whose deadline is at or before ``now``, the longest ago first."""
+        """List queued jobs whose ``stop_at`` is at or before ``now``, the longest ago first."""
         ...
 
     def ended(self, *, before: float, limit: int) -> list[Job]:

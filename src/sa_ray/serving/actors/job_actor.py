@@ -84,6 +84,7 @@ class JobActor:
                     clock=time.time,
                     max_queued=settings.max_queued_jobs,
                     job_ttl=settings.job_ttl,
+                    max_wait=settings.job_max_wait,
                 )
         self._tried.set()
         await self._coordinator.run_reaper()

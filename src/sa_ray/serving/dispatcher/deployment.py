@@ -2,19 +2,20 @@
 
 import asyncio
 import logging
+import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, cast
 
 from ray import ObjectRef, serve
 from ray.serve.handle import DeploymentHandle, DeploymentResponseGenerator
-from ray.serve.schema import DeploymentStatusOverview
 
 from sa_ray.contracts import AudioInfo, Job, JobView, VariantName
 from sa_ray.jobs import JobSnapshot
 from sa_ray.jobs.webhook_secrets import WebhookSecrets
 from sa_ray.jobs.webhook_sender import WebhookSender
 from sa_ray.serving.actors import jobs_client, uploader_client
+from sa_ray.serving.cluster_room import cluster_room
 from sa_ray.serving.deployment_options import capacity
 from sa_ray.serving.dispatcher.attempt import Attempt
 from sa_ray.serving.dispatcher.housekeeping import Housekeeping
@@ -23,7 +24,7 @@ from sa_ray.serving.dispatcher.webhook_calls import WebhookCalls
 from sa_ray.serving.job_view import JobViews
 from sa_ray.serving.messages import Progress
 from sa_ray.serving.ray_errors import translate
-from sa_ray.serving.serve_status import Starts, deployments_of, running_replicas
+from sa_ray.serving.serve_status import Deployment, Starts, deployments_of, running_replicas
 from sa_ray.settings import JobSettings, ModelSettings, StorageSettings, WebhookSettings
 from sa_ray.storage import ObjectStores
 from sa_ray.telemetry import configure_logging
@@ -115,16 +116,16 @@ class Dispatcher:
             await asyncio.sleep(WATCH_PERIOD_S)
             try:
                 deployments = await deployments_of(app)
-                self._starts.look(deployments)
+                self._starts.look(deployments, await cluster_room())
             except Exception as error:  # noqa: BLE001 - the next round asks again
                 logger.warning("asking Serve for its deployments failed: %s", translate(error))
                 continue
             self._leases.pause(self._starts.given_up)
             self._leases.resize(self._capacity(deployments))
+            without = {name for name in self._specs if not running_replicas(deployments, name)}
+            self._leases.hand_back_late(without, time.time())
 
-    def _capacity(
-        self, deployments: Mapping[str, DeploymentStatusOverview]
-    ) -> dict[VariantName, int]:
+    def _capacity(self, deployments: Mapping[str, Deployment]) -> dict[VariantName, int]:
         return {
             name: capacity(spec, running_replicas(deployments, name))
             for name, spec in self._specs.items()

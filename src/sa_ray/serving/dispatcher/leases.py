@@ -72,10 +72,23 @@ class Leases:
         """Lease for all variants but these, and hand back those of their jobs that have not begun:
         they wait in the queue, where they can be cancelled and outlive this application."""
         self._paused = variants
-        for attempt in list(self._held.values()):
-            if attempt.job.request.model in variants and not attempt.progress:
-                attempt.stop()
+        for attempt in self._not_begun(variants):
+            attempt.stop()
         self._changed.set()
+
+    def hand_back_late(self, variants: Collection[VariantName], now: float) -> None:
+        """Hand back jobs of ``variants`` that should have begun by ``now`` (Unix seconds) and have
+        not: they have waited their time, here or in the queue."""
+        for attempt in self._not_begun(variants):
+            if attempt.job.start_by is not None and attempt.job.start_by <= now:
+                attempt.stop()
+
+    def _not_begun(self, variants: Collection[VariantName]) -> list[Attempt]:
+        return [
+            attempt
+            for attempt in self._held.values()
+            if attempt.job.request.model in variants and not attempt.progress
+        ]
 
     async def hand_back(self) -> None:
         """Stop everything, in about ``HAND_BACK_S`` seconds; to be called after the loops."""

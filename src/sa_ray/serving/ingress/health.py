@@ -5,10 +5,9 @@ import logging
 import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Literal, cast
+from typing import Literal
 
 from ray import serve
-from ray.serve.schema import DeploymentStatusOverview
 
 from sa_ray import __version__
 from sa_ray.catalogue import VARIANTS
@@ -22,8 +21,15 @@ from sa_ray.contracts import (
     VariantName,
 )
 from sa_ray.serving.actors import JobsClient, UploaderClient
+from sa_ray.serving.cluster_room import cluster_room
 from sa_ray.serving.ray_errors import translate
-from sa_ray.serving.serve_status import FAILED_STATUSES, Starts, deployments_of, has_failed
+from sa_ray.serving.serve_status import (
+    FAILED_STATUSES,
+    Deployment,
+    Starts,
+    deployments_of,
+    has_failed,
+)
 from sa_ray.settings import LimitSettings, ModelSettings, duration_limit
 
 logger = logging.getLogger(__name__)
@@ -32,6 +38,12 @@ REFRESH_PERIOD_S = 1.0
 WRITE_CHECK_PERIOD_S = 15.0
 ANSWER_TIMEOUT_S = 10.0
 UNKNOWN = ComponentHealth(ok=False, message="not checked yet")
+WITHOUT_NODE = VariantHealth(
+    state="unavailable",
+    replicas=0,
+    message="No node of the cluster has the resources that a replica needs, and no autoscaler adds "
+    "one.",
+)
 
 
 class HealthMonitor:
@@ -68,7 +80,7 @@ class HealthMonitor:
         return self._variants[name]
 
     def given_up(self, name: VariantName) -> bool:
-        """Return whether Serve no longer tries to start a replica, so that waiting is useless."""
+        """Return whether no replica can be had, so that waiting is useless."""
         return name in self._starts.given_up
 
     def read(self) -> Health:
@@ -116,11 +128,12 @@ class HealthMonitor:
 
     async def _ask_serve(self) -> None:
         deployments = await deployments_of(self._app)
-        self._starts.look(deployments)
+        self._starts.look(deployments, await cluster_room())
         # While another deploy is being built, Serve lists none: what was known still holds.
         self._variants |= {
             name: variant_health(deployments[name]) for name in VARIANTS if name in deployments
         }
+        self._variants |= dict.fromkeys(self._starts.without_node, WITHOUT_NODE)
 
     async def _ask_uploader(self) -> None:
         try:
@@ -142,8 +155,8 @@ class HealthMonitor:
             self._job_store = ComponentHealth(ok=False, message=translate(error).message)
 
 
-def variant_health(deployment: DeploymentStatusOverview) -> VariantHealth:
-    states = cast(dict[str, int], deployment.replica_states)
+def variant_health(deployment: Deployment) -> VariantHealth:
+    states = deployment.replica_states
     running = sum(states.get(state, 0) for state in SERVING_STATES)
     if running:
         return VariantHealth(state="ready", replicas=running)

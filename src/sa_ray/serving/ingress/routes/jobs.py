@@ -28,15 +28,16 @@ from sa_ray.errors import (
     OverloadedError,
     UnavailableError,
 )
-from sa_ray.jobs import Cursor, Submission
+from sa_ray.jobs import Cursor, JobSnapshot, Submission
 from sa_ray.serving.client_address import address_of
 from sa_ray.serving.ingress.errors import responses
 from sa_ray.serving.ingress.job_lookup import base_url, find_job, is_job_id, view_of
 from sa_ray.serving.ingress.resolution import resolve
 from sa_ray.serving.ingress.routes.generation import BODY_ERRORS
 from sa_ray.serving.ingress.routes.job_options import job_options
-from sa_ray.serving.ingress.services import ServicesDep
+from sa_ray.serving.ingress.services import Services, ServicesDep
 from sa_ray.serving.job_view import status_url
+from sa_ray.serving.ray_errors import cannot_serve
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 
@@ -75,7 +76,7 @@ async def submit(
     """Accept a job. Once this answers 202 the job is durable and will end, whatever happens."""
     resolved = resolve(request, services.models, services.limits, services.engine)
     options = job_options(request, idempotency_key, services.webhooks)
-    snapshot = await services.submit_job(Submission(uuid.uuid4().hex, resolved, options))
+    snapshot = await _submit(services, Submission(uuid.uuid4().hex, resolved, options))
     if snapshot.replayed:
         response.status_code = 200
         response.headers["Idempotent-Replayed"] = "true"
@@ -159,6 +160,22 @@ async def cancel_or_delete(job_id: str, services: ServicesDep, http: Request) ->
         raise refusal
     await services.jobs.forget(job_id)
     return Response(status_code=204)
+
+
+async def _submit(services: Services, submission: Submission) -> JobSnapshot:
+    """Queue a job, or return the one that it repeats.
+
+    Raises ``UnavailableError`` if its model has no replica and gets none.
+    """
+    model = submission.request.model
+    if services.health.variant(model).state != "unavailable":
+        return await services.submit_job(submission)
+    repeated = None
+    if submission.options.idempotency_key:
+        repeated = await services.jobs.find_repeated(submission)
+    if repeated is None:
+        raise cannot_serve(model)
+    return repeated
 
 
 def _encode_cursor(job: Job) -> str:
