@@ -31,6 +31,9 @@ QUEUED = 100_000
 ENDED = 500_000
 CALLS = 200
 CHUNK = 2_000
+MAX_WAIT_S = 30 * 86_400.0
+"""Longer than any job here has waited, so that each may have to be looked through."""
+
 MODELS = ("small-sfx", "small-music", "medium")
 REQUEST = ResolvedRequest(
     model="small-sfx", prompt="rain on a tin roof", duration=7, steps=8, cfg_scale=1, seed=1
@@ -55,7 +58,7 @@ def stored_jobs(queued: int, ended: int) -> Iterator[Job]:
     began = time.time() - 7 * 86_400
     for number in range(ended + queued):
         request = REQUEST.model_copy(update={"model": MODELS[number % len(MODELS)]})
-        job = lifecycle.new_job(uuid.uuid4().hex, request, began + number)
+        job = lifecycle.new_job(uuid.uuid4().hex, request, began + number, max_wait=MAX_WAIT_S)
         if number < ended:
             running = lifecycle.lease(job, "w", began + number)
             job = lifecycle.succeed(running, 1, RESULT, began + number + 5)
@@ -89,7 +92,7 @@ def _redis_rows(url: str, chunks: Iterator[list[Job]]) -> None:
                 pipeline.execute()
 
 
-def operations(coordinator: JobCoordinator) -> dict[str, Operation]:
+def operations(coordinator: JobCoordinator, store: JobStore) -> dict[str, Operation]:
     last: list[str] = []
 
     async def submit() -> None:
@@ -108,6 +111,9 @@ def operations(coordinator: JobCoordinator) -> dict[str, Operation]:
         "list 50 jobs": lambda: coordinator.page(50),
         "backlog": lambda: coordinator.backlog("small-sfx", ESTIMATOR, 60),
         "counts": coordinator.counts,
+        "find jobs that waited too long": lambda: asyncio.to_thread(
+            store.overdue, now=time.time(), limit=256
+        ),
         "health (check and counts)": lambda: asyncio.gather(
             coordinator.check(), coordinator.counts()
         ),
@@ -116,9 +122,9 @@ def operations(coordinator: JobCoordinator) -> dict[str, Operation]:
 
 async def measure(store: JobStore) -> dict[str, tuple[float, float]]:
     """Return the median wall time and the mean CPU time of each operation, ms."""
-    coordinator = JobCoordinator(store, clock=time.time, max_queued=10_000_000)
+    coordinator = JobCoordinator(store, clock=time.time, max_queued=10_000_000, max_wait=MAX_WAIT_S)
     measured = {}
-    for name, operation in operations(coordinator).items():
+    for name, operation in operations(coordinator, store).items():
         await operation()
         times = []
         cpu = time.process_time()
