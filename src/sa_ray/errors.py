@@ -99,6 +99,19 @@ class ObjectElsewhereError(SaRayError):
     )
 
 
+class NotDeployedError(NotFoundError):
+    """There is no service behind the proxy: it is being started, or was removed."""
+
+    code = "not_deployed"
+
+
+class RequestTimeoutError(SaRayError):
+    """The request came too slowly, or took longer than the cluster lets any take."""
+
+    code = "request_timeout"
+    status = 408
+
+
 class PayloadTooLargeError(SaRayError):
     code = "payload_too_large"
     status = 413
@@ -114,6 +127,11 @@ class InvalidRequestError(SaRayError):
     status = 422
 
 
+class HeadersTooLargeError(SaRayError):
+    code = "headers_too_large"
+    status = 431
+
+
 class OverloadedError(SaRayError):
     """Try again later: every slot for this kind of work is taken."""
 
@@ -123,6 +141,13 @@ class OverloadedError(SaRayError):
 
 class QueueFullError(OverloadedError):
     code = "queue_full"
+
+
+class ServiceLostError(SaRayError):
+    """The process that worked on the request is gone; what became of the work is not known."""
+
+    code = "service_lost"
+    status = 502
 
 
 class UnavailableError(SaRayError):

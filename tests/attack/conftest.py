@@ -25,6 +25,8 @@ class Target:
     private: Path
     """The folder of its Ray, with the token."""
     listens: dict[tuple[str, int], str]
+    processes: dict[int, str]
+    """Names by process id."""
 
     def ports(self, process: str) -> list[int]:
         """Ports of the processes whose name starts with ``process``."""
@@ -44,12 +46,17 @@ def target() -> Iterator[Target]:
     try:
         with tempfile.TemporaryDirectory(prefix="attack-") as name:
             folder = Path(name)
-            args = {"jobs_url": f"sqlite:///{folder}/jobs.db", "output_dir": f"{folder}/outputs"}
+            args = {
+                "jobs_url": f"sqlite:///{folder}/jobs.db",
+                "output_dir": f"{folder}/outputs",
+                "max_waiting_requests": 20,
+            }
             with LocalService(folder, args) as service:
                 service.wait_until_ready()
                 processes = marked(mark)
                 # Others may enter the folder of the results: what is in it has to guard itself.
                 folder.chmod(0o755)
-                yield Target(service, folder, private_folder(processes), listening(processes))
+                private = private_folder(processes)
+                yield Target(service, folder, private, listening(processes), processes)
     finally:
         del os.environ[MARK]

@@ -58,7 +58,7 @@ def test_waiting_outlives_lost_connections_and_a_restart_of_the_service(
         network.refuse()
         network.pass_on()
         serve.delete("sa-ray")
-        service.until(lambda: "/-/routes" in service.http.get("/health").text)
+        service.until(lambda: "not_deployed" in service.http.get("/health").text)
         assert not ended.done()
         serve.run(build(service.settings), name="sa-ray", route_prefix="/")
 

@@ -10,6 +10,7 @@ from sa_ray.catalogue import VARIANTS
 from sa_ray.contracts import EngineName, VariantName
 from sa_ray.scheduling.costs import cost_of
 from sa_ray.serving.deployment_options import OTHER_REQUESTS
+from sa_ray.serving.request_bounds import MAX_UNFINISHED
 from sa_ray.settings import Settings, load_settings
 
 ENGINE: EngineName = "stable-audio-3"
@@ -33,13 +34,17 @@ def ingress_of(settings: Settings) -> Any:
 
 
 @pytest.mark.parametrize("max_replicas", [1, 4, 63, 1000])
+@pytest.mark.parametrize("max_batch_rows", [1, 8, 64])
+@pytest.mark.parametrize("max_queued_requests", [1, 64, 5000])
 @pytest.mark.parametrize("max_waiting_requests", [1, 1000, 5000])
 def test_the_ingress_can_say_429_for_every_variant_whoever_waits_for_jobs(
-    max_replicas: int, max_waiting_requests: int
+    max_replicas: int, max_batch_rows: int, max_queued_requests: int, max_waiting_requests: int
 ) -> None:
+    variant = {"max_replicas": max_replicas, "max_batch_rows": max_batch_rows}
     settings = load_settings(
         {
-            "variants": {name: {"max_replicas": max_replicas} for name in VARIANTS},
+            "variants": dict.fromkeys(VARIANTS, variant),
+            "max_queued_requests": max_queued_requests,
             "max_waiting_requests": max_waiting_requests,
         }
     )
@@ -51,6 +56,11 @@ def test_the_ingress_can_say_429_for_every_variant_whoever_waits_for_jobs(
 
     room = ingress_of(settings).max_ongoing_requests - max_waiting_requests
     assert room >= refused_at + OTHER_REQUESTS
+
+
+def test_bodies_that_do_not_end_leave_room_for_other_requests() -> None:
+    """Also where nothing stands in front of the proxy, and each takes a slot."""
+    assert MAX_UNFINISHED < OTHER_REQUESTS
 
 
 def test_what_the_ingress_has_no_room_for_is_refused_and_told_when_to_come_back() -> None:

@@ -11,7 +11,8 @@ from ray.exceptions import TaskCancelledError
 from starlette.responses import StreamingResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from sa_ray.serving.ingress.guard import MAX_BODY_BYTES, Guard
+from sa_ray.serving.ingress.guard import Guard
+from sa_ray.serving.request_bounds import MAX_BODY_BYTES, MAX_UNFINISHED
 
 JSON = ("content-type", "application/json")
 
@@ -34,14 +35,6 @@ async def size_of_body(_scope: Scope, receive: Receive, send: Send) -> None:
     await answer(send, 200, b"%d" % await read_all(receive))
 
 
-async def malformed_if_unread(_scope: Scope, receive: Receive, send: Send) -> None:
-    """As FastAPI does, which answers any failure to read a body with a 400."""
-    try:
-        await read_all(receive)
-    except Exception:  # noqa: BLE001 - it does
-        await answer(send, 400, b"malformed")
-
-
 async def broken(_scope: Scope, _receive: Receive, _send: Send) -> None:
     raise RuntimeError("the password is hush")
 
@@ -54,6 +47,7 @@ async def broken_midway(_scope: Scope, _receive: Receive, send: Send) -> None:
 async def call(
     app: ASGIApp,
     *headers: tuple[str, str],
+    method: str = "POST",
     chunks: Sequence[bytes] = (b"",),
     sent: list[Message] | None = None,
 ) -> list[Message]:
@@ -61,7 +55,7 @@ async def call(
     sent = [] if sent is None else sent
     scope: dict[str, Any] = {
         "type": "http",
-        "method": "POST",
+        "method": method,
         "path": "/jobs",
         "raw_path": b"/jobs",
         "root_path": "",
@@ -116,13 +110,74 @@ async def test_an_announced_oversize_is_refused_unread(length: str) -> None:
     assert error_of(sent) == (413, "payload_too_large")
 
 
-@pytest.mark.parametrize("app", [size_of_body, malformed_if_unread])
-async def test_an_unannounced_oversize_is_refused_as_it_comes(app: ASGIApp) -> None:
-    chunks = [b" " * MAX_BODY_BYTES, b" "]
+async def test_an_unannounced_oversize_is_refused_as_it_comes() -> None:
+    chunks = [b" " * MAX_BODY_BYTES, b" ", b"never read"]
 
-    sent = await call(app, JSON, ("transfer-encoding", "chunked"), chunks=chunks)
+    sent = await call(broken, JSON, ("transfer-encoding", "chunked"), chunks=chunks)
 
     assert error_of(sent) == (413, "payload_too_large")
+
+
+@pytest.mark.parametrize("method", ["GET", "DELETE", "OPTIONS"])
+async def test_a_body_is_refused_where_none_is_taken(method: str) -> None:
+    chunked = ("transfer-encoding", "chunked")
+
+    announced = await call(broken, JSON, ("content-length", "1"), method=method)
+    found = await call(broken, JSON, chunked, method=method, chunks=[b"", b" ", b"never read"])
+    empty = await call(size_of_body, JSON, chunked, method=method, chunks=[b"", b""])
+    none = await call(size_of_body, ("content-length", "0"), method=method)
+
+    assert error_of(announced) == (400, "malformed_request")
+    assert error_of(found) == (400, "malformed_request")
+    assert [sent[0]["status"] for sent in (empty, none)] == [200, 200]
+
+
+async def test_bodies_that_do_not_end_make_room_oldest_first() -> None:
+    """Without what stands in front of the proxy, each takes a slot of the ingress."""
+    guard = Guard(size_of_body)
+    scope = {"type": "http", "method": "POST", "path": "/jobs", "query_string": b""}
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"100")]
+    answered: list[int] = []
+
+    async def ask(number: int) -> None:
+        async def receive() -> Message:
+            return await asyncio.get_running_loop().create_future()  # type: ignore[no-any-return]
+
+        async def send(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                assert message["status"] == 408
+                answered.append(number)
+
+        await guard({**scope, "headers": headers}, receive, send)
+
+    asked = [asyncio.create_task(ask(number)) for number in range(MAX_UNFINISHED + 3)]
+    await asyncio.wait(asked[:3], timeout=5)
+
+    assert answered == [0, 1, 2]
+    for task in asked:
+        task.cancel()
+    await asyncio.wait(asked)
+
+
+async def test_a_body_that_comes_too_slowly_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sa_ray.serving.request_bounds.BODY_GRACE_S", 0.01)
+
+    async def dripping() -> Message:
+        await asyncio.sleep(0.001)
+        return {"type": "http.request", "body": b" ", "more_body": True}
+
+    sent: list[Message] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    headers = [(b"content-type", b"application/json"), (b"transfer-encoding", b"chunked"),
+               (b"x-request-id", b"request-7")]  # fmt: skip
+    scope = {"type": "http", "method": "POST", "path": "/", "query_string": b"", "headers": headers}
+    await Guard(broken)(scope, dripping, send)
+
+    assert error_of(sent) == (408, "request_timeout")
+    assert (b"retry-after", b"1") in sent[0]["headers"]
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,14 @@
-"""What stands in front of Serve's proxy: headers that it cannot read, clients of HTTP/1.0."""
+"""What stands in front of Serve's proxy: headers, ids, errors, clients of HTTP/1.0."""
 
 import asyncio
+import json
+import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 import pytest
 import uvicorn
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sa_ray.serving.proxy_front import middlewares
 
@@ -18,34 +20,129 @@ def in_front_of(proxy: ASGIApp) -> ASGIApp:
     return proxy
 
 
-async def forwarded(*headers: tuple[bytes, bytes]) -> list[tuple[bytes, bytes]]:
-    """The headers that come through to the proxy."""
-    seen: list[Scope] = []
+Headers = list[tuple[bytes, bytes]]
 
-    async def proxy(scope: Scope, _receive: Receive, _send: Send) -> None:
-        seen.append(scope)
 
-    async def unused(*_: object) -> None:
+async def through(proxy: ASGIApp, *headers: tuple[bytes, bytes]) -> list[Message]:
+    """What comes of a GET with ``headers`` that ``proxy`` answers."""
+    sent: list[Message] = []
+
+    async def unused() -> Message:
         raise AssertionError
 
-    await in_front_of(proxy)({"type": "http", "headers": [*headers]}, unused, unused)
-    return seen[0]["headers"]  # type: ignore[no-any-return]
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "GET", "path": "/health", "headers": [*headers]}
+    await in_front_of(proxy)(scope, unused, send)
+    return sent
+
+
+async def forwarded(*headers: tuple[bytes, bytes]) -> tuple[Headers, dict[bytes, bytes]]:
+    """The headers that come through to the proxy, and those of the answer."""
+    seen: list[Scope] = []
+
+    async def proxy(scope: Scope, _receive: Receive, send: Send) -> None:
+        seen.append(scope)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    start, _ = await through(proxy, *headers)
+    return seen[0]["headers"], dict(start["headers"])
+
+
+@pytest.mark.parametrize("value", [b"1", b"?1", b"", "å".encode(), b"\xff\xfe", b"x" * 256])
+@pytest.mark.parametrize(
+    "name",
+    [
+        b"x-request-timeout-seconds",
+        b"x-request-disconnect-disabled",
+        b"x-session-id",
+        b"x_session_id",
+        b"serve_multiplexed_model_id",
+        b"serve-multiplexed-model-id",
+    ],
+)
+async def test_no_header_leads_serve(name: bytes, value: bytes) -> None:
+    other = (b"accept", value)
+
+    headers, _ = await forwarded((name, value), other)
+
+    assert [header for header in headers if header[0] != b"x-request-id"] == [other]
 
 
 @pytest.mark.parametrize(
-    "value", [b"", b"  ", "å".encode("latin-1"), "å".encode(), b"\xff\xfe", b"a\x00b", b"x" * 256]
+    "value", [b"", b"  ", "å".encode("latin-1"), "å".encode(), b"\xff\xfe", b"a\x00b", b"x" * 129]
 )
-@pytest.mark.parametrize("name", [b"x-request-id", b"x-session-id"])
-async def test_a_header_that_cannot_be_read_is_as_good_as_none(name: bytes, value: bytes) -> None:
-    other = (b"accept", value)
+async def test_an_id_that_cannot_be_repeated_is_dropped(value: bytes) -> None:
+    [own], answered = await forwarded((b"x-request-id", value), (b"x-client-request-id", b"mine"))
 
-    assert await forwarded((name, value), other) == [other]
+    assert own[0] == b"x-request-id"
+    assert uuid.UUID(own[1].decode())
+    assert b"x-client-request-id" not in answered
 
 
-async def test_all_others_come_through() -> None:
-    headers = [(b"x-request-id", b"request 7"), (b"x-other", b"\xff"), (b"host", b"test")]
+async def test_a_sound_id_goes_on_and_comes_back_beside_ours() -> None:
+    headers, answered = await forwarded((b"x-request-id", b"request 7"), (b"x-other", b"\xff"))
 
-    assert await forwarded(*headers) == headers
+    assert headers[0] == (b"x-other", b"\xff")
+    assert headers[2] == (b"x-client-request-id", b"request 7")
+    assert uuid.UUID(dict(headers)[b"x-request-id"].decode())
+    assert answered[b"x-client-request-id"] == b"request 7"
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "retry_after"),
+    [
+        (404, "not_deployed", b"1"),
+        (408, "request_timeout", None),
+        (429, "overloaded", b"7"),
+        (503, "unavailable", b"7"),
+        (500, "internal_error", None),
+    ],
+)
+async def test_what_serve_says_in_plain_text_has_the_one_shape(
+    status: int, code: str, retry_after: bytes | None
+) -> None:
+    async def proxy(_scope: Scope, _receive: Receive, send: Send) -> None:
+        headers = [[b"content-type", b"text/plain; charset=utf-8"], [b"retry-after", b"7"]]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": b"Something of Ray's."})
+
+    start, body = await through(proxy)
+    error = json.loads(body["body"])["error"]
+
+    assert (start["status"], error["code"]) == (status, code)
+    assert dict(start["headers"]).get(b"retry-after") == retry_after
+    assert error["request_id"].encode() == dict(start["headers"])[b"x-request-id"]
+    assert "Ray's" not in error["message"]
+
+
+async def test_the_errors_of_the_service_are_left_as_they_are() -> None:
+    own = [(b"content-type", b"application/json")]
+
+    async def proxy(_scope: Scope, _receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 503, "headers": own})
+        await send({"type": "http.response.body", "body": b"{}"})
+
+    start, body = await through(proxy)
+
+    assert (start["status"], start["headers"], body["body"]) == (503, own, b"{}")
+
+
+async def test_no_answer_and_no_error_of_serve_is_a_bare_500() -> None:
+    async def lost(_scope: Scope, _receive: Receive, _send: Send) -> None:
+        pass
+
+    async def failing(_scope: Scope, _receive: Receive, _send: Send) -> None:
+        raise UnicodeDecodeError("utf-8", b"secret", 0, 1, "bad")
+
+    answers = [await through(lost), await through(failing)]
+
+    assert [start["status"] for start, _ in answers] == [502, 500]
+    codes = [json.loads(body["body"])["error"]["code"] for _, body in answers]
+    assert codes == ["service_lost", "internal_error"]
+    assert b"secret" not in answers[1][1]["body"]
 
 
 @asynccontextmanager

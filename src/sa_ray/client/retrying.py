@@ -11,7 +11,7 @@ from tenacity import (
     wait_random_exponential,
 )
 
-from sa_ray.client.wire import FOREIGN, NOT_DEPLOYED, ApiError
+from sa_ray.client.wire import FOREIGN, LOST, NOT_DEPLOYED, ApiError
 
 _BACKOFF = wait_random_exponential(multiplier=0.5, max=10)
 """Seconds up to which the pauses grow, each drawn between zero and its bound."""
@@ -38,7 +38,11 @@ def turned_away(error: BaseException) -> bool:
 
 def interrupted(error: BaseException) -> bool:
     """Whether ``error`` may pass, whatever became of the failed call."""
-    if isinstance(error, ApiError) and error.code == FOREIGN and error.status in _BROKEN_PROXY:
+    if (
+        isinstance(error, ApiError)
+        and error.code in (FOREIGN, LOST)
+        and error.status in _BROKEN_PROXY
+    ):
         return True
     return refused(error) or isinstance(
         error, httpx.NetworkError | httpx.TimeoutException | httpx.RemoteProtocolError

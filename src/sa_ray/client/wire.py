@@ -16,6 +16,9 @@ store."""
 NOT_DEPLOYED = "not_deployed"
 """``code`` of a 404 of Ray Serve itself: the application is being started, or is stopped."""
 
+LOST = "service_lost"
+"""``code`` of a 502 of the proxy: the process that worked on the request is gone."""
+
 SERVE_HINT = "/-/routes"
 """Part of the text of that 404."""
 

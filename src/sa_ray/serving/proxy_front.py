@@ -1,40 +1,152 @@
-"""What stands in front of Serve's HTTP proxy, for clients that its server would fail.
+"""What stands in front of Serve's HTTP proxy, so that no client holds or leads it by itself.
 
 Serve calls ``middlewares`` in each proxy where ``RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH`` names
 it, as the private Ray and the image do. It imports next to nothing.
 """
 
-import re
+import contextlib
+import logging
 from typing import Any
 
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from sa_ray.errors import (
+    NotDeployedError,
+    OverloadedError,
+    RequestTimeoutError,
+    SaRayError,
+    ServiceLostError,
+    UnavailableError,
+)
 from sa_ray.serving.proxy_downloads import PacedDownloads
 from sa_ray.serving.proxy_health import HealthLane
+from sa_ray.serving.request_bounds import (
+    CLIENT_ID,
+    ClientLeftError,
+    UnfinishedBodies,
+    announces_body,
+    error_messages,
+    is_sound_id,
+    new_id,
+    replay,
+)
 
-READ_BY_PROXY = re.compile(rb"x-request-id|x-session-id|serve[-_]multiplexed[-_]model[-_]id")
-"""Matches the headers that the proxy decodes as UTF-8; one that is not ends in a bare 500."""
+logger = logging.getLogger(__name__)
 
-MAX_VALUE = 255
-"""Longest value that is forwarded, bytes."""
+REQUEST_ID = b"x-request-id"
+
+FOR_SERVE = frozenset(
+    {
+        b"x-request-timeout-seconds",
+        b"x-request-disconnect-disabled",
+        b"x-session-id",
+        b"serve-multiplexed-model-id",
+    }
+)
+"""Headers by which a client could tell Serve how to treat its request: cut it off, go on without
+it, choose a replica. Serve decodes them as UTF-8 besides, and a failure is a bare 500."""
+
+TRACING = frozenset({b"traceparent", b"tracestate"})
+
+RETRY_AFTER_S = 5
 
 
-class ReadableHeaders:
-    """Middleware that drops headers which the proxy cannot read.
+class OwnHeaders:
+    """Middleware that drops what would lead Serve, and gives each request an id of ours.
 
-    Without an ``X-Request-Id``, the proxy makes one. One that is empty, longer than 255 characters
-    or anything but printable ASCII is as good as none: it comes back in the answer and in the logs.
+    The ``X-Request-Id`` that a client sent goes on as ``X-Client-Request-Id`` if it is sound.
+    ``send`` is left as it is: those inside look for the connection behind it.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if "headers" in scope:
-            readable = [(name, value) for name, value in scope["headers"] if _is_fine(name, value)]
-            scope = {**scope, "headers": readable}
-        await self._app(scope, receive, send)
+        if "headers" not in scope:
+            await self._app(scope, receive, send)
+            return
+        given = [value.strip() for name, value in scope["headers"] if name == REQUEST_ID]
+        beside = [(CLIENT_ID, value) for value in given if is_sound_id(value.decode("latin-1"))][:1]
+        kept = [(name, value) for name, value in scope["headers"] if _is_for_us(name, value)]
+        own = [(REQUEST_ID, new_id().encode())]
+        await self._app({**scope, "headers": [*kept, *own, *beside]}, receive, send)
+
+
+class BoundedBodies:
+    """Middleware that reads a request's body, bounded in size and time, before it goes on."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._bodies = UnfinishedBodies()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and announces_body(scope["method"], scope["headers"]):
+            with contextlib.suppress(ClientLeftError):
+                body = await self._bodies.read(receive, scope["method"])
+                await self._app(scope, replay(body, receive), send)
+        else:
+            await self._app(scope, receive, send)
+
+
+class OwnErrors:
+    """Middleware that gives errors of Serve and of what is in front of it the shape of all others.
+
+    Serve answers in plain text, and not at all for a replica that was lost.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        answer = _Answer(dict(scope["headers"]), send)
+        try:
+            await self._app(scope, receive, answer.send)
+        except SaRayError as error:
+            await answer.fail(error)
+        except Exception:
+            logger.exception("Serve's proxy failed")
+            if answer.started:
+                raise
+            await answer.fail(SaRayError("An error in the service; its log says more."))
+        else:
+            await answer.fail(
+                ServiceLostError(
+                    "The process that worked on this was lost. Look what became of it."
+                )
+            )
+
+
+class _Answer:
+    def __init__(self, headers: dict[bytes, bytes], send: Send) -> None:
+        self._request_id = headers[REQUEST_ID].decode()
+        self._beside = [(CLIENT_ID, headers[CLIENT_ID])] if CLIENT_ID in headers else []
+        self._send = send
+        self._replaced = False
+        self.started = False
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start" and (error := _own_error(message)):
+            await self.fail(error)
+            self._replaced = True
+        elif not self._replaced:
+            self.started = True
+            await self._pass_on(message)
+
+    async def fail(self, error: SaRayError) -> None:
+        """Answer with ``error``, unless there is an answer."""
+        if not self.started:
+            self.started = True
+            for message in error_messages(error, self._request_id):
+                await self._pass_on(message)
+
+    async def _pass_on(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message = {**message, "headers": [*message["headers"], *self._beside]}
+        await self._send(message)
 
 
 class UnframedBodies:
@@ -68,13 +180,47 @@ class UnframedBodies:
 
 
 def middlewares() -> list[Middleware]:
-    """Return what Serve puts around its HTTP proxy, the innermost first."""
-    kinds = (HealthLane, ReadableHeaders, UnframedBodies, PacedDownloads)
+    """Return what Serve puts around its HTTP proxy, outermost last.
+
+    Called before the proxy's server is made, whose connections it bounds too.
+    """
+    with contextlib.suppress(ImportError):  # without httptools, uvicorn's other parser has bounds
+        from sa_ray.serving import http_connections
+
+        http_connections.install()
+    kinds = (HealthLane, BoundedBodies, OwnErrors, UnframedBodies, PacedDownloads, OwnHeaders)
     return [Middleware(kind) for kind in kinds]
 
 
-def _is_fine(name: bytes, value: bytes) -> bool:
-    if READ_BY_PROXY.fullmatch(name) is None:
-        return True
-    text = value.strip()
-    return 0 < len(text) <= MAX_VALUE and all(0x20 <= byte < 0x7F for byte in text)
+def _is_for_us(name: bytes, value: bytes) -> bool:
+    if name in TRACING:
+        return value.isascii()
+    return name not in (REQUEST_ID, CLIENT_ID) and name.replace(b"_", b"-") not in FOR_SERVE
+
+
+def _own_error(start: Message) -> SaRayError | None:
+    """Return the error that stands for one of Serve, which it tells in plain text."""
+    headers = {name.lower(): value for name, value in start["headers"]}
+    if start["status"] < 400 or not headers.get(b"content-type", b"").startswith(b"text/plain"):
+        return None
+    told = headers.get(b"retry-after", b"")
+    wait = int(told) if told.isdigit() else RETRY_AFTER_S
+    match start["status"]:
+        case 404:
+            return NotDeployedError(
+                "No service is deployed here, or it is being started. Try again.",
+                retry_after_s=1,
+            )
+        case 408:
+            return RequestTimeoutError("This took longer than requests may take in this cluster.")
+        case 429:
+            return OverloadedError(
+                f"Too many requests wait for the service. Try again in {wait} s.",
+                retry_after_s=wait,
+            )
+        case 503:
+            return UnavailableError(
+                f"The service is being started or stopped. Try again in {wait} s.",
+                retry_after_s=wait,
+            )
+    return SaRayError("An error of Ray Serve; its log says more.")

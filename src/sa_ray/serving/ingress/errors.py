@@ -20,6 +20,7 @@ from sa_ray.errors import (
     NotFoundError,
     SaRayError,
 )
+from sa_ray.serving.request_bounds import CLIENT_ID, is_sound_id
 
 logger = logging.getLogger(__name__)
 
@@ -50,9 +51,14 @@ RETRY_AFTER_S = 5
 """Seconds that clients are told to wait where the error does not know better: a store is away."""
 
 
-def request_id(request: Request) -> str:
-    """Return the id that Serve gave the request or took from its client, as in ``X-Request-Id``."""
-    return request.headers.get("x-request-id", "")
+def request_ids(request: Request) -> dict[str, str]:
+    """Return the request's ids, for the log: ours, and the client's if it gave a sound one.
+
+    Serve takes ours from the client where nothing stands in front of its proxy.
+    """
+    headers = {"request_id": "x-request-id", "client_request_id": CLIENT_ID.decode()}
+    given = {name: request.headers.get(header, "") for name, header in headers.items()}
+    return {name: text for name, text in given.items() if is_sound_id(text)}
 
 
 def error_response(error: SaRayError, request: Request) -> JSONResponse:
@@ -61,7 +67,7 @@ def error_response(error: SaRayError, request: Request) -> JSONResponse:
             code=error.code,
             message=error.public_message,
             param=error.param,
-            request_id=request_id(request),
+            request_id=request_ids(request).get("request_id", ""),
         )
     )
     retry_after_s = error.retry_after_s

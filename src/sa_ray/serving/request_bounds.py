@@ -1,0 +1,166 @@
+"""Bounds on any HTTP request: its body, and the ids it goes by.
+
+Serve's proxy applies them before a request takes a slot of the ingress; the ingress applies them
+again, for proxies that do not. Imports little: each proxy loads it.
+"""
+
+import asyncio
+import contextlib
+import json
+import uuid
+from collections.abc import Iterator, Sequence
+
+from starlette.types import Message, Receive
+
+from sa_ray.errors import (
+    MalformedRequestError,
+    PayloadTooLargeError,
+    RequestTimeoutError,
+    SaRayError,
+)
+
+Headers = Sequence[tuple[bytes, bytes]]
+
+MAX_BODY_BYTES = 256 << 10
+"""Largest body, bytes. The longest prompts, each character escaped, take about half of it."""
+
+BODY_GRACE_S = 10.0
+"""Seconds that any body may take."""
+
+MIN_BODY_RATE = 8 << 10
+"""Bytes per second, on average, at which a body that takes longer has to come."""
+
+MAX_UNFINISHED = 128
+"""Bodies that are waited for at once. Each may hold ``MAX_BODY_BYTES``, and takes a slot where the
+ingress has to wait for it."""
+
+WITHOUT_BODY = frozenset({"GET", "HEAD", "DELETE", "OPTIONS", "TRACE"})
+"""Methods whose requests have nothing to say in a body."""
+
+MAX_LENGTH_DIGITS = 20
+"""Most digits of a Content-Length that is read as a number: enough for any 64-bit size."""
+
+MAX_ID = 128
+"""Longest id of a request that is repeated or logged, characters."""
+
+CLIENT_ID = b"x-client-request-id"
+"""Header in which the id that the client gave goes on, beside ours."""
+
+
+class ClientLeftError(Exception):
+    """The client has gone before its request was complete: nobody waits for an answer."""
+
+
+class UnfinishedBodies:
+    """The bodies that are being read; one over ``MAX_UNFINISHED`` ends the wait for the oldest.
+
+    So a client that sends its body at once gets through, however many others do not.
+    """
+
+    def __init__(self) -> None:
+        self._waits: dict[asyncio.Timeout, None] = {}
+
+    async def read(self, receive: Receive, method: str) -> bytes:
+        """Return the body of a request.
+
+        Raises ``PayloadTooLargeError`` or ``MalformedRequestError`` at the first byte too many,
+        ``RequestTimeoutError`` for one that comes too slowly or has to make room, and
+        ``ClientLeftError``.
+        """
+        body = bytearray()
+        most = 0 if method in WITHOUT_BODY else MAX_BODY_BYTES
+        begun = asyncio.get_running_loop().time()
+        try:
+            async with asyncio.timeout_at(begun + BODY_GRACE_S) as wait:
+                with self._counted(wait):
+                    while True:
+                        message = await receive()
+                        if message["type"] != "http.request":
+                            raise ClientLeftError
+                        body += message.get("body", b"")
+                        if len(body) > most:
+                            raise _too_large(method)
+                        if not message.get("more_body", False):
+                            return bytes(body)
+                        if wait in self._waits:
+                            wait.reschedule(begun + BODY_GRACE_S + len(body) / MIN_BODY_RATE)
+        except TimeoutError as error:
+            raise RequestTimeoutError(
+                f"The body came too slowly: after {BODY_GRACE_S:.0f} s, {MIN_BODY_RATE} bytes per "
+                "second are expected, and less time is given while many send theirs slowly. Send "
+                "it again, at once.",
+                retry_after_s=1,
+            ) from error
+
+    @contextlib.contextmanager
+    def _counted(self, wait: asyncio.Timeout) -> Iterator[None]:
+        if len(self._waits) >= MAX_UNFINISHED:
+            oldest = next(iter(self._waits))
+            del self._waits[oldest]
+            if not oldest.expired():
+                oldest.reschedule(0)
+        self._waits[wait] = None
+        try:
+            yield
+        finally:
+            self._waits.pop(wait, None)
+
+
+def announces_body(method: str, headers: Headers) -> bool:
+    """Return True if a body follows, which has to be read.
+
+    Raises ``PayloadTooLargeError`` or ``MalformedRequestError`` if it is announced as too large.
+    """
+    named = dict(headers)
+    length = named.get(b"content-length", b"").decode("latin-1").strip()
+    # Python refuses to convert a text of thousands of digits to a number.
+    if length.isdecimal():
+        most = 0 if method in WITHOUT_BODY else MAX_BODY_BYTES
+        if len(length) > MAX_LENGTH_DIGITS or int(length) > most:
+            raise _too_large(method)
+    return b"transfer-encoding" in named or length not in ("", "0")
+
+
+def replay(body: bytes, receive: Receive) -> Receive:
+    """Return a ``receive`` that gives ``body`` once, and then what ``receive`` does."""
+    left = [body]
+
+    async def receive_again() -> Message:
+        if left:
+            return {"type": "http.request", "body": left.pop(), "more_body": False}
+        return await receive()
+
+    return receive_again
+
+
+def is_sound_id(text: str) -> bool:
+    """Return True if an id may be repeated: printable ASCII, at most ``MAX_ID`` characters."""
+    return 0 < len(text.strip()) <= MAX_ID and all(" " <= letter <= "~" for letter in text)
+
+
+def new_id() -> str:
+    """Return an id for a request: 32 hexadecimal digits."""
+    return uuid.uuid4().hex
+
+
+def error_messages(error: SaRayError, request_id: str) -> list[Message]:
+    """Return the ASGI messages that answer with ``error`` in the shape of all errors."""
+    told = {"code": error.code, "message": error.message, "param": error.param}
+    body = json.dumps({"error": {**told, "request_id": request_id}}).encode()
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", b"%d" % len(body)),
+        (b"x-request-id", request_id.encode()),
+    ]
+    if error.retry_after_s is not None:
+        headers.append((b"retry-after", b"%d" % error.retry_after_s))
+    return [
+        {"type": "http.response.start", "status": error.status, "headers": headers},
+        {"type": "http.response.body", "body": body},
+    ]
+
+
+def _too_large(method: str) -> SaRayError:
+    if method in WITHOUT_BODY:
+        return MalformedRequestError(f"{method} takes no body here. Send it without one.")
+    return PayloadTooLargeError(f"The body is larger than {MAX_BODY_BYTES} bytes. Send less.")
