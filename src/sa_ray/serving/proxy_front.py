@@ -83,8 +83,9 @@ class BoundedBodies:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and announces_body(scope["method"], scope["headers"]):
             with contextlib.suppress(ClientLeftError):
-                body = await self._bodies.read(receive, scope["method"])
-                await self._app(scope, replay(body, receive), send)
+                # Under no name here, so that it is not kept once it has gone on.
+                again = replay(await self._bodies.read(receive, scope["method"]), receive)
+                await self._app(scope, again, send)
         else:
             await self._app(scope, receive, send)
 

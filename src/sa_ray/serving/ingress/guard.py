@@ -47,8 +47,7 @@ class Guard:
             try:
                 if announces_body(request.method, scope["headers"]):
                     _check_type(request)
-                    body = await self._bodies.read(receive, request.method)
-                    receive = replay(body, receive)
+                    receive = replay(await self._bodies.read(receive, request.method), receive)
                 await self._app(scope, receive, watch)
             except ClientLeftError:
                 return

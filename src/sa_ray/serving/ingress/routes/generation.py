@@ -12,6 +12,7 @@ from sa_ray.errors import (
     MalformedRequestError,
     OverloadedError,
     PayloadTooLargeError,
+    RequestTimeoutError,
     UnavailableError,
     UnsupportedMediaTypeError,
 )
@@ -26,6 +27,7 @@ CHUNK_BYTES = 1 << 20
 
 BODY_ERRORS = (
     MalformedRequestError,
+    RequestTimeoutError,
     PayloadTooLargeError,
     UnsupportedMediaTypeError,
     InvalidRequestError,
