@@ -38,12 +38,8 @@ def turned_away(error: BaseException) -> bool:
 
 def interrupted(error: BaseException) -> bool:
     """Whether ``error`` may pass, whatever became of the failed call."""
-    if (
-        isinstance(error, ApiError)
-        and error.code in (FOREIGN, LOST)
-        and error.status in _BROKEN_PROXY
-    ):
-        return True
+    if isinstance(error, ApiError) and error.status in _BROKEN_PROXY:
+        return error.code in (FOREIGN, LOST)
     return refused(error) or isinstance(
         error, httpx.NetworkError | httpx.TimeoutException | httpx.RemoteProtocolError
     )
