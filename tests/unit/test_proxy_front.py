@@ -33,7 +33,7 @@ async def through(proxy: ASGIApp, *headers: tuple[bytes, bytes]) -> list[Message
     async def send(message: Message) -> None:
         sent.append(message)
 
-    scope = {"type": "http", "method": "GET", "path": "/health", "headers": [*headers]}
+    scope = {"type": "http", "method": "GET", "path": "/jobs", "headers": [*headers]}
     await in_front_of(proxy)(scope, unused, send)
     return sent
 
