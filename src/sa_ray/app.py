@@ -73,6 +73,7 @@ def ingress(
         engine,
         settings.models,
         settings.limits,
+        settings.edge,
         settings.jobs,
         settings.storage,
         variants,
@@ -94,6 +95,7 @@ def dispatcher(settings: Settings, variants: dict[VariantName, Application]) -> 
         settings.storage,
         settings.webhooks,
         settings.webhooks.authorities(),
+        settings.edge.public_url,
         variants,
     )
 

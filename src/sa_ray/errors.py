@@ -50,6 +50,13 @@ class MalformedRequestError(SaRayError):
     status = 400
 
 
+class ForeignOriginError(SaRayError):
+    """A web page of another origin asked for a change."""
+
+    code = "foreign_origin"
+    status = 403
+
+
 class NotFoundError(SaRayError):
     code = "not_found"
     status = 404
@@ -120,6 +127,13 @@ class PayloadTooLargeError(SaRayError):
 class UnsupportedMediaTypeError(SaRayError):
     code = "unsupported_media_type"
     status = 415
+
+
+class MisdirectedRequestError(SaRayError):
+    """The request was sent to a name that is not this service's."""
+
+    code = "misdirected_request"
+    status = 421
 
 
 class InvalidRequestError(SaRayError):

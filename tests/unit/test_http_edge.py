@@ -13,7 +13,12 @@ from sa_ray.serving.ingress.guard import Guard
 
 
 @pytest.fixture
-def app() -> FastAPI:
+def public_url() -> str | None:
+    return None
+
+
+@pytest.fixture
+def app(public_url: str | None) -> FastAPI:
     app = FastAPI()
 
     @app.get("/where")
@@ -29,7 +34,7 @@ def app() -> FastAPI:
         return StreamingResponse(body())
 
     install_error_handlers(app)
-    app.add_middleware(Edge)
+    app.add_middleware(Edge, public_url=public_url)
     app.add_middleware(Guard)
     return app
 
@@ -76,3 +81,34 @@ async def test_a_prefix_that_is_none_is_ignored(client: httpx.AsyncClient, prefi
     answer = await client.get("/where", headers=headers)
 
     assert answer.json()["base"] == "http://test/"
+
+
+@pytest.mark.parametrize(
+    ("public_url", "docs"),
+    [
+        ("https://audio.example", "/openapi.json"),
+        ("https://audio.example:8443/a/tts", "/a/tts/openapi.json"),
+        ("http://[::1]:81/tts", "/tts/openapi.json"),
+    ],
+)
+@pytest.mark.parametrize("root_path", ["", "/mounted"])
+async def test_urls_are_on_the_public_one_whatever_a_request_says(
+    app: FastAPI, public_url: str, docs: str, root_path: str
+) -> None:
+    transport = httpx.ASGITransport(app, root_path=root_path)
+    headers = {
+        "Host": "evil.example",
+        "X-Forwarded-Prefix": "/evil",
+        "X-Forwarded-Host": "evil.example",
+        "X-Forwarded-Proto": "gopher",
+    }
+    async with httpx.AsyncClient(
+        transport=transport, base_url=f"http://test{root_path}", headers=headers
+    ) as client:
+        where = (await client.get("/where")).json()
+        redirect = await client.get("/where/")
+        page = await client.get("/docs")
+
+    assert where["base"] == f"{public_url}/"
+    assert redirect.headers["location"] == f"{public_url}/where"
+    assert f"'{docs}'" in page.text

@@ -90,6 +90,10 @@ def test_the_old_servers_defaults() -> None:
         ("STABLE_AUDIO_JOBS_URL", "sqlite:///x.db", "jobs_url", "sqlite:///x.db"),
         ("STABLE_AUDIO_PUBLIC_URL", "https://audio.example", "public_url",
          "https://audio.example"),
+        ("STABLE_AUDIO_ALLOWED_HOSTS", "Audio.example., *.svc", "allowed_hosts",
+         ("audio.example", "*.svc")),
+        ("STABLE_AUDIO_ALLOWED_ORIGINS", "https://A.test:443/,http://b.test:81", "allowed_origins",
+         ("https://a.test", "http://b.test:81")),
     ],
 )  # fmt: skip
 def test_every_variable_sets_its_setting(
@@ -248,9 +252,7 @@ def test_an_address_must_be_one_that_paths_can_follow(field: str, url: str) -> N
 
 
 def test_an_address_for_clients_loses_its_last_slash() -> None:
-    assert (
-        load_settings({"public_url": "https://a.test/x/"}).webhooks.public_url == "https://a.test/x"
-    )
+    assert load_settings({"public_url": "https://a.test/x/"}).edge.public_url == "https://a.test/x"
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from typing import Self
 from pydantic import AliasChoices, Field, model_validator
 
 from sa_ray.settings.group import SettingsGroup
-from sa_ray.settings.values import BaseUrl, WebhookSecret
+from sa_ray.settings.values import WebhookSecret
 
 
 class JobSettings(SettingsGroup):
@@ -68,12 +68,6 @@ class WebhookSettings(SettingsGroup):
         validation_alias=AliasChoices("STABLE_AUDIO_WEBHOOK_CA_FILE", "SSL_CERT_FILE"),
         description="File of certificates (PEM) of authorities that webhook receivers may have, "
         "besides the public ones. Read once, where the application is built.",
-    )
-    public_url: BaseUrl | None = Field(
-        None,
-        validation_alias=AliasChoices("STABLE_AUDIO_PUBLIC_URL"),
-        description="Address at which clients reach the service, for URLs in webhook calls, which "
-        "have no request to take it from.",
     )
 
     @model_validator(mode="after")

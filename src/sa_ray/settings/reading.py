@@ -18,6 +18,7 @@ from pydantic_settings import (
 
 from sa_ray.contracts import VariantName
 from sa_ray.errors import ConfigurationError
+from sa_ray.settings.edge import EdgeSettings
 from sa_ray.settings.group import SettingsGroup
 from sa_ray.settings.jobs import JobSettings, WebhookSettings
 from sa_ray.settings.limits import LimitSettings
@@ -31,7 +32,8 @@ BLANK_MEANS_SOMETHING = frozenset({"STABLE_AUDIO_PRELOAD_MODELS"})
 """Variables for which blank does not mean unset."""
 
 GROUPS: tuple[type[SettingsGroup], ...] = (
-    ModelSettings, WeightSettings, LimitSettings, JobSettings, WebhookSettings, StorageSettings
+    ModelSettings, WeightSettings, LimitSettings, EdgeSettings, JobSettings, WebhookSettings,
+    StorageSettings,
 )  # fmt: skip
 """All groups, in the order of the documentation."""
 
@@ -43,6 +45,7 @@ class Settings:
     models: ModelSettings
     weights: WeightSettings
     limits: LimitSettings
+    edge: EdgeSettings
     jobs: JobSettings
     webhooks: WebhookSettings
     storage: StorageSettings
@@ -51,7 +54,8 @@ class Settings:
     def groups(self) -> tuple[SettingsGroup, ...]:
         """All groups, in the order of the documentation."""
         return (
-            self.models, self.weights, self.limits, self.jobs, self.webhooks, self.storage
+            self.models, self.weights, self.limits, self.edge, self.jobs, self.webhooks,
+            self.storage,
         )  # fmt: skip
 
 
@@ -59,6 +63,7 @@ class _Sources(
     StorageSettings,
     WebhookSettings,
     JobSettings,
+    EdgeSettings,
     LimitSettings,
     WeightSettings,
     ModelSettings,
@@ -120,6 +125,7 @@ def load_settings(args: Mapping[str, Any] | None = None) -> Settings:
         models=ModelSettings.taken_from(values),
         weights=WeightSettings.taken_from(values),
         limits=LimitSettings.taken_from(values),
+        edge=EdgeSettings.taken_from(values),
         jobs=JobSettings.taken_from(values),
         webhooks=WebhookSettings.taken_from(values),
         storage=StorageSettings.taken_from(values),

@@ -13,8 +13,9 @@ MAX_LAYERS: Final = 6
 
 _LONGEST_PHRASE = 3
 _NEGATIONS = frozenset({"no", "without"})
-_TEMPO = re.compile(r"\b(\d{2,3}(?:\.\d+)?)\s*-?\s*bpm\b")
-_KEY = re.compile(r"\b([a-g])(?:\s*(#|sharp|flat|b))?\s+(major|minor)\b")
+# For text with single spaces only: runs of them would take quadratic time.
+_TEMPO = re.compile(r"\b(\d{2,3}(?:\.\d+)?) ?-? ?bpm\b")
+_KEY = re.compile(r"\b([a-g])(?: ?(#|sharp|flat|b))? (major|minor)\b")
 _TONICS: Final = {"c": 0, "d": 2, "e": 4, "f": 5, "g": 7, "a": 9, "b": 11}
 _SHIFTS: Final = {"": 0, "#": 1, "sharp": 1, "b": -1, "flat": -1}
 
@@ -50,7 +51,7 @@ class Plan:
 
 def read(prompt: str, negative_prompt: str | None = None) -> Plan:
     """Turn ``prompt`` into a plan, without the sounds that ``negative_prompt`` names."""
-    text = prompt.lower()
+    text = " ".join(prompt.lower().split())
     words = _words(text)
     wanted, unwanted = _sounds(words)
     unwanted |= set(_sounds(_words((negative_prompt or "").lower()))[0])

@@ -45,6 +45,7 @@ class Dispatcher:
         storage: StorageSettings,
         webhooks: WebhookSettings,
         authorities: str | None,
+        public_url: str | None,
         variants: dict[VariantName, DeploymentHandle[Any]],
     ) -> None:
         """``authorities``: in PEM, those to trust besides the public ones in webhook calls."""
@@ -67,7 +68,7 @@ class Dispatcher:
         self._webhooks = _webhook_sender(webhooks, authorities)
         webhook_loops = []
         if self._webhooks:
-            view = _webhook_view(webhooks, storage)
+            view = _webhook_view(public_url, storage)
             webhook_loops.append(WebhookCalls(self._jobs, self._webhooks, view).run())
         loops = (
             *self._leases.loops(),
@@ -143,7 +144,7 @@ def _webhook_sender(settings: WebhookSettings, authorities: str | None) -> Webho
 
 
 def _webhook_view(
-    webhooks: WebhookSettings, storage: StorageSettings
+    public_url: str | None, storage: StorageSettings
 ) -> Callable[[Job], Awaitable[JobView]]:
     views = JobViews(ObjectStores(storage))
-    return lambda job: views.one(JobSnapshot(job, None), webhooks.public_url or "")
+    return lambda job: views.one(JobSnapshot(job, None), public_url or "")

@@ -1,12 +1,15 @@
-"""The HTTP application: the routes, behind the guard."""
+"""The HTTP application: the routes, behind the guard and the check of whom they answer."""
 
 from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
 
 from sa_ray import __version__
 from sa_ray.serving.ingress.edge import Edge
 from sa_ray.serving.ingress.errors import install_error_handlers
 from sa_ray.serving.ingress.guard import Guard
+from sa_ray.serving.ingress.origins import Origins
 from sa_ray.serving.ingress.routes import generation, job_audio, job_events, jobs, system
+from sa_ray.settings import EdgeSettings
 
 DESCRIPTION = """Text to audio with Stable Audio 3: sound effects and music, 44.1 kHz stereo.
 
@@ -14,12 +17,28 @@ DESCRIPTION = """Text to audio with Stable Audio 3: sound effects and music, 44.
 Every error has the shape `{"error": {"code", "message", "param", "request_id"}}`."""
 
 
-def build_http_app() -> FastAPI:
-    """Build the FastAPI application; called inside each ingress replica."""
+SHOWN_TO_PAGES = (
+    "Content-Disposition", "Idempotent-Replayed", "Location", "Retry-After", "X-Audio-Duration",
+    "X-Engine", "X-Model", "X-Request-Id", "X-Sample-Rate", "X-Seed",
+)  # fmt: skip
+"""Headers of answers that pages of ``allowed_origins`` may read."""
+
+
+def build_http_app(edge: EdgeSettings) -> FastAPI:
+    """Build the FastAPI application, in each ingress replica."""
     app = FastAPI(title="sa-ray", version=__version__, description=DESCRIPTION)
     for routes in (generation, jobs, job_events, job_audio, system):
         app.include_router(routes.router)
     install_error_handlers(app)
-    app.add_middleware(Edge)
+    app.add_middleware(Edge, public_url=edge.public_url)
     app.add_middleware(Guard)
+    if edge.allowed_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=edge.allowed_origins,
+            allow_methods=["GET", "HEAD", "POST", "DELETE"],
+            allow_headers=["*"],
+            expose_headers=SHOWN_TO_PAGES,
+        )
+    app.add_middleware(Origins, edge=edge)
     return app

@@ -2,9 +2,11 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
 from typing import Any
 
+from fastapi import FastAPI
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
@@ -22,6 +24,7 @@ from sa_ray.serving.ingress.services import Services
 from sa_ray.serving.ingress.sync_generation import SyncGeneration
 from sa_ray.serving.job_view import JobViews
 from sa_ray.settings import (
+    EdgeSettings,
     JobSettings,
     LimitSettings,
     ModelSettings,
@@ -34,7 +37,7 @@ from sa_ray.telemetry import configure_logging
 logger = logging.getLogger(__name__)
 
 
-@serve.ingress(build_http_app)
+@serve.ingress()
 class Ingress:
     """Serves HTTP; any replica serves any request. The routes work with ``services``.
 
@@ -46,6 +49,7 @@ class Ingress:
         engine: EngineName,
         models: ModelSettings,
         limits: LimitSettings,
+        edge: EdgeSettings,
         job_settings: JobSettings,
         storage: StorageSettings,
         variants: dict[VariantName, DeploymentHandle[Any]],
@@ -54,6 +58,7 @@ class Ingress:
         webhooks: WebhookSettings,
     ) -> None:
         configure_logging()
+        self._edge = edge
         jobs, uploader = jobs_client(job_settings), uploader_client(storage)
         stores = ObjectStores(storage)
         # The first URL loads the S3 client and finds credentials, which takes long: do it now.
@@ -81,3 +86,10 @@ class Ingress:
                 "The procedural engine is a stand-in, not Stable Audio 3. For the real model: %s.",
                 INSTALL_HINT,
             )
+        # Whatever is here stays: a body of many small lists would have Python look through all of
+        # it for garbage, again and again.
+        gc.collect()
+        gc.freeze()
+
+    def __serve_build_asgi_app__(self) -> FastAPI:
+        return build_http_app(self._edge)
