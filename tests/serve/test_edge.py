@@ -36,6 +36,13 @@ def test_every_url_is_on_the_public_one(published: Service) -> None:
         assert http.get("/openapi.json").json()["servers"] == [{"url": "/tts"}]
 
 
+def test_under_a_path_a_job_is_told_of_the_fields_of_jobs(published: Service) -> None:
+    """It was taken for a clip there, and of its own fields none was hinted at."""
+    answer = published.http.post("/jobs", json={"prompt": "rain", "prority": "high"})
+
+    assert "did you mean priority" in answer.json()["error"]["message"]
+
+
 @pytest.mark.parametrize("host", ["audio.example", "sa-ray.internal:8000", "localhost", "[::1]"])
 def test_its_names_are_answered(published: Service, host: str) -> None:
     assert published.http.get("/health", headers={"Host": host}).status_code == 200

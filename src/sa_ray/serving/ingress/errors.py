@@ -105,7 +105,7 @@ async def _on_http_exception(request: Request, error: Exception) -> JSONResponse
 async def _on_invalid(request: Request, error: Exception) -> JSONResponse:
     if not isinstance(error, RequestValidationError):
         raise error
-    body = JobRequest if request.url.path.rstrip("/") == "/jobs" else GenerationRequest
+    body = JobRequest if request.url.path.rstrip("/").endswith("/jobs") else GenerationRequest
     return error_response(describe_invalid(error.errors(), body), request)
 
 

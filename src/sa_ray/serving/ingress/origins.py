@@ -9,6 +9,7 @@ import ipaddress
 import re
 import socket
 from collections.abc import Iterable
+from urllib.parse import urlsplit
 
 from fastapi import Request
 from starlette.datastructures import Headers, MutableHeaders
@@ -42,7 +43,7 @@ class Origins:
         names = {"localhost", socket.gethostname().lower(), *edge.allowed_hosts}
         if edge.public_url:
             self._trusted.add(origin_of(edge.public_url))
-            names.add(_name(origin_of(edge.public_url).partition("://")[2]) or "")
+            names.add(urlsplit(edge.public_url).hostname or "")
         self._names = names
         self._domains = (".localhost", *_domains(edge.allowed_hosts))
 
