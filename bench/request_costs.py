@@ -106,7 +106,7 @@ def main() -> None:
     )
     print(f"`{' '.join(sys.argv)}`\n\n| request | answer | CPU ms |\n| --- | --- | --- |")
     app = application()
-    gc.freeze()  # as the ingress does once it has started
+    gc.freeze()  # as Serve does in a replica that has started
     with asyncio.Runner() as runner:
         for name, body in BODIES.items():
             show(name, *best(lambda body=body: runner.run(post(app, body))))

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import gc
 import logging
 from typing import Any
 
@@ -86,10 +85,6 @@ class Ingress:
                 "The procedural engine is a stand-in, not Stable Audio 3. For the real model: %s.",
                 INSTALL_HINT,
             )
-        # Whatever is here stays: a body of many small lists would have Python look through all of
-        # it for garbage, again and again.
-        gc.collect()
-        gc.freeze()
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         return build_http_app(self._edge)
