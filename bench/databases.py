@@ -102,6 +102,16 @@ class PostgresqlServer(_Server):
                 connection.execute("ALTER SYSTEM RESET default_transaction_read_only")
                 connection.execute("SELECT pg_reload_conf()")
 
+    def create_login(self, user: str, password: str) -> str:
+        """A user who has to give a password, and a database of the same name; the URL with both."""
+        hba = self.folder / "data" / "pg_hba.conf"
+        hba.write_text(f"host all {user} all scram-sha-256\n{hba.read_text()}")
+        with self.connect() as connection:
+            connection.execute(f"CREATE USER {user} PASSWORD '{password}'")  # type: ignore[call-overload]
+            connection.execute(f"CREATE DATABASE {user} OWNER {user}")  # type: ignore[call-overload]
+            connection.execute("SELECT pg_reload_conf()")
+        return f"postgresql://{user}:{password}@127.0.0.1:{self.port}/{user}"
+
     def connect(self) -> "psycopg.Connection[Any]":
         """A connection to the default database, for statements that no transaction may hold."""
         return psycopg.connect(self.url(), autocommit=True)

@@ -15,6 +15,7 @@ import base64
 import hashlib
 import itertools
 import json
+import os
 import signal
 import statistics
 import sys
@@ -234,6 +235,7 @@ def main() -> None:
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # unwinds, and so stops the service
     seconds = 60 * options.minutes
+    os.environ["STABLE_AUDIO_WEBHOOK_SECRET"] = WEBHOOK_SECRET
     with tempfile.TemporaryDirectory() as folder:
         args = {
             "jobs_url": f"sqlite:///{folder}/jobs.db",
@@ -241,7 +243,6 @@ def main() -> None:
             "engine": "procedural",
             "job_ttl": JOB_TTL_S,
             "max_open_per_client": 1000,
-            "webhook_secret": WEBHOOK_SECRET,
             "webhook_allow_private": True,
             "variants": {"medium": {"cpu": 1000, "max_replicas": 1}},
         }

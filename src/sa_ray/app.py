@@ -37,10 +37,10 @@ def build(args: dict[str, Any]) -> Application:
     """Build the application; the ``import_path`` of ``serve_config.yaml``.
 
     ``args`` are settings by field name, over the environment. Raises ``ConfigurationError`` for
-    an unknown key, a malformed value, a contradiction, or an engine that is not installed,
-    before anything is scheduled.
+    an unknown key, a secret, a malformed value, a contradiction, or an engine that is not
+    installed, before anything is scheduled.
     """
-    settings = resolve_paths(load_settings(args))
+    settings = resolve_paths(load_settings(args)).sealed()
     check_job_store_url(settings.jobs.jobs_url)
     models = settings.models
     engine = resolve_engine_name(models.engine)

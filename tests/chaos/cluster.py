@@ -15,6 +15,7 @@ from typing import Any
 import psutil
 
 from sa_ray.local import free_port
+from tests.support.secret_settings import SecretFiles
 
 RETURN_TIMEOUT_S = 60.0
 POLL_S = 0.05
@@ -30,6 +31,9 @@ class ServiceCluster:
         self._host: subprocess.Popen[str] | None = None
         self._clock = log.with_name("clock")
         self._clock.write_bytes(bytes(8))
+        secrets = log.with_name("secrets")
+        secrets.mkdir()
+        self._secrets = SecretFiles(secrets)
         self._deployed: dict[str, Any] = {}
         self._bare_head = False
 
@@ -44,7 +48,7 @@ class ServiceCluster:
             self._bare_head, self._deployed = bare_head, {}
             self.kill()
             self._start()
-        wanted = {"settings": settings, "breaking": breaking and str(breaking)}
+        wanted = {"settings": self._secrets.args(settings), "breaking": breaking and str(breaking)}
         if wanted != self._deployed:
             self._deployed = wanted
             self._tell("deploy", **wanted)
@@ -116,6 +120,7 @@ class ServiceCluster:
                     **os.environ,
                     "PYTHONPATH": str(Path(__file__).parent / "stepped_clock"),
                     "SA_RAY_TEST_CLOCK": str(self._clock),
+                    **self._secrets.variables,
                 },
             )
 

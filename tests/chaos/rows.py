@@ -12,9 +12,9 @@ from typing import Any
 
 import soundfile
 
-from sa_ray.settings import load_settings
 from sa_ray.storage import ObjectStore, open_object_store
 from tests.support.object_stores import delete, keys
+from tests.support.secret_settings import settings_of
 from tests.support.service import Service
 
 from .load import JOBS, Client, JobLoad, Outcome, View
@@ -42,7 +42,7 @@ class BookedService(Service):
     def __init__(self, base_url: str, settings: dict[str, Any], books: Books) -> None:
         super().__init__(base_url, settings)
         self.books = books
-        self._storage = load_settings(settings).storage
+        self._storage = settings_of(settings).storage
         self._objects: ObjectStore = open_object_store(self._storage)
 
     def keys(self) -> set[str]:

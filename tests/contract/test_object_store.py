@@ -11,7 +11,6 @@ import pytest
 
 from sa_ray.contracts import AudioFormat
 from sa_ray.errors import ObjectStoreError
-from sa_ray.settings import load_settings
 from sa_ray.storage import ObjectStore, object_key
 from tests.support.object_stores import (
     MIB,
@@ -23,6 +22,7 @@ from tests.support.object_stores import (
     put,
     s3_settings,
 )
+from tests.support.secret_settings import settings_of
 
 UNSOUND_KEYS = [
     "",
@@ -52,7 +52,7 @@ def store(settings: dict[str, Any]) -> ObjectStore:
 
 
 def stored_keys(settings: dict[str, Any], prefix: str = "") -> list[str]:
-    return keys(load_settings(settings).storage, prefix)
+    return keys(settings_of(settings).storage, prefix)
 
 
 @pytest.fixture
@@ -215,8 +215,8 @@ def test_a_public_base_url_is_the_address_of_objects(settings: dict[str, Any]) -
 def test_each_attempt_at_a_job_has_a_key_of_its_own(
     settings: dict[str, Any], fmt: AudioFormat
 ) -> None:
-    with_prefix = load_settings({**settings, "storage_prefix": "/a/b/"}).storage
-    without = load_settings({**settings, "storage_prefix": ""}).storage
+    with_prefix = settings_of({**settings, "storage_prefix": "/a/b/"}).storage
+    without = settings_of({**settings, "storage_prefix": ""}).storage
     folder = "a/b/" if settings["storage_bucket"] else ""
 
     assert object_key(with_prefix, "0" * 32, 1, fmt) == f"{folder}{'0' * 32}.{fmt}"

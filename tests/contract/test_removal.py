@@ -9,11 +9,11 @@ import pytest
 from sa_ray.contracts import Job
 from sa_ray.errors import ObjectElsewhereError, ObjectStoreError
 from sa_ray.jobs import lifecycle
-from sa_ray.settings import load_settings
 from sa_ray.storage import ObjectStores, Removal, Uploads, object_key
 from tests.support.jobs import RESULT, resolved
 from tests.support.object_stores import delete, folder_keys, keys, s3_settings
 from tests.support.s3_server import S3Server
+from tests.support.secret_settings import settings_of
 
 MANY = 1500
 """More than one request of S3 deletes."""
@@ -23,7 +23,7 @@ class Place:
     """Where objects go under some settings, and what is removed under them."""
 
     def __init__(self, **settings: Any) -> None:
-        self.settings = load_settings(settings).storage
+        self.settings = settings_of(settings).storage
         self.stores = ObjectStores(self.settings)
         uploads = Uploads(self.stores.current, lambda *_: "")
         self.removal = Removal(self.settings, self.stores, uploads)

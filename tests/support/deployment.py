@@ -7,12 +7,15 @@ import pytest
 from ray import serve
 
 from sa_ray.app import build
+from tests.support.secret_settings import SecretFiles, environment
 from tests.support.service import Service, local_settings
 
 Deploy = Callable[..., Service]
 
 
-def deployer(base_url: str, tmp_path_factory: pytest.TempPathFactory) -> Deploy:
+def deployer(
+    base_url: str, secrets: SecretFiles, tmp_path_factory: pytest.TempPathFactory
+) -> Deploy:
     """Deploy the application with the given settings, on an empty store unless told otherwise.
 
     What is already deployed with the same settings is left as it is.
@@ -23,7 +26,9 @@ def deployer(base_url: str, tmp_path_factory: pytest.TempPathFactory) -> Deploy:
         if deployed and deployed[-1][0] == args:
             return deployed[-1][1]
         settings = local_settings(tmp_path_factory.mktemp("service")) | args
-        serve.run(build(settings), name="sa-ray", route_prefix="/")
+        with environment(secrets.variables):
+            application = build(secrets.args(settings))
+        serve.run(application, name="sa-ray", route_prefix="/")
         service = Service(base_url, settings)
         service.wait_until_started()
         deployed.append((args, service))

@@ -7,6 +7,7 @@ import pytest
 
 from bench.databases import PostgresqlServer, RedisServer, postgresql, redis_server
 from tests.support.s3_server import S3Server, seaweedfs
+from tests.support.secret_settings import SecretFiles
 
 if TYPE_CHECKING:
     from tests.support.deployment import Deploy
@@ -35,18 +36,26 @@ def redis_db() -> Iterator[RedisServer]:
 
 
 @pytest.fixture(scope="session")
-def base_url() -> Iterator[str]:
+def secret_files(tmp_path_factory: pytest.TempPathFactory) -> SecretFiles:
+    """The secrets of what is deployed on the cluster of ``base_url``."""
+    return SecretFiles(tmp_path_factory.mktemp("secrets"))
+
+
+@pytest.fixture(scope="session")
+def base_url(secret_files: SecretFiles) -> Iterator[str]:
     """A Ray cluster with Serve's HTTP proxy on it; no application yet."""
     # Not above: on import, this process and its children do without Ray's token.
     from tests.support.ray_cluster import one_node
 
-    with one_node(num_cpus=4) as url:
+    with one_node(num_cpus=4, **secret_files.variables) as url:
         yield url
 
 
 @pytest.fixture(scope="session")
-def deploy(base_url: str, tmp_path_factory: pytest.TempPathFactory) -> "Deploy":
+def deploy(
+    base_url: str, secret_files: SecretFiles, tmp_path_factory: pytest.TempPathFactory
+) -> "Deploy":
     """Deploys the application on that cluster."""
     from tests.support.deployment import deployer
 
-    return deployer(base_url, tmp_path_factory)
+    return deployer(base_url, secret_files, tmp_path_factory)

@@ -8,9 +8,10 @@ import boto3.session
 from botocore.config import Config
 
 from sa_ray.contracts import RESERVED_NAMES
-from sa_ray.settings import StorageSettings, load_settings
+from sa_ray.settings import StorageSettings
 from sa_ray.storage import ObjectStore, open_object_store
 from tests.support.s3_server import S3Key, S3Server
+from tests.support.secret_settings import settings_of
 
 MIB = 1 << 20
 
@@ -38,7 +39,7 @@ def s3_settings(server: S3Server, key: S3Key | None = None, **more: Any) -> dict
 
 
 def open_store(**settings: Any) -> ObjectStore:
-    return open_object_store(load_settings(settings).storage)
+    return open_object_store(settings_of(settings).storage)
 
 
 def put(store: ObjectStore, key: str, data: bytes, filename: str = "clip.wav") -> None:
@@ -76,12 +77,12 @@ def delete(store: ObjectStore, key: str) -> None:
 
 
 def _bucket_keys(settings: StorageSettings, prefix: str) -> list[str]:
-    secret = settings.storage_secret_access_key
+    key, secret = settings.storage_access_key_id, settings.storage_secret_access_key
     client = boto3.session.Session().client(
         "s3",
         endpoint_url=settings.storage_endpoint_url,
         region_name="us-east-1",
-        aws_access_key_id=settings.storage_access_key_id,
+        aws_access_key_id=key.get_secret_value() if key else None,
         aws_secret_access_key=secret.get_secret_value() if secret else None,
         config=Config(s3={"addressing_style": "path"}),
     )

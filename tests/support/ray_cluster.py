@@ -10,6 +10,7 @@ from ray import serve
 from ray.cluster_utils import Cluster
 
 from sa_ray.local import free_port
+from tests.support.secret_settings import environment
 
 # Otherwise nothing could join the cluster without its token.
 os.environ["RAY_AUTH_MODE"] = "disabled"
@@ -20,16 +21,20 @@ HEAD: dict[str, Any] = {"num_cpus": 0, "include_dashboard": True}
 
 
 @contextmanager
-def one_node(num_cpus: int) -> Iterator[str]:
-    """The base URL of a new cluster of one node, on which no application is deployed yet."""
-    ray.init(
-        address="local",
-        num_cpus=num_cpus,
-        namespace="serve",
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level="error",
-    )
+def one_node(num_cpus: int, **variables: str) -> Iterator[str]:
+    """The base URL of a new cluster of one node, on which no application is deployed yet.
+
+    ``variables``: besides those of this process, in the environment of the cluster's.
+    """
+    with environment(variables):
+        ray.init(
+            address="local",
+            num_cpus=num_cpus,
+            namespace="serve",
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level="error",
+        )
     try:
         with serve_proxies() as base_url:
             yield base_url

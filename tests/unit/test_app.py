@@ -1,4 +1,4 @@
-"""What each deployment is given: no more secrets than it needs."""
+"""What deployments and actors are given: no secret, and what they need to find their own."""
 
 from typing import Any
 
@@ -10,41 +10,31 @@ from ray.serve import Application
 from sa_ray.app import build, dispatcher, ingress, variant
 from sa_ray.errors import ConfigurationError
 from sa_ray.scheduling.costs import cost_of
-from sa_ray.settings import Settings, load_settings
+from sa_ray.serving.actors.provision import job_actor_spec, uploader_spec
+from sa_ray.settings import Settings
+from tests.support.secret_settings import VARIABLES, settings_of
 
-HF_TOKEN = "hf_planted_token"
-S3_SECRET = "planted-s3-secret"
-WEBHOOK_SECRET = "whsec_" + "cGxhbnRlZA" * 4
-
-SECRETS = {HF_TOKEN, S3_SECRET, WEBHOOK_SECRET}
+SECRETS = {name: f"planted-{name}" for name in VARIABLES} | {
+    "webhook_secret": "whsec_" + "cGxhbnRlZA" * 4
+}
 
 
 @pytest.fixture
 def settings() -> Settings:
-    return load_settings(
-        {
-            "hf_token": HF_TOKEN,
-            "storage_bucket": "audio",
-            "storage_access_key_id": "id",
-            "storage_secret_access_key": S3_SECRET,
-            "webhook_secret": WEBHOOK_SECRET,
-        }
-    )
+    return settings_of({**SECRETS, "storage_bucket": "audio", "jobs_url": "redis://h:6379/0"})
 
 
 @pytest.fixture
 def small(settings: Settings) -> Application:
     cost = cost_of("small-sfx", "procedural", gpu=False)
-    return variant("small-sfx", "procedural", settings, cost, on_gpu=False)
+    return variant("small-sfx", "procedural", settings.sealed(), cost, on_gpu=False)
 
 
-def secrets_of(application: Application) -> set[str]:
-    """The planted secrets in what the deployment itself is constructed with."""
+def arguments_of(application: Application) -> list[object]:
+    """What the deployment itself is constructed with, other deployments left out."""
     bound: Any = application._bound_deployment
     arguments = [*bound.init_args, *bound.init_kwargs.values()]
-    own = [argument for argument in arguments if not holds_applications(argument)]
-    pickled = cloudpickle.dumps(own)
-    return {secret for secret in SECRETS if secret.encode() in pickled}
+    return [argument for argument in arguments if not holds_applications(argument)]
 
 
 def holds_applications(argument: object) -> bool:
@@ -52,22 +42,26 @@ def holds_applications(argument: object) -> bool:
     return any(isinstance(one, Application) for one in inside)
 
 
-def test_a_replica_of_a_model_holds_only_the_token_for_its_weights(small: Application) -> None:
-    assert secrets_of(small) == {HF_TOKEN}
-
-
-def test_the_dispatcher_holds_what_webhooks_and_downloads_need(
+def test_no_secret_is_in_what_deployments_and_actors_are_constructed_with(
     settings: Settings, small: Application
 ) -> None:
-    assert secrets_of(dispatcher(settings, {"small-sfx": small})) == {S3_SECRET, WEBHOOK_SECRET}
+    sealed = settings.sealed()
+    given = [
+        arguments_of(small),
+        arguments_of(dispatcher(sealed, {"small-sfx": small})),
+        arguments_of(ingress("procedural", sealed, {"small-sfx": small}, small)),
+        job_actor_spec(settings.jobs),
+        uploader_spec(settings.storage),
+    ]
+
+    pickled = cloudpickle.dumps(given)
+
+    assert not [name for name, secret in SECRETS.items() if secret.encode() in pickled]
 
 
-def test_the_ingress_holds_what_downloads_and_sealing_need(
-    settings: Settings, small: Application
-) -> None:
-    bound = ingress("procedural", settings, {"small-sfx": small}, small)
-
-    assert secrets_of(bound) == {S3_SECRET, WEBHOOK_SECRET}
+def test_what_holds_a_secret_does_not_travel(settings: Settings) -> None:
+    with pytest.raises(TypeError, match="storage_access_key_id is a secret"):
+        cloudpickle.dumps(settings.storage)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import sa_ray
 from sa_ray.serving.actors.provision import code_digest, job_actor_spec, uploader_spec
-from sa_ray.settings import load_settings
+from tests.support.secret_settings import settings_of
 
 PACKAGE = Path(sa_ray.__file__).parent
 
@@ -38,11 +38,15 @@ def test_a_moved_module_changes_the_digest(tmp_path: Path) -> None:
     assert code_digest(tmp_path) != before
 
 
-def test_an_actor_is_replaced_for_its_own_settings_only() -> None:
-    settings = load_settings({"storage_bucket": "a", "storage_access_key_id": "id",
-                              "storage_secret_access_key": "one"})  # fmt: skip
-    other = load_settings({"storage_bucket": "a", "storage_access_key_id": "id",
-                           "storage_secret_access_key": "two", "max_steps": 7})  # fmt: skip
+def test_an_actor_is_replaced_for_its_own_settings_only_and_no_secret() -> None:
+    def fingerprints(**args: object) -> tuple[str, str]:
+        settings = settings_of({"storage_bucket": "a", "storage_access_key_id": "id",
+                                "storage_secret_access_key": "one", **args})  # fmt: skip
+        specs = uploader_spec(settings.storage), job_actor_spec(settings.jobs)
+        return specs[0].fingerprint, specs[1].fingerprint
 
-    assert uploader_spec(settings.storage).fingerprint != uploader_spec(other.storage).fingerprint
-    assert job_actor_spec(settings.jobs).fingerprint == job_actor_spec(other.jobs).fingerprint
+    uploader, jobs = fingerprints()
+
+    assert fingerprints(storage_bucket="b")[0] != uploader
+    assert fingerprints(storage_bucket="b", max_steps=7)[1] == jobs
+    assert fingerprints(storage_secret_access_key="two") == (uploader, jobs)

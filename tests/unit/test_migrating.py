@@ -26,6 +26,7 @@ from sa_ray.serving.job_view import JobViews
 from sa_ray.settings import StorageSettings, load_settings
 from sa_ray.settings.reading import GROUPS
 from sa_ray.storage import ObjectStores, object_key
+from tests.support.secret_settings import settings_of
 
 BASE_URL = "http://localhost:8000"
 JOB_ID = "68e48e7af36c4d829e3797a0b3e7687c"
@@ -163,7 +164,7 @@ def test_a_succeeded_job_is_downloaded_from_the_service_while_no_bucket_is_set()
 
 
 def test_a_presigned_url_follows_endpoint_region_prefix_and_lifetime() -> None:
-    storage = load_settings({**R2, "storage_prefix": "x/y", "presigned_url_expires": 60}).storage
+    storage = settings_of({**R2, "storage_prefix": "x/y", "presigned_url_expires": 60}).storage
 
     shown = view(succeeded(storage), storage)
 
@@ -179,7 +180,7 @@ def test_a_presigned_url_follows_endpoint_region_prefix_and_lifetime() -> None:
 
 def test_session_tokens_of_temporary_credentials_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SESSION_TOKEN", "temporary")
-    storage = load_settings(R2).storage
+    storage = settings_of(R2).storage
 
     shown = view(succeeded(storage), storage)
 

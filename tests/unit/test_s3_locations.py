@@ -3,8 +3,8 @@
 import pytest
 
 from sa_ray.contracts import StoredObject
-from sa_ray.settings import load_settings
 from sa_ray.storage import ObjectStores
+from tests.support.secret_settings import settings_of
 
 
 def stores(endpoint: str, bucket: str) -> ObjectStores:
@@ -15,7 +15,7 @@ def stores(endpoint: str, bucket: str) -> ObjectStores:
         "storage_secret_access_key": "secret",
         "storage_addressing": "path",
     }
-    return ObjectStores(load_settings(settings).storage)
+    return ObjectStores(settings_of(settings).storage)
 
 
 @pytest.mark.parametrize(

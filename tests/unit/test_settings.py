@@ -284,15 +284,18 @@ def test_authorities_of_webhook_receivers_are_read_from_a_file(
     assert "BEGIN CERTIFICATE" in authorities
 
 
-def test_a_file_without_certificates_is_refused_where_webhooks_are_called(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["empty.pem", "none.pem"])
+def test_a_file_without_certificates_is_refused_where_webhooks_are_called(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
     (tmp_path / "empty.pem").write_text("nothing here")
-    secret = "whsec_" + "A" * 32
+    path = str(tmp_path / name)
+    assert load_settings({"webhook_ca_file": path}).webhooks.webhook_secret is None
 
-    for name in ("empty.pem", "none.pem"):
-        path = str(tmp_path / name)
-        assert load_settings({"webhook_ca_file": path}).webhooks.webhook_secret is None
-        with pytest.raises(ConfigurationError, match="webhook_ca_file"):
-            load_settings({"webhook_ca_file": path, "webhook_secret": secret})
+    monkeypatch.setenv("STABLE_AUDIO_WEBHOOK_SECRET", "whsec_" + "A" * 32)
+
+    with pytest.raises(ConfigurationError, match="webhook_ca_file"):
+        load_settings({"webhook_ca_file": path})
 
 
 def test_a_file_of_authorities_is_nothing_to_a_service_without_webhooks(tmp_path: Path) -> None:
@@ -301,12 +304,14 @@ def test_a_file_of_authorities_is_nothing_to_a_service_without_webhooks(tmp_path
     assert settings.webhooks.authorities() is None
 
 
-def test_comments_in_a_file_of_certificates_may_be_in_any_script(tmp_path: Path) -> None:
+def test_comments_in_a_file_of_certificates_may_be_in_any_script(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STABLE_AUDIO_WEBHOOK_SECRET", "whsec_" + "A" * 32)
     path = tmp_path / "authorities.pem"
     path.write_text("# Főtanúsítvány\n" + Path(certifi.where()).read_text())
-    settings = {"webhook_ca_file": str(path), "webhook_secret": "whsec_" + "A" * 32}
 
-    assert load_settings(settings).webhooks.authorities() is not None
+    assert load_settings({"webhook_ca_file": str(path)}).webhooks.authorities() is not None
 
 
 @pytest.mark.parametrize("prefix", ["/a/b/", "a/b", "a/b/"])
@@ -314,23 +319,12 @@ def test_slashes_around_a_prefix_do_not_count(prefix: str) -> None:
     assert load_settings({"storage_prefix": prefix}).storage.storage_prefix == "a/b"
 
 
-@pytest.mark.parametrize(
-    ("field", "url", "shown"),
-    [
-        ("jobs_url", "postgresql://u:hush@h:5432/db", "postgresql://u:********@h:5432/db"),
-        ("jobs_url", "postgresql://u@corp:h/u@sh@h/db", "postgresql://u@corp:********@h/db"),
-        ("jobs_url", "postgresql://h/db?user=u&password=hush&a=b",
-         "postgresql://h/db?user=u&password=********&a=b"),
-        ("jobs_url", "redis://:hush@h:6379/0", "redis://:********@h:6379/0"),
-        ("storage_endpoint_url", "https://u:hush@h:9000/x", "https://u:********@h:9000/x"),
-        ("public_url", "https://u@h:9000/x", "https://u@h:9000/x"),
-        ("jobs_url", "sqlite:///.sa-ray/jobs.db", "sqlite:///.sa-ray/jobs.db"),
-    ],
-)  # fmt: skip
-def test_passwords_in_urls_are_never_shown(field: str, url: str, shown: str) -> None:
-    values = {name: value for name, value, _ in effective_values(load_settings({field: url}))}
+@pytest.mark.parametrize("field", ["public_url", "storage_public_base_url", "storage_endpoint_url"])
+def test_an_address_with_a_password_is_refused_and_not_shown(field: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"{field}.*password") as refused:
+        load_settings({field: "https://u:hush@h:9000/x"})
 
-    assert values[field] == shown
+    assert "hush" not in refused.value.message
 
 
 @pytest.mark.parametrize("variable", ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"])
@@ -361,7 +355,8 @@ def test_storage_credentials(monkeypatch: pytest.MonkeyPatch, key: str, secret: 
 
     settings = load_settings()
 
-    assert settings.storage.storage_access_key_id == "id"
+    assert settings.storage.storage_access_key_id is not None
+    assert settings.storage.storage_access_key_id.get_secret_value() == "id"
     assert settings.storage.storage_secret_access_key is not None
     assert settings.storage.storage_secret_access_key.get_secret_value() == "hush"
 

@@ -1,17 +1,24 @@
 """Settings of jobs: their store, queue limit, retention and webhooks."""
 
 import ssl
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Self
+from typing import ClassVar, Self
 
-from pydantic import AliasChoices, Field, model_validator
+from pydantic import AliasChoices, Field, SecretStr, model_validator
 
+from sa_ray.errors import ConfigurationError
 from sa_ray.settings.group import SettingsGroup
-from sa_ray.settings.values import WebhookSecret
+from sa_ray.settings.values import WebhookSecret, holds_password, without_password
 
 
 class JobSettings(SettingsGroup):
-    """Store of job state, limit of the queue, and retention of ended jobs."""
+    """Store of job state, limit of the queue, and retention of ended jobs.
+
+    A password in ``jobs_url`` becomes ``jobs_password``.
+    """
+
+    may_hold_secret: ClassVar[tuple[str, ...]] = ("jobs_url",)
 
     max_queued_jobs: int = Field(
         1000,
@@ -34,7 +41,12 @@ class JobSettings(SettingsGroup):
         description="Where job state is kept: `sqlite:///path` (relative to the working "
         "directory of the cluster's head), `postgresql://user:password@host/database`, or "
         "`redis://:password@host:6379/0` (`rediss://` over TLS), with its append-only file on and "
-        "`appendfsync always`.",
+        "`appendfsync always`. One with a password belongs in the environment, not in `args`.",
+    )
+    jobs_password: SecretStr | None = Field(
+        None,
+        validation_alias=AliasChoices("STABLE_AUDIO_JOBS_PASSWORD"),
+        description="Password for a `jobs_url` that holds none.",
     )
     job_ttl: float = Field(
         604_800.0,
@@ -44,6 +56,36 @@ class JobSettings(SettingsGroup):
         description="Seconds after its end at which a job and its audio are deleted (default: "
         "seven days).",
     )
+
+    @model_validator(mode="after")
+    def _set_password_apart(self) -> Self:
+        url, password = without_password(self.jobs_url)
+        if password is not None and self.jobs_password is not None:
+            raise ValueError(
+                "STABLE_AUDIO_JOBS_URL holds a password, and STABLE_AUDIO_JOBS_PASSWORD is set: "
+                "leave one out"
+            )
+        if holds_password(url):
+            raise ValueError(
+                "STABLE_AUDIO_JOBS_URL holds a password that cannot be told from the rest: put it "
+                "into STABLE_AUDIO_JOBS_PASSWORD"
+            )
+        # The group is frozen for others.
+        if password is not None:
+            self.__dict__.update(jobs_url=url, jobs_password=SecretStr(password))
+        elif url.startswith("sqlite"):
+            self.__dict__.update(jobs_password=None)
+        return self
+
+    def require_fitting(self, own: Self, found: Mapping[str, str]) -> None:
+        if "jobs_password" in found or own.jobs_password is None:
+            return
+        if own.jobs_url != self.jobs_url:
+            raise ConfigurationError(
+                "STABLE_AUDIO_JOBS_URL names another store than where the application was built. "
+                "Set it alike on every node, and deploy again.",
+                param="STABLE_AUDIO_JOBS_URL",
+            )
 
 
 class WebhookSettings(SettingsGroup):

@@ -1,4 +1,4 @@
-"""Read the settings: the one place that looks at the environment."""
+"""Read the settings: arguments over the environment over ``.env`` over defaults."""
 
 import difflib
 import os
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from dotenv import dotenv_values, find_dotenv
+from dotenv import dotenv_values
 from pydantic import ValidationError
 from pydantic_settings import (
     BaseSettings,
@@ -19,17 +19,20 @@ from pydantic_settings import (
 from sa_ray.contracts import VariantName
 from sa_ray.errors import ConfigurationError
 from sa_ray.settings.edge import EdgeSettings
-from sa_ray.settings.group import SettingsGroup
+from sa_ray.settings.environment import (
+    FILE_SUFFIX,
+    dotenv_path,
+    without_blanks,
+    without_files,
+)
+from sa_ray.settings.group import SettingsGroup, explain
 from sa_ray.settings.jobs import JobSettings, WebhookSettings
 from sa_ray.settings.limits import LimitSettings
 from sa_ray.settings.models import ModelSettings, WeightSettings
 from sa_ray.settings.storage import StorageSettings
-from sa_ray.settings.values import without_blanks
+from sa_ray.settings.values import holds_password
 
 PREFIX = "STABLE_AUDIO_"
-
-BLANK_MEANS_SOMETHING = frozenset({"STABLE_AUDIO_PRELOAD_MODELS"})
-"""Variables for which blank does not mean unset."""
 
 GROUPS: tuple[type[SettingsGroup], ...] = (
     ModelSettings, WeightSettings, LimitSettings, EdgeSettings, JobSettings, WebhookSettings,
@@ -58,6 +61,18 @@ class Settings:
             self.storage,
         )  # fmt: skip
 
+    def sealed(self) -> "Settings":
+        """Return the settings as they may travel: without secrets."""
+        return Settings(
+            models=self.models.sealed(),
+            weights=self.weights.sealed(),
+            limits=self.limits.sealed(),
+            edge=self.edge.sealed(),
+            jobs=self.jobs.sealed(),
+            webhooks=self.webhooks.sealed(),
+            storage=self.storage.sealed(),
+        )
+
 
 class _Sources(
     StorageSettings,
@@ -84,10 +99,12 @@ class _Sources(
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Drop blank variables before a setting chooses among its aliases and sources."""
+        """Drop blank variables, and read files of secrets, before a setting chooses among its
+        aliases and sources."""
         for source in (env_settings, dotenv_settings):
             if isinstance(source, EnvSettingsSource):
-                source.env_vars = without_blanks(source.env_vars, keep=BLANK_MEANS_SOMETHING)
+                variables = without_blanks(source.env_vars)
+                source.env_vars = without_files(variables, secret_variables())
         return init_settings, env_settings, dotenv_settings
 
 
@@ -96,11 +113,17 @@ def setting_names() -> list[str]:
     return [name for group in GROUPS for name in group.model_fields]
 
 
+def secret_variables() -> list[str]:
+    """Return the variables that may be given as a file, ``<name>_FILE``, too."""
+    return [variable for group in GROUPS for variable in group.secret_variables()]
+
+
 def load_settings(args: Mapping[str, Any] | None = None) -> Settings:
     """Read settings once: ``args`` (keys are setting names) over the environment over ``.env``.
 
     ``.env`` is looked for from the working directory upwards. Raises ``ConfigurationError``
-    that names the key for an unknown argument, a malformed value or a contradiction.
+    that names the key for an unknown argument, a secret among them, a malformed value or a
+    contradiction.
     """
     args = dict(args or {})
     names = setting_names()
@@ -109,15 +132,17 @@ def load_settings(args: Mapping[str, Any] | None = None) -> Settings:
         if key not in names:
             fitting = {text: name for name in names for text in (*variables[name], name)}
             raise ConfigurationError(_unknown(key, fitting), param=key)
-    dotenv = find_dotenv(usecwd=True)
+    _refuse_secrets(args)
+    dotenv = dotenv_path()
     fitting = {text: texts[0] for texts in variables.values() for text in texts}
+    fitting |= {name + FILE_SUFFIX: name + FILE_SUFFIX for name in secret_variables()}
     for name in {*os.environ, *(dotenv_values(dotenv) if dotenv else ())}:
         if name.upper().startswith(PREFIX) and name not in fitting:
             raise ConfigurationError(_unknown(name, fitting), param=name)
     try:
         values = _Sources(**args, _env_file=dotenv or None)
     except ValidationError as error:
-        raise ConfigurationError(_explain(error)) from None
+        raise ConfigurationError(explain(error)) from None
     except SettingsError:
         # Only `variants` is decoded before it is validated.
         raise ConfigurationError("STABLE_AUDIO_VARIANTS is not valid JSON.") from None
@@ -137,6 +162,26 @@ def duration_limit(models: ModelSettings, limits: LimitSettings, variant: Varian
     return min(limits.max_duration, models.spec(variant).max_duration)
 
 
+def _refuse_secrets(args: Mapping[str, Any]) -> None:
+    """Raise ``ConfigurationError`` for a secret in ``args``, which Serve keeps in plain text."""
+    for group in GROUPS:
+        for name in {*group.secrets(), *group.may_hold_secret} & args.keys():
+            value = args[name]
+            if name in group.secrets() and value not in (None, ""):
+                fault = f"{name} is a secret"
+            elif isinstance(value, str) and holds_password(value):
+                fault = f"{name} holds a password"
+            else:
+                continue
+            variable = group.variables(name)[0]
+            raise ConfigurationError(
+                f"{fault}, and Serve shows `args` to whoever can ask it. Take it out, set "
+                f"{variable} or {variable}{FILE_SUFFIX} (a file with it) in the environment of "
+                "Ray's processes on every node, and replace the one that was given here.",
+                param=name,
+            )
+
+
 def _unknown(key: str, fitting: Mapping[str, str]) -> str:
     """Say that ``key`` is none of ``fitting``, whose values are what to write in their place."""
     by_stem = {_stem(text): name for text, name in fitting.items()}
@@ -150,12 +195,3 @@ def _unknown(key: str, fitting: Mapping[str, str]) -> str:
 def _stem(name: str) -> str:
     """Return what tells ``name`` from others; the prefix alone would make any two alike."""
     return name.upper().removeprefix(PREFIX)
-
-
-def _explain(error: ValidationError) -> str:
-    lines = []
-    for item in error.errors(include_url=False, include_context=False, include_input=False):
-        where = ".".join(str(part) for part in item["loc"])
-        message = item["msg"].removeprefix("Value error, ")
-        lines.append(f"{where}: {message}" if where else message)
-    return "; ".join(lines)

@@ -1,6 +1,5 @@
 """Show settings to people: the effective values, and the page ``docs/configuration.md``."""
 
-import re
 from collections.abc import Iterator
 
 from pydantic import SecretStr
@@ -10,11 +9,6 @@ from sa_ray.settings.group import SettingsGroup
 from sa_ray.settings.reading import GROUPS, Settings
 
 MASK = "********"
-
-PASSWORD = re.compile(r"(?<=://)([^:/?#]*:).*@|([?&]\w*password=)[^&#]*", re.IGNORECASE)
-"""Matches a password in a URL, of its user or in its query, as database drivers take it. It extends
-to the last ``@``: a password may hold a slash or an ``@``, and masking too much is the safe
-mistake."""
 
 INTRODUCTION = """# Configuration
 
@@ -62,17 +56,11 @@ deployments:
 
 
 def effective_values(settings: Settings) -> Iterator[tuple[str, str, str]]:
-    """Yield (setting, value, environment variable); secrets and passwords in URLs are masked."""
+    """Yield (setting, value, environment variable); secrets are masked."""
     for group in settings.groups:
         for name, value in group:
-            shown = MASK if isinstance(value, SecretStr) else _without_password(str(value))
+            shown = MASK if isinstance(value, SecretStr) else str(value)
             yield name, shown, group.variables(name)[0]
-
-
-def _without_password(text: str) -> str:
-    return PASSWORD.sub(
-        lambda found: f"{found[1]}{MASK}@" if found[1] else f"{found[2]}{MASK}", text
-    )
 
 
 def markdown() -> str:

@@ -7,7 +7,7 @@ from pydantic import AliasChoices, Field, SecretStr, model_validator
 
 from sa_ray.contracts import StorageBackend
 from sa_ray.settings.group import SettingsGroup
-from sa_ray.settings.values import BaseUrl, Key, KeyPrefix, SecretKey
+from sa_ray.settings.values import BaseUrl, KeyPrefix, SecretKey
 
 
 class StorageSettings(SettingsGroup):
@@ -53,7 +53,7 @@ class StorageSettings(SettingsGroup):
         validation_alias=AliasChoices("STABLE_AUDIO_STORAGE_ADDRESSING"),
         description="Bucket in the path or in the host name.",
     )
-    storage_access_key_id: Key = Field(
+    storage_access_key_id: SecretKey = Field(
         None,
         validation_alias=AliasChoices("AWS_ACCESS_KEY_ID", "R2_ACCESS_KEY_ID"),
         description="Access key. Unset: the AWS credential chain (instance role, profile).",
@@ -90,6 +90,14 @@ class StorageSettings(SettingsGroup):
                 "set both or neither"
             )
         return self
+
+    def sealed(self) -> Self:
+        # A folder needs no keys, so no node has to have any.
+        return (
+            super().sealed()
+            if self.storage_bucket
+            else self.model_copy(update=dict.fromkeys(self.secrets()))
+        )
 
     @property
     def storage_backend(self) -> StorageBackend:

@@ -1,9 +1,8 @@
 """Parse the text of settings: model names, blanks, quotes, addresses, key prefixes, secrets."""
 
 import re
-from collections.abc import Mapping
 from typing import Annotated
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, SecretStr
 from pydantic_settings import NoDecode
@@ -20,6 +19,14 @@ from sa_ray.contracts import (
 
 LONGEST_NAME = 48
 """Characters of the longest name of an object: a job id, a fencing token and the format."""
+
+_REDIS = re.compile(r"rediss?://")
+_AUTHORITY_OF_REDIS = re.compile(r"(?<=://)(?P<user>[^:/?#]*):(?P<password>[^/?#]*)@")
+_AUTHORITY = re.compile(r"(?<=://)(?P<user>[^:/]*):(?P<password>[^@]*)@")
+"""User and password as the clients of Redis and of SQL databases tell them from the rest."""
+
+_PASSWORD = re.compile(r"(?<=://)[^:/?#]*:[^@]+@|[?&]\w*password=", re.IGNORECASE)
+"""Matches a password in a URL, of its user or in its query, as database drivers take it."""
 
 _WORD = re.compile(r"[^\s\"'<>\\`?#\x00-\x1f\x7f]+")
 
@@ -55,8 +62,10 @@ def _webhook_secret(value: SecretStr | None) -> SecretStr | None:
 
 
 def _base_url(text: str) -> str:
+    password = None
     try:
         parts = urlsplit(text)
+        password = parts.password
         usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
         usable = False
@@ -64,11 +73,13 @@ def _base_url(text: str) -> str:
         raise ValueError(
             "must be an absolute http:// or https:// URL, without spaces, quotes, `?` and `#`"
         )
+    if password is not None:
+        raise ValueError("must hold no password, since it is shown to others")
     return text.rstrip("/")
 
 
-def _header_text(value: SecretStr | str | None) -> SecretStr | str | None:
-    text = value.get_secret_value() if isinstance(value, SecretStr) else value
+def _header_text(value: SecretStr | None) -> SecretStr | None:
+    text = value.get_secret_value() if value else None
     if text and not all("!" <= char <= "~" for char in text):
         raise ValueError(
             "holds a space, a line break or a character that no key has: paste it again, alone"
@@ -96,11 +107,8 @@ Variants = Annotated[tuple[VariantName, ...] | None, NoDecode, BeforeValidator(_
 BaseUrl = Annotated[str, AfterValidator(_base_url)]
 """An address that paths are put behind, without a slash at its end."""
 
-Key = Annotated[str | None, AfterValidator(_header_text)]
-"""A key that is sent in HTTP headers."""
-
 SecretKey = Annotated[SecretStr | None, AfterValidator(_header_text)]
-"""The same, and never shown."""
+"""A key that is sent in HTTP headers, and never shown."""
 
 KeyPrefix = Annotated[str, AfterValidator(_key_prefix)]
 """Beginning of the keys in a bucket, without slashes around it; may be empty."""
@@ -120,9 +128,21 @@ def trimmed(text: str) -> str:
     return text
 
 
-def without_blanks(
-    variables: Mapping[str, str | None], *, keep: frozenset[str]
-) -> dict[str, str | None]:
-    """Trim ``variables``; drop blank ones, which Compose files and shells make of unset ones."""
-    texts = {name: text if text is None else trimmed(text) for name, text in variables.items()}
-    return {name: text for name, text in texts.items() if name in keep or text != ""}
+def holds_password(url: str) -> bool:
+    """Return whether there may be a password in ``url``; rather too often than not."""
+    return _PASSWORD.search(url) is not None
+
+
+def without_password(url: str) -> tuple[str, str | None]:
+    """Return a URL of a database without its password, and that, decoded; None if it has none."""
+    pattern = _AUTHORITY_OF_REDIS if _REDIS.match(url) else _AUTHORITY
+    if found := pattern.search(url):
+        user = f"{found['user']}@" if found["user"] else ""
+        return pattern.sub(lambda _: user, url, count=1), unquote(found["password"]) or None
+    address, mark, query = url.partition("?")
+    pairs = parse_qsl(query, keep_blank_values=True)
+    passwords = [value for name, value in pairs if name == "password"]
+    if not passwords:
+        return url, None
+    rest = urlencode([pair for pair in pairs if pair[0] != "password"])
+    return f"{address}{mark if rest else ''}{rest}", passwords[-1] or None

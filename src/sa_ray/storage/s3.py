@@ -3,7 +3,8 @@
 import hashlib
 import io
 import threading
-from collections.abc import Collection, Iterator, Mapping
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import closing
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
@@ -14,7 +15,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from sa_ray.contracts import RESERVED_NAMES, StorageBackend, StoredObject
-from sa_ray.errors import ObjectStoreError
+from sa_ray.errors import ConfigurationError, ObjectStoreError
 from sa_ray.settings.storage import StorageSettings
 from sa_ray.storage.keys import prefixed, public_url, require_sound
 from sa_ray.storage.s3_client import CHECK, MAX_CONCURRENT_PARTS, WORK, connect
@@ -29,6 +30,9 @@ CHUNK_BYTES: Final = 1 << 20
 
 MULTIPART_BYTES: Final = 8 << 20
 """Objects of this size or more go up in parts of this size."""
+
+REOPEN_PERIOD_S: Final = 30.0
+"""Seconds after which changed keys are found."""
 
 MAX_DELETED_AT_ONCE: Final = 1000
 """Limit of ``DeleteObjects``."""
@@ -46,8 +50,14 @@ class S3ObjectStore:
     (``AbortIncompleteMultipartUpload``).
     """
 
-    def __init__(self, settings: StorageSettings) -> None:
+    def __init__(
+        self, settings: StorageSettings, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """``settings`` may be sealed; ``clock`` returns monotonic seconds."""
         self._settings = settings
+        self._opened: StorageSettings | None = None
+        self._clock = clock
+        self._reopen_at = 0.0
         self._bucket = settings.storage_bucket or ""
         self._endpoint = endpoint_of(settings)
         self._host = host_of(self._endpoint)
@@ -194,9 +204,23 @@ class S3ObjectStore:
     def _client(self, timing: Config = WORK) -> "S3Client":
         # Created at the first use, so wrong settings are reported where they can be shown.
         with self._lock:
+            settings = self._with_keys()
             if timing not in self._clients:
-                self._clients[timing] = connect(self._settings, self._endpoint, timing)
+                self._clients[timing] = connect(settings, self._endpoint, timing)
             return self._clients[timing]
+
+    def _with_keys(self) -> StorageSettings:
+        """Return the settings, opened; leave no client with keys that were changed since."""
+        if self._opened is None or self._clock() >= self._reopen_at:
+            try:
+                opened = self._settings.opened()
+            except ConfigurationError as error:
+                raise ObjectStoreError(f"{self._where}: {error.message}", transient=False) from None
+            if opened != self._opened:
+                self._clients.clear()
+            self._opened = opened
+            self._reopen_at = self._clock() + REOPEN_PERIOD_S
+        return self._opened
 
 
 def _attachment(filename: str) -> str:

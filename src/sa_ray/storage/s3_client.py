@@ -36,12 +36,12 @@ CHECK: Final = Config(
 
 
 def connect(settings: StorageSettings, endpoint: str | None, timing: Config) -> "S3Client":
-    """Return a client of ``endpoint`` with the credentials of ``settings``.
+    """Return a client of ``endpoint`` with the credentials of ``settings``, which are opened.
 
     Raises ``ObjectStoreError`` if the endpoint is no address.
     """
     session = boto3.session.Session(
-        aws_access_key_id=settings.storage_access_key_id,
+        aws_access_key_id=_reveal(settings.storage_access_key_id),
         aws_secret_access_key=_reveal(settings.storage_secret_access_key),
         aws_session_token=_reveal(settings.storage_session_token),
         region_name=settings.storage_region,

@@ -1,23 +1,24 @@
 """Choose the job store by the scheme of its URL."""
 
 from sa_ray.errors import ConfigurationError
-from sa_ray.jobs.stores.port import JobStore
+from sa_ray.jobs.stores.port import JobStore, Password
 from sa_ray.jobs.stores.redis_store.connection import create_pool
 from sa_ray.jobs.stores.redis_store.store import RedisJobStore
 from sa_ray.jobs.stores.sql_store.engine import parse_url
 from sa_ray.jobs.stores.sql_store.store import SqlJobStore
 
 
-def open_job_store(url: str) -> JobStore:
+def open_job_store(url: str, password: Password | None = None) -> JobStore:
     """Open the store that ``STABLE_AUDIO_JOBS_URL`` names, creating or migrating it as needed.
 
     ``sqlite:///path`` is relative to the working directory, ``sqlite:////path`` absolute;
     ``postgresql://user@host/database`` and ``redis://host:6379/0`` (``rediss://`` over TLS) name
-    servers.
+    servers. ``password`` is asked for at each new connection, in the place of one in ``url``, so
+    that a changed one is found; what it raises as ``JobStoreError``, calls of the store raise.
 
     Raises ``ConfigurationError`` for another URL, ``JobStoreError`` if the store cannot be opened.
     """
-    return RedisJobStore(url) if _is_redis(url) else SqlJobStore(url)
+    return RedisJobStore(url, password) if _is_redis(url) else SqlJobStore(url, password)
 
 
 def check_job_store_url(url: str) -> None:

@@ -14,6 +14,9 @@ QUEUE_HORIZON = 1_000
 """Places of a queue that are told apart. A job further back is at this place too, so that telling a
 place costs as much in a queue of a hundred thousand jobs."""
 
+Password = Callable[[], str | None]
+"""Gives the password of a store's server, or raises ``JobStoreError``."""
+
 
 @dataclass(frozen=True, slots=True)
 class HeldLease:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any, TypeVar
 
-from sa_ray.errors import JobStoreError
+from sa_ray.errors import ConfigurationError, JobStoreError
 from sa_ray.jobs import JobApi, JobCoordinator, open_job_store
 from sa_ray.jobs.sqlite_file import Claim
 from sa_ray.serving.ray_errors import translate
@@ -71,7 +71,8 @@ class JobActor:
             try:
                 # Held as long as this process lives.
                 self._claim = self._claim or await asyncio.to_thread(Claim, settings.jobs_url)
-                store = await asyncio.to_thread(open_job_store, settings.jobs_url)
+                password = self._password if settings.jobs_password else None
+                store = await asyncio.to_thread(open_job_store, settings.jobs_url, password)
             except Exception as error:  # noqa: BLE001 - told to all who ask, and tried again
                 # An actor whose constructor fails is gone for good: this one waits instead.
                 self._problem = translate(error).message
@@ -88,6 +89,13 @@ class JobActor:
                 )
         self._tried.set()
         await self._coordinator.run_reaper()
+
+    def _password(self) -> str | None:
+        try:
+            password = self._settings.opened().jobs_password
+        except ConfigurationError as error:
+            raise JobStoreError(error.message, param=error.param, transient=False) from None
+        return password.get_secret_value() if password else None
 
     @property
     def _jobs(self) -> JobCoordinator:

@@ -11,7 +11,6 @@ from importlib.resources.abc import Traversable
 from typing import Any
 
 import ray
-from pydantic import SecretStr
 from ray.actor import ActorHandle
 from ray.exceptions import GetTimeoutError, RayActorError
 
@@ -45,12 +44,11 @@ class ActorSpec:
 
     @property
     def fingerprint(self) -> str:
-        """Digest of the code and the settings that the actor runs with."""
-        values = {
-            name: value.get_secret_value() if isinstance(value, SecretStr) else value
-            for name, value in self.settings
-        }
-        digest = hashlib.sha256(repr(sorted(values.items())).encode()).hexdigest()
+        """Digest of the code and the settings that the actor runs with.
+
+        Not of secrets: the actor finds changed ones by itself.
+        """
+        digest = hashlib.sha256(repr(sorted(self.settings)).encode()).hexdigest()
         return f"{_package_digest()}-{digest[:16]}"
 
     def create(self) -> ActorHandle[Any]:
@@ -68,11 +66,11 @@ class ActorSpec:
 
 
 def job_actor_spec(settings: JobSettings) -> ActorSpec:
-    return ActorSpec(f"jobs-v{PROTOCOL}", JobActor, settings)
+    return ActorSpec(f"jobs-v{PROTOCOL}", JobActor, settings.sealed())
 
 
 def uploader_spec(settings: StorageSettings) -> ActorSpec:
-    return ActorSpec(f"uploader-v{PROTOCOL}", Uploader, settings)
+    return ActorSpec(f"uploader-v{PROTOCOL}", Uploader, settings.sealed())
 
 
 def provision(jobs: JobSettings, storage: StorageSettings) -> None:

@@ -65,7 +65,7 @@ class Dispatcher:
             self._jobs,
             self._begin,
         )
-        self._webhooks = _webhook_sender(webhooks, authorities)
+        self._webhooks = _webhook_sender(webhooks.opened(), authorities)
         webhook_loops = []
         if self._webhooks:
             view = _webhook_view(public_url, storage)

@@ -54,7 +54,8 @@ class Variant:
         """Load the engine. ``gpu``: share of a GPU that Ray gives this replica; None: none."""
         configure_logging()
         spec = models.spec(variant)
-        token = weights.hf_token
+        needs_token = engine == "stable-audio-3" and weights.weights_dir is None
+        token = weights.opened().hf_token if needs_token else None
         options = EngineOptions(
             device="cpu" if gpu is None and models.device == "auto" else models.device,
             half=weights.model_half,

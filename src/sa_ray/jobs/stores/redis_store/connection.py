@@ -20,7 +20,8 @@ from redis.exceptions import (
 )
 from redis.retry import Retry
 
-from sa_ray.errors import ConfigurationError
+from sa_ray.errors import ConfigurationError, JobStoreError
+from sa_ray.jobs.stores.port import Password
 
 SETTING = "STABLE_AUDIO_JOBS_URL"
 
@@ -44,10 +45,28 @@ _PASSING_REFUSALS = re.compile(r"\b(OOM|MISCONF|BUSY|LOADING|READONLY|MASTERDOWN
 """Error codes of Redis that may pass; those met by a script come inside a longer message."""
 
 
-def create_pool(url: str) -> "redis.BlockingConnectionPool":
+class FreshPassword(redis.CredentialProvider):
+    """Has each new connection ask for the password, which may have been changed."""
+
+    def __init__(self, username: str | None, password: Password) -> None:
+        self._username = username
+        self._password = password
+
+    def get_credentials(self) -> tuple[str] | tuple[str, str]:
+        """Return user, if there is one, and password."""
+        try:
+            password = self._password() or ""
+        except JobStoreError as error:
+            # The client closes a connection that could not log in for errors of its own alone.
+            raise ConnectionError(error.message) from error
+        return (self._username, password) if self._username else (password,)
+
+
+def create_pool(url: str, password: Password | None = None) -> "redis.BlockingConnectionPool":
     """Return connections whose calls end in seconds, whatever the server does.
 
-    Raises ``ConfigurationError`` if the URL cannot be used.
+    ``password``: as for ``open_job_store``. Raises ``ConfigurationError`` if the URL cannot be
+    used.
     """
     try:
         database = urlsplit(url).path.strip("/")
@@ -63,6 +82,10 @@ def create_pool(url: str) -> "redis.BlockingConnectionPool":
             health_check_interval=30,
             retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), 1),
         )
+        if password:
+            pool.connection_kwargs.pop("password", None)
+            username = pool.connection_kwargs.pop("username", None)
+            pool.connection_kwargs["credential_provider"] = FreshPassword(username, password)
         pool.connection_class(**pool.connection_kwargs)  # options are looked at only here
     except TypeError as error:
         raise ConfigurationError(

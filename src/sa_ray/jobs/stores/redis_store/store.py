@@ -9,6 +9,7 @@ import json
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, cast
 
 import redis
@@ -18,7 +19,7 @@ from sa_ray.catalogue import VARIANTS
 from sa_ray.contracts import Job, JobStatus, VariantName
 from sa_ray.errors import ConflictError, JobStoreError
 from sa_ray.jobs.api import Cursor, QueueCounts
-from sa_ray.jobs.stores.port import COUNTED, QUEUE_HORIZON, HeldLease
+from sa_ray.jobs.stores.port import COUNTED, QUEUE_HORIZON, HeldLease, Password
 from sa_ray.jobs.stores.redis_store import scripts
 from sa_ray.jobs.stores.redis_store.connection import (
     create_pool,
@@ -44,9 +45,9 @@ class RedisJobStore:
     ``transient`` says whether trying again can help.
     """
 
-    def __init__(self, url: str) -> None:
-        self._url = url
-        self._redis = redis.Redis(connection_pool=create_pool(url))
+    def __init__(self, url: str, password: Password | None = None) -> None:
+        self._pool = partial(create_pool, url, password)
+        self._redis = redis.Redis(connection_pool=self._pool())
         self._jobs = JobReader()
         self._where = without_password(self._redis.connection_pool)
         register = self._redis.register_script
@@ -237,7 +238,7 @@ class RedisJobStore:
             if is_read_only(error) and client is self._redis:
                 # The server was demoted: whatever the address leads to now is found by connecting
                 # anew. Calls under way end on the connections that they have.
-                self._redis = redis.Redis(connection_pool=create_pool(self._url))
+                self._redis = redis.Redis(connection_pool=self._pool())
             raise JobStoreError(
                 f"The job store {self._where} failed: {error}", transient=is_passing(error)
             ) from error

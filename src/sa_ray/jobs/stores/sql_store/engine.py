@@ -13,6 +13,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from sa_ray.errors import ConfigurationError, JobStoreError
+from sa_ray.jobs.stores.port import Password
 from sa_ray.jobs.stores.sql_store.postgresql import (
     create_postgresql_engine,
     is_transient,
@@ -36,14 +37,16 @@ _LASTING_SQLITE_ERRORS = (
 _READ_ONLY = "sa_ray_read_only"
 
 
-def create_job_engine(url: str) -> Engine:
+def create_job_engine(url: str, password: Password | None = None) -> Engine:
     """Return an engine whose transactions take the write lock from their start.
 
-    Raises as ``parse_url`` does, and ``JobStoreError`` if the folder of a SQLite file cannot be
-    made.
+    ``password``: as for ``open_job_store``; SQLite has none. Raises as ``parse_url`` does, and
+    ``JobStoreError`` if the folder of a SQLite file cannot be made.
     """
     parsed = parse_url(url)
-    return (_create_sqlite_engine if _is_sqlite(parsed) else create_postgresql_engine)(parsed)
+    if _is_sqlite(parsed):
+        return _create_sqlite_engine(parsed)
+    return create_postgresql_engine(parsed, password)
 
 
 def parse_url(url: str) -> URL:

@@ -3,12 +3,14 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import psycopg
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 
 from sa_ray.errors import ConfigurationError
+from sa_ray.jobs.stores.port import Password
 
 CONNECT_TIMEOUT_S = 5
 
@@ -50,14 +52,17 @@ _LASTING_REFUSALS = (
 """Parts of messages of a server that refuses a connection for good; it gives no code then."""
 
 
-def create_postgresql_engine(url: URL) -> Engine:
-    """Return an engine whose statements end within ``ANSWER_TIMEOUT_S`` seconds."""
+def create_postgresql_engine(url: URL, password: Password | None = None) -> Engine:
+    """Return an engine whose statements end within ``ANSWER_TIMEOUT_S`` seconds.
+
+    ``password``: as for ``open_job_store``.
+    """
     url = url.set(drivername="postgresql+psycopg")
     url = url.update_query_dict(
         {name: value for name, value in _CONNECT_ARGUMENTS.items() if name not in url.query}
     )
     engine = create_engine(url, pool_pre_ping=True, pool_size=CONNECTIONS, max_overflow=0)
-    event.listen(engine, "do_connect", _connect)
+    event.listen(engine, "do_connect", partial(_connect, password))
     event.listen(engine, "handle_error", _leave_read_only_server)
     return engine
 
@@ -114,7 +119,16 @@ def unbounded(connection: Connection) -> Iterator[None]:
         del driver.answer_timeout_s
 
 
-def _connect(_dialect: Any, _record: Any, arguments: list[Any], parameters: dict[str, Any]) -> Any:
+def _connect(
+    password: Password | None,
+    _dialect: Any,
+    _record: Any,
+    arguments: list[Any],
+    parameters: dict[str, Any],
+) -> Any:
+    if password:
+        # A copy: these are kept for the next connection.
+        parameters = {**parameters, "password": password()}
     connection = BoundedConnection.connect(*arguments, **parameters)
     with connection.cursor() as cursor:
         # The server ends a statement whose client has given up, and the locks of a dead client.

@@ -30,7 +30,7 @@ from sa_ray.contracts import Job, JobStatus, VariantName
 from sa_ray.errors import ConflictError
 from sa_ray.jobs.api import Cursor, QueueCounts
 from sa_ray.jobs.lifecycle import queue_order
-from sa_ray.jobs.stores.port import COUNTED, QUEUE_HORIZON, HeldLease
+from sa_ray.jobs.stores.port import COUNTED, QUEUE_HORIZON, HeldLease, Password
 from sa_ray.jobs.stores.rows import JobReader, columns
 from sa_ray.jobs.stores.sql_store.engine import create_job_engine, reading, transaction
 from sa_ray.jobs.stores.sql_store.postgresql import unbounded
@@ -94,8 +94,8 @@ class SqlJobStore:
     trying again can help.
     """
 
-    def __init__(self, url: str) -> None:
-        self._writer = create_job_engine(url)
+    def __init__(self, url: str, password: Password | None = None) -> None:
+        self._writer = create_job_engine(url, password)
         self._reader = reading(self._writer)
         self._jobs = JobReader()
         dialect = self._writer.dialect.name
