@@ -149,8 +149,8 @@ class RedisServer(_Server):
             other.replicaof("127.0.0.1", self.port)
             other.execute_command("CLIENT", "UNPAUSE")
 
-    def client(self, database: int = 0) -> "redis.Redis":
-        return redis.Redis(port=self.port, db=database, retry=None)
+    def client(self, database: int = 0, password: str | None = None) -> "redis.Redis":
+        return redis.Redis(port=self.port, db=database, password=password, retry=None)
 
     def command(self) -> list[str]:
         return [

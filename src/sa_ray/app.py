@@ -24,7 +24,7 @@ from sa_ray.serving.deployment_options import (
 from sa_ray.serving.dispatcher.deployment import Dispatcher
 from sa_ray.serving.ingress.deployment import Ingress
 from sa_ray.serving.variant.deployment import Variant
-from sa_ray.settings import ModelSettings, Settings, load_settings
+from sa_ray.settings import ModelSettings, Settings, load_settings, refuse_secrets
 
 SMALL_CPUS = 0.05
 """For the ingress and the dispatcher, which mostly wait; keeps them off a head without CPUs."""
@@ -40,6 +40,7 @@ def build(args: dict[str, Any]) -> Application:
     an unknown key, a secret, a malformed value, a contradiction, or an engine that is not
     installed, before anything is scheduled.
     """
+    require_no_secret_in_runtime_env()
     settings = resolve_paths(load_settings(args)).sealed()
     check_job_store_url(settings.jobs.jobs_url)
     models = settings.models
@@ -128,6 +129,14 @@ def variant(
         ),
         request_router_config=router_config(spec, cost),
     )(Variant).bind(name, engine, settings.models, settings.weights, settings.jobs, gpu)
+
+
+def require_no_secret_in_runtime_env() -> None:
+    """Raise ``ConfigurationError`` if the application's ``runtime_env`` sets a secret."""
+    if not ray.is_initialized():
+        return
+    given = ray.get_runtime_context().runtime_env.get("env_vars") or {}
+    refuse_secrets(given, "Ray keeps `runtime_env`")
 
 
 def wants_gpu(models: ModelSettings) -> bool:

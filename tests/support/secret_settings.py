@@ -47,6 +47,10 @@ class SecretFiles:
         """The environment of that Ray, and of whoever builds a service."""
         return {f"{VARIABLES[name]}_FILE": str(path) for name, path in self._paths.items()}
 
+    def path(self, name: str) -> Path:
+        """The file of a secret, by setting."""
+        return self._paths[name]
+
     def args(self, settings: Mapping[str, Any]) -> dict[str, Any]:
         """Write the secrets among ``settings``; return the arguments that leave it at those."""
         for name, path in self._paths.items():

@@ -4,7 +4,7 @@ from sa_ray.settings.edge import EdgeSettings
 from sa_ray.settings.jobs import JobSettings, WebhookSettings
 from sa_ray.settings.limits import LimitSettings
 from sa_ray.settings.models import Autoscaling, ModelSettings, WeightSettings
-from sa_ray.settings.reading import Settings, duration_limit, load_settings
+from sa_ray.settings.reading import Settings, duration_limit, load_settings, refuse_secrets
 from sa_ray.settings.storage import StorageSettings
 
 __all__ = [
@@ -19,4 +19,5 @@ __all__ = [
     "WeightSettings",
     "duration_limit",
     "load_settings",
+    "refuse_secrets",
 ]

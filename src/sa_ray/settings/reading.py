@@ -132,7 +132,7 @@ def load_settings(args: Mapping[str, Any] | None = None) -> Settings:
         if key not in names:
             fitting = {text: name for name in names for text in (*variables[name], name)}
             raise ConfigurationError(_unknown(key, fitting), param=key)
-    _refuse_secrets(args)
+    refuse_secrets(args, "Serve keeps `args`")
     dotenv = dotenv_path()
     fitting = {text: texts[0] for texts in variables.values() for text in texts}
     fitting |= {name + FILE_SUFFIX: name + FILE_SUFFIX for name in secret_variables()}
@@ -162,24 +162,28 @@ def duration_limit(models: ModelSettings, limits: LimitSettings, variant: Varian
     return min(limits.max_duration, models.spec(variant).max_duration)
 
 
-def _refuse_secrets(args: Mapping[str, Any]) -> None:
-    """Raise ``ConfigurationError`` for a secret in ``args``, which Serve keeps in plain text."""
+def refuse_secrets(given: Mapping[str, Any], keeper: str) -> None:
+    """Raise ``ConfigurationError`` for a secret in ``given``, by setting or by variable.
+
+    ``keeper``: who shows it to others, as the message begins.
+    """
     for group in GROUPS:
-        for name in {*group.secrets(), *group.may_hold_secret} & args.keys():
-            value = args[name]
-            if name in group.secrets() and value not in (None, ""):
-                fault = f"{name} is a secret"
-            elif isinstance(value, str) and holds_password(value):
-                fault = f"{name} holds a password"
-            else:
-                continue
-            variable = group.variables(name)[0]
-            raise ConfigurationError(
-                f"{fault}, and Serve shows `args` to whoever can ask it. Take it out, set "
-                f"{variable} or {variable}{FILE_SUFFIX} (a file with it) in the environment of "
-                "Ray's processes on every node, and replace the one that was given here.",
-                param=name,
-            )
+        for field in (*group.secrets(), *group.may_hold_secret):
+            for name in (field, *group.variables(field)):
+                value = given.get(name)
+                if value in (None, "") or (field in group.may_hold_secret and not _holds(value)):
+                    continue
+                variable = group.variables(field)[0]
+                raise ConfigurationError(
+                    f"{keeper} in plain text, and {name} holds a secret. Take it out, and set "
+                    f"{variable} or {variable}{FILE_SUFFIX} (a file with it) for Ray's processes "
+                    "on every node. Replace the secret that was given here.",
+                    param=name,
+                )
+
+
+def _holds(value: object) -> bool:
+    return isinstance(value, str) and holds_password(value)
 
 
 def _unknown(key: str, fitting: Mapping[str, str]) -> str:

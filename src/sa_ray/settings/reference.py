@@ -16,8 +16,15 @@ INTRODUCTION = """# Configuration
 
 Precedence: `args` in `serve_config.yaml` (by setting name) > environment variables > a `.env` file
 (in the working directory or above it) > defaults. Settings are read once, when the application is
-built, and handed to every replica: nodes of a cluster need no environment of their own. An unknown
-key, a malformed value or a contradiction fails there, before anything is scheduled.
+built, and handed to every replica: for all but secrets, nodes of a cluster need no environment of
+their own. An unknown key, a malformed value or a contradiction fails there, before anything is
+scheduled.
+
+**Secrets** are refused in `args`, since Serve shows those:
+{secrets},
+and a `jobs_url` with a password. Each process of Ray reads its own, from its environment or its
+`.env`, so that they have to be on every node. In the place of each variable, `<variable>_FILE` can
+name a file that holds it: [secrets](operating.md#secrets).
 
 A blank variable is as good as unset, but for `STABLE_AUDIO_PRELOAD_MODELS`. White space and a pair
 of quotes around a value do not belong to it.
@@ -70,7 +77,8 @@ def markdown() -> str:
         for group in GROUPS
         for name, field in group.model_fields.items()
     ]
-    return INTRODUCTION + "\n".join(rows) + "\n" + OVERRIDES
+    secrets = ", ".join(f"`{name}`" for group in GROUPS for name in group.secrets())
+    return INTRODUCTION.format(secrets=secrets) + "\n".join(rows) + "\n" + OVERRIDES
 
 
 def _variables(group: type[SettingsGroup], name: str) -> str:
