@@ -3,7 +3,7 @@
 import difflib
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from dotenv import dotenv_values
@@ -63,15 +63,8 @@ class Settings:
 
     def sealed(self) -> "Settings":
         """Return the settings as they may travel: without secrets."""
-        return Settings(
-            models=self.models.sealed(),
-            weights=self.weights.sealed(),
-            limits=self.limits.sealed(),
-            edge=self.edge.sealed(),
-            jobs=self.jobs.sealed(),
-            webhooks=self.webhooks.sealed(),
-            storage=self.storage.sealed(),
-        )
+        groups = {each.name: getattr(self, each.name).sealed() for each in fields(self)}
+        return replace(self, **groups)
 
 
 class _Sources(
