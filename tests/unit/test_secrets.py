@@ -215,6 +215,19 @@ def test_keys_for_no_bucket_need_not_be_on_any_node(monkeypatch: pytest.MonkeyPa
     assert travelled(monkeypatch).opened().storage_access_key_id is None
 
 
+@pytest.mark.parametrize("own_url", ["sqlite:///other.db", "postgresql://u@other/db", ""])
+def test_a_password_beside_the_url_counts_for_a_url_among_the_arguments(
+    monkeypatch: pytest.MonkeyPatch, own_url: str
+) -> None:
+    monkeypatch.setenv("STABLE_AUDIO_JOBS_URL", own_url)
+    monkeypatch.setenv("STABLE_AUDIO_JOBS_PASSWORD", "hush")
+    sealed = load_settings({"jobs_url": "redis://h:6379/0"}).jobs.sealed()
+
+    assert sealed.jobs_url == "redis://h:6379/0"
+    assert sealed.opened().jobs_password == SecretStr("hush")
+    assert load_settings({"jobs_url": "sqlite:///own.db"}).jobs.sealed().jobs_password is None
+
+
 def test_the_password_of_another_store_is_not_sent_to_this_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

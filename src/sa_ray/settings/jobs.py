@@ -73,9 +73,12 @@ class JobSettings(SettingsGroup):
         # The group is frozen for others.
         if password is not None:
             self.__dict__.update(jobs_url=url, jobs_password=SecretStr(password))
-        elif url.startswith("sqlite"):
-            self.__dict__.update(jobs_password=None)
         return self
+
+    def sealed(self) -> Self:
+        # SQLite has no password, so no node has to have one.
+        needless = {"jobs_password": None} if self.jobs_url.startswith("sqlite") else {}
+        return super().sealed().model_copy(update=needless)
 
     def require_fitting(self, own: Self, found: Mapping[str, str]) -> None:
         if "jobs_password" in found or own.jobs_password is None:
