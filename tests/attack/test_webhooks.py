@@ -20,6 +20,7 @@ from sa_ray.jobs import JobOptions, lifecycle, open_job_store
 from sa_ray.local import LocalService
 from tests.support.commands import MARK, marked
 from tests.support.jobs import resolved
+from tests.support.secret_settings import environment
 from tests.support.service import Service, local_settings
 from tests.support.webhook_receiver import Call, Receiver, receiving
 
@@ -87,9 +88,10 @@ def attacked(prepare: Callable[[str], object] = lambda _: None, **args: Any) -> 
     try:
         with tempfile.TemporaryDirectory(prefix="attack-") as name:
             folder = Path(name)
-            settings = local_settings(folder) | {"webhook_secret": OPERATOR} | args
+            settings = local_settings(folder) | args
             prepare(settings["jobs_url"])
-            with LocalService(folder, settings) as local:
+            secret = {"STABLE_AUDIO_WEBHOOK_SECRET": OPERATOR}
+            with environment(secret), LocalService(folder, settings) as local:
                 local.wait_until_ready()
                 private = private_folder(marked(mark))
                 yield Target(Service(local.base_url, settings), folder, private)

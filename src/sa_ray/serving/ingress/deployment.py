@@ -65,10 +65,11 @@ class Ingress:
             await asyncio.to_thread(stores.current.url, "first")
         health = HealthMonitor(models, limits, engine, stores.current.backend, jobs, uploader)
         read_job = GroupedCalls(jobs.get_all)
+        signing = webhooks.opened().signing_secrets
         self.services = Services(
             models=models,
             limits=limits,
-            webhooks=WebhookSecrets(secrets) if (secrets := webhooks.signing_secrets) else None,
+            webhooks=WebhookSecrets(signing) if signing else None,
             engine=engine,
             generation=SyncGeneration(variants, health),
             jobs=jobs,
