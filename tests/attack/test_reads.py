@@ -104,7 +104,7 @@ def deaf_reader(service: Service, path: str, client: str, stack: ExitStack) -> b
     connection.settimeout(60)
     connection.connect((url.host, url.port))
     connection.sendall(
-        f"GET {path} HTTP/1.1\r\nHost: test\r\nX-Forwarded-For: {client}\r\n\r\n".encode()
+        f"GET {path} HTTP/1.1\r\nHost: localhost\r\nX-Forwarded-For: {client}\r\n\r\n".encode()
     )
     return connection.recv(1 << 12)
 
@@ -155,7 +155,7 @@ async def storm(service: Service, job_ids: list[str]) -> tuple[Counter[str], lis
         path = f"/jobs/{job_ids[number % len(job_ids)]}/events"
         while time.monotonic() < until:
             reader, writer = await asyncio.open_connection(url.host, url.port)
-            writer.write(f"GET {path} HTTP/1.1\r\nHost: test\r\n\r\n".encode())
+            writer.write(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
             answers[(await reader.readline())[9:12].decode()] += 1
             await asyncio.sleep(1)
             writer.close()
