@@ -11,7 +11,7 @@ from sqlalchemy import create_engine
 
 from bench.databases import PostgresqlServer, RedisServer
 from sa_ray.contracts import Job
-from sa_ray.jobs import JobStore, lifecycle, open_job_store
+from sa_ray.jobs import JobStore, endings, lifecycle, open_job_store
 from sa_ray.jobs.stores.port import HeldLease
 from sa_ray.jobs.stores.sql_store.schema import MIGRATIONS
 
@@ -139,7 +139,7 @@ def test_objects_left_by_jobs_without_a_result_are_cleaned_up(first: JobStore) -
     assert sorted(job.id for job in unclean) == [f"{1:032x}", f"{2:032x}"]
 
     for job in unclean:
-        assert first.replace(lifecycle.cleaned(job, 9999.0))
+        assert first.replace(endings.cleaned(job, 9999.0))
     assert first.unclean(now=9999.0, limit=10) == []
 
 
@@ -162,7 +162,7 @@ def test_leases_of_jobs_become_leases_of_workers(second: JobStore) -> None:
 
 
 def test_jobs_that_had_ended_can_be_changed_and_deleted(second: JobStore) -> None:
-    cleaned = lifecycle.cleaned(stored(second, 1), 9999.0)
+    cleaned = endings.cleaned(stored(second, 1), 9999.0)
     assert second.replace(cleaned)
     assert second.unclean(now=9999.0, limit=10) == []
 

@@ -20,8 +20,10 @@ from sa_ray.jobs import (
     Cursor,
     JobOptions,
     JobStore,
+    endings,
     lifecycle,
     open_job_store,
+    time_limits,
     webhook_schedule,
 )
 from sa_ray.jobs.stores.port import QUEUE_HORIZON, HeldLease
@@ -478,7 +480,7 @@ def test_a_job_past_its_wait_is_listed_and_not_claimed(job_store: JobStore) -> N
 
     assert ids(job_store.overdue(now=1100.0, limit=10)) == ids([short, due])
     assert ids(job_store.overdue(now=1100.0, limit=1)) == [short.id]
-    again = lifecycle.overdue(short, 1100.0, served_since=1090.0)
+    again = time_limits.overdue(short, 1100.0, served_since=1090.0)
     assert job_store.replace(again)
     assert job_store.overdue(now=1139.0, limit=10) == [due]
     assert job_store.overdue(now=1140.0, limit=10) == [due, again]
@@ -581,13 +583,13 @@ def test_jobs_to_clean_up_are_listed_until_they_are_clean(job_store: JobStore) -
     assert job_store.unclean(now=2001.9, limit=10) == []
     assert job_store.unclean(now=2002.0, limit=10) == [failed]
 
-    once = lifecycle.cleaned(failed, 2003.0)
+    once = endings.cleaned(failed, 2003.0)
     assert job_store.replace(once)
     assert job_store.unclean(now=2003.0, limit=10) == []
 
-    later = 2002.0 + lifecycle.CLEANUP_AGAIN_S
+    later = 2002.0 + endings.CLEANUP_AGAIN_S
     assert job_store.unclean(now=later, limit=10) == [once]
-    assert job_store.replace(lifecycle.cleaned(once, later))
+    assert job_store.replace(endings.cleaned(once, later))
     assert job_store.unclean(now=99999.0, limit=10) == []
 
 

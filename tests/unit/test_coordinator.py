@@ -30,6 +30,7 @@ from sa_ray.jobs import (
     JobSnapshot,
     LeaseReport,
     Submission,
+    endings,
     lifecycle,
     open_job_store,
 )
@@ -514,7 +515,7 @@ async def test_jobs_without_a_result_are_cleaned_up_twice(
     await coordinator.cleaned_all(await coordinator.unclean_jobs(10))
     assert await coordinator.unclean_jobs(10) == []
 
-    clock.now += lifecycle.CLEANUP_AGAIN_S
+    clock.now += endings.CLEANUP_AGAIN_S
     assert [each.id for each in await coordinator.unclean_jobs(10)] == [job.id]
 
     await coordinator.cleaned_all(await coordinator.unclean_jobs(10))

@@ -12,7 +12,7 @@ from sa_ray.contracts import (
     Job,
 )
 from sa_ray.errors import ConflictError, StaleLeaseError
-from sa_ray.jobs import JobOptions, lifecycle, webhook_schedule
+from sa_ray.jobs import JobOptions, endings, lifecycle, time_limits, webhook_schedule
 from tests.support.jobs import FAULT, RESULT, resolved
 
 
@@ -188,9 +188,9 @@ def test_a_queued_job_fails_at_its_deadline_and_not_before() -> None:
     job = queued(expires_in=50.0)
 
     with pytest.raises(ConflictError):
-        lifecycle.overdue(job, 149.999)
+        time_limits.overdue(job, 149.999)
 
-    failed = lifecycle.overdue(job, 150.0)
+    failed = time_limits.overdue(job, 150.0)
     assert (failed.status, failed.completed_at) == ("failed", 150.0)
     assert failed.error is not None
     assert failed.error.code == "deadline_exceeded"
@@ -198,16 +198,16 @@ def test_a_queued_job_fails_at_its_deadline_and_not_before() -> None:
     assert failed.cleanup_at is None
 
     with pytest.raises(ConflictError):
-        lifecycle.overdue(queued(), 1e9)
+        time_limits.overdue(queued(), 1e9)
 
 
 def test_a_job_that_no_worker_takes_in_time_fails_and_says_why() -> None:
     job = queued(max_wait=50.0, webhook_url="https://example.org/hook")
 
     with pytest.raises(ConflictError):
-        lifecycle.overdue(job, 149.999)
+        time_limits.overdue(job, 149.999)
 
-    failed = lifecycle.overdue(job, 150.0)
+    failed = time_limits.overdue(job, 150.0)
     assert (failed.status, failed.completed_at) == ("failed", 150.0)
     assert failed.error is not None
     assert failed.error.code == "wait_exceeded"
@@ -219,19 +219,19 @@ def test_a_job_that_no_worker_takes_in_time_fails_and_says_why() -> None:
 
 
 def test_a_deadline_before_the_end_of_the_wait_comes_first() -> None:
-    failed = lifecycle.overdue(queued(max_wait=50.0, expires_in=20.0), 200.0)
+    failed = time_limits.overdue(queued(max_wait=50.0, expires_in=20.0), 200.0)
 
     assert failed.error is not None
     assert failed.error.code == "deadline_exceeded"
 
 
 def test_a_job_that_waited_while_nobody_served_waits_anew() -> None:
-    waiting = lifecycle.overdue(queued(max_wait=50.0), 1000.0, served_since=990.0)
+    waiting = time_limits.overdue(queued(max_wait=50.0), 1000.0, served_since=990.0)
 
     assert (waiting.status, waiting.start_by) == ("queued", 1040.0)
     with pytest.raises(ConflictError):
-        lifecycle.overdue(waiting, 1039.9, served_since=990.0)
-    assert lifecycle.overdue(waiting, 1040.0, served_since=990.0).status == "failed"
+        time_limits.overdue(waiting, 1039.9, served_since=990.0)
+    assert time_limits.overdue(waiting, 1040.0, served_since=990.0).status == "failed"
 
 
 @pytest.mark.parametrize(
@@ -248,16 +248,16 @@ def test_a_job_waits_anew_after_an_attempt(end: Callable[[Job], Job], start_by: 
     waiting = end(running(max_wait=50.0))
 
     assert (waiting.status, waiting.start_by) == ("queued", start_by)
-    assert lifecycle.stop_at(waiting) == start_by
+    assert time_limits.stop_at(waiting) == start_by
 
 
 def test_the_wait_ends_no_work() -> None:
     job = running(max_wait=50.0)
 
-    assert not lifecycle.must_stop(job, 1e9)
-    assert lifecycle.stop_at(job) is None
+    assert not time_limits.must_stop(job, 1e9)
+    assert time_limits.stop_at(job) is None
     with pytest.raises(ConflictError):
-        lifecycle.overdue(job, 1e9)
+        time_limits.overdue(job, 1e9)
 
 
 def test_a_job_past_its_deadline_is_not_leased() -> None:
@@ -268,10 +268,10 @@ def test_a_job_past_its_deadline_is_not_leased() -> None:
 def test_the_worker_must_stop_at_the_deadline_and_on_cancel() -> None:
     job = running(expires_in=50.0)
 
-    assert not lifecycle.must_stop(job, 149.9)
-    assert lifecycle.must_stop(job, 150.0)
-    assert lifecycle.must_stop(cancelling(), 110.0)
-    assert not lifecycle.must_stop(running(), 1e9)
+    assert not time_limits.must_stop(job, 149.9)
+    assert time_limits.must_stop(job, 150.0)
+    assert time_limits.must_stop(cancelling(), 110.0)
+    assert not time_limits.must_stop(running(), 1e9)
 
 
 @pytest.mark.parametrize(
@@ -310,13 +310,13 @@ def test_only_a_job_of_which_an_attempt_ended_without_the_result_must_be_cleaned
 def test_cleaning_up_is_repeated_once_after_a_while() -> None:
     failed = lifecycle.fail(running(), 1, FAULT, 105.0)
 
-    once = lifecycle.cleaned(failed, 106.0)
-    assert once.cleanup_at == 105.0 + lifecycle.CLEANUP_AGAIN_S
-    assert lifecycle.cleaned(once, 105.0 + lifecycle.CLEANUP_AGAIN_S).cleanup_at is None
+    once = endings.cleaned(failed, 106.0)
+    assert once.cleanup_at == 105.0 + endings.CLEANUP_AGAIN_S
+    assert endings.cleaned(once, 105.0 + endings.CLEANUP_AGAIN_S).cleanup_at is None
 
-    late = lifecycle.cleaned(failed, 105.0 + lifecycle.CLEANUP_AGAIN_S)
+    late = endings.cleaned(failed, 105.0 + endings.CLEANUP_AGAIN_S)
     assert late.cleanup_at is None
-    assert lifecycle.cleaned(late, 999.0) is late
+    assert endings.cleaned(late, 999.0) is late
 
 
 REPORTS: dict[str, Callable[[Job, int], Job]] = {
@@ -378,9 +378,9 @@ EVENTS: dict[str, Callable[[Job, int, float], Job]] = {
     "take back": lambda job, token, now: lifecycle.take_back(job, token, now),
     "cancel": lambda job, _token, now: lifecycle.cancel(job, now),
     "acknowledge_cancel": lambda job, token, now: lifecycle.acknowledge_cancel(job, token, now),
-    "overdue": lambda job, _token, now: lifecycle.overdue(job, now),
-    "overdue after a break": lambda job, _token, now: lifecycle.overdue(job, now, now - 10),
-    "cleaned": lambda job, _token, now: lifecycle.cleaned(job, now),
+    "overdue": lambda job, _token, now: time_limits.overdue(job, now),
+    "overdue after a break": lambda job, _token, now: time_limits.overdue(job, now, now - 10),
+    "cleaned": lambda job, _token, now: endings.cleaned(job, now),
     "start webhook": lambda job, _token, now: webhook_schedule.start_attempt(job, now),
     "webhook failed": lambda job, token, now: webhook_schedule.failed(job, token, "x", now, 0.5),
     "webhook delivered": lambda job, token, now: webhook_schedule.delivered(job, token, now),

@@ -6,7 +6,6 @@ killed at any time, and its successor on the same store carries on.
 """
 
 import asyncio
-import logging
 import math
 import random
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -14,16 +13,8 @@ from dataclasses import replace
 from functools import partial
 from typing import TypeVar, cast
 
-from sa_ray.contracts import (
-    Job,
-    JobError,
-    JobResult,
-    JobStatus,
-    ResolvedRequest,
-    VariantName,
-)
-from sa_ray.errors import JobNotFoundError, JobStoreError, QueueFullError, StaleLeaseError
-from sa_ray.jobs import lifecycle, webhook_schedule
+from sa_ray.contracts import Job, JobError, JobResult, JobStatus, ResolvedRequest, VariantName
+from sa_ray.jobs import endings, lifecycle, webhook_schedule
 from sa_ray.jobs.api import (
     ChangedJobs,
     Cursor,
@@ -38,16 +29,15 @@ from sa_ray.jobs.api import (
 )
 from sa_ray.jobs.ledger import Announce, JobLedger, Transition
 from sa_ray.jobs.progress import LiveProgress
-from sa_ray.jobs.queue_counts import QueueCounter
 from sa_ray.jobs.queue_ticks import TICK_S
+from sa_ray.jobs.queueing import Queues
 from sa_ray.jobs.reaper import Reaper
+from sa_ray.jobs.renewals import Renewals
 from sa_ray.jobs.store_threads import StoreThreads
 from sa_ray.jobs.stores.port import QUEUE_HORIZON, JobStore
 from sa_ray.jobs.watching import JobWatch
 from sa_ray.jobs.workers import Workers
 from sa_ray.scheduling.estimator import Estimator
-
-logger = logging.getLogger(__name__)
 
 LEASE_TTL_S = 10.0
 """Seconds; ten renewals. A worker that misses them all is as good as dead."""
@@ -55,9 +45,6 @@ LEASE_TTL_S = 10.0
 REAP_PERIOD_S = 1.0
 MAX_HOUSEKEEPING_WRITES = 8
 """Most writes at once for jobs that have ended: half of the threads, so that clients' come soon."""
-
-BACKLOG_SAMPLE = 256
-"""Most queued jobs that are read to estimate the work of all of them."""
 
 T = TypeVar("T")
 
@@ -88,16 +75,24 @@ class JobCoordinator(JobApi):
         self._clock = clock
         self._reap_period = reap_period
         self._job_ttl = job_ttl
-        self._max_wait = max_wait
         self._jitter = jitter
         self._ledger = JobLedger(store, clock=clock)
         threads = self._threads = StoreThreads()
         self._read, self._write = threads.read, threads.write
         self._progress = LiveProgress()
         self._workers = Workers(math.ceil(lease_ttl / reap_period))
-        self._queue = QueueCounter(lambda: self._read(store.counts), max_queued)
+        self._queues = Queues(store, threads, clock=clock, max_queued=max_queued, max_wait=max_wait)
         self._housekeepers = asyncio.Semaphore(MAX_HOUSEKEEPING_WRITES)
         self._watch = JobWatch(self._read_queue, queue_refresh_s)
+        self._renewals = Renewals(
+            store,
+            threads,
+            self._workers,
+            self._progress,
+            touch=self._watch.touch,
+            release=self.release,
+            clock=clock,
+        )
 
     # For clients
 
@@ -112,20 +107,11 @@ class JobCoordinator(JobApi):
     async def submit(
         self, job_id: str, request: ResolvedRequest, options: JobOptions | None = None
     ) -> JobSnapshot:
-        job = self._new_job(job_id, request, options)
-        try:
-            async with self._queue.place(request.model):
-                return await self._write(self._ledger.insert, job, self._announcer())
-        except QueueFullError:
-            # A repeat may itself have filled the queue the first time.
-            repeated = await self._read(self._ledger.repeated, job, self._announcer())
-            if repeated is None:
-                raise
-            return repeated
+        submission = Submission(job_id, request, options or JobOptions())
+        return await self._queues.submit(submission, self._announcer())
 
     async def find_repeated(self, submission: Submission) -> JobSnapshot | None:
-        job = self._new_job(submission.job_id, submission.request, submission.options)
-        return await self._read(self._ledger.repeated, job, self._announcer())
+        return await self._queues.find_repeated(submission, self._announcer())
 
     async def get(self, job_id: str) -> JobSnapshot:
         snapshot = await self._read(self._ledger.snapshot, job_id)
@@ -171,36 +157,7 @@ class JobCoordinator(JobApi):
     async def renew(
         self, worker: str, reports: Sequence[LeaseReport], *, leasing: bool = False
     ) -> list[LeaseVerdict]:
-        with self._workers.calling(worker):
-            leases = await self._threads.renew(self._store.renew, worker, now=self._clock())
-        now = self._clock()
-        for report in reports:
-            if self._progress.note(report.job_id, report.token, report.progress):
-                self._watch.touch(report.job_id)
-        verdicts: dict[tuple[str, int], LeaseVerdict] = {
-            (lease.job_id, lease.token): "held"
-            if lease.stop_at is None or now < lease.stop_at
-            else "cancel"
-            for lease in leases
-        }
-        reported = [(report.job_id, report.token) for report in reports]
-        for job_id, token in reported:
-            if (job_id, token) not in verdicts:
-                self._progress.drop(job_id, token)
-                logger.info("%s lost lease %d of job %s", worker, token, job_id)
-        if not leasing:
-            for job_id, token in self._workers.unclaimed(worker, verdicts, reported):
-                await self._take_unclaimed(worker, job_id, token)
-        return [verdicts.get(lease, "lost") for lease in reported]
-
-    async def _take_unclaimed(self, worker: str, job_id: str, token: int) -> None:
-        logger.warning("%s does not know of its lease %d of job %s", worker, token, job_id)
-        try:
-            await self.release(job_id, token)
-        except (StaleLeaseError, JobNotFoundError):
-            pass  # it ended meanwhile
-        except JobStoreError as error:  # the verdicts on other jobs matter more
-            logger.warning("the lease could not be taken back: %s", error.message)
+        return await self._renewals.renew(worker, reports, leasing=leasing)
 
     async def succeed(self, job_id: str, token: int, result: JobResult) -> Job:
         return await self._apply(
@@ -230,9 +187,7 @@ class JobCoordinator(JobApi):
         return await self._read(self._store.unclean, now=self._clock(), limit=limit)
 
     async def cleaned_all(self, jobs: Sequence[Job]) -> list[Job | Exception]:
-        return await self._aside(
-            partial(self._apply, job.id, lifecycle.cleaned, job) for job in jobs
-        )
+        return await self._aside(partial(self._apply, job.id, endings.cleaned, job) for job in jobs)
 
     async def expired_jobs(self, limit: int) -> list[Job]:
         return await self._read(
@@ -265,14 +220,10 @@ class JobCoordinator(JobApi):
     # For operators
 
     async def counts(self) -> QueueCounts:
-        return await self._queue.counts()
+        return await self._queues.counts()
 
     async def backlog(self, variant: VariantName, estimator: Estimator, at_most: float) -> float:
-        jobs, counts = await asyncio.gather(
-            self._read(self._store.next_jobs, variant, limit=BACKLOG_SAMPLE), self.counts()
-        )
-        seconds = estimator.work((job.request for job in jobs), at_most)
-        return seconds * max(1.0, counts[variant]["queued"] / BACKLOG_SAMPLE)
+        return await self._queues.backlog(variant, estimator, at_most)
 
     async def check(self) -> None:
         await self._write(self._store.check)
@@ -291,9 +242,6 @@ class JobCoordinator(JobApi):
         await self._watch.close()
         await self._threads.close()
         self._store.close()
-
-    def _new_job(self, job_id: str, request: ResolvedRequest, options: JobOptions | None) -> Job:
-        return lifecycle.new_job(job_id, request, self._clock(), options, max_wait=self._max_wait)
 
     async def _read_queue(self, variant: VariantName) -> list[str]:
         return await self._read(self._store.queue, variant, limit=QUEUE_HORIZON)

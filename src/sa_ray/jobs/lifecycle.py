@@ -7,12 +7,7 @@
       │ └── retry, take_back, release    (failed after MAX_ATTEMPTS, or MAX_LOSSES by take_back)
       └─ cancel ─▶ cancelled ◀── cancel, then acknowledge_cancel or any of these
 
-Past its ``deadline`` a job can only end, as ``failed`` with the code ``deadline_exceeded``: by
-``overdue`` while queued, with its lease while running (``fail`` keeps its own error). If its
-cancellation was asked for, it ends as ``cancelled`` instead. ``must_stop`` covers both.
-
-A queued job that no worker takes by its ``start_by`` fails by ``overdue`` too, with the code
-``wait_exceeded``. The wait starts anew after each attempt that has begun.
+``time_limits`` has the limits of a job's time, ``endings`` what its end leaves to clean up.
 
 Every change returns a new job whose ``version`` is one higher. A report that was already applied
 (its acknowledgement was lost) returns the very same object: there is nothing to store.
@@ -20,7 +15,6 @@ Every change returns a new job whose ``version`` is one higher. A report that wa
 reporting worker no longer holds the lease.
 """
 
-import math
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
@@ -38,6 +32,14 @@ from sa_ray.contracts import (
 )
 from sa_ray.errors import ConflictError, StaleLeaseError
 from sa_ray.jobs.api import JobOptions
+from sa_ray.jobs.endings import changed, finished
+from sa_ray.jobs.time_limits import (
+    DEADLINE_EXCEEDED,
+    WAIT_EXCEEDED,
+    is_overdue,
+    must_stop,
+    stopped,
+)
 
 MAX_ATTEMPTS = 3
 """Leases a job may take; the fault that ends the last one fails the job."""
@@ -53,13 +55,6 @@ HEAD_START_S: Mapping[Priority, float] = MappingProxyType(
 )
 """Seconds by which a job of each priority is queued as if submitted earlier. The differences bound
 how long a job can be overtaken, so that none starves."""
-
-DEADLINE_EXCEEDED = "deadline_exceeded"
-WAIT_EXCEEDED = "wait_exceeded"
-
-CLEANUP_AGAIN_S = 120.0
-"""Seconds after a job's end at which its object is looked for once more: a worker that lost its
-lease may have finished an upload since. Longer than such an upload is expected to take."""
 
 
 def new_job(
@@ -101,25 +96,6 @@ def queue_order(job: Job) -> float:
     return job.created_at - HEAD_START_S[job.priority]
 
 
-def is_overdue(job: Job, now: float) -> bool:
-    return job.deadline is not None and now >= job.deadline
-
-
-def must_stop(job: Job, now: float) -> bool:
-    """Return whether work on the running ``job`` is useless: cancelled, or past its deadline."""
-    return job.cancel_requested or is_overdue(job, now)
-
-
-def stop_at(job: Job) -> float | None:
-    """Return the time from which the job must not go on (Unix seconds); None: it may for ever."""
-    if job.status == "running":
-        return 0.0 if job.cancel_requested else job.deadline
-    if job.status != "queued":
-        return None
-    limits = [limit for limit in (job.deadline, job.start_by) if limit is not None]
-    return min(limits, default=None)
-
-
 def lease(job: Job, worker: str, now: float) -> Job:
     """Give the queued ``job`` to ``worker`` under a new fencing token."""
     if job.status != "queued":
@@ -129,7 +105,7 @@ def lease(job: Job, worker: str, now: float) -> Job:
     if is_overdue(job, now):
         raise ConflictError(f"The deadline of job {job.id} has passed.")
     token = job.token + 1
-    return _changed(
+    return changed(
         job,
         status="running",
         started_at=now,
@@ -150,8 +126,8 @@ def succeed(job: Job, token: int, result: JobResult, now: float) -> Job:
         return job
     _require_lease(job, token)
     if must_stop(job, now):
-        return _stopped(job, now)
-    return _finished(job, "succeeded", now, result=result, progress=1.0)
+        return stopped(job, now)
+    return finished(job, "succeeded", now, result=result, progress=1.0)
 
 
 def fail(job: Job, token: int, error: JobError, now: float) -> Job:
@@ -159,7 +135,7 @@ def fail(job: Job, token: int, error: JobError, now: float) -> Job:
     if _is_repeat(job, token, "failed"):
         return job
     _require_lease(job, token)
-    return _finished(job, "failed", now, error=error)
+    return finished(job, "failed", now, error=error)
 
 
 def retry(job: Job, token: int, reason: JobError, now: float) -> Job:
@@ -182,7 +158,7 @@ def release(job: Job, token: int, now: float, *, began: bool = False) -> Job:
         return job
     _require_lease(job, token)
     if must_stop(job, now):
-        return _stopped(job, now)
+        return stopped(job, now)
     attempts = job.attempts - 1
     started_at = job.started_at if attempts else None
     start_by = {} if began else {"start_by": job.start_by}
@@ -196,14 +172,14 @@ def take_back(job: Job, token: int, now: float) -> Job:
     """
     _require_lease(job, token)
     if must_stop(job, now):
-        return _stopped(job, now)
+        return stopped(job, now)
     losses = job.losses + 1
     if losses >= MAX_LOSSES:
         error = JobError(
             code="attempts_exhausted",
             message=f"Gave up: {losses} workers died or were cut off while they held the job.",
         )
-        return _finished(job, "failed", now, error=error, losses=losses)
+        return finished(job, "failed", now, error=error, losses=losses)
     return _requeued(
         job,
         now + min(2.0**losses, MAX_BACKOFF_S),
@@ -220,8 +196,8 @@ def cancel(job: Job, now: float) -> Job:
     if job.status in FINAL_STATUSES:
         raise ConflictError(f"Job {job.id} has already {_ENDED[job.status]}.")
     if job.status == "queued":
-        return _finished(job, "cancelled", now)
-    return job if job.cancel_requested else _changed(job, cancel_requested=True)
+        return finished(job, "cancelled", now)
+    return job if job.cancel_requested else changed(job, cancel_requested=True)
 
 
 def acknowledge_cancel(job: Job, token: int, now: float) -> Job:
@@ -231,40 +207,7 @@ def acknowledge_cancel(job: Job, token: int, now: float) -> Job:
     _require_lease(job, token)
     if not must_stop(job, now):
         raise ConflictError(f"Nobody asked to cancel job {job.id}.")
-    return _stopped(job, now)
-
-
-def overdue(job: Job, now: float, served_since: float = -math.inf) -> Job:
-    """End a queued job whose deadline has passed, or that has waited too long.
-
-    ``served_since``: when workers came back after the last time without any. A job that was waiting
-    then waits anew from then on: that nobody was there is no reason to give it up.
-    """
-    if job.status == "queued" and is_overdue(job, now):
-        return _stopped(job, now)
-    if job.status != "queued" or job.max_wait is None or job.start_by is None or now < job.start_by:
-        raise ConflictError(f"Job {job.id} is not waiting past its time.")
-    full_wait = served_since + job.max_wait
-    if job.start_by < full_wait:
-        return _changed(job, start_by=full_wait)
-    error = JobError(
-        code=WAIT_EXCEEDED,
-        message=f"No replica of {job.request.model} took the job in {job.max_wait:g} seconds, the "
-        "limit that STABLE_AUDIO_JOB_MAX_WAIT sets: the model cannot start, or has too few "
-        "replicas. GET /v1/models tells its state.",
-    )
-    return _finished(job, "failed", now, error=error)
-
-
-def cleaned(job: Job, now: float) -> Job:
-    """Note that the objects which attempts at the ended job may have left are gone.
-
-    It is looked for once more if this was too soon to be sure.
-    """
-    if job.cleanup_at is None or job.completed_at is None:
-        return job
-    again_at = job.completed_at + CLEANUP_AGAIN_S
-    return _changed(job, cleanup_at=again_at if now < again_at else None)
+    return stopped(job, now)
 
 
 _ENDED: dict[JobStatus, str] = {
@@ -290,13 +233,13 @@ def _is_repeat(job: Job, token: int, *applied: JobStatus) -> bool:
 
 def _after_fault(job: Job, reason: JobError, now: float) -> Job:
     if must_stop(job, now):
-        return _stopped(job, now)
+        return stopped(job, now)
     if job.attempts >= MAX_ATTEMPTS:
         error = JobError(
             code="attempts_exhausted",
             message=f"Gave up after {job.attempts} attempts. The last one: {reason.message}",
         )
-        return _finished(job, "failed", now, error=error)
+        return finished(job, "failed", now, error=error)
     return _requeued(job, now + min(2.0**job.attempts, MAX_BACKOFF_S))
 
 
@@ -304,34 +247,4 @@ def _requeued(job: Job, not_before: float, **changes: Any) -> Job:
     # created_at stays, so the job takes its old place in the queue.
     start_by = None if job.max_wait is None else not_before + job.max_wait
     queued = {"status": "queued", "lease": None, "progress": 0.0, "start_by": start_by}
-    return _changed(job, **queued | {"not_before": not_before} | changes)
-
-
-def _stopped(job: Job, now: float) -> Job:
-    if job.cancel_requested:
-        return _finished(job, "cancelled", now)
-    seconds = (job.deadline or now) - job.created_at
-    error = JobError(
-        code=DEADLINE_EXCEEDED,
-        message=f"The job had not finished {seconds:g} seconds after it was submitted, the limit "
-        "that its expires_in set.",
-    )
-    return _finished(job, "failed", now, error=error)
-
-
-def _finished(job: Job, status: JobStatus, now: float, **changes: Any) -> Job:
-    # Each attempt has an object key of its own: with a result, only the others' are looked for.
-    strays = job.token > (1 if status == "succeeded" else 0)
-    return _changed(
-        job,
-        status=status,
-        completed_at=now,
-        lease=None,
-        cleanup_at=now if strays else None,
-        webhook=job.webhook and job.webhook.model_copy(update={"next_attempt_at": now}),
-        **changes,
-    )
-
-
-def _changed(job: Job, **changes: Any) -> Job:
-    return job.model_copy(update={**changes, "version": job.version + 1})
+    return changed(job, **queued | {"not_before": not_before} | changes)

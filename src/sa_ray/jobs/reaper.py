@@ -8,7 +8,7 @@ from typing import Protocol
 
 from sa_ray.contracts import Job
 from sa_ray.errors import ConflictError, JobNotFoundError, JobStoreError, StaleLeaseError
-from sa_ray.jobs import lifecycle
+from sa_ray.jobs import lifecycle, time_limits
 from sa_ray.jobs.ledger import Transition
 from sa_ray.jobs.service_time import ServiceTime
 from sa_ray.jobs.store_threads import StoreThreads
@@ -61,7 +61,7 @@ class Reaper:
 
     async def _end(self, late: Job, served_since: float) -> None:
         with contextlib.suppress(ConflictError, JobNotFoundError):  # it was just leased or ended
-            await self._apply(late.id, lambda job, now: lifecycle.overdue(job, now, served_since))
+            await self._apply(late.id, lambda job, now: time_limits.overdue(job, now, served_since))
 
     async def _bury(self, worker: str, heartbeat: float) -> None:
         leases = await self._read(self._store.leases, worker)

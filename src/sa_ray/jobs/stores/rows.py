@@ -9,7 +9,8 @@ from pydantic import ValidationError
 
 from sa_ray.contracts import Job
 from sa_ray.errors import JobStoreError
-from sa_ray.jobs.lifecycle import queue_order, stop_at
+from sa_ray.jobs.lifecycle import queue_order
+from sa_ray.jobs.time_limits import stop_at
 
 logger = logging.getLogger(__name__)
 

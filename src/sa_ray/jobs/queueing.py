@@ -1,0 +1,72 @@
+"""Let jobs into the queues, and tell how much waits in them."""
+
+import asyncio
+from collections.abc import Callable
+
+from sa_ray.contracts import Job, VariantName
+from sa_ray.errors import QueueFullError
+from sa_ray.jobs import lifecycle
+from sa_ray.jobs.api import JobSnapshot, QueueCounts, Submission
+from sa_ray.jobs.ledger import Announce, JobLedger
+from sa_ray.jobs.queue_counts import QueueCounter
+from sa_ray.jobs.store_threads import StoreThreads
+from sa_ray.jobs.stores.port import JobStore
+from sa_ray.scheduling.estimator import Estimator
+
+BACKLOG_SAMPLE = 256
+"""Most queued jobs that are read to estimate the work of all of them."""
+
+
+class Queues:
+    """The queues of a store, one for each variant, of at most ``max_queued`` jobs each.
+
+    ``max_wait``: seconds that a job may wait for a worker; None: for ever. ``clock`` returns Unix
+    seconds. For one event loop.
+    """
+
+    def __init__(
+        self,
+        store: JobStore,
+        threads: StoreThreads,
+        *,
+        clock: Callable[[], float],
+        max_queued: int,
+        max_wait: float | None,
+    ) -> None:
+        self._store = store
+        self._read, self._write = threads.read, threads.write
+        self._clock = clock
+        self._max_wait = max_wait
+        self._ledger = JobLedger(store, clock=clock)
+        self._counter = QueueCounter(lambda: self._read(store.counts), max_queued)
+
+    async def submit(self, submission: Submission, announce: Announce) -> JobSnapshot:
+        """Queue a job, or return the one that it repeats. Raises ``QueueFullError``."""
+        job = self._new_job(submission)
+        try:
+            async with self._counter.place(job.request.model):
+                return await self._write(self._ledger.insert, job, announce)
+        except QueueFullError:
+            # A repeat may itself have filled the queue the first time.
+            repeated = await self._read(self._ledger.repeated, job, announce)
+            if repeated is None:
+                raise
+            return repeated
+
+    async def find_repeated(self, submission: Submission, announce: Announce) -> JobSnapshot | None:
+        return await self._read(self._ledger.repeated, self._new_job(submission), announce)
+
+    async def counts(self) -> QueueCounts:
+        return await self._counter.counts()
+
+    async def backlog(self, variant: VariantName, estimator: Estimator, at_most: float) -> float:
+        jobs, counts = await asyncio.gather(
+            self._read(self._store.next_jobs, variant, limit=BACKLOG_SAMPLE), self.counts()
+        )
+        seconds = estimator.work((job.request for job in jobs), at_most)
+        return seconds * max(1.0, counts[variant]["queued"] / BACKLOG_SAMPLE)
+
+    def _new_job(self, one: Submission) -> Job:
+        return lifecycle.new_job(
+            one.job_id, one.request, self._clock(), one.options, max_wait=self._max_wait
+        )
