@@ -164,6 +164,20 @@ async def test_a_full_queue_refuses_and_names_the_setting(coordinator: JobCoordi
     await submit(coordinator)
 
 
+async def test_a_replica_of_the_release_before_submits_what_it_knows(
+    coordinator: JobCoordinator,
+) -> None:
+    options = object.__new__(JobOptions)
+    # As unpickled: its release knew no more of the options.
+    options.__setstate__(["high", None, "key", "a", "https://example.org/"])  # type: ignore[attr-defined]
+
+    job = (await coordinator.submit(new_id(), resolved(), options)).job
+
+    assert job.priority == "high"
+    assert job.webhook is not None
+    assert (job.webhook.url, job.webhook.sealed_secrets) == ("https://example.org/", None)
+
+
 async def test_concurrent_submits_cannot_exceed_the_queue_limit(
     coordinator: JobCoordinator,
 ) -> None:

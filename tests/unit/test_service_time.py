@@ -51,3 +51,14 @@ def test_a_step_of_the_clock_is_a_break_and_no_reason_to_end_jobs() -> None:
 
     assert service.look({"w1": 1000.0}, 90_000.0) == 90_000.0
     assert service.look({"w1": 90_000.5}, 90_001.0) == 90_000.5
+
+
+def test_a_clock_that_is_set_back_hides_no_break_and_puts_off_no_end() -> None:
+    service = ServiceTime()
+    service.look({"w1": 1000.0}, 1000.0)
+    assert service.look({"w1": 90_000.0}, 90_000.0) == 90_000.0
+
+    assert service.look({"gone": 90_000.0, "w1": 1010.0}, 1011.0) == 1011.0
+    assert service.look({"w1": 1020.0}, 1020.0) == 1011.0
+    assert service.look({"w1": 1020.0}, 1030.0 + AWAY_S) == 1030.0 + AWAY_S
+    assert service.look({"w1": 5000.0}, 5000.0) == 5000.0

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from sa_ray.serving.cluster_room import ClusterRoom, scales
+from sa_ray.serving.cluster_room import UNKNOWN, ClusterRoom, scales
 from sa_ray.serving.ingress.health import variant_health
 from sa_ray.serving.serve_status import PLACE_PATIENCE_S, Deployment, Starts
 from tests.support.clock import Clock
@@ -85,14 +85,34 @@ def test_a_model_that_no_node_can_hold_is_given_up_after_a_while() -> None:
     assert starts.given_up == frozenset(), "a node that was lost may come back"
 
 
+def test_what_is_known_of_nodes_holds_while_ray_does_not_answer() -> None:
+    clock = Clock()
+    starts = Starts(clock)
+    pending = {"medium": overview("UPDATING", "UNSPECIFIED", {"STARTING": 1}, GPU)}
+    running = {"medium": overview("HEALTHY", "UNSPECIFIED", {"RUNNING": 1}, GPU)}
+
+    starts.look(pending, ClusterRoom((SMALL,), grows=False))
+    clock.now += PLACE_PATIENCE_S
+    starts.look(pending, UNKNOWN)
+    assert starts.given_up == frozenset(), "it was not known for long enough"
+
+    starts.look(pending, ClusterRoom((SMALL,), grows=False))
+    starts.look(pending, UNKNOWN)
+    assert starts.given_up == {"medium"}
+
+    starts.look(running, UNKNOWN)
+    assert starts.given_up == frozenset()
+
+
 @pytest.mark.parametrize(
     ("replicas", "room"),
     [
         ({"RUNNING": 1}, ClusterRoom((SMALL,), grows=False)),
+        ({"PENDING_MIGRATION": 1, "STARTING": 1}, ClusterRoom((SMALL,), grows=False)),
         ({}, ClusterRoom((LARGE,), grows=False)),
         ({"STARTING": 1}, ClusterRoom((SMALL,), grows=True)),
     ],
-    ids=["its replica runs", "it is cold", "a node may be added"],
+    ids=["its replica runs", "its replica serves yet", "it is cold", "a node may be added"],
 )
 def test_a_model_that_can_start_is_not_given_up(
     replicas: dict[str, int], room: ClusterRoom

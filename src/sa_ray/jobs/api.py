@@ -4,8 +4,8 @@
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal, Protocol
+from dataclasses import dataclass, fields
+from typing import Any, Literal, Protocol
 
 from sa_ray.contracts import (
     Job,
@@ -39,6 +39,12 @@ class JobOptions:
     fingerprint: str | None = None
     webhook_url: str | None = None
     sealed_secrets: str | None = None
+
+    def __setstate__(self, state: list[Any]) -> None:
+        """Unpickle; replicas of the deploy before, which outlive its job actor, know less."""
+        for position, field in enumerate(fields(self)):
+            value = state[position] if position < len(state) else field.default
+            object.__setattr__(self, field.name, value)
 
 
 @dataclass(frozen=True, slots=True)

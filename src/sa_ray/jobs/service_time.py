@@ -20,9 +20,11 @@ class ServiceTime:
 
         Minus infinity: before the first look. ``heartbeats``: the last of each worker.
         """
-        newest = max(heartbeats.values(), default=-math.inf)
+        newest = min(max(heartbeats.values(), default=-math.inf), now)
         if self._last is None:
             self._last = newest
+        # Times ahead are of a clock that has been set back since: they would hide breaks.
+        self._last, self._since = min(self._last, now), min(self._since, now)
         if newest - self._last > AWAY_S:
             self._since = newest
         self._last = max(newest, self._last)

@@ -12,9 +12,11 @@ from ray.serve.context import _get_global_client
 
 from sa_ray.catalogue import VARIANTS
 from sa_ray.contracts import VariantName
-from sa_ray.serving.cluster_room import ClusterRoom
+from sa_ray.serving.cluster_room import UNKNOWN, ClusterRoom
 
 FAILED_STATUSES = ("UNHEALTHY", "DEPLOY_FAILED")
+SERVING_STATES = (ReplicaState.RUNNING, ReplicaState.PENDING_MIGRATION)
+"""States of replicas that take requests: the second until another has replaced it."""
 
 PLACE_PATIENCE_S = 30.0
 """Seconds without a node that could hold a replica until a model counts as unavailable: nodes of a
@@ -59,7 +61,8 @@ def running_replicas(deployments: Mapping[str, Deployment], name: str) -> int:
     """Return the number of replicas of ``name`` that take requests."""
     if name not in deployments:
         return 0
-    return deployments[name].replica_states.get(ReplicaState.RUNNING, 0)
+    states = deployments[name].replica_states
+    return sum(states.get(state, 0) for state in SERVING_STATES)
 
 
 def has_failed(deployment: Deployment) -> bool:
@@ -104,6 +107,8 @@ class Starts:
     def _find_without_node(
         self, deployments: Mapping[str, Deployment], room: ClusterRoom
     ) -> frozenset[VariantName]:
+        if room is UNKNOWN:  # what was known still holds
+            return frozenset(n for n in self.without_node if not running_replicas(deployments, n))
         now, since = self._clock(), self._without_node_since
         self._without_node_since = {
             name: since.get(name, now)

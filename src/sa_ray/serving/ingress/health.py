@@ -25,6 +25,7 @@ from sa_ray.serving.cluster_room import cluster_room
 from sa_ray.serving.ray_errors import translate
 from sa_ray.serving.serve_status import (
     FAILED_STATUSES,
+    SERVING_STATES,
     Deployment,
     Starts,
     deployments_of,
@@ -179,7 +180,6 @@ def public(message: str) -> str | None:
 
 
 OWN_ERROR = re.compile(r"sa_ray\.errors\.\w+: (.+)")
-SERVING_STATES = ("RUNNING", "PENDING_MIGRATION")
 STARTING_STATES = ("STARTING", "UPDATING", "RECOVERING")
 
 
