@@ -10,7 +10,8 @@ import pytest
 
 from sa_ray.contracts import JobError
 from sa_ray.errors import IdempotencyConflictError
-from sa_ray.jobs import JobCoordinator, JobOptions, LeaseReport, open_job_store
+from sa_ray.jobs import JobCoordinator, JobOptions, LeaseReport, Submission, open_job_store
+from sa_ray.jobs.reaper import REAP_BATCH
 from sa_ray.scheduling.costs import Cost
 from sa_ray.scheduling.estimator import Estimator
 from tests.support.clock import Clock
@@ -115,6 +116,43 @@ async def test_jobs_wait_no_longer_than_the_limit_but_while_nobody_serves(store_
     assert ended.webhook.next_attempt_at == ended.completed_at
     assert waiting.status == "queued"
     assert too_late.status == "failed"
+
+
+async def test_a_break_counts_for_no_wait_though_the_coordinator_is_started_again(
+    store_url: str,
+) -> None:
+    clock = Clock(1000.0)
+
+    def start() -> JobCoordinator:
+        store = open_job_store(store_url)
+        return JobCoordinator(store, clock=clock, max_queued=500, reap_period=0.001, max_wait=500.0)
+
+    before = start()
+    async with reaping(before) as have_looked:
+        await before.renew("w1", [])
+        waiting = (await before.submit(uuid.uuid4().hex, resolved("medium"))).job
+        clock.now += 1
+        await before.submit_all(
+            [Submission(uuid.uuid4().hex, resolved("medium")) for _ in range(REAP_BATCH)]
+        )
+        await have_looked()
+        clock.now += 399
+        await before.renew("w1", [])
+        await have_looked()
+        await have_looked()
+    await before.close()
+
+    after = start()
+    clock.now += 50
+    await after.renew("w1", [])
+    async with reaping(after) as have_looked:
+        clock.now += 51
+        await after.renew("w1", [])
+        await have_looked()
+        job = (await after.get(waiting.id)).job
+    await after.close()
+
+    assert (job.status, job.start_by) == ("queued", 1400.0 + 500.0)
 
 
 @asynccontextmanager

@@ -9,6 +9,7 @@ from typing import Protocol
 from sa_ray.contracts import Job
 from sa_ray.errors import ConflictError, JobNotFoundError, JobStoreError, StaleLeaseError
 from sa_ray.jobs import lifecycle, time_limits
+from sa_ray.jobs.api import Cursor
 from sa_ray.jobs.ledger import Transition
 from sa_ray.jobs.service_time import ServiceTime
 from sa_ray.jobs.store_threads import StoreThreads
@@ -45,11 +46,16 @@ class Reaper:
         self._apply = apply
         self._clock = clock
         self._service = ServiceTime()
+        self._break_end = self._service.since
+        """Of the last break that is stored, or being stored."""
+        self._next_page: Cursor | None = None
+        self._storing = False
 
     async def round(self) -> None:
         try:
             heartbeats = await self._read(self._store.heartbeats)
             served_since = self._service.look(heartbeats, self._clock())
+            await self._store_break()
             late = await self._read(self._store.overdue, now=self._clock(), limit=REAP_BATCH)
             await asyncio.gather(*(self._end(job, served_since) for job in late))
             for worker in self._workers.look(heartbeats):
@@ -58,6 +64,27 @@ class Reaper:
             logger.warning("Cannot take back leases of dead workers now: %s", error.message)
         except Exception:  # a bug must not cost all jobs their reaper
             logger.exception("Taking back leases of dead workers failed")
+
+    async def _store_break(self) -> None:
+        """After a break, store for jobs that waited through it that they wait anew: who reaps next
+        does not know of it. A page in each round, so that nothing else waits for all of them."""
+        since = self._service.since
+        if since != self._break_end:
+            self._break_end, self._next_page, self._storing = since, None, True
+        if not self._storing:
+            return
+        page = await self._read(
+            self._store.page, limit=REAP_BATCH, after=self._next_page, status="queued"
+        )
+        waited = [job for job in page if time_limits.wait_anew(job, since) is not job]
+        await asyncio.gather(*(self._lengthen_wait(job, since) for job in waited))
+        self._storing = len(page) == REAP_BATCH
+        if self._storing:
+            self._next_page = Cursor(page[-1].created_at, page[-1].id)
+
+    async def _lengthen_wait(self, job: Job, since: float) -> None:
+        with contextlib.suppress(JobNotFoundError):
+            await self._apply(job.id, lambda job, _now: time_limits.wait_anew(job, since))
 
     async def _end(self, late: Job, served_since: float) -> None:
         with contextlib.suppress(ConflictError, JobNotFoundError):  # it was just leased or ended

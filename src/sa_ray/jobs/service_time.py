@@ -9,11 +9,15 @@ store, a node that slept, a step of the clock. Replacing all workers takes less.
 
 
 class ServiceTime:
-    """Judges by the heartbeats in the store, so a judge that is started again knows as much."""
+    """Judges by the heartbeats in the store, so a judge that starts in a break knows of it.
+
+    One that starts later does not: what follows from a break is to be stored when it ends.
+    """
 
     def __init__(self) -> None:
         self._last: float | None = None
-        self._since = -math.inf
+        self.since = -math.inf
+        """End of the last break that was seen."""
 
     def look(self, heartbeats: Mapping[str, float], now: float) -> float:
         """Return when the present time with workers began (Unix seconds); ``now`` if none is heard.
@@ -24,8 +28,8 @@ class ServiceTime:
         if self._last is None:
             self._last = newest
         # Times ahead are of a clock that has been set back since: they would hide breaks.
-        self._last, self._since = min(self._last, now), min(self._since, now)
+        self._last, self.since = min(self._last, now), min(self.since, now)
         if newest - self._last > AWAY_S:
-            self._since = newest
+            self.since = newest
         self._last = max(newest, self._last)
-        return self._since if now - self._last <= AWAY_S else now
+        return self.since if now - self._last <= AWAY_S else now

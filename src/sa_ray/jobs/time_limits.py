@@ -40,16 +40,14 @@ def stop_at(job: Job) -> float | None:
 def overdue(job: Job, now: float, served_since: float = -math.inf) -> Job:
     """End a queued job whose deadline has passed, or that has waited too long.
 
-    ``served_since``: when workers came back after the last time without any. A job that was waiting
-    then waits anew from then on: that nobody was there is no reason to give it up.
+    ``served_since``: as for ``wait_anew``, which comes first.
     """
     if job.status == "queued" and is_overdue(job, now):
         return stopped(job, now)
     if job.status != "queued" or job.max_wait is None or job.start_by is None or now < job.start_by:
         raise ConflictError(f"Job {job.id} is not waiting past its time.")
-    full_wait = served_since + job.max_wait
-    if job.start_by < full_wait:
-        return changed(job, start_by=full_wait)
+    if (waiting := wait_anew(job, served_since)) is not job:
+        return waiting
     error = JobError(
         code=WAIT_EXCEEDED,
         message=f"No replica of {job.request.model} took the job in {job.max_wait:g} seconds, the "
@@ -57,6 +55,18 @@ def overdue(job: Job, now: float, served_since: float = -math.inf) -> Job:
         "replicas. GET /v1/models tells its state.",
     )
     return finished(job, "failed", now, error=error)
+
+
+def wait_anew(job: Job, served_since: float) -> Job:
+    """Let a queued job that has waited through a break in the service wait its time once more.
+
+    ``served_since``: when workers came back after the last time without any. That nobody was there
+    is no reason to give a job up. Changes nothing if it came after the break.
+    """
+    if job.status != "queued" or job.max_wait is None or job.start_by is None:
+        return job
+    full_wait = served_since + job.max_wait
+    return changed(job, start_by=full_wait) if job.start_by < full_wait else job
 
 
 def stopped(job: Job, now: float) -> Job:
