@@ -15,8 +15,10 @@ from tests.support.service import Service, local_settings
 
 pytestmark = pytest.mark.attack
 
-LIMIT = 1000
-MAX_WAIT_S = 35.0
+LIMIT = 200
+"""Filled well before ``PLACE_PATIENCE_S``, after which the flood would be answered 503."""
+MAX_WAIT_S = 45.0
+"""Longer than the flood takes, and than the jobs for other models after it."""
 NO_NODE_HAS = {"medium": {"cpu": 100_000, "max_batch_rows": 1, "grace_seconds": 1}}
 """The grace: Serve gives a replica that was never placed as long to stop as one that works."""
 
@@ -56,6 +58,7 @@ def flooded() -> Iterator[Flooded]:
         args = {
             **local_settings(folder),
             "variants": NO_NODE_HAS,
+            "max_queued_jobs": LIMIT,
             "job_max_wait": MAX_WAIT_S,
         }
         with LocalService(folder, args) as local:
