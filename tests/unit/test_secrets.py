@@ -184,6 +184,30 @@ def test_a_secret_is_found_in_the_dotenv_file_of_a_process(
     assert sealed.opened().storage_access_key_id == SecretStr("own")
 
 
+def test_a_process_whose_working_directory_is_gone_finds_what_is_in_its_environment(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    sealed = travelled(monkeypatch, R2_ACCESS_KEY_ID="own", R2_SECRET_ACCESS_KEY="hush")
+    folder = tmp_path / "removed"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    folder.rmdir()
+
+    assert sealed.opened().storage_access_key_id == SecretStr("own")
+
+
+def test_a_dotenv_file_that_cannot_be_read_is_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    sealed = travelled(monkeypatch)
+    (tmp_path / ".env").write_bytes(b"R2_SECRET_ACCESS_KEY=\xff")
+
+    with pytest.raises(ConfigurationError, match=r"\.env cannot be read \(it is not text") as told:
+        sealed.opened()
+
+    assert platform.node() in told.value.message
+
+
 def test_a_node_without_the_secret_is_named_with_the_variable(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -215,7 +239,10 @@ def test_keys_for_no_bucket_need_not_be_on_any_node(monkeypatch: pytest.MonkeyPa
     assert travelled(monkeypatch).opened().storage_access_key_id is None
 
 
-@pytest.mark.parametrize("own_url", ["sqlite:///other.db", "postgresql://u@other/db", ""])
+@pytest.mark.parametrize(
+    "own_url",
+    ["sqlite:///other.db", "postgresql://u@other/db", "", "redis://:not-this-one@other:6379/0"],
+)
 def test_a_password_beside_the_url_counts_for_a_url_among_the_arguments(
     monkeypatch: pytest.MonkeyPatch, own_url: str
 ) -> None:

@@ -19,7 +19,10 @@ BLANK_MEANS_SOMETHING = frozenset({"STABLE_AUDIO_PRELOAD_MODELS"})
 
 def dotenv_path() -> str:
     """Find ``.env`` from the working directory upwards; empty if there is none."""
-    return find_dotenv(usecwd=True)
+    try:
+        return find_dotenv(usecwd=True)
+    except FileNotFoundError:  # the directory was removed while this process runs
+        return ""
 
 
 def own_variables(secret: Iterable[str]) -> list[dict[str, str]]:
@@ -28,8 +31,11 @@ def own_variables(secret: Iterable[str]) -> list[dict[str, str]]:
     ``secret``: as for ``without_files``, which says what is raised.
     """
     path = dotenv_path()
-    # Asked for each connection: parsed once for each version of the file.
-    in_file = _parsed(path, Path(path).stat().st_mtime_ns) if path else {}
+    try:
+        # Asked for each connection: parsed once for each version of the file.
+        in_file = _parsed(path, Path(path).stat().st_mtime_ns) if path else {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path} cannot be read ({_reason(error)}).") from None
     found: list[Mapping[str, str | None]] = [os.environ, in_file]
     return [without_files(without_blanks(variables), secret) for variables in found]
 
@@ -62,13 +68,16 @@ def _content(pointer: str, path: Path) -> str:
     try:
         text = trimmed(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not text in UTF-8"
         raise ConfigurationError(
-            f"{pointer} names {path}, which cannot be read ({reason}).", param=pointer
+            f"{pointer} names {path}, which cannot be read ({_reason(error)}).", param=pointer
         ) from None
     if not text:
         raise ConfigurationError(f"{pointer} names {path}, which is empty.", param=pointer)
     return text
+
+
+def _reason(error: OSError | UnicodeDecodeError) -> str:
+    return getattr(error, "strerror", None) or "it is not text in UTF-8"
 
 
 @lru_cache(maxsize=1)

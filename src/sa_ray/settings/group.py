@@ -113,7 +113,9 @@ class SettingsGroup(BaseModel):
         """Return a group with the secrets that this process finds, and nothing else."""
         sources = own_variables(self.secret_variables())
         found: dict[str, Any] = {}
-        for field in (*self.may_hold_secret, *self.secrets()):
+        for field in (*self.secrets(), *self.may_hold_secret):
+            if found and field in self.may_hold_secret:
+                continue  # what has a variable of its own is not looked for in another
             for source in sources:
                 texts = [source[name] for name in self.variables(field) if name in source]
                 if texts:

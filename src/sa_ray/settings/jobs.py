@@ -81,9 +81,7 @@ class JobSettings(SettingsGroup):
         return super().sealed().model_copy(update=needless)
 
     def require_fitting(self, own: Self, found: Mapping[str, str]) -> None:
-        if "jobs_password" in found or own.jobs_password is None:
-            return
-        if own.jobs_url != self.jobs_url:
+        if "jobs_url" in found and own.jobs_password and own.jobs_url != self.jobs_url:
             raise ConfigurationError(
                 "STABLE_AUDIO_JOBS_URL names another store than where the application was built. "
                 "Set it alike on every node, and deploy again.",
