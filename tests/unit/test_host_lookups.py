@@ -26,13 +26,15 @@ class Resolver:
     def __init__(self, clock: Clock) -> None:
         self.go_on = threading.Event()
         self.asked: list[str] = []
+        self.pause_s = SLOW_S
+        """How long a slow name takes."""
         self._clock = clock
 
     def __call__(self, host: str) -> list[str]:
         self.asked.append(host)
         if "slow" in host:
             self.go_on.wait(LONG)
-            self._clock.now += SLOW_S
+            self._clock.now += self.pause_s
         if "wrong" in host:
             raise OSError(-2, "Name or service not known")
         return [ADDRESS]
@@ -102,6 +104,25 @@ async def test_slow_names_of_many_domains_hold_up_no_name_that_was_quick(
 
     assert resolver.asked[-1] == "good.test"
     assert len(resolver.asked) == NEW_LOOKUPS + 2
+
+
+async def test_names_of_a_domain_that_were_quick_and_are_slow_hold_up_no_other(
+    lookups: HostLookups, resolver: Resolver
+) -> None:
+    turning = [f"slow{number}.domain.example" for number in range(200)]
+    await lookups.addresses("good.test")
+    resolver.pause_s = 0.0
+    resolver.go_on.set()
+    await asyncio.gather(*asked_for(lookups, *turning))
+    resolver.go_on.clear()
+    asked_for(lookups, *turning)
+    await reach(resolver, 1 + 200 + DOMAIN_LOOKUPS)
+
+    async with asyncio.timeout(LONG):
+        assert await lookups.addresses("good.test") == [ADDRESS]
+
+    assert resolver.asked[-1] == "good.test"
+    assert len(resolver.asked) == 1 + 200 + DOMAIN_LOOKUPS + 1
 
 
 async def test_slow_names_of_domains_that_had_some_hold_up_no_new_name(

@@ -23,8 +23,8 @@ SLOW_LOOKUPS = 24
 without a slow one; and the rest."""
 
 DOMAIN_LOOKUPS = 8
-"""Most names looked up at once in one domain, such as ``example.org``, not counting quick ones: in
-``co.uk`` they are of many owners."""
+"""Most names looked up at once in one domain, such as ``example.org``; as many that were quick
+besides, since in ``co.uk`` they are of many owners."""
 
 SLOW_S = 2.0
 """Seconds from which a lookup is slow."""
@@ -62,7 +62,9 @@ class HostLookups:
         self._turns_of_quick = asyncio.Semaphore(QUICK_LOOKUPS)
         self._turns_of_new = asyncio.Semaphore(NEW_LOOKUPS)
         self._turns_of_slow = asyncio.Semaphore(SLOW_LOOKUPS)
-        self._turns_in: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
+        self._turns_in: WeakValueDictionary[tuple[str, bool], asyncio.Semaphore] = (
+            WeakValueDictionary()
+        )
         self._quick_names: OrderedDict[str, None] = OrderedDict()
         self._slow_domains: OrderedDict[str, None] = OrderedDict()
         self._running: dict[str, asyncio.Task[list[str]]] = {}
@@ -110,10 +112,11 @@ class HostLookups:
 
     def _turns(self, host: str, domain: str) -> Iterator[asyncio.Semaphore]:
         """Iterate over what ``host`` has to wait for, one after the other."""
-        if host in self._quick_names:
+        was_quick = host in self._quick_names
+        yield self._turns_in.setdefault((domain, was_quick), asyncio.Semaphore(DOMAIN_LOOKUPS))
+        if was_quick:
             yield self._turns_of_quick
         else:
-            yield self._turns_in.setdefault(domain, asyncio.Semaphore(DOMAIN_LOOKUPS))
             # Not before: names that waited with it may have been slow.
             yield self._turns_of_slow if domain in self._slow_domains else self._turns_of_new
 
