@@ -2,6 +2,7 @@
 
 import pytest
 
+from sa_ray.jobs.public_addresses import METADATA
 from tests.manifests.agreement import Deployment
 from tests.manifests.kustomize import Manifest
 from tests.manifests.network import Peer, Ports, reached
@@ -16,9 +17,8 @@ PUBLIC = ("3.5.140.2", "104.18.0.1", "2600:9000:2000::1")
 """Of Amazon S3, of a content network, and of a content network."""
 NOT_PUBLIC = (
     # What tells a node's, or a Pod's, credentials.
-    *("169.254.169.254", "169.254.170.2", "169.254.170.23", "100.100.100.200", "192.0.0.192"),
-    *("fd00:ec2::254", "fd20:ce::254", "fe80::a9fe:a9fe", "::ffff:169.254.169.254"),
-    *("64:ff9b::a9fe:a9fe", "2002:a9fe:a9fe::1"),
+    *map(str, METADATA),
+    *("::ffff:169.254.169.254", "64:ff9b::a9fe:a9fe", "2002:a9fe:a9fe::1"),
     # Private networks, the nodes and Services among them.
     *("10.0.0.1", "10.255.255.255", "172.16.0.1", "172.31.255.255", "192.168.0.1", "100.64.0.1"),
     *("127.0.0.1", "0.0.0.0", "224.0.0.1", "255.255.255.255", "::1", "fc00::1", "fdff::1"),
