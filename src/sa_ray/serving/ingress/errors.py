@@ -66,7 +66,8 @@ def error_response(error: SaRayError, request: Request) -> JSONResponse:
         error=ErrorBody(
             code=error.code,
             message=error.public_message,
-            param=error.param,
+            # Of a store it is a setting.
+            param=error.param if error.told is None else None,
             request_id=request_ids(request).get("request_id", ""),
         )
     )
