@@ -21,6 +21,7 @@ from fastapi import FastAPI
 
 from sa_ray.contracts.generation import MAX_PROMPT_CHARS
 from sa_ray.engines.procedural.prompt import read
+from sa_ray.jobs.webhook_secrets import WebhookSecrets
 from sa_ray.serving.ingress import services
 from sa_ray.serving.ingress.app import build_http_app
 from sa_ray.settings import load_settings
@@ -121,7 +122,10 @@ def application() -> FastAPI:
     logging.disable()
     settings = load_settings({"engine": "procedural"})
     limited = SimpleNamespace(
-        models=settings.models, limits=settings.limits, engine="procedural", webhooks_enabled=True
+        models=settings.models,
+        limits=settings.limits,
+        engine="procedural",
+        webhooks=WebhookSecrets(["whsec_" + "A" * 32]),
     )
     app = build_http_app(settings.edge)
 
