@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import logging
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -25,6 +26,8 @@ from sa_ray.storage.s3_errors import code_of, explained, explanation
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import GetObjectRequestTypeDef
+
+logger = logging.getLogger(__name__)
 
 CHUNK_BYTES: Final = 1 << 20
 
@@ -215,7 +218,12 @@ class S3ObjectStore:
             try:
                 opened = self._settings.opened()
             except ConfigurationError as error:
-                raise ObjectStoreError(f"{self._where}: {error.message}", transient=False) from None
+                if self._opened is None:
+                    message = f"{self._where}: {error.message}"
+                    raise ObjectStoreError(message, transient=False) from None
+                # They may be being written just now.
+                logger.warning("%s: the keys of before stay in use. %s", self._where, error.message)
+                opened = self._opened
             if opened != self._opened:
                 self._clients.clear()
             self._opened = opened
