@@ -1,10 +1,12 @@
 """Secrets that are changed while the service runs, on real servers."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from redis.exceptions import AuthenticationError
 
 from bench.databases import PostgresqlServer, RedisServer
 from sa_ray.errors import JobStoreError, ObjectStoreError
@@ -37,11 +39,14 @@ def passwords() -> Passwords:
 def redis_store(redis_db: RedisServer, passwords: Passwords) -> Iterator[JobStore]:
     with redis_db.client() as client:
         client.config_set("requirepass", "first")
-    store = open_job_store(redis_db.url(), passwords)
-    yield store
-    store.close()
-    with redis_db.client(password="second") as client:
-        client.config_set("requirepass", "")
+    try:
+        store = open_job_store(redis_db.url(), passwords)
+        yield store
+        store.close()
+    finally:
+        for password in ("first", "second"):  # whichever it has come to
+            with redis_db.client(password=password) as client, suppress(AuthenticationError):
+                client.config_set("requirepass", "")
 
 
 def test_a_changed_password_of_redis_is_found(
