@@ -81,11 +81,15 @@ class Ingress:
             health=health,
             clients=ClientShares(limits.max_open_per_client),
         )
-        if engine == "procedural":
-            logger.warning(
-                "The procedural engine is a stand-in, not Stable Audio 3. For the real model: %s.",
-                INSTALL_HINT,
-            )
+        _say_if_stand_in(engine)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         return build_http_app(self._edge)
+
+
+def _say_if_stand_in(engine: EngineName) -> None:
+    if engine == "procedural":
+        logger.warning(
+            "The procedural engine is a stand-in, not Stable Audio 3. For the real model: %s.",
+            INSTALL_HINT,
+        )
