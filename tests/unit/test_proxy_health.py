@@ -110,9 +110,19 @@ async def test_this_machine_and_all_other_paths_ask_the_service() -> None:
     assert passed_on[1] == 1
 
 
-async def test_the_service_takes_the_asker_for_a_stranger() -> None:
+async def test_the_service_takes_the_asker_for_a_stranger_with_no_headers_of_any_client() -> None:
+    """By a name of its own, one client could have all others refused."""
     ingress = Ingress()
-    await ask(HealthLane(ingress), (b"host", b"a.test"), (b"cookie", b"secret"))
+    await ask(HealthLane(ingress), (b"host", b"evil.test"), (b"cookie", b"secret"))
 
     assert ingress.asked[0]["client"] is None
-    assert ingress.asked[0]["headers"] == [(b"host", b"a.test")]
+    assert ingress.asked[0]["headers"] == []
+
+
+async def test_a_web_page_asks_the_service_which_knows_whether_it_may_read() -> None:
+    ingress, page = Ingress(), (b"origin", b"https://studio.test")
+    lane = HealthLane(ingress)
+    await ask(lane)
+
+    assert (await ask(lane, page))[1] == 2
+    assert page in ingress.asked[1]["headers"]

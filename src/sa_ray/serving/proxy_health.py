@@ -42,7 +42,8 @@ class _Answer:
 class HealthLane:
     """Middleware that answers strangers' ``GET /health`` from memory while it is fresh.
 
-    Requests from this machine, which may be told more, go on to the service.
+    Requests from this machine, which may be told more, go on to the service; so do those of web
+    pages, of which it knows which may read the answer.
     """
 
     def __init__(
@@ -105,8 +106,8 @@ class HealthLane:
         async def take(message: Message) -> None:
             messages.append(message)
 
-        headers = [(name, value) for name, value in scope["headers"] if name == b"host"]
-        await self._app({**scope, "client": None, "headers": headers}, receive, take)
+        # Without ``Host``: one that the service refuses would be refused for all others too.
+        await self._app({**scope, "client": None, "headers": []}, receive, take)
         return messages
 
     def _answer_in(self, messages: list[Message]) -> _Answer | None:
@@ -122,4 +123,4 @@ class HealthLane:
 
 def _is_strangers_health(scope: Scope) -> bool:
     asks = scope["type"] == "http" and scope.get("method") == "GET" and scope["path"] == PATH
-    return asks and not is_local(scope)
+    return asks and not is_local(scope) and all(name != b"origin" for name, _ in scope["headers"])
