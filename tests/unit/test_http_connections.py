@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -181,6 +182,63 @@ async def test_many_connections_without_a_request_make_room_oldest_first(
             assert b"200 OK" in await reader.readuntil(b"ok")
         for _, writer in connections:
             writer.close()
+
+
+async def deaf(port: int, request: bytes) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A client that reads only the head of the answer."""
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
+    connection.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(connection, ("127.0.0.1", port))
+    reader, writer = await asyncio.open_connection(sock=connection, limit=1 << 12)
+    writer.write(request)
+    await reader.readuntil(b"\r\n\r\n")
+    return reader, writer
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+@pytest.mark.parametrize("keep", [b"keep-alive", b"close"])
+async def test_who_takes_nothing_of_an_answer_is_cut_off(
+    parts: int, keep: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether the application waits to send more, or has sent all."""
+    monkeypatch.setattr(http_connections, "STALL_S", 0.1)
+    connections: set[object] = set()
+
+    async def long(_scope: Scope, _receive: Receive, send: Send) -> None:
+        nonlocal connections
+        connections = send.__self__.on_response.__self__.connections  # type: ignore[attr-defined]
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        for more in range(parts, 0, -1):
+            body = b" " * (16 << 20)
+            await send({"type": "http.response.body", "body": body, "more_body": more > 1})
+
+    async with served(long) as port, asyncio.timeout(30):
+        request = GET.removesuffix(b"\r\n") + b"Connection: " + keep + b"\r\n\r\n"
+        _, writer = await deaf(port, request)
+        assert connections
+        while connections:
+            await asyncio.sleep(0.01)
+        writer.close()
+
+
+async def test_who_takes_an_answer_slowly_gets_all_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long it takes, as long as something is taken in each ``STALL_S`` seconds."""
+    monkeypatch.setattr(http_connections, "STALL_S", 1.0)
+    monkeypatch.setattr(http_connections, "STALL_BYTES", 1)
+
+    async def long(_scope: Scope, _receive: Receive, send: Send) -> None:
+        headers = [(b"content-length", b"%d" % (16 << 20))]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b" " * (16 << 20)})
+
+    async with served(long) as port, asyncio.timeout(60):
+        reader, writer = await deaf(port, GET)
+        received = 0
+        while received < 16 << 20:
+            received += len(await reader.read(1 << 14))
+            await asyncio.sleep(0.001)
+        writer.close()
 
 
 async def test_an_upgrade_is_ignored() -> None:

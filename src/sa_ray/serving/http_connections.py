@@ -20,6 +20,11 @@ LINGER_S = 10.0
 """Seconds in which what is left of a refused body is read and dropped, so that its sender gets to
 read the refusal; then the connection is closed."""
 
+STALL_S = 60.0
+STALL_BYTES = 16 << 10
+"""A client that takes less of what waits for it than this in ``STALL_S`` seconds is cut off: else
+it would have the server keep an answer for ever."""
+
 MAX_HEAD_BYTES = 32 << 10
 """Largest head: request line and headers."""
 
@@ -29,6 +34,8 @@ MAX_WAITING = 1024
 
 class BoundedConnection(HttpToolsProtocol):
     """A connection with a deadline for each head, a bound for its size, and no WebSockets.
+
+    Its client has to take what is sent.
 
     It answers what it refuses in the shape of all errors, where uvicorn would in plain text. What a
     client sends ahead of an answer is dropped, and the connection closed after that answer: uvicorn
@@ -47,6 +54,7 @@ class BoundedConnection(HttpToolsProtocol):
         self._refusal: SaRayError | None = None
         self._deaf = False
         """Whether all that comes is dropped."""
+        self._stall: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -54,6 +62,7 @@ class BoundedConnection(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_waiting()
+        self._watch_no_more()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -102,6 +111,8 @@ class BoundedConnection(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
+        if self.transport.is_closing():
+            self._watch()
         if self.cycle.response_complete and self.cycle.more_body:
             self._wait(LINGER_S)
 
@@ -114,7 +125,7 @@ class BoundedConnection(HttpToolsProtocol):
             lines = [b"%b: %b\r\n" % header for header in start["headers"]]
             head = [STATUS_LINE[refusal.status], *lines, b"connection: close\r\n\r\n"]
             self.transport.write(b"".join([*head, body["body"]]))
-        self.transport.close()
+        self.close()
 
     def _should_upgrade_to_ws(self) -> bool:
         return False
@@ -148,6 +159,36 @@ class BoundedConnection(HttpToolsProtocol):
         """End the connection, once what was written is sent."""
         self._stop_waiting()
         self.transport.close()
+        self._watch()
+
+    def timeout_keep_alive_handler(self) -> None:
+        self.close()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._watch()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if not self.transport.is_closing():
+            self._watch_no_more()
+
+    def _watch(self) -> None:
+        """Cut the connection off if its client does not take what waits for it."""
+        self._watch_no_more()
+        waits = self.transport.get_write_buffer_size()
+        self._stall = self.loop.call_later(STALL_S, self._cut_or_watch, waits)
+
+    def _watch_no_more(self) -> None:
+        if self._stall:
+            self._stall.cancel()
+            self._stall = None
+
+    def _cut_or_watch(self, waited: int) -> None:
+        if waited - self.transport.get_write_buffer_size() < STALL_BYTES:
+            self.transport.abort()
+        else:
+            self._watch()
 
 
 def install() -> None:
