@@ -61,6 +61,8 @@ def refusal(status: int, code: str, **headers: str) -> Answer:
 LOST = Answer(cut=0)
 BUSY = refusal(429, "overloaded")
 AWAY = refusal(503, "infrastructure_fault")
+CROWDED_OUT = refusal(408, "request_timeout", **{"Retry-After": "0"})
+TOOK_TOO_LONG = refusal(408, "request_timeout")
 UNDEPLOYED = Answer(404, b"Path '/x' not found. Ping http://.../-/routes for available routes.")
 BAD_GATEWAY = Answer(502, b"<html>Bad Gateway</html>")
 UNDEPLOYED_NOW = refusal(404, "not_deployed")
@@ -166,7 +168,7 @@ def test_a_proxy_does_not_come_between_the_client_and_a_store_on_this_machine(
         assert client.download(job, tmp_path / "clip") == 5
 
 
-@pytest.mark.parametrize("refused", [BUSY, AWAY, UNDEPLOYED, UNDEPLOYED_NOW])
+@pytest.mark.parametrize("refused", [BUSY, AWAY, CROWDED_OUT, UNDEPLOYED, UNDEPLOYED_NOW])
 def test_what_the_service_refused_for_now_is_tried_again(
     server: Server, client: Client, refused: Answer
 ) -> None:
@@ -204,7 +206,7 @@ def test_a_cancellation_that_may_have_been_stored_is_not_repeated(
     assert len(server.seen) == 1
 
 
-@pytest.mark.parametrize("lost", [LOST, BAD_GATEWAY, SERVICE_LOST])
+@pytest.mark.parametrize("lost", [LOST, BAD_GATEWAY, SERVICE_LOST, TOOK_TOO_LONG])
 @pytest.mark.parametrize("call", [lambda client: client.generate(REQUEST),
                                   lambda client: client.cancel(JOB_ID)])  # fmt: skip
 def test_what_may_have_been_carried_out_is_not_done_twice(

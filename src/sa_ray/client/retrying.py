@@ -26,8 +26,13 @@ _BROKEN_PROXY = (500, 502, 504)
 def refused(error: BaseException) -> bool:
     """Whether ``error`` may pass, and no work of the failed call goes on."""
     if isinstance(error, ApiError):
-        return error.status in _BUSY or error.code == NOT_DEPLOYED
+        return error.status in _BUSY or error.code == NOT_DEPLOYED or _unread(error)
     return isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout)
+
+
+def _unread(error: ApiError) -> bool:
+    """Whether the body was not waited for; a request that took too long is told no pause."""
+    return error.status == httpx.codes.REQUEST_TIMEOUT and error.retry_after_s is not None
 
 
 def turned_away(error: BaseException) -> bool:
