@@ -120,7 +120,6 @@ class _Download:
         self._client = client
         self._position = self._end = 0
         """Bytes of the file, from the next to be sent to the last."""
-        self._request_id: list[tuple[bytes, bytes]] = []
         self._is_part = False
 
     async def send(self, others: str) -> None:
@@ -136,10 +135,9 @@ class _Download:
                 await asyncio.sleep(RETRY_S)
 
     def _headers_of_rest(self) -> list[tuple[bytes, bytes]]:
-        replaced = (b"range", b"x-request-id")
         part = f"bytes={self._position}-{self._end - 1}".encode()
-        kept = [(name, value) for name, value in self._scope["headers"] if name not in replaced]
-        return [*kept, (b"range", part), *self._request_id]
+        kept = [(name, value) for name, value in self._scope["headers"] if name != b"range"]
+        return [*kept, (b"range", part)]
 
     async def _fetch(self, headers: list[tuple[bytes, bytes]], others: str, take: Send) -> None:
         asked = False
@@ -158,7 +156,6 @@ class _Download:
     async def _take_first(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             headers = {name.lower(): value for name, value in message["headers"]}
-            self._request_id = [one for one in message["headers"] if one[0] == b"x-request-id"]
             self._position, self._end = _extent(message["status"], headers)
             await self._client.send(message)
         elif self._end:
