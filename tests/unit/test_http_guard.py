@@ -1,4 +1,4 @@
-"""The outermost middleware: what it refuses, and how it answers for bugs."""
+"""The guard: what it refuses, and how it answers for bugs."""
 
 import asyncio
 import json
@@ -11,8 +11,9 @@ from ray.exceptions import TaskCancelledError
 from starlette.responses import StreamingResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from sa_ray.serving import request_bounds
 from sa_ray.serving.ingress.guard import Guard
-from sa_ray.serving.request_bounds import MAX_BODY_BYTES, MAX_UNFINISHED
+from sa_ray.serving.request_bounds import MAX_BODY_BYTES, MAX_IN_BURST, MAX_UNFINISHED
 
 JSON = ("content-type", "application/json")
 
@@ -132,8 +133,12 @@ async def test_a_body_is_refused_where_none_is_taken(method: str) -> None:
     assert [sent[0]["status"] for sent in (empty, none)] == [200, 200]
 
 
-async def test_bodies_that_do_not_end_make_room_oldest_first() -> None:
+@pytest.mark.parametrize(("burst_s", "most"), [(0.0, MAX_UNFINISHED), (60.0, MAX_IN_BURST)])
+async def test_bodies_that_do_not_end_make_room_oldest_first(
+    burst_s: float, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Without what stands in front of the proxy, each takes a slot of the ingress."""
+    monkeypatch.setattr(request_bounds, "BURST_S", burst_s)
     guard = Guard(size_of_body)
     scope = {"type": "http", "method": "POST", "path": "/jobs", "query_string": b""}
     headers = [(b"content-type", b"application/json"), (b"content-length", b"100")]
@@ -150,7 +155,7 @@ async def test_bodies_that_do_not_end_make_room_oldest_first() -> None:
 
         await guard({**scope, "headers": headers}, receive, send)
 
-    asked = [asyncio.create_task(ask(number)) for number in range(MAX_UNFINISHED + 3)]
+    asked = [asyncio.create_task(ask(number)) for number in range(most + 3)]
     await asyncio.wait(asked[:3], timeout=5)
 
     assert answered == [0, 1, 2]

@@ -6,11 +6,16 @@ import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
+import httpx
 import pytest
 import uvicorn
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from sa_ray.serving import request_bounds
+from sa_ray.serving.ingress.app import build_http_app
 from sa_ray.serving.proxy_front import middlewares
+from sa_ray.serving.request_bounds import MAX_UNFINISHED
+from sa_ray.settings import load_settings
 
 
 def in_front_of(proxy: ASGIApp) -> ASGIApp:
@@ -130,6 +135,17 @@ async def test_the_errors_of_the_service_are_left_as_they_are() -> None:
     assert (start["status"], start["headers"], body["body"]) == (503, own, b"{}")
 
 
+async def test_a_page_is_told_what_it_may_not() -> None:
+    edge = load_settings({"allowed_origins": "https://studio.example"}).edge
+    asks = {"origin": "https://evil.example", "access-control-request-method": "POST"}
+    transport = httpx.ASGITransport(in_front_of(build_http_app(edge)))
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+        answer = await client.options("/jobs", headers=asks)
+
+    assert answer.status_code == 400
+    assert answer.text == "Disallowed CORS origin"
+
+
 async def test_no_answer_and_no_error_of_serve_is_a_bare_500() -> None:
     async def lost(_scope: Scope, _receive: Receive, _send: Send) -> None:
         pass
@@ -169,6 +185,41 @@ async def answer(port: int, request: bytes) -> tuple[bytes, bytes]:
     head, _, body = (await reader.read()).partition(b"\r\n\r\n")
     writer.close()
     return head.lower(), body
+
+
+async def test_a_crowd_whose_bodies_come_after_their_heads_is_answered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """More at once than may be waited for in the long run."""
+    monkeypatch.setattr(request_bounds, "BURST_S", 60)
+    heads = asyncio.Event()
+
+    async def reads(_scope: Scope, _receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    async def counted(scope: Scope, receive: Receive, send: Send) -> None:
+        nonlocal begun
+        begun += 1
+        if begun == len(clients):
+            heads.set()
+        await front(scope, receive, send)
+
+    begun, front = 0, in_front_of(reads)
+    async with served(counted) as port, asyncio.timeout(60):
+        clients = [
+            await asyncio.open_connection("127.0.0.1", port) for _ in range(2 * MAX_UNFINISHED)
+        ]
+        for _, writer in clients:
+            writer.write(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n")
+        await heads.wait()
+        for _, writer in clients:
+            writer.write(b"{}")
+        statuses = {(await reader.readline()).split()[1] for reader, _ in clients}
+        for _, writer in clients:
+            writer.close()
+
+    assert statuses == {b"200"}
 
 
 async def stream(scope: Scope, _receive: Receive, send: Send) -> None:

@@ -224,4 +224,6 @@ def _own_error(start: Message) -> SaRayError | None:
                 f"The service is being started or stopped. Try again in {wait} s.",
                 retry_after_s=wait,
             )
+        case status if status < 500:  # the service's own, to a page that asks what it may do
+            return None
     return SaRayError("An error of Ray Serve; its log says more.")

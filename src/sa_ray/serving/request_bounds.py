@@ -34,6 +34,12 @@ MAX_UNFINISHED = 128
 """Bodies that are waited for at once. Each may hold ``MAX_BODY_BYTES``, and takes a slot where the
 ingress has to wait for it."""
 
+BURST_S = 2.0
+"""Seconds in which a body need not make room: those of a crowd come after all their heads."""
+
+MAX_IN_BURST = 4 * MAX_UNFINISHED
+"""Bodies of which the oldest has to make room even then."""
+
 WITHOUT_BODY = frozenset({"GET", "HEAD", "DELETE", "OPTIONS", "TRACE"})
 """Methods whose requests have nothing to say in a body."""
 
@@ -58,7 +64,8 @@ class UnfinishedBodies:
     """
 
     def __init__(self) -> None:
-        self._waits: dict[asyncio.Timeout, None] = {}
+        self._waits: dict[asyncio.Timeout, float] = {}
+        """When each began, oldest first."""
 
     async def read(self, receive: Receive, method: str) -> bytes:
         """Return the body of a request.
@@ -72,7 +79,7 @@ class UnfinishedBodies:
         begun = asyncio.get_running_loop().time()
         try:
             async with asyncio.timeout_at(begun + BODY_GRACE_S) as wait:
-                with self._counted(wait):
+                with self._counted(wait, begun):
                     while True:
                         message = await receive()
                         if message["type"] != "http.request":
@@ -93,13 +100,15 @@ class UnfinishedBodies:
             ) from error
 
     @contextlib.contextmanager
-    def _counted(self, wait: asyncio.Timeout) -> Iterator[None]:
-        if len(self._waits) >= MAX_UNFINISHED:
-            oldest = next(iter(self._waits))
+    def _counted(self, wait: asyncio.Timeout, begun: float) -> Iterator[None]:
+        while len(self._waits) >= MAX_UNFINISHED:
+            oldest, since = next(iter(self._waits.items()))
+            if begun - since < BURST_S and len(self._waits) < MAX_IN_BURST:
+                break
             del self._waits[oldest]
             if not oldest.expired():
                 oldest.reschedule(0)
-        self._waits[wait] = None
+        self._waits[wait] = begun
         try:
             yield
         finally:

@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 
 class Guard:
-    """Outermost middleware: bounds the body, requires JSON, and answers bugs with a 500.
+    """Middleware that bounds the body, requires JSON, and answers bugs with a 500.
 
     What stands in front of Serve's proxy has bounded the body already, where it is there. A plain
     ASGI class: Starlette's ``BaseHTTPMiddleware`` hides client disconnects.
