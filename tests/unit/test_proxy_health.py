@@ -31,7 +31,11 @@ class Ingress:
 
 
 async def ask(
-    lane: HealthLane, *headers: tuple[bytes, bytes], client: Any = STRANGER, path: str = "/health"
+    lane: HealthLane,
+    *headers: tuple[bytes, bytes],
+    client: Any = STRANGER,
+    path: str = "/health",
+    method: str = "GET",
 ) -> tuple[int, Any, str]:
     """Status, the number told, and the request id of the answer."""
     messages: list[Message] = []
@@ -43,7 +47,7 @@ async def ask(
         messages.append(message)
 
     scope = {
-        "type": "http", "method": "GET", "path": path, "client": client, "headers": [*headers],
+        "type": "http", "method": method, "path": path, "client": client, "headers": [*headers],
     }  # fmt: skip
     await lane(scope, receive, send)
     start, body = messages
@@ -117,6 +121,16 @@ async def test_the_service_takes_the_asker_for_a_stranger_with_no_headers_of_any
 
     assert ingress.asked[0]["client"] is None
     assert ingress.asked[0]["headers"] == []
+
+
+async def test_head_shares_the_answer_of_get() -> None:
+    """The server leaves its body out."""
+    ingress = Ingress()
+    lane = HealthLane(ingress)
+
+    assert (await ask(lane, method="HEAD"))[:2] == (200, 1)
+    assert (await ask(lane))[:2] == (200, 1)
+    assert [scope["method"] for scope in ingress.asked] == ["GET"]
 
 
 async def test_a_web_page_asks_the_service_which_knows_whether_it_may_read() -> None:

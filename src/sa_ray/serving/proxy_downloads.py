@@ -36,7 +36,7 @@ STALL_S = 60.0
 class PacedDownloads:
     """Middleware that fetches downloads in pieces, each once the client has taken the one before.
 
-    Outermost: it has to reach the connection, to cut it off.
+    Outside of all that replaces ``send``: it has to reach the connection, to cut it off.
     """
 
     def __init__(self, app: ASGIApp, stall_s: float = STALL_S) -> None:

@@ -40,7 +40,7 @@ class _Answer:
 
 
 class HealthLane:
-    """Middleware that answers strangers' ``GET /health`` from memory while it is fresh.
+    """Middleware that answers strangers' GET and HEAD of ``/health`` from memory while it is fresh.
 
     Requests from this machine, which may be told more, go on to the service; so do those of web
     pages, of which it knows which may read the answer.
@@ -107,7 +107,8 @@ class HealthLane:
             messages.append(message)
 
         # Without ``Host``: one that the service refuses would be refused for all others too.
-        await self._app({**scope, "client": None, "headers": []}, receive, take)
+        asked_for_all = {**scope, "method": "GET", "client": None, "headers": []}
+        await self._app(asked_for_all, receive, take)
         return messages
 
     def _answer_in(self, messages: list[Message]) -> _Answer | None:
@@ -122,5 +123,5 @@ class HealthLane:
 
 
 def _is_strangers_health(scope: Scope) -> bool:
-    asks = scope["type"] == "http" and scope.get("method") == "GET" and scope["path"] == PATH
+    asks = scope["type"] == "http" and scope["method"] in ("GET", "HEAD") and scope["path"] == PATH
     return asks and not is_local(scope) and all(name != b"origin" for name, _ in scope["headers"])
