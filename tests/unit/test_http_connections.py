@@ -222,6 +222,32 @@ async def test_who_takes_nothing_of_an_answer_is_cut_off(
         writer.close()
 
 
+async def test_many_who_take_nothing_make_room_longest_behind_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(http_connections, "MAX_UNTAKEN", 2)
+    connections: set[object] = set()
+
+    async def long(_scope: Scope, _receive: Receive, send: Send) -> None:
+        nonlocal connections
+        connections = send.__self__.on_response.__self__.connections  # type: ignore[attr-defined]
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b" " * (16 << 20)})
+
+    async with served(long) as port, asyncio.timeout(30):
+        first = await deaf(port, GET)
+        others = [await deaf(port, GET) for _ in range(2)]
+        while len(connections) > len(others):
+            await asyncio.sleep(0.01)
+
+        with suppress(ConnectionResetError):
+            while await first[0].read(1 << 16):
+                pass
+        assert len(connections) == len(others)
+        for _, writer in (first, *others):
+            writer.close()
+
+
 async def test_who_takes_an_answer_slowly_gets_all_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """However long it takes, as long as something is taken in each ``STALL_S`` seconds."""
     monkeypatch.setattr(http_connections, "STALL_S", 1.0)

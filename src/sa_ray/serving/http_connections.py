@@ -31,6 +31,10 @@ MAX_HEAD_BYTES = 32 << 10
 MAX_WAITING = 1024
 """Connections that may be without a request at once; one more closes the oldest."""
 
+MAX_UNTAKEN = 256
+"""Connections whose clients may be behind at once, each with an answer of up to 2 MB; one more cuts
+off the one that has taken nothing for longest."""
+
 
 class BoundedConnection(HttpToolsProtocol):
     """A connection with a deadline for each head, a bound for its size, and no WebSockets.
@@ -45,6 +49,9 @@ class BoundedConnection(HttpToolsProtocol):
     waiting: ClassVar[dict["BoundedConnection", asyncio.TimerHandle]] = {}
     """Connections that have to send something, oldest first, and when they are closed."""
 
+    untaken: ClassVar[dict["BoundedConnection", asyncio.TimerHandle]] = {}
+    """Connections that have to take something, longest behind first, and when that is checked."""
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._head: int | None = None
@@ -54,7 +61,6 @@ class BoundedConnection(HttpToolsProtocol):
         self._refusal: SaRayError | None = None
         self._deaf = False
         """Whether all that comes is dropped."""
-        self._stall: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -176,19 +182,26 @@ class BoundedConnection(HttpToolsProtocol):
     def _watch(self) -> None:
         """Cut the connection off if its client does not take what waits for it."""
         self._watch_no_more()
-        waits = self.transport.get_write_buffer_size()
-        self._stall = self.loop.call_later(STALL_S, self._cut_or_watch, waits)
+        if not (waits := self.transport.get_write_buffer_size()):
+            return
+        if len(self.untaken) >= MAX_UNTAKEN:
+            next(iter(self.untaken)).cut()
+        self.untaken[self] = self.loop.call_later(STALL_S, self._cut_or_watch, waits)
 
     def _watch_no_more(self) -> None:
-        if self._stall:
-            self._stall.cancel()
-            self._stall = None
+        if handle := self.untaken.pop(self, None):
+            handle.cancel()
 
     def _cut_or_watch(self, waited: int) -> None:
         if waited - self.transport.get_write_buffer_size() < STALL_BYTES:
-            self.transport.abort()
+            self.cut()
         else:
             self._watch()
+
+    def cut(self) -> None:
+        """End the connection at once, whatever waits to be sent."""
+        self._watch_no_more()
+        self.transport.abort()
 
 
 def install() -> None:
