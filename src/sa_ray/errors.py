@@ -106,12 +106,6 @@ class ObjectElsewhereError(SaRayError):
     )
 
 
-class NotDeployedError(NotFoundError):
-    """There is no service behind the proxy: it is being started, or was removed."""
-
-    code = "not_deployed"
-
-
 class RequestTimeoutError(SaRayError):
     """The request came too slowly, or took longer than the cluster lets any take."""
 
@@ -169,6 +163,15 @@ class UnavailableError(SaRayError):
 
     code = "unavailable"
     status = 503
+
+
+class NotDeployedError(UnavailableError):
+    """There is no service behind the proxy: it is being started, or was removed.
+
+    Not 404, as Serve answers: whoever asks for a job meanwhile would take it for gone.
+    """
+
+    code = "not_deployed"
 
 
 class StoreError(SaRayError):

@@ -65,7 +65,7 @@ CROWDED_OUT = refusal(408, "request_timeout", **{"Retry-After": "0"})
 TOOK_TOO_LONG = refusal(408, "request_timeout")
 UNDEPLOYED = Answer(404, b"Path '/x' not found. Ping http://.../-/routes for available routes.")
 BAD_GATEWAY = Answer(502, b"<html>Bad Gateway</html>")
-UNDEPLOYED_NOW = refusal(404, "not_deployed")
+UNDEPLOYED_NOW = refusal(503, "not_deployed")
 SERVICE_LOST = refusal(502, "service_lost")
 
 

@@ -37,8 +37,9 @@ def _unread(error: ApiError) -> bool:
 
 def turned_away(error: BaseException) -> bool:
     """Whether ``error`` may pass, and nothing has come of the failed call at all."""
-    unsure = isinstance(error, ApiError) and error.status == httpx.codes.SERVICE_UNAVAILABLE
-    return refused(error) and not unsure
+    if isinstance(error, ApiError) and error.status == httpx.codes.SERVICE_UNAVAILABLE:
+        return error.code == NOT_DEPLOYED
+    return refused(error)
 
 
 def interrupted(error: BaseException) -> bool:

@@ -14,7 +14,7 @@ FOREIGN = "http_error"
 store."""
 
 NOT_DEPLOYED = "not_deployed"
-"""``code`` of a 404 of Ray Serve itself: the application is being started, or is stopped."""
+"""``code`` while the application is being started or stopped: of a 503, or of Ray Serve's 404."""
 
 LOST = "service_lost"
 """``code`` of a 502 of the proxy: the process that worked on the request is gone."""

@@ -209,7 +209,7 @@ def _own_error(start: Message) -> SaRayError | None:
     match start["status"]:
         case 404:
             return NotDeployedError(
-                "No service is deployed here, or it is being started. Try again.",
+                "No service is deployed at this path, or it is being started. Try again.",
                 retry_after_s=1,
             )
         case 408:
