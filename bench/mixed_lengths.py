@@ -44,8 +44,7 @@ class Load:
         estimator = Estimator(cost, spec.max_batch_rows, spec.max_batch_seconds)
         padding = worth * cost.batch / cost.second
         bounds = Bounds(spec.max_batch_rows, spec.max_batch_seconds, padding)
-        lengths = np.exp(rng.uniform(0, np.log(self.longest_s), CLIPS))
-        requests = [_clip(self.model, float(length)) for length in lengths]
+        requests = requests_of(self, rng, CLIPS)
         mean = float(np.mean([estimator.share(request) for request in requests]))
         arrivals = np.cumsum(rng.exponential(mean / self.load, CLIPS))
         now = busy = 0.0
@@ -68,10 +67,20 @@ class Load:
         return CLIPS / batches, busy / CLIPS * 1000, float(median), float(slow)
 
 
-def _clip(model: VariantName, duration: float) -> ResolvedRequest:
-    return ResolvedRequest(
-        model=model, prompt="rain", duration=duration, steps=8, cfg_scale=1.0, seed=0
-    )
+def requests_of(load: Load, rng: np.random.Generator, count: int) -> list[ResolvedRequest]:
+    """Return ``count`` requests whose lengths are drawn for ``load``."""
+    lengths = np.exp(rng.uniform(0, np.log(load.longest_s), count))
+    return [
+        ResolvedRequest(
+            model=load.model,
+            prompt="rain",
+            duration=float(length),
+            steps=8,
+            cfg_scale=1.0,
+            seed=0,
+        )
+        for length in lengths
+    ]
 
 
 def rows() -> Iterator[str]:
