@@ -411,6 +411,10 @@ def test_a_command_that_is_killed_takes_its_service_along(
     with subprocess.Popen([str(BIN / "sa-ray"), command, *options]) as process:
         pids = serve_run.pids()
         process.send_signal(number)
+        try:
+            process.wait(30)
+        finally:
+            process.kill()
 
     assert gone(pids[0])
 
