@@ -8,11 +8,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 import pytest
-import uvicorn
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sa_ray.serving import http_connections
 from sa_ray.serving.proxy_front import middlewares
+from tests.support.asgi_server import served
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 CHUNKED = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -31,22 +31,11 @@ async def waiting(_scope: Scope, receive: Receive, _send: Send) -> None:
 
 
 @asynccontextmanager
-async def served(app: object = refusing) -> AsyncIterator[int]:
+async def guarded(app: ASGIApp = refusing) -> AsyncIterator[int]:
     """The port of a server that is made after Serve asked for what stands in front."""
     middlewares()
-    config = uvicorn.Config(
-        app, host="127.0.0.1", port=0, lifespan="off", log_config=None, timeout_keep_alive=1
-    )  # type: ignore[arg-type]
-    server = uvicorn.Server(config)
-    with suppress(asyncio.CancelledError):
-        serving = asyncio.create_task(server.serve())
-        while not server.started:
-            await asyncio.sleep(0.01)
-        try:
-            yield server.servers[0].sockets[0].getsockname()[1]
-        finally:
-            server.should_exit = True
-            await serving
+    async with served(app, timeout_keep_alive=1) as port:
+        yield port
 
 
 async def sent(port: int, *parts: bytes) -> bytes:
@@ -85,20 +74,20 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("part", [b"", b"\r\n", b"GET / HT", b"GET / HTTP/1.1\r\nHost: "], ids=repr)
 async def test_a_head_that_does_not_end_is_closed(part: bytes) -> None:
-    async with served() as port:
+    async with guarded() as port:
         assert await sent(port, part) == b""
 
 
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("rest", [b"\r\n", b"GET / HTTP/1.1\r\nHost: "], ids=repr)
 async def test_so_is_one_after_an_answer(rest: bytes) -> None:
-    async with served() as port:
+    async with guarded() as port:
         assert (await sent(port, GET, rest)).endswith(b"ok")
 
 
 @pytest.mark.usefixtures("impatient")
 async def test_what_is_left_of_a_body_nobody_reads_is_closed() -> None:
-    async with served() as port:
+    async with guarded() as port:
         assert (await sent(port, CHUNKED, b"1\r\na\r\n")).endswith(b"ok")
 
 
@@ -106,7 +95,7 @@ async def test_the_rest_of_a_refused_body_is_dropped_and_the_next_request_answer
     body = b"100000\r\n" + b" " * (1 << 20) + b"\r\n0\r\n\r\n"
     close = GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
 
-    async with served() as port:
+    async with guarded() as port:
         assert (await sent(port, CHUNKED, body, close)).count(b"200 OK") == 2
 
 
@@ -123,7 +112,7 @@ async def test_the_rest_of_a_refused_body_is_dropped_and_the_next_request_answer
 async def test_what_is_too_large_or_not_http_is_refused_in_the_one_shape(
     part: bytes, status: int
 ) -> None:
-    async with served(waiting) as port:
+    async with guarded(waiting) as port:
         answer = await sent(port, b"POST / HTTP/1.1\r\nHost: a\r\n", part)
 
     assert error_of(answer)[0] == status
@@ -142,14 +131,14 @@ async def test_what_has_no_end_ends_the_connection(
     part: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(http_connections, "HEAD_S", 1000)
-    async with served(waiting) as port:
+    async with guarded(waiting) as port:
         answer = await sent(port, part)
 
     assert answer == b"" or error_of(answer) == (431, "headers_too_large")
 
 
 async def test_a_request_ahead_of_an_answer_is_dropped_and_the_connection_closed() -> None:
-    async with served() as port:
+    async with guarded() as port:
         assert (await sent(port, GET * 1000)).count(b"200 OK") == 1
 
 
@@ -160,7 +149,7 @@ async def test_a_client_that_leaves_is_noticed_whatever_it_sent_ahead() -> None:
         await waiting(scope, receive, send)
         left.set()
 
-    async with served(until_left) as port:
+    async with guarded(until_left) as port:
         _, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(GET * 1000)
         writer.close()
@@ -172,7 +161,7 @@ async def test_many_connections_without_a_request_make_room_oldest_first(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(http_connections, "MAX_WAITING", 2)
-    async with served() as port:
+    async with guarded() as port:
         connections = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3)]
         oldest, *others = connections
 
@@ -213,7 +202,7 @@ async def test_who_takes_nothing_of_an_answer_is_cut_off(
             body = b" " * (16 << 20)
             await send({"type": "http.response.body", "body": body, "more_body": more > 1})
 
-    async with served(long) as port, asyncio.timeout(30):
+    async with guarded(long) as port, asyncio.timeout(30):
         request = GET.removesuffix(b"\r\n") + b"Connection: " + keep + b"\r\n\r\n"
         _, writer = await deaf(port, request)
         assert connections
@@ -234,7 +223,7 @@ async def test_many_who_take_nothing_make_room_longest_behind_first(
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b" " * (16 << 20)})
 
-    async with served(long) as port, asyncio.timeout(30):
+    async with guarded(long) as port, asyncio.timeout(30):
         first = await deaf(port, GET)
         others = [await deaf(port, GET) for _ in range(2)]
         while len(connections) > len(others):
@@ -258,7 +247,7 @@ async def test_who_takes_an_answer_slowly_gets_all_of_it(monkeypatch: pytest.Mon
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": b" " * (16 << 20)})
 
-    async with served(long) as port, asyncio.timeout(60):
+    async with guarded(long) as port, asyncio.timeout(60):
         reader, writer = await deaf(port, GET)
         received = 0
         while received < 16 << 20:
@@ -270,7 +259,7 @@ async def test_who_takes_an_answer_slowly_gets_all_of_it(monkeypatch: pytest.Mon
 async def test_an_upgrade_is_ignored() -> None:
     upgrade = b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\r\n"
 
-    async with served() as port:
+    async with guarded() as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(GET.removesuffix(b"\r\n") + upgrade)
 

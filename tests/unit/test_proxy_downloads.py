@@ -3,15 +3,15 @@
 import asyncio
 import re
 import socket
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 
 import httpx
 import pytest
-import uvicorn
 from starlette.types import Message, Receive, Scope, Send
 
 from sa_ray.serving.proxy_downloads import HEADER, PIECE_BYTES, PacedDownloads
+from tests.support.asgi_server import served
 
 PIECES = 12
 FILE = bytes(range(256)) * ((PIECES - 1) * PIECE_BYTES // 256) + b"the end"
@@ -47,22 +47,6 @@ class Replica:
         if HEADER in headers:
             end = min(end, start + PIECE_BYTES)
         await send({"type": "http.response.body", "body": FILE[start:end], "more_body": False})
-
-
-@asynccontextmanager
-async def served(app: PacedDownloads) -> AsyncIterator[int]:
-    server = uvicorn.Server(
-        uvicorn.Config(app, host="127.0.0.1", port=0, lifespan="off", log_config=None)
-    )
-    with suppress(asyncio.CancelledError):
-        serving = asyncio.create_task(server.serve())
-        while not server.started:
-            await asyncio.sleep(0.01)
-        try:
-            yield server.servers[0].sockets[0].getsockname()[1]
-        finally:
-            server.should_exit = True
-            await serving
 
 
 async def get(port: int, path: str = PATH, **headers: str) -> httpx.Response:

@@ -3,12 +3,9 @@
 import asyncio
 import json
 import uuid
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
 
 import httpx
 import pytest
-import uvicorn
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sa_ray.serving import request_bounds
@@ -16,6 +13,7 @@ from sa_ray.serving.ingress.app import build_http_app
 from sa_ray.serving.proxy_front import middlewares
 from sa_ray.serving.request_bounds import MAX_UNFINISHED
 from sa_ray.settings import load_settings
+from tests.support.asgi_server import served
 
 
 def in_front_of(proxy: ASGIApp) -> ASGIApp:
@@ -161,23 +159,6 @@ async def test_no_answer_and_no_error_of_serve_is_a_bare_500() -> None:
     codes = [json.loads(body["body"])["error"]["code"] for _, body in answers]
     assert codes == ["service_lost", "internal_error"]
     assert b"secret" not in answers[1][1]["body"]
-
-
-@asynccontextmanager
-async def served(app: ASGIApp) -> AsyncIterator[int]:
-    """The port of a server of ``app``, of the kind that Serve's proxy is."""
-    server = uvicorn.Server(
-        uvicorn.Config(app, host="127.0.0.1", port=0, lifespan="off", log_config=None)
-    )
-    with suppress(asyncio.CancelledError):
-        serving = asyncio.create_task(server.serve())
-        while not server.started:
-            await asyncio.sleep(0.01)
-        try:
-            yield server.servers[0].sockets[0].getsockname()[1]
-        finally:
-            server.should_exit = True
-            await serving
 
 
 async def answer(port: int, request: bytes) -> tuple[bytes, bytes]:
