@@ -13,11 +13,13 @@ from tests.support.service import SLOW, Service
 @contextmanager
 def stopped(title: str) -> Iterator[None]:
     """The process of this title stands still meanwhile."""
-    [process] = [
+    found = [
         child
         for child in psutil.Process().children(recursive=True)
         if child.cmdline() and child.cmdline()[0].startswith(title)
     ]
+    # One of the deploy before may still be on its way out.
+    process = max(found, key=psutil.Process.create_time)
     process.send_signal(signal.SIGSTOP)
     try:
         yield
