@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from standardwebhooks import Webhook, WebhookVerificationError
 
 from sa_ray.jobs import JobOptions, lifecycle, open_job_store
 from sa_ray.local import LocalService
@@ -22,7 +21,7 @@ from tests.support.commands import MARK, marked
 from tests.support.jobs import resolved
 from tests.support.secret_settings import environment
 from tests.support.service import Service, local_settings
-from tests.support.webhook_receiver import Call, Receiver, receiving
+from tests.support.webhook_receiver import Receiver, receiving, verified
 
 from .conftest import private_folder
 
@@ -138,19 +137,6 @@ def receiver() -> Iterator[Receiver]:
         yield running
 
 
-def taken(call: Call, *secrets: str) -> list[bool]:
-    """For each of ``secrets``, whether a receiver that knows it takes the call."""
-    results = []
-    for each in secrets:
-        try:
-            Webhook(each).verify(call.body, dict(call.headers))
-        except WebhookVerificationError:
-            results.append(False)
-        else:
-            results.append(True)
-    return results
-
-
 def test_names_that_cannot_be_encoded_stop_no_call(target: Target, receiver: Receiver) -> None:
     """The store of ``target`` is full of them; clients can add none."""
     service = target.service
@@ -183,7 +169,7 @@ def test_nobody_can_have_a_call_signed_to_anothers_receiver(
 
     calls = [receiver.calls.get(timeout=PATIENCE_S) for _ in range(5)]
 
-    taken_by = {call.headers["webhook-id"]: taken(call, ALICE, NEXT) for call in calls}
+    taken_by = {call.headers["webhook-id"]: verified(call, ALICE, NEXT) for call in calls}
     assert [taken_by.pop(job) for job in (hers, changing_over)] == [[True, False], [True, True]]
     assert taken_by == {job: [False, False] for job in strangers}
 

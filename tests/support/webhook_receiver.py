@@ -10,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
 
 import httpx
+from standardwebhooks import Webhook, WebhookVerificationError
 
 
 class Call(NamedTuple):
@@ -77,3 +78,16 @@ def receiving(context: ssl.SSLContext | None = None) -> Iterator[Receiver]:
         finally:
             server.shutdown()
             thread.join()
+
+
+def verified(call: Call, *secrets: str) -> list[bool]:
+    """For each of ``secrets``, whether a receiver that knows it takes the call."""
+    results = []
+    for each in secrets:
+        try:
+            Webhook(each).verify(call.body, dict(call.headers))
+        except WebhookVerificationError:
+            results.append(False)
+        else:
+            results.append(True)
+    return results

@@ -9,14 +9,14 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
-from standardwebhooks import Webhook, WebhookVerificationError
+from standardwebhooks import Webhook
 
 from sa_ray.jobs import webhook_sender
 from sa_ray.jobs.host_lookups import HostLookups
 from sa_ray.jobs.public_addresses import is_metadata, is_public
 from sa_ray.jobs.webhook_secrets import WebhookSecrets
 from sa_ray.jobs.webhook_sender import WebhookError, WebhookSender
-from tests.support.webhook_receiver import Call, Receiver, receiving, respond
+from tests.support.webhook_receiver import Call, Receiver, receiving, respond, verified
 
 SECRET = "whsec_" + "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 OPERATOR = WebhookSecrets([SECRET])
@@ -236,19 +236,6 @@ async def test_the_address_that_was_judged_is_the_one_that_is_called(receiver: R
 
 def secret(letter: str) -> str:
     return "whsec_" + base64.b64encode(letter.encode() * 32).decode()
-
-
-def verified(call: Call, *secrets: str) -> list[bool]:
-    """For each of ``secrets``, whether its holder takes the call."""
-    results = []
-    for each in secrets:
-        try:
-            Webhook(each).verify(call.body, dict(call.headers))
-        except WebhookVerificationError:
-            results.append(False)
-        else:
-            results.append(True)
-    return results
 
 
 async def test_a_receivers_own_secrets_sign_alone(receiver: Receiver) -> None:

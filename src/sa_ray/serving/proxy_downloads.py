@@ -13,6 +13,7 @@ from typing import Any
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sa_ray.serving.client_address import address_of
+from sa_ray.serving.request_bounds import replay
 
 DOWNLOAD = re.compile(r"(?:/[^/]+)*/jobs/[^/]+/audio/?")
 """Matches the paths of downloads, under any prefix."""
@@ -140,18 +141,12 @@ class _Download:
         return [*kept, (b"range", part)]
 
     async def _fetch(self, headers: list[tuple[bytes, bytes]], others: str, take: Send) -> None:
-        asked = False
-
-        async def receive() -> Message:
-            nonlocal asked
-            if asked:
-                await self._client.left()
-                return {"type": "http.disconnect"}
-            asked = True
-            return {"type": "http.request", "body": b"", "more_body": False}
+        async def left() -> Message:
+            await self._client.left()
+            return {"type": "http.disconnect"}
 
         scope = {**self._scope, "headers": [*headers, (HEADER, others.encode())]}
-        await self._app(scope, receive, take)
+        await self._app(scope, replay(b"", left), take)
 
     async def _take_first(self, message: Message) -> None:
         if message["type"] == "http.response.start":

@@ -7,13 +7,13 @@ asks at most once a second for all of them, and keeps the last answer for a whil
 import asyncio
 import logging
 import time
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sa_ray.serving.client_address import is_local
+from sa_ray.serving.request_bounds import new_id, replay
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ class HealthLane:
             await self._app(scope, receive, send)
         elif answer := await self._answer(scope):
             told = next((one for one in scope["headers"] if one[0] == b"x-request-id"), None)
-            request_id = told or (b"x-request-id", str(uuid.uuid4()).encode())
+            request_id = told or (b"x-request-id", new_id().encode())
             headers = [*answer.headers, request_id]
             await send({"type": "http.response.start", "status": 200, "headers": headers})
             await send({"type": "http.response.body", "body": answer.body})
@@ -94,21 +94,17 @@ class HealthLane:
 
     async def _messages(self, scope: Scope) -> list[Message]:
         messages: list[Message] = []
-        asked = False
 
-        async def receive() -> Message:
-            nonlocal asked
-            if asked:
-                await asyncio.Event().wait()
-            asked = True
-            return {"type": "http.request", "body": b"", "more_body": False}
+        async def nothing_more() -> Message:
+            never: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+            return await never
 
         async def take(message: Message) -> None:
             messages.append(message)
 
         # Without ``Host``: one that the service refuses would be refused for all others too.
         asked_for_all = {**scope, "method": "GET", "client": None, "headers": []}
-        await self._app(asked_for_all, receive, take)
+        await self._app(asked_for_all, replay(b"", nothing_more), take)
         return messages
 
     def _answer_in(self, messages: list[Message]) -> _Answer | None:
