@@ -116,8 +116,8 @@ class Row:
         )
         print(f"\n{self._service.books.rows[-1]}", flush=True)
         assert not lost, [(one.view or {}).get("error") for one in lost]
-        assert not extra_objects
-        assert not extra_jobs
+        assert not extra_objects, self._of_objects(extra_objects, outcomes)
+        assert not extra_jobs, extra_jobs
         assert self._new_keys() == wanted
         assert listed == {view["id"] for view in views}
         assert len(outcomes) == JOBS
@@ -144,6 +144,10 @@ class Row:
 
     def _new_keys(self) -> set[str]:
         return self._service.keys() - self._before
+
+    def _of_objects(self, keys: set[str], outcomes: list[Outcome]) -> list[tuple[str, list[Any]]]:
+        """Each key, and what became of the job that it is named after."""
+        return [(key, [one for one in outcomes if one.job_id in key]) for key in sorted(keys)]
 
     def _listed(self) -> set[str]:
         newest_first = Client(self._service.base_url).jobs()

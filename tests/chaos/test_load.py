@@ -1,6 +1,7 @@
 """Load, a step of the clock and broken replicas: none of them costs a job."""
 
 import asyncio
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -63,25 +64,28 @@ def test_submits_flood_the_service(service: BookedService) -> None:
 async def flood(base_url: str) -> None:
     """Submit jobs for a model that has no replica and is not in the load, and delete them again."""
     body = {"prompt": "rain", "model": "medium", "duration": 1, "priority": "low"}
+    run = uuid.uuid4().hex
     places = httpx.Limits(max_connections=FLOOD_CLIENTS)
     async with httpx.AsyncClient(base_url=base_url, limits=places, timeout=120) as http:
 
         async def send(method: str, path: str, **content: Any) -> httpx.Response:
             while True:
                 response = await http.request(method, path, **content)
-                if response.is_success:
+                if response.is_success or response.status_code == httpx.codes.NOT_FOUND:
                     return response
                 assert response.status_code >= httpx.codes.TOO_MANY_REQUESTS, response.text
                 await asyncio.sleep(float(response.headers["Retry-After"]))
 
-        async def submit() -> str:
-            return str((await send("POST", "/jobs", json=body)).json()["id"])
+        async def submit(number: int) -> str:
+            headers = {"Idempotency-Key": f"{run}-{number}"}  # an error does not say: not accepted
+            return str((await send("POST", "/jobs", json=body, headers=headers)).json()["id"])
 
         async def delete(job_id: str) -> None:
-            while (await send("DELETE", f"/jobs/{job_id}")).status_code != httpx.codes.NO_CONTENT:
-                pass  # it is cancelled now, or about to be
+            # Cancelled first, or about to be.
+            while (await send("DELETE", f"/jobs/{job_id}")).status_code == httpx.codes.OK:
+                pass
 
-        job_ids = await asyncio.gather(*(submit() for _ in range(FLOOD)))
+        job_ids = await asyncio.gather(*map(submit, range(FLOOD)))
         await asyncio.gather(*map(delete, job_ids))
 
 

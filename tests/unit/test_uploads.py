@@ -151,16 +151,21 @@ async def test_an_outage_between_refusals_begins_the_hour_again(
     assert clock.now > 2 * GIVE_UP_REFUSED_S
 
 
-async def test_a_stop_waits_for_the_thread_that_writes(uploads: Uploads, store: Store) -> None:
+@pytest.mark.parametrize("times", [1, 3])
+async def test_a_stop_waits_for_the_thread_that_writes(
+    uploads: Uploads, store: Store, times: int
+) -> None:
     store.gate.clear()
     upload = asyncio.create_task(uploads.upload(JOB, 1, "wav", sound))
     await started(store)
 
-    stop = asyncio.create_task(uploads.stop(JOB))
-    # The thread cannot be stopped: what it writes has to be deleted after it.
-    done_while_writing, _ = await asyncio.wait({stop}, timeout=0.2)
+    stops: list[asyncio.Task[None]] = []
+    for _ in range(times):
+        stops.append(asyncio.create_task(uploads.stop(JOB)))
+        # The thread cannot be stopped: what it writes has to be deleted after it.
+        done_while_writing, _ = await asyncio.wait(stops, timeout=0.2)
     store.gate.set()
-    await stop
+    await asyncio.gather(*stops)
 
     assert not done_while_writing
     with pytest.raises(asyncio.CancelledError):

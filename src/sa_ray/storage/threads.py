@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -11,7 +12,8 @@ T = TypeVar("T")
 async def in_thread(threads: ThreadPoolExecutor, call: Callable[[], T]) -> T:
     """Run ``call`` in a thread; if cancelled, still wait for the thread, which cannot be stopped.
 
-    Whoever deletes the object next must know that nothing writes it any more.
+    Whoever deletes the object next must know that nothing writes it any more; so it waits as long
+    if it is cancelled again, by another who stops the same upload.
     """
     running = threads.submit(call)
     work = asyncio.wrap_future(running)
@@ -19,5 +21,7 @@ async def in_thread(threads: ThreadPoolExecutor, call: Callable[[], T]) -> T:
         return await asyncio.shield(work)
     except asyncio.CancelledError:
         if not running.cancel():  # it has begun
-            await asyncio.wait({work})
+            while not work.done():
+                with suppress(asyncio.CancelledError):
+                    await asyncio.wait({work})
         raise
