@@ -1,17 +1,25 @@
-"""A variant whose engine breaks when it is told to, to be deployed in place of the real one."""
+"""A variant whose engine does badly when it is told to, to be deployed in place of the real one."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sa_ray.engines import DeviceLostError
+import numpy as np
+
+from sa_ray.contracts import ResolvedRequest
+from sa_ray.engines import BatchOutcome, DeviceLostError, Generated
 from sa_ray.serving.variant.deployment import Variant
+
+SILENT, NOT_NUMBERS = "a silent clip", "a broken clip"
+"""Prompts of which clips with even seeds are so."""
 
 
 def breaking(marker: Path) -> type[Variant]:
     """Return a variant of which the next replica to run a batch breaks once ``marker`` is gone.
 
     That replica makes the marker again, and fails every batch from then on: as one that has lost
-    its device if the marker's folder has a file ``device``, as one with a bug otherwise.
+    its device if the marker's folder has a file ``device``, as one with a bug otherwise. Others
+    make flawed clips of the prompts above.
     """
 
     class Breaking(Variant):
@@ -21,7 +29,7 @@ def breaking(marker: Path) -> type[Variant]:
             render = engine.generate
             fault: Exception | None = None
 
-            def generate(*batch: Any) -> Any:
+            def generate(batch: Sequence[ResolvedRequest], *told: Any) -> list[BatchOutcome]:
                 nonlocal fault
                 if fault is None and not marker.exists():
                     marker.touch()
@@ -30,8 +38,15 @@ def breaking(marker: Path) -> type[Variant]:
                         fault = DeviceLostError("CUDA error: an illegal memory access")
                 if fault is not None:
                     raise fault
-                return render(*batch)
+                return [_flawed(*made) for made in zip(batch, render(batch, *told), strict=True)]
 
             engine.generate = generate
 
     return Breaking
+
+
+def _flawed(request: ResolvedRequest, outcome: BatchOutcome) -> BatchOutcome:
+    level = {SILENT: 0.0, NOT_NUMBERS: np.nan}.get(request.prompt)
+    if level is None or request.seed % 2 or not isinstance(outcome, Generated):
+        return outcome
+    return Generated(np.full_like(outcome.samples, level))

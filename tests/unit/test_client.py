@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from sa_ray.client import ApiError, Client
+from sa_ray.client import ApiError, Client, ClipWarning
 from sa_ray.contracts import GenerationRequest, HealthStatus, JobRequest, JobView
 from sa_ray.local import free_port
 
@@ -166,6 +166,13 @@ def test_a_proxy_does_not_come_between_the_client_and_a_store_on_this_machine(
 
     with Client("http://192.0.2.1", retry_s=0) as client:
         assert client.download(job, tmp_path / "clip") == 5
+
+
+def test_a_clip_without_sound_makes_a_warning(server: Server, client: Client) -> None:
+    server.asked(Answer(body=b"audio", headers={"X_Warning": "The clip is silent."}))
+
+    with pytest.warns(ClipWarning, match="The clip is silent"):
+        assert client.generate(REQUEST) == b"audio"
 
 
 @pytest.mark.parametrize("refused", [BUSY, AWAY, CROWDED_OUT, UNDEPLOYED, UNDEPLOYED_NOW])

@@ -10,9 +10,11 @@ import torch
 
 from sa_ray.catalogue import CATALOGUE, VARIANTS
 from sa_ray.contracts import VariantName
+from sa_ray.engines.flaws import NOT_NUMBERS, flaw_of
 from sa_ray.engines.port import Cancelled, EngineOptions, Generated
 from sa_ray.engines.stable_audio.bfloat16 import has_bfloat16, multiply_in_bfloat16
 from sa_ray.engines.stable_audio.engine import StableAudioEngine
+from sa_ray.engines.stable_audio.limiter import CEILING
 from sa_ray.engines.stable_audio.loading import load as start_replica
 from sa_ray.engines.stable_audio.weights import build_model, find_snapshot
 from sa_ray.errors import GenerationError
@@ -361,12 +363,30 @@ def test_a_row_that_never_fits_fails_with_what_to_do(
     assert "too little memory for 1 seconds of small-sfx" in outcome.message
 
 
-def test_a_row_whose_audio_is_not_a_number_fails_alone(load: Load) -> None:
+def test_a_row_whose_audio_is_not_a_number_is_flawed_alone(load: Load) -> None:
     engine = load("small-sfx")
     broken, sound = wanted(cfg_scale=float(np.float32(1e38))), wanted(cfg_scale=2.0)
 
-    outcomes = engine.generate([broken, sound], lambda row, fraction: None, lambda row: False)
+    flaws = [flaw_of(samples) for samples in clips(engine, broken, sound)]
 
-    assert isinstance(outcomes[0], GenerationError)
-    assert "not numbers" in outcomes[0].message
-    assert isinstance(outcomes[1], Generated)
+    assert flaws == [NOT_NUMBERS, None]
+
+
+def test_peaks_are_limited_unless_a_request_wants_them_cut_off(
+    load: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = load("small-sfx")
+    (within,), (unlimited,) = clips(engine, wanted()), clips(engine, wanted(normalize=False))
+
+    assert np.abs(within).max() < CEILING
+    np.testing.assert_array_equal(within, unlimited)
+
+    patches = engine._decoder._autoencoder.pretransform
+    decode = patches.decode
+    monkeypatch.setattr(patches, "decode", lambda x: 20 * decode(x))  # tiny models are quiet
+    limited, cut = clips(engine, wanted(), wanted(normalize=False))
+
+    assert np.abs(limited).max() <= CEILING
+    assert np.abs(cut).max() == 1.0
+    kept = np.abs(cut) < 1.0
+    np.testing.assert_allclose(cut[kept], 20 * within[kept], atol=20 * SAME_AUDIO)

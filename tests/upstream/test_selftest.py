@@ -27,9 +27,9 @@ def test_noise_is_static() -> None:
     assert "static" in str(fault_of(stereo(noise)))
 
 
-@pytest.mark.parametrize("level", [0.0, 0.4])
-def test_a_constant_is_no_sound(level: float) -> None:
-    assert fault_of(stereo(np.full(RATE, level))) == "it is constant"
+@pytest.mark.parametrize(("level", "fault"), [(0.0, "it is silent"), (0.4, "it is constant")])
+def test_a_constant_is_no_sound(level: float, fault: str) -> None:
+    assert fault_of(stereo(np.full(RATE, level))) == fault
 
 
 @pytest.mark.parametrize("number", [np.nan, np.inf])

@@ -10,6 +10,7 @@ from typing import Annotated, Any, get_args
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -62,6 +63,8 @@ def demo(
         _refuse_what_the_service_would(request, service.settings)
         job = _run_demo(service, request, output)
     _print_summary(job, output, time.monotonic() - started)
+    if job.warning:
+        console.print(f"[yellow]{escape(job.warning)}[/]")
     if job.engine == "procedural":
         console.print(
             "[yellow]This is the procedural stand-in, not Stable Audio 3: "

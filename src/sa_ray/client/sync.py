@@ -2,6 +2,7 @@
 
 import time
 import uuid
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -40,6 +41,10 @@ UPDATE_PERIOD_S = 0.5
 """The same, where somebody watches the progress."""
 
 CHUNK_BYTES = 1 << 20
+
+
+class ClipWarning(UserWarning):
+    """The service found the clip silent or constant; of a job, ``JobView.warning`` says so."""
 
 
 class Client:
@@ -89,12 +94,16 @@ class Client:
         """Generate one clip and return its encoded bytes; waits until it is done.
 
         A connection that is lost meanwhile is an error, since a second request could do the same
-        work again; a job does not have this weakness.
+        work again; a job does not have this weakness. Warns with ``ClipWarning`` of a clip without
+        sound.
         """
         body = request.model_dump(exclude_unset=True)
-        return self._call(
+        answer = self._call(
             "POST", "/v1/audio/generations", again=refused, json=body, timeout=self._timeout
-        ).content
+        )
+        if warning := answer.headers.get("X-Warning"):
+            warnings.warn(warning, ClipWarning, stacklevel=2)
+        return answer.content
 
     def submit(
         self,

@@ -108,13 +108,15 @@ class ClipFields(BaseModel):
     format: AudioFormat = "wav"
 
 
-class DecodingFields(BaseModel):
-    """Choices of the engine about a clip: asked for, resolved and stored, not shown."""
+class MakingFields(BaseModel):
+    """Choices about how a clip is made: asked for, resolved and stored, not shown."""
 
     chunked_decode: bool | None = None
+    normalize: bool = True
+    retry_bad: bool = False
 
 
-class GenerationRequest(DecodingFields, ClipFields):
+class GenerationRequest(MakingFields, ClipFields):
     """One clip to generate: the body of the synchronous endpoints, and the core of a job's."""
 
     model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
@@ -175,6 +177,18 @@ class GenerationRequest(DecodingFields, ClipFields):
     chunked_decode: bool | None = Field(
         default=None, description="Overrides how the model decodes long clips; null: its default."
     )
+    normalize: bool = Field(
+        default=True,
+        description="Lower the level around peaks to -0.2 dBFS; false: cut them off at full scale. "
+        "Clips without peaks over -0.2 dBFS are the same either way, and the procedural engine "
+        "makes no others.",
+    )
+    retry_bad: bool = Field(
+        default=False,
+        description="If the clip is silent or constant, or has samples that are not numbers, make "
+        "it once more with the next seed, which is then the one returned. A clip that is still "
+        "without sound comes with a warning; one of broken samples is an error.",
+    )
 
 
 class JobRequest(GenerationRequest):
@@ -204,7 +218,7 @@ class JobRequest(GenerationRequest):
     )
 
 
-class ResolvedRequest(DecodingFields, ClipFields, Record):
+class ResolvedRequest(MakingFields, ClipFields, Record):
     """A request with every choice made: what an engine needs, and all it may depend on."""
 
     model: VariantName

@@ -26,7 +26,15 @@ class AudioInfo(Record):
     """Seconds: exactly the samples generated over their rate."""
     format: AudioFormat
     generation_seconds: float
-    """Seconds the engine worked on the batch that held this clip."""
+    """Seconds the engine worked on the batches that held this clip."""
+    seed: int | None = None
+    """Seed of this clip; null in older records: that of the request."""
+    warning: str | None = None
+    """What is wrong with the clip, and what to do about it; null: nothing was found."""
+
+    def seed_of(self, request: ResolvedRequest) -> int:
+        """Return the seed of this clip, made for ``request``."""
+        return request.seed if self.seed is None else self.seed
 
 
 class StoredObject(Record):

@@ -52,6 +52,11 @@ class JobView(ClipFields, JobHead):
     audio_duration: float | None = Field(description="Exact seconds of the finished audio.")
     size_bytes: int | None
     sha256: str | None
+    warning: str | None = Field(
+        default=None,
+        description="What is wrong with the finished audio (it is silent, or constant), and what "
+        "to do about it. Null: nothing was found.",
+    )
     download_url: str | None
     storage_backend: StorageBackend
     storage_key: str | None

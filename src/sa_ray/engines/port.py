@@ -23,7 +23,7 @@ class Generated:
     """Result of a row that ran to its end.
 
     ``samples``: float32 ``[channels, samples]`` in [-1, 1], exactly
-    ``round(duration * sample_rate)`` samples long.
+    ``round(duration * sample_rate)`` samples long. They may be flawed: ``flaw_of`` tells.
     """
 
     samples: npt.NDArray[np.float32]

@@ -41,6 +41,8 @@ class Clip:
     samples: int
     whole: bool
     """Decode in one piece, at the cost of memory."""
+    limit: bool = True
+    """Lower what passes full scale; else it is cut off there."""
 
 
 class Decoder:
@@ -88,7 +90,7 @@ class Decoder:
             _speed_up(block, tools)
 
     def __call__(self, clips: Sequence[Clip]) -> list[Any]:
-        """Decode each clip to float32 ``[2, samples]``, its peaks limited, on the host."""
+        """Decode each clip to float32 ``[2, samples]`` in [-1, 1], on the host."""
         pieces: dict[int, list[tuple[int, Chunk]]] = defaultdict(list)
         for index, clip in enumerate(clips):
             longest = clip.decoded if clip.whole else DECODE_CHUNK
@@ -107,8 +109,12 @@ class Decoder:
                     begin, end = chunk.keep_start - chunk.start, chunk.keep_stop - chunk.start
                     target = audio[index][:, chunk.keep_start * step : chunk.keep_stop * step]
                     target.copy_(row[:, begin * step : end * step])
+        cut = [whole[:, : clip.samples] for whole, clip in zip(audio, clips, strict=True)]
         return self._on_host(
-            [limited(whole[:, : clip.samples]) for whole, clip in zip(audio, clips, strict=True)]
+            [
+                limited(samples) if clip.limit else samples.clamp(-1, 1)
+                for samples, clip in zip(cut, clips, strict=True)
+            ]
         )
 
     def _on_host(self, audio: list[Any]) -> list[Any]:

@@ -6,7 +6,6 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from stable_audio_3.inference.sampling import build_schedule
 
@@ -217,7 +216,7 @@ class StableAudioEngine:
         places = [place for place in latents if not call.is_cancelled(rows[place])]
         clips = [self._clip(requests[place], latents[place]) for place in places]
         for place, audio in zip(places, self._decoder(clips), strict=True):
-            outcomes[rows[place]] = _finished(audio.numpy())
+            outcomes[rows[place]] = Generated(audio.numpy())
         return outcomes
 
     def _row(self, request: ResolvedRequest) -> Row:
@@ -241,12 +240,5 @@ class StableAudioEngine:
             decoded=geometry.decoded(request.duration),
             samples=geometry.samples(request.duration),
             whole=request.chunked_decode is False,
+            limit=request.normalize,
         )
-
-
-def _finished(samples: Any) -> BatchOutcome:
-    if not np.isfinite(samples).all():
-        return GenerationError(
-            "The model returned samples that are not numbers for this request. Try another seed."
-        )
-    return Generated(samples)

@@ -5,8 +5,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-SILENCE: Final = 1e-5
-"""Standard deviation below which audio counts as constant; full scale is 1."""
+from sa_ray.engines.flaws import flaw_of
 
 STATIC: Final = 0.5
 """Spectral flatness above which audio counts as static: white noise has exp(-0.577) = 0.56."""
@@ -14,10 +13,8 @@ STATIC: Final = 0.5
 
 def fault_of(samples: npt.NDArray[np.float32]) -> str | None:
     """Name the fault of the self-test's clip ``[channels, samples]``; None if it has none."""
-    if not np.isfinite(samples).all():
-        return "it has samples that are not numbers"
-    if samples.std() < SILENCE:
-        return "it is constant"
+    if flaw := flaw_of(samples):
+        return f"it {flaw}"
     flatness = spectral_flatness(samples.mean(axis=0))
     if flatness > STATIC:
         return f"it is static (spectral flatness {flatness:.2f})"

@@ -19,7 +19,7 @@ Every error has the shape `{"error": {"code", "message", "param", "request_id"}}
 
 SHOWN_TO_PAGES = (
     "Content-Disposition", "Idempotent-Replayed", "Location", "Retry-After", "X-Audio-Duration",
-    "X-Engine", "X-Model", "X-Request-Id", "X-Sample-Rate", "X-Seed",
+    "X-Engine", "X-Model", "X-Request-Id", "X-Sample-Rate", "X-Seed", "X-Warning",
 )  # fmt: skip
 """Headers of answers that pages of ``allowed_origins`` may read."""
 

@@ -6,13 +6,14 @@ import math
 import os
 from collections.abc import AsyncGenerator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 from ray import serve
 
 from sa_ray.audio import OPUS_SAMPLE_RATE, encode
 from sa_ray.contracts import AudioInfo, EngineName, ResolvedRequest, VariantName
-from sa_ray.engines import EngineOptions, load_engine
+from sa_ray.engines import EngineOptions, flaw_of, load_engine
 from sa_ray.errors import ConfigurationError, SaRayError, UnavailableError
 from sa_ray.scheduling.autoscaling_policy import QUEUE_SECONDS
 from sa_ray.scheduling.costs import cost_of
@@ -21,8 +22,9 @@ from sa_ray.scheduling.reports import routing_report
 from sa_ray.serving.actors import jobs_client
 from sa_ray.serving.deployment_options import estimator
 from sa_ray.serving.messages import AudioReady, EncodedAudio, Progress
-from sa_ray.serving.variant.batcher import Batcher, OnProgress, Rendered
+from sa_ray.serving.variant.batcher import Batcher, OnProgress
 from sa_ray.serving.variant.limits import batch_limits
+from sa_ray.serving.variant.second_attempt import Checked, render_checked
 from sa_ray.settings import JobSettings, ModelSettings, WeightSettings
 from sa_ray.telemetry import configure_logging
 
@@ -148,24 +150,29 @@ class Variant:
             work.cancel()
 
     async def _produce(self, request: ResolvedRequest, on_progress: OnProgress) -> EncodedAudio:
-        rendered = await self._batcher.render(request, on_progress)
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._encoder, self._encode, request, rendered)
+        in_thread = partial(loop.run_in_executor, self._encoder)
+        checked = await render_checked(
+            self._batcher.render, partial(in_thread, flaw_of), request, on_progress
+        )
+        return await in_thread(self._encode, request, checked)
 
-    def _encode(self, request: ResolvedRequest, rendered: Rendered) -> EncodedAudio:
-        engine, samples = self._engine, rendered.samples
+    def _encode(self, request: ResolvedRequest, checked: Checked) -> EncodedAudio:
+        engine, samples = self._engine, checked.rendered.samples
         info = AudioInfo(
             engine=engine.name,
             sample_rate=OPUS_SAMPLE_RATE if request.format == "ogg" else engine.sample_rate,
             channels=samples.shape[0],
             duration=samples.shape[1] / engine.sample_rate,
             format=request.format,
-            generation_seconds=rendered.seconds,
+            generation_seconds=checked.rendered.seconds,
+            seed=checked.seed,
+            warning=checked.warning,
         )
         tags = {
             "title": request.prompt,
             "software": f"sa-ray ({engine.name} engine)",
-            "comment": f"engine={engine.name} model={self._variant} seed={request.seed} "
+            "comment": f"engine={engine.name} model={self._variant} seed={checked.seed} "
             f"steps={request.steps} cfg_scale={request.cfg_scale:g}",
         }
         data = encode(samples, engine.sample_rate, request.format, tags=tags)

@@ -6,7 +6,7 @@ from typing import Any
 from fastapi import APIRouter
 from fastapi.responses import StreamingResponse
 
-from sa_ray.contracts import MEDIA_TYPES, GenerationRequest, ResolvedRequest
+from sa_ray.contracts import MEDIA_TYPES, AudioInfo, GenerationRequest, ResolvedRequest
 from sa_ray.errors import (
     InvalidRequestError,
     MalformedRequestError,
@@ -68,15 +68,22 @@ async def generate(request: GenerationRequest, services: ServicesDep) -> Streami
 
 def audio_headers(request: ResolvedRequest, encoded: EncodedAudio) -> dict[str, str]:
     name = f"stable-audio-3-{request.model}.{request.format}"
-    return {
+    return clip_headers(request, encoded.info) | {
         "Content-Length": str(len(encoded.data)),
         "Content-Disposition": f'attachment; filename="{name}"',
-        "X-Model": request.model,
-        "X-Engine": encoded.info.engine,
-        "X-Seed": str(request.seed),
-        "X-Sample-Rate": str(encoded.info.sample_rate),
-        "X-Audio-Duration": f"{encoded.info.duration:.6f}",
     }
+
+
+def clip_headers(request: ResolvedRequest, info: AudioInfo) -> dict[str, str]:
+    """Return the headers that tell of a clip, whichever way it is asked for."""
+    headers = {
+        "X-Model": request.model,
+        "X-Engine": info.engine,
+        "X-Seed": str(info.seed_of(request)),
+        "X-Sample-Rate": str(info.sample_rate),
+        "X-Audio-Duration": f"{info.duration:.6f}",
+    }
+    return headers if info.warning is None else headers | {"X-Warning": info.warning}
 
 
 async def _chunks(data: bytes) -> AsyncGenerator[bytes, None]:

@@ -25,7 +25,7 @@ from sa_ray.serving.ingress.byte_range import ByteRange, RangeNotSatisfiableErro
 from sa_ray.serving.ingress.clients import too_many
 from sa_ray.serving.ingress.errors import responses
 from sa_ray.serving.ingress.job_lookup import find_job
-from sa_ray.serving.ingress.routes.generation import AUDIO
+from sa_ray.serving.ingress.routes.generation import AUDIO, clip_headers
 from sa_ray.serving.ingress.services import ServicesDep
 from sa_ray.serving.proxy_downloads import HEADER, PIECE_BYTES
 from sa_ray.settings import LimitSettings
@@ -120,15 +120,10 @@ async def _read(
 
 
 def _headers(job: Job, result: JobResult) -> dict[str, str]:
-    return {
+    return clip_headers(job.request, result.audio) | {
         "Accept-Ranges": "bytes",
         "Content-Disposition": f'attachment; filename="{job.id}.{job.request.format}"',
         "ETag": f'"{result.object.sha256}"',
-        "X-Model": job.request.model,
-        "X-Engine": result.audio.engine,
-        "X-Seed": str(job.request.seed),
-        "X-Sample-Rate": str(result.audio.sample_rate),
-        "X-Audio-Duration": f"{result.audio.duration:.6f}",
     }
 
 
