@@ -105,6 +105,41 @@ def test_every_format_is_what_it_says(
     assert np.abs(samples).max() > 0.05
 
 
+@pytest.mark.parametrize(
+    ("fields", "rate", "channels", "subtype"),
+    [
+        ({"sample_rate": 48_000, "bit_depth": 24}, 48_000, 2, "PCM_24"),
+        ({"channels": 1, "bit_depth": 32, "normalize": "peak"}, 44_100, 1, "FLOAT"),
+        ({"format": "flac", "sample_rate": 22_050, "fade_out": 1.0}, 22_050, 2, "PCM_16"),
+        ({"format": "mp3", "bitrate": 320, "normalize": "loudness"}, 44_100, 2, "MPEG_LAYER_III"),
+        ({"format": "ogg", "bitrate": 64, "channels": 1}, 48_000, 1, "OPUS"),
+    ],
+)
+def test_a_file_is_as_it_was_asked_for(
+    service: Service, fields: dict[str, object], rate: int, channels: int, subtype: str
+) -> None:
+    response = service.generate(duration=2, seed=1, **fields)
+
+    assert response.headers["x-sample-rate"] == str(rate)
+    assert response.headers["x-audio-duration"] == "2.000000"
+    with soundfile.SoundFile(io.BytesIO(response.content)) as file:
+        assert (file.samplerate, file.channels, file.subtype) == (rate, channels, subtype)
+        samples = file.read()
+    assert len(samples) == 2 * rate
+    assert np.abs(samples).max() > 0.05
+
+
+def test_a_job_makes_the_same_file_as_a_request(service: Service) -> None:
+    body = {"prompt": "a bell", "duration": 1, "seed": 5, "channels": 1, "bit_depth": 24,
+            "sample_rate": 48_000, "normalize": "loudness", "fade_in": 0.1}  # fmt: skip
+
+    job = service.wait_for(service.submit(**body), "succeeded")
+
+    assert (job["sample_rate"], job["channels"]) == (48_000, 1)
+    made = service.http.post("/v1/audio/generations", json=body).content
+    assert service.http.get(job["download_url"]).content == made
+
+
 def test_requests_at_once_each_get_their_own_audio(service: Service) -> None:
     prompts = ["rain", "a bell", "wind", "thunder", "a siren", "drum loop 120 BPM"]
     bodies = [{"prompt": prompt, "duration": 1, "seed": 7} for prompt in prompts]

@@ -2,8 +2,9 @@
 
 import io
 import subprocess
+import time
 import wave
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import get_args
@@ -16,7 +17,7 @@ import pytest
 import soundfile as sf
 
 from sa_ray import audio
-from sa_ray.contracts import SAMPLE_RATE, AudioFormat
+from sa_ray.contracts import OPUS_SAMPLE_RATE, SAMPLE_RATE, AudioFormat
 from sa_ray.errors import GenerationError, InvalidRequestError
 
 FORMATS: tuple[AudioFormat, ...] = get_args(AudioFormat)
@@ -29,9 +30,9 @@ Samples = npt.NDArray[np.float32]
 
 
 def tones(frames: int, channels: int = 2) -> Samples:
-    time = np.arange(frames) / SAMPLE_RATE
+    seconds = np.arange(frames) / SAMPLE_RATE
     hertz = np.array([[440.0], [660.0]])[:channels]
-    return (0.5 * np.sin(2 * np.pi * hertz * time)).astype(np.float32)
+    return (0.5 * np.sin(2 * np.pi * hertz * seconds)).astype(np.float32)
 
 
 def encode(samples: Samples, fmt: AudioFormat, tags: Mapping[str, str] | None = None) -> bytes:
@@ -91,6 +92,62 @@ def test_what_has_16_bits_survives_unchanged(fmt: AudioFormat) -> None:
     assert np.array_equal(decode(encode(samples, fmt)), samples)
 
 
+@pytest.mark.parametrize("fmt", ["wav", "flac"])
+def test_24_bits_are_rounded_to_the_nearest_step_and_clipped(fmt: AudioFormat) -> None:
+    steps = np.array([0.0, 0.4, 0.6, 100_000.6, -0.6, 8_388_000], np.float32) / 2**23
+    samples = np.concatenate([steps, np.array([1.5, -1.5], np.float32)])[np.newaxis]
+
+    data = audio.encode(samples, SAMPLE_RATE, fmt, tags={}, bit_depth=24)
+
+    with sf.SoundFile(io.BytesIO(data)) as file:
+        assert file.subtype == "PCM_24"
+    decoded = decode(data, dtype="int32")[0] >> 8
+    assert decoded.tolist() == [0, 0, 1, 100_001, -1, 8_388_000, 8_388_607, -8_388_608]
+
+
+def test_a_wav_of_floats_keeps_every_sample_and_repeats_byte_for_byte() -> None:
+    samples = np.random.default_rng(5).uniform(-1, 1, (2, 70_001)).astype(np.float32)
+
+    first, second = (
+        audio.encode(samples, SAMPLE_RATE, "wav", tags={"title": "rain"}, bit_depth=32)
+        for _ in at_two_times()
+    )
+
+    assert first == second
+    assert np.array_equal(decode(first), samples)
+    assert tags_of(first)["title"] == "rain"
+
+
+def at_two_times() -> Iterator[None]:
+    """Go on in the next second, by which a header could tell two files apart."""
+    yield
+    second = int(time.time())
+    while int(time.time()) == second:
+        time.sleep(0.01)
+    yield
+
+
+@pytest.mark.parametrize(
+    ("rate", "bitrate"), [(44_100, 32), (48_000, 64), (44_100, 320), (22_050, 160)]
+)
+def test_an_mp3_has_the_bitrate_that_was_asked_for(rate: int, bitrate: int) -> None:
+    data = audio.encode(tones(2 * rate), rate, "mp3", tags={}, bitrate=bitrate)
+
+    info = mutagen.File(io.BytesIO(data)).info
+    assert (info.sample_rate, round(info.bitrate / 1000)) == (rate, bitrate)
+    if bitrate >= 64:  # the header that tells the length does not fit into smaller frames
+        assert audio.probe(data).frames == 2 * rate
+
+
+@pytest.mark.parametrize(("channels", "bitrate"), [(1, 32), (1, 256), (2, 32), (2, 320)])
+def test_opus_has_about_the_bitrate_that_was_asked_for(channels: int, bitrate: int) -> None:
+    noise = np.random.default_rng(1).standard_normal((channels, 4 * SAMPLE_RATE)) / 4
+
+    data = audio.encode(noise.astype(np.float32), SAMPLE_RATE, "ogg", tags={}, bitrate=bitrate)
+
+    assert len(data) * 8 / 4 / 1000 == pytest.approx(bitrate, rel=0.15)
+
+
 @pytest.mark.parametrize("fmt", FORMATS)
 def test_encoding_leaves_the_samples_alone(fmt: AudioFormat) -> None:
     samples = 3 * tones(1000, channels=1)
@@ -123,7 +180,7 @@ def test_opus_decodes_to_the_exact_length_at_48_khz(frames: int) -> None:
 def test_other_readers_find_the_exact_length(tmp_path: Path, fmt: AudioFormat, frames: int) -> None:
     data = encode(tones(frames), fmt, {"title": "rain", "comment": "seed=7"})
 
-    expected = round(frames * audio.OPUS_SAMPLE_RATE / SAMPLE_RATE) if fmt == "ogg" else frames
+    expected = round(frames * OPUS_SAMPLE_RATE / SAMPLE_RATE) if fmt == "ogg" else frames
     assert frames_by_ffmpeg(data, tmp_path) == expected
     length = mutagen.File(io.BytesIO(data)).info.length
     assert length == pytest.approx(frames / SAMPLE_RATE, abs=1e-4)

@@ -55,6 +55,36 @@ def test_drawn_seeds_span_the_32_bit_range() -> None:
 @pytest.mark.parametrize(
     ("fields", "param", "hint"),
     [
+        ({"format": "mp3", "bit_depth": 24}, "bit_depth", "bitrate"),
+        ({"format": "flac", "bit_depth": 32}, "bit_depth", "16 or 24"),
+        ({"bitrate": 128}, "bitrate", "wav has none"),
+        ({"format": "mp3", "bitrate": 100}, "bitrate", "96, 112"),
+        ({"format": "mp3", "bitrate": 320, "sample_rate": 22_050}, "bitrate", "144 or 160"),
+        ({"format": "ogg", "bitrate": 320, "channels": 1}, "bitrate", "256"),
+        ({"format": "ogg", "sample_rate": 44_100}, "sample_rate", "48000"),
+        ({"loudness": -14.0}, "loudness", "normalize"),
+        ({"normalize": "loudness", "duration": 0.3}, "normalize", "0.4"),
+        ({"fade_in": 4.0, "fade_out": 4.0}, "fade_out", "8 s"),
+    ],
+)
+def test_choices_about_the_file_that_exclude_each_other_are_refused(
+    settings: Settings, fields: dict[str, object], param: str, hint: str
+) -> None:
+    with pytest.raises(InvalidRequestError) as refusal:
+        resolve(
+            GenerationRequest.model_validate({"prompt": "x", **fields}),
+            settings.models,
+            settings.limits,
+            "procedural",
+        )
+
+    assert refusal.value.param == param
+    assert hint in refusal.value.message
+
+
+@pytest.mark.parametrize(
+    ("fields", "param", "hint"),
+    [
         ({"duration": 121.0}, "duration", "medium"),
         ({"duration": 381.0, "model": "medium"}, "duration", "380"),
         ({"steps": 21}, "steps", "20"),

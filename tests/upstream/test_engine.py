@@ -9,12 +9,11 @@ import pytest
 import torch
 
 from sa_ray.catalogue import CATALOGUE, VARIANTS
-from sa_ray.contracts import VariantName
+from sa_ray.contracts import PEAK_CEILING, VariantName
 from sa_ray.engines.flaws import NOT_NUMBERS, flaw_of
 from sa_ray.engines.port import Cancelled, EngineOptions, Generated
 from sa_ray.engines.stable_audio.bfloat16 import has_bfloat16, multiply_in_bfloat16
 from sa_ray.engines.stable_audio.engine import StableAudioEngine
-from sa_ray.engines.stable_audio.limiter import CEILING
 from sa_ray.engines.stable_audio.loading import load as start_replica
 from sa_ray.engines.stable_audio.weights import build_model, find_snapshot
 from sa_ray.errors import GenerationError
@@ -376,17 +375,17 @@ def test_peaks_are_limited_unless_a_request_wants_them_cut_off(
     load: Load, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = load("small-sfx")
-    (within,), (unlimited,) = clips(engine, wanted()), clips(engine, wanted(normalize=False))
+    (within,), (unlimited,) = clips(engine, wanted()), clips(engine, wanted(normalize="none"))
 
-    assert np.abs(within).max() < CEILING
+    assert np.abs(within).max() < PEAK_CEILING
     np.testing.assert_array_equal(within, unlimited)
 
     patches = engine._decoder._autoencoder.pretransform
     decode = patches.decode
     monkeypatch.setattr(patches, "decode", lambda x: 20 * decode(x))  # tiny models are quiet
-    limited, cut = clips(engine, wanted(), wanted(normalize=False))
+    limited, cut = clips(engine, wanted(), wanted(normalize="none"))
 
-    assert np.abs(limited).max() <= CEILING
+    assert np.abs(limited).max() <= PEAK_CEILING
     assert np.abs(cut).max() == 1.0
     kept = np.abs(cut) < 1.0
     np.testing.assert_allclose(cut[kept], 20 * within[kept], atol=20 * SAME_AUDIO)

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from sa_ray.engines.stable_audio.limiter import CEILING, WINDOW, limited
+from sa_ray.contracts import PEAK_CEILING
+from sa_ray.engines.stable_audio.limiter import WINDOW, limited
 
 pytestmark = pytest.mark.upstream
 
@@ -24,8 +25,8 @@ def test_no_sample_passes_the_ceiling_and_no_sign_changes(seed: int) -> None:
     found = limited(audio)
 
     assert audio.abs().max() > 2
-    assert found.abs().max() <= CEILING
-    assert found.abs().max() > 0.95 * CEILING
+    assert found.abs().max() <= PEAK_CEILING
+    assert found.abs().max() > 0.95 * PEAK_CEILING
     assert (found.sign() == audio.sign()).all()
     assert (found.abs() <= audio.abs()).all()
 
@@ -55,7 +56,7 @@ def test_a_loud_tone_stays_a_tone_where_clipping_adds_overtones() -> None:
         return float(power[600:].sum() / power.sum())
 
     assert overtones(limited(audio)) < 1e-5
-    assert overtones(audio.clamp(-CEILING, CEILING)) > 1e-3
+    assert overtones(audio.clamp(-PEAK_CEILING, PEAK_CEILING)) > 1e-3
 
 
 def test_broken_samples_stay_visible_and_an_empty_clip_is_one() -> None:

@@ -1,6 +1,7 @@
-"""Audio files: encode samples, probe headers."""
+"""Audio files: master and encode samples, probe headers."""
 
-from sa_ray.audio.encoding import MAX_TAG_BYTES, OPUS_SAMPLE_RATE, TAGS, encode
+from sa_ray.audio.encoding import MAX_TAG_BYTES, TAGS, encode
+from sa_ray.audio.mastering import loudness_of, mastered
 from sa_ray.audio.probing import AudioProbe, probe
 
-__all__ = ["MAX_TAG_BYTES", "OPUS_SAMPLE_RATE", "TAGS", "AudioProbe", "encode", "probe"]
+__all__ = ["MAX_TAG_BYTES", "TAGS", "AudioProbe", "encode", "loudness_of", "mastered", "probe"]

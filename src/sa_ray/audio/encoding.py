@@ -5,7 +5,8 @@ Nothing here keeps state, and the codecs release the interpreter lock: call it f
 
 import io
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from types import MappingProxyType
 from typing import Final, Literal
 
@@ -15,11 +16,8 @@ import soundfile as sf
 import soxr
 
 from sa_ray.audio.id3 import id3_tag
-from sa_ray.contracts import AudioFormat
+from sa_ray.contracts import OPUS_SAMPLE_RATE, AudioFormat
 from sa_ray.errors import GenerationError
-
-OPUS_SAMPLE_RATE: Final = 48_000
-"""Hz; the rate at which Opus codes the full band (RFC 6716, section 2). It has no 44.1 kHz."""
 
 MAX_TAG_BYTES: Final = 2_000
 """Longest tag written, UTF-8 bytes. libsndfile skips the whole INFO list of a WAV file that
@@ -29,8 +27,21 @@ TAGS: Final = ("title", "comment", "software")
 
 _BLOCK_FRAMES: Final = 1 << 16
 
-_INT16_SCALE: Final = 32_768.0
-"""Full scale of 16-bit PCM. Decoders divide by it, so decoding inverts the scaling."""
+_SHORT_BITS: Final = 16
+_FLOAT_BITS: Final = 32
+
+_OPUS_MOST: Final = 256
+_OPUS_LEAST: Final = 6
+"""kbit/s for each channel, between which libsndfile's level chooses."""
+
+_MPEG_1_LEAST_HZ: Final = 32_000
+"""Lowest sample rate of MPEG-1; MPEG-2 has those below."""
+
+_HIGHEST_LEVEL: Final = 0.999
+"""libsndfile refuses 1 for MP3; LAME takes the nearest bit rate there is."""
+
+_HEAD_BYTES: Final = 128
+"""More than the chunks before the audio of a WAV file take."""
 
 _NONCHARACTERS: Final = {0xFFFE: "\ufffd", 0xFFFF: "\ufffd"}
 """What libFLAC refuses, and what would read as a byte order mark in UTF-16."""
@@ -42,8 +53,8 @@ _Samples = npt.NDArray[np.float32]
 class _Codec:
     container: str
     subtype: str
-    integer: bool = False
-    """Takes 16-bit integers; other codecs take floats."""
+    bits: int | None = None
+    """Of the integers that it takes; None: it takes floats."""
     sample_rate: int | None = None
     """Hz of the file; None: that of the samples."""
     options: Mapping[str, object] = field(default_factory=dict)
@@ -54,8 +65,8 @@ class _Codec:
 _CODECS: Final[Mapping[AudioFormat, _Codec]] = MappingProxyType(
     {
         # So the audio begins at byte 44, where simple readers look for it.
-        "wav": _Codec("WAV", "PCM_16", integer=True, tags="behind"),
-        "flac": _Codec("FLAC", "PCM_16", integer=True),
+        "wav": _Codec("WAV", "PCM_16", bits=16, tags="behind"),
+        "flac": _Codec("FLAC", "PCM_16", bits=16),
         # LAME's -V2, some 190 kbit/s for stereo: libsndfile hands LAME ten times the level.
         "mp3": _Codec(
             "MP3",
@@ -74,20 +85,29 @@ _CODECS: Final[Mapping[AudioFormat, _Codec]] = MappingProxyType(
 
 
 def encode(
-    samples: _Samples, sample_rate: int, fmt: AudioFormat, *, tags: Mapping[str, str]
+    samples: _Samples,
+    sample_rate: int,
+    fmt: AudioFormat,
+    *,
+    tags: Mapping[str, str],
+    bit_depth: int | None = None,
+    bitrate: int | None = None,
 ) -> bytes:
     """Encode float32 ``samples`` ``[channels, n]``, nominally in [-1, 1] and clipped to it.
 
-    - ``wav`` and ``flac`` hold exactly ``n`` frames of 16-bit PCM at ``sample_rate``.
-      In ``wav`` the audio begins at byte 44.
-    - ``mp3`` is variable bit rate. Its Xing/LAME header records the encoder's delay and padding:
-      decoders that honour it (libsndfile, FFmpeg on a file, Chromium) give exactly ``n`` frames in
-      step with the input; others (SoX) prepend about 1105 frames and round up to whole ones of
-      1152.
-    - ``ogg`` is Opus at 48 kHz: ``n * 48000 / sample_rate`` frames to the nearest one, in step with
-      the input by the pre-skip and the last granule position (RFC 7845, sections 4.2 and 4.4). Its
-      random stream serial number makes the bytes differ each time, but not the sound; the other
-      formats repeat byte for byte.
+    - ``wav`` and ``flac`` hold exactly ``n`` frames at ``sample_rate``, PCM of 16 or 24 bits
+      (``bit_depth``; None: 16), ``wav`` also floats of 32. Of integers the audio begins at byte 44
+      in ``wav``.
+    - ``mp3`` is of variable bit rate, or of the constant ``bitrate`` kbit/s. Its Xing/LAME header
+      records the encoder's delay and padding: decoders that honour it (libsndfile, FFmpeg on a
+      file, Chromium) give exactly ``n`` frames in step with the input; others (SoX) prepend about
+      1105 frames and round up to whole ones of 1152. The header has no room in frames of a constant
+      rate under 64.
+    - ``ogg`` is Opus at 48 kHz, of some ``bitrate`` kbit/s (None: 80 for each channel):
+      ``n * 48000 / sample_rate`` frames to the nearest one, in step with the input by the pre-skip
+      and the last granule position (RFC 7845, sections 4.2 and 4.4). Its random stream serial
+      number makes the bytes differ each time, but not the sound; the other formats repeat byte for
+      byte.
 
     ``tags`` may hold ``title``, ``comment`` and ``software``: INFO chunks of a WAV file, Vorbis
     comments of FLAC and Ogg, an ID3v2 tag of MP3. libsndfile appends its own name to ``software``
@@ -98,7 +118,7 @@ def encode(
     if unknown := tags.keys() - set(TAGS):
         raise ValueError(f"unknown tags {sorted(unknown)}; the known ones are {TAGS}")
     texts = {name: _tag_text(value) for name, value in tags.items()}
-    codec = _CODECS[fmt]
+    codec = _codec(fmt, samples.shape[0], sample_rate, bit_depth, bitrate)
     rate = codec.sample_rate or sample_rate
     buffer = io.BytesIO()
     with sf.SoundFile(
@@ -116,7 +136,36 @@ def encode(
             file.write(block)
         if codec.tags == "behind":
             _set_tags(file, texts)
+    if codec.subtype == "FLOAT":
+        _without_time(buffer)
     return id3_tag(texts) + buffer.getvalue() if codec.tags == "id3" else buffer.getvalue()
+
+
+def _codec(
+    fmt: AudioFormat, channels: int, sample_rate: int, bit_depth: int | None, bitrate: int | None
+) -> _Codec:
+    codec = _CODECS[fmt]
+    if bit_depth == _FLOAT_BITS:
+        return replace(codec, subtype="FLOAT", bits=None)
+    if bit_depth is not None:
+        return replace(codec, subtype=f"PCM_{bit_depth}", bits=bit_depth)
+    if bitrate is None:
+        return codec
+    if fmt == "ogg":
+        level = (_OPUS_MOST - bitrate / channels) / (_OPUS_MOST - _OPUS_LEAST)
+        return replace(codec, options={"compression_level": level})
+    # The bit rates of MPEG-1 and of MPEG-2, layer III, between which libsndfile's level chooses.
+    least, most = (32, 320) if sample_rate >= _MPEG_1_LEAST_HZ else (8, 160)
+    level = min((most - bitrate) / (most - least), _HIGHEST_LEVEL)
+    return replace(codec, options={"bitrate_mode": "CONSTANT", "compression_level": level})
+
+
+def _without_time(buffer: io.BytesIO) -> None:
+    """Blank the time of writing in a ``PEAK`` chunk, so that the same audio gives the same file."""
+    with buffer.getbuffer() as data:
+        at = bytes(data[:_HEAD_BYTES]).find(b"PEAK")
+        if at > 0:
+            data[at + 12 : at + 16] = bytes(4)
 
 
 def _set_tags(file: sf.SoundFile, texts: Mapping[str, str]) -> None:
@@ -130,8 +179,8 @@ def _blocks(
 ) -> Iterator[npt.NDArray[np.generic]]:
     """Yield ``samples`` as the codec takes them, at ``rate`` Hz."""
     blocks = _interleaved(samples)
-    if codec.integer:
-        return map(_to_int16, blocks)
+    if codec.bits:
+        return map(partial(_to_integers, bits=codec.bits), blocks)
     if rate == sample_rate:
         return blocks
     return _resampled(blocks, samples.shape[0], sample_rate, rate)
@@ -149,12 +198,15 @@ def _interleaved(samples: _Samples) -> Iterator[_Samples]:
         yield np.clip(block, -1.0, 1.0, out=block)
 
 
-def _to_int16(block: _Samples) -> npt.NDArray[np.int16]:
+def _to_integers(block: _Samples, bits: int) -> npt.NDArray[np.signedinteger]:
     # libsndfile's own conversion truncates in WAV files: half a step of bias.
-    block *= _INT16_SCALE
+    scale = np.float32(1 << bits - 1)  # decoders divide by it, so decoding inverts the scaling
+    block *= scale
     np.rint(block, out=block)
-    np.minimum(block, _INT16_SCALE - 1, out=block)
-    return block.astype(np.int16)
+    np.minimum(block, scale - 1, out=block)
+    if bits == _SHORT_BITS:
+        return block.astype(np.int16)
+    return block.astype(np.int32) << (32 - bits)  # the upper bits count
 
 
 def _resampled(

@@ -29,6 +29,7 @@ from sa_ray.contracts.names import (
     JOB_ID_PATTERN,
     MAX_KEY_BYTES,
     MEDIA_TYPES,
+    OPUS_SAMPLE_RATE,
     RESERVED_NAMES,
     SAMPLE_RATE,
     AudioFormat,
@@ -39,6 +40,13 @@ from sa_ray.contracts.names import (
     StorageBackend,
     VariantName,
     is_sound_key,
+)
+from sa_ray.contracts.output import (
+    DEFAULT_LOUDNESS,
+    MIN_LOUDNESS_SECONDS,
+    PEAK_CEILING,
+    Normalization,
+    OutputFields,
 )
 from sa_ray.contracts.views import (
     ComponentHealth,
@@ -60,6 +68,7 @@ from sa_ray.contracts.webhook_secret import MAX_WEBHOOK_SECRETS, SECRET_RULE, is
 from sa_ray.contracts.webhook_secret import PREFIX as SECRET_PREFIX
 
 __all__ = [
+    "DEFAULT_LOUDNESS",
     "FINAL_STATUSES",
     "JOB_ID_PATTERN",
     "MAX_EXPIRES_IN",
@@ -70,6 +79,9 @@ __all__ = [
     "MAX_WEBHOOK_SECRETS",
     "MEDIA_TYPES",
     "MIN_DURATION",
+    "MIN_LOUDNESS_SECONDS",
+    "OPUS_SAMPLE_RATE",
+    "PEAK_CEILING",
     "RANDOM_SEED",
     "RESERVED_NAMES",
     "SAMPLE_RATE",
@@ -100,6 +112,8 @@ __all__ = [
     "MakingFields",
     "ModelList",
     "ModelView",
+    "Normalization",
+    "OutputFields",
     "Priority",
     "Record",
     "ResolvedRequest",

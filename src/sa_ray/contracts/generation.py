@@ -7,7 +7,6 @@ from urllib.parse import urlsplit
 from pydantic import (
     AfterValidator,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     StringConstraints,
@@ -15,6 +14,7 @@ from pydantic import (
 )
 
 from sa_ray.contracts.names import AudioFormat, Priority, Sampler, VariantName
+from sa_ray.contracts.output import OutputFields, OutputRequest, Whole
 from sa_ray.contracts.webhook_secret import WebhookSecrets
 
 MAX_PROMPT_CHARS = 10_000
@@ -22,9 +22,6 @@ MAX_PROMPT_CHARS = 10_000
 
 MAX_SEED = 2**32 - 1
 RANDOM_SEED = -1
-
-MAX_EXACT = 2**53
-"""Largest integer up to which a JSON number with a point stands for one integer alone."""
 
 MAX_EXPIRES_IN = 7 * 86_400.0
 """Latest deadline a client may set, seconds after the submit."""
@@ -62,15 +59,6 @@ def _http_url(text: str) -> str:
         raise ValueError("must be an absolute http:// or https:// URL")
     return text
 
-
-def _whole(value: object) -> object:
-    if isinstance(value, float) and value.is_integer() and abs(value) <= MAX_EXACT:
-        return int(value)
-    return value
-
-
-Whole = Annotated[int, BeforeValidator(_whole)]
-"""An integer, also written as 8.0: JSON has one kind of number, and some languages write it so."""
 
 HttpUrl = Annotated[str, StringConstraints(max_length=MAX_URL_CHARS), AfterValidator(_http_url)]
 
@@ -112,11 +100,10 @@ class MakingFields(BaseModel):
     """Choices about how a clip is made: asked for, resolved and stored, not shown."""
 
     chunked_decode: bool | None = None
-    normalize: bool = True
     retry_bad: bool = False
 
 
-class GenerationRequest(MakingFields, ClipFields):
+class GenerationRequest(OutputRequest, MakingFields, ClipFields):
     """One clip to generate: the body of the synchronous endpoints, and the core of a job's."""
 
     model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
@@ -172,16 +159,10 @@ class GenerationRequest(MakingFields, ClipFields):
     )
     format: AudioFormat = Field(
         default="wav",
-        description="`wav` (16-bit PCM), `flac`, `mp3` or `ogg` (Opus, at 48 kHz).",
+        description="`wav`, `flac`, `mp3` or `ogg` (Opus, at 48 kHz).",
     )
     chunked_decode: bool | None = Field(
         default=None, description="Overrides how the model decodes long clips; null: its default."
-    )
-    normalize: bool = Field(
-        default=True,
-        description="Lower the level around peaks to -0.2 dBFS; false: cut them off at full scale. "
-        "Clips without peaks over -0.2 dBFS are the same either way, and the procedural engine "
-        "makes no others.",
     )
     retry_bad: bool = Field(
         default=False,
@@ -218,7 +199,7 @@ class JobRequest(GenerationRequest):
     )
 
 
-class ResolvedRequest(MakingFields, ClipFields, Record):
+class ResolvedRequest(OutputFields, MakingFields, ClipFields, Record):
     """A request with every choice made: what an engine needs, and all it may depend on."""
 
     model: VariantName

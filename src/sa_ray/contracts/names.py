@@ -15,6 +15,9 @@ FINAL_STATUSES: frozenset[JobStatus] = frozenset({"succeeded", "failed", "cancel
 SAMPLE_RATE = 44_100
 """Hz; every variant of Stable Audio 3 produces this rate (its ``model_config.json``)."""
 
+OPUS_SAMPLE_RATE = 48_000
+"""Hz; the rate at which Opus codes the full band (RFC 6716, section 2). It has no 44.1 kHz."""
+
 MEDIA_TYPES: dict[AudioFormat, str] = {
     "wav": "audio/wav",
     "flac": "audio/flac",

@@ -112,6 +112,7 @@ def _job_view(
         cancel_requested=job.cancel_requested,
         engine=result.audio.engine if result else None,
         sample_rate=result.audio.sample_rate if result else None,
+        channels=result.audio.channels if result else None,
         audio_duration=result.audio.duration if result else None,
         size_bytes=result.object.size if result else None,
         sha256=result.object.sha256 if result else None,

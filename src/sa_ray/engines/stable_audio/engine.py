@@ -240,5 +240,5 @@ class StableAudioEngine:
             decoded=geometry.decoded(request.duration),
             samples=geometry.samples(request.duration),
             whole=request.chunked_decode is False,
-            limit=request.normalize,
+            limit=request.normalize != "none",
         )

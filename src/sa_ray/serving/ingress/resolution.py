@@ -14,6 +14,7 @@ from sa_ray.contracts import (
     fields_only_a_model_has,
 )
 from sa_ray.errors import InvalidRequestError
+from sa_ray.serving.ingress.output_rules import require_possible_output
 from sa_ray.settings import LimitSettings, ModelSettings, duration_limit
 
 
@@ -46,6 +47,7 @@ def resolve(
         )
     if engine == "procedural":
         _refuse_what_only_a_model_has(request)
+    require_possible_output(request)
     chosen = {
         "model": variant,
         "negative_prompt": request.negative_prompt or None,

@@ -11,8 +11,14 @@ from typing import Any
 
 from ray import serve
 
-from sa_ray.audio import OPUS_SAMPLE_RATE, encode
-from sa_ray.contracts import AudioInfo, EngineName, ResolvedRequest, VariantName
+from sa_ray.audio import encode, mastered
+from sa_ray.contracts import (
+    OPUS_SAMPLE_RATE,
+    AudioInfo,
+    EngineName,
+    ResolvedRequest,
+    VariantName,
+)
 from sa_ray.engines import EngineOptions, flaw_of, load_engine
 from sa_ray.errors import ConfigurationError, SaRayError, UnavailableError
 from sa_ray.scheduling.autoscaling_policy import QUEUE_SECONDS
@@ -158,12 +164,16 @@ class Variant:
         return await in_thread(self._encode, request, checked)
 
     def _encode(self, request: ResolvedRequest, checked: Checked) -> EncodedAudio:
-        engine, samples = self._engine, checked.rendered.samples
+        engine, made = self._engine, checked.rendered.samples
+        # The encoder itself resamples for Opus, in pieces.
+        opus = request.format == "ogg"
+        rate = engine.sample_rate if opus else request.sample_rate or engine.sample_rate
+        samples = mastered(made, engine.sample_rate, rate, request)
         info = AudioInfo(
             engine=engine.name,
-            sample_rate=OPUS_SAMPLE_RATE if request.format == "ogg" else engine.sample_rate,
+            sample_rate=OPUS_SAMPLE_RATE if opus else rate,
             channels=samples.shape[0],
-            duration=samples.shape[1] / engine.sample_rate,
+            duration=made.shape[1] / engine.sample_rate,
             format=request.format,
             generation_seconds=checked.rendered.seconds,
             seed=checked.seed,
@@ -175,5 +185,12 @@ class Variant:
             "comment": f"engine={engine.name} model={self._variant} seed={checked.seed} "
             f"steps={request.steps} cfg_scale={request.cfg_scale:g}",
         }
-        data = encode(samples, engine.sample_rate, request.format, tags=tags)
+        data = encode(
+            samples,
+            rate,
+            request.format,
+            tags=tags,
+            bit_depth=request.bit_depth,
+            bitrate=request.bitrate,
+        )
         return EncodedAudio(data, info)

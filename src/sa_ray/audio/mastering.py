@@ -1,0 +1,113 @@
+"""Master a clip: channels, sample rate, fades and level, before it is encoded."""
+
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import soxr
+
+from sa_ray.audio.limiting import limited, true_peak
+from sa_ray.contracts import DEFAULT_LOUDNESS, PEAK_CEILING, OutputFields
+
+TRUE_PEAK_CEILING: Final = 10 ** (-1 / 20)
+"""Largest true peak of a clip of a given loudness: -1 dBTP (EBU R128, AES TD1008)."""
+
+SILENCE: Final = 1e-4
+"""Largest sample of what counts as silence, which is not made louder: -80 dBFS."""
+
+ROUNDS: Final = 4
+"""Most passes to reach a loudness: limiting takes some of what the gain has added."""
+
+TOLERANCE_LU: Final = 0.1
+
+MAX_PUSH_LU: Final = 12.0
+"""Most gain in all to make up for limiting. A single click cannot become loud, only ugly."""
+
+_Samples = npt.NDArray[np.float32]
+
+
+def mastered(
+    samples: _Samples, sample_rate: int, target_rate: int, output: OutputFields
+) -> _Samples:
+    """Return ``samples`` ``[channels, n]`` as ``output`` wants them, at ``target_rate`` Hz.
+
+    Without choices the very same array comes back. Otherwise ``round(n * target_rate /
+    sample_rate)`` samples do, in [-1, 1].
+    """
+    made = samples
+    if output.channels == 1 and samples.shape[0] > 1:
+        samples = samples.mean(axis=0, keepdims=True)
+    if target_rate != sample_rate:
+        samples = _resampled(samples, sample_rate, target_rate)
+    samples = _faded(samples, target_rate, output)
+    match output.normalize:
+        case "loudness":
+            return _at_loudness(samples, target_rate, output.loudness or DEFAULT_LOUDNESS)
+        case "peak":
+            return _at_peak(samples)
+        case "limit" if samples is not made:  # the engine has limited what it made
+            return limited(samples, PEAK_CEILING)
+        case _:
+            return samples
+
+
+def loudness_of(samples: _Samples, sample_rate: int) -> float:
+    """Return the integrated loudness (ITU-R BS.1770) in LUFS; -inf if there is only silence.
+
+    ``samples``: ``[channels, n]`` of ``MIN_LOUDNESS_SECONDS`` or more.
+    """
+    # Imported at first use: it brings SciPy, which takes half a second.
+    from pyloudnorm import Meter
+
+    with np.errstate(divide="ignore"):
+        return float(Meter(sample_rate).integrated_loudness(samples.T.astype(np.float64)))
+
+
+def _resampled(samples: _Samples, rate: int, target: int) -> _Samples:
+    frames = round(samples.shape[1] * target / rate)
+    resampled: _Samples = soxr.resample(samples.T, rate, target).T
+    missing = max(0, frames - resampled.shape[1])
+    return np.ascontiguousarray(np.pad(resampled, ((0, 0), (0, missing)))[:, :frames])
+
+
+def _faded(samples: _Samples, rate: int, output: OutputFields) -> _Samples:
+    fade_in, fade_out = round(output.fade_in * rate), round(output.fade_out * rate)
+    if not fade_in and not fade_out:
+        return samples
+    faded = samples.copy()
+    frames = samples.shape[1]
+    faded[:, :fade_in] *= _rise(fade_in)[:frames]
+    if fade_out:
+        faded[:, -fade_out:] *= _rise(fade_out)[::-1][-frames:]
+    return faded
+
+
+def _rise(frames: int) -> _Samples:
+    """A raised cosine from 0 to 1, without a corner at either end."""
+    return (0.5 - 0.5 * np.cos(np.pi * np.arange(frames) / max(1, frames))).astype(np.float32)
+
+
+def _at_peak(samples: _Samples) -> _Samples:
+    peak = float(np.abs(samples).max(initial=0.0))
+    return samples if peak < SILENCE else samples * np.float32(PEAK_CEILING / peak)
+
+
+def _at_loudness(samples: _Samples, rate: int, target: float) -> _Samples:
+    found = loudness_of(samples, rate)
+    if not np.isfinite(found):
+        return samples
+    wanted = gain = target - found
+    for _ in range(ROUNDS):
+        louder = _under_ceiling(samples * np.float32(10 ** (gain / 20)), rate)
+        missing = target - loudness_of(louder, rate)
+        if abs(missing) <= TOLERANCE_LU or gain - wanted >= MAX_PUSH_LU:
+            break
+        gain = min(gain + missing, wanted + MAX_PUSH_LU)
+    return louder
+
+
+def _under_ceiling(samples: _Samples, rate: int) -> _Samples:
+    calm = limited(samples, TRUE_PEAK_CEILING, oversampled=True)
+    # The gain that changes adds a little of its own between the samples.
+    peak = true_peak(calm)
+    return calm if peak <= TRUE_PEAK_CEILING else calm * np.float32(TRUE_PEAK_CEILING / peak)
