@@ -46,6 +46,25 @@ def test_models_are_listed_with_their_aliases(service: Service) -> None:
     assert "stabilityai/stable-audio-3-medium" in by_id["medium"]["aliases"]
 
 
+def test_presets_are_listed_for_a_model(service: Service) -> None:
+    everything = service.http.get("/v1/presets").json()["presets"]
+    listed = service.http.get("/v1/presets", params={"model": "small-music"}).json()["presets"]
+
+    assert {one["kind"] for one in everything} == {"sfx", "music", "stems"}
+    assert {one["kind"] for one in listed} == {"music", "stems"}
+    made = service.generate(
+        model="small-music", **{k: listed[0][k] for k in ("prompt", "duration")}
+    )
+    assert made.status_code == 200
+
+
+def test_presets_of_a_model_that_does_not_exist_are_refused(service: Service) -> None:
+    refused = service.http.get("/v1/presets", params={"model": "large"})
+
+    assert refused.status_code == 422
+    assert refused.json()["error"]["param"] == "model"
+
+
 def test_health_answers_while_a_long_clip_is_generated_and_encoded(service: Service) -> None:
     answered: list[int] = []
     finished = threading.Event()

@@ -62,6 +62,9 @@ from sa_ray.contracts.views import (
     ListedJob,
     ModelList,
     ModelView,
+    Preset,
+    PresetKind,
+    PresetList,
     VariantHealth,
 )
 from sa_ray.contracts.webhook_secret import MAX_WEBHOOK_SECRETS, SECRET_RULE, is_webhook_secret
@@ -114,6 +117,9 @@ __all__ = [
     "ModelView",
     "Normalization",
     "OutputFields",
+    "Preset",
+    "PresetKind",
+    "PresetList",
     "Priority",
     "Record",
     "ResolvedRequest",

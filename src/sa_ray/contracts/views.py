@@ -97,6 +97,21 @@ class ModelList(BaseModel):
     models: list[ModelView]
 
 
+PresetKind = Literal["sfx", "music", "stems"]
+
+
+class Preset(BaseModel):
+    name: str
+    kind: PresetKind = Field(description="`stems`: single instruments and loops.")
+    models: list[VariantName] = Field(description="That make this kind of sound, the best first.")
+    prompt: str
+    duration: float = Field(description="Seconds that fit the sound.")
+
+
+class PresetList(BaseModel):
+    presets: list[Preset]
+
+
 class VariantHealth(BaseModel):
     state: Literal["ready", "idle", "starting", "unavailable"]
     """idle: no replica now, one starts at the first request."""

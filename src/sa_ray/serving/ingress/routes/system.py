@@ -1,9 +1,20 @@
 """System routes: the models, and the health of the service."""
 
-from fastapi import APIRouter, Request
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
 
 from sa_ray.catalogue import VARIANTS, aliases
-from sa_ray.contracts import Health, HealthStatus, ModelList, ModelView
+from sa_ray.contracts import (
+    Health,
+    HealthStatus,
+    ModelList,
+    ModelView,
+    PresetList,
+    VariantName,
+)
+from sa_ray.errors import InvalidRequestError
+from sa_ray.presets import presets
 from sa_ray.serving.client_address import is_local
 from sa_ray.serving.ingress.errors import responses
 from sa_ray.serving.ingress.services import Services, ServicesDep
@@ -40,6 +51,16 @@ async def models(services: ServicesDep, http: Request) -> ModelList:
             for name in VARIANTS
         ],
     )
+
+
+@router.get("/v1/presets", responses=responses(InvalidRequestError))
+async def list_presets(
+    model: Annotated[
+        VariantName | None, Query(description="Only presets that this variant is made for.")
+    ] = None,
+) -> PresetList:
+    """Prompts to begin with: give `prompt` and `duration` to one of `models`."""
+    return PresetList(presets=[one for one in presets() if model is None or model in one.models])
 
 
 def _tells(services: Services, http: Request) -> bool:
