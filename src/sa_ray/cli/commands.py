@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from sa_ray import __version__, local
+from sa_ray.cli.check import check
 from sa_ray.cli.console import console
 from sa_ray.cli.demo import demo
 from sa_ray.errors import SaRayError
@@ -28,6 +29,7 @@ app = typer.Typer(
 
 
 app.command()(demo)
+app.command()(check)
 
 
 @app.command()

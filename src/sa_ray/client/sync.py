@@ -25,6 +25,7 @@ from sa_ray.contracts import (
     HealthStatus,
     JobAccepted,
     JobView,
+    ModelList,
 )
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
@@ -89,6 +90,10 @@ class Client:
         """Ask how the service fares: a ``Health``, with the details, where it tells them."""
         told = self._call("GET", "/health").json()
         return (Health if "version" in told else HealthStatus).model_validate(told)
+
+    def models(self) -> ModelList:
+        """Ask which models there are, and how each fares."""
+        return ModelList.model_validate(self._call("GET", "/v1/models").json())
 
     def generate(self, request: GenerationRequest) -> bytes:
         """Generate one clip and return its encoded bytes; waits until it is done.

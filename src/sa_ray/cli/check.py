@@ -1,0 +1,158 @@
+"""``sa-ray check``: use a running service from end to end, and say what works."""
+
+import hashlib
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated
+
+import httpx
+import typer
+from rich.markup import escape
+
+from sa_ray.audio import probe
+from sa_ray.cli.console import console
+from sa_ray.client import ApiError, Client
+from sa_ray.contracts import GenerationRequest, Health
+from sa_ray.errors import InvalidRequestError
+
+RETRY_S = 10.0
+"""How long a service that refuses is asked again: a check tells of trouble, and soon."""
+
+SECONDS = 1.0
+"""Length of the clips."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the check: ``said`` is what works, or what does not and how to mend it."""
+
+    name: str
+    ok: bool
+    said: str
+    seconds: float
+
+
+class CheckError(Exception):
+    """The service answers, but not as it should."""
+
+
+def check(
+    url: Annotated[str, typer.Argument(help="Address of the service.")] = "http://localhost:8000",
+    model: Annotated[
+        str | None, typer.Option(help="Model to make two clips with; the service's default.")
+    ] = None,
+    timeout: Annotated[
+        float,
+        typer.Option(min=1, help="Longest wait for a clip, seconds; models load first."),
+    ] = 600,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead.")] = False,
+) -> None:
+    """Check a running service: health, models, a clip, and a job with its file.
+
+    Ends with 1 if anything does not work. The job is deleted again.
+    """
+    url = url if "://" in url else f"http://{url}"
+    findings = []
+    with Client(url, timeout_s=timeout, retry_s=RETRY_S) as client:
+        for finding in _findings(client, model):
+            findings.append(finding)
+            if not as_json:
+                _print(finding)
+    if as_json:
+        typer.echo(json.dumps({"url": url, "checks": [asdict(one) for one in findings]}, indent=2))
+    if not all(one.ok for one in findings):
+        raise typer.Exit(1)
+
+
+def _findings(client: Client, model: str | None) -> Iterator[Finding]:
+    """Check one thing after the other; what is left where the service does not answer, not."""
+    health = _found("health", lambda: _health(client))
+    yield health
+    if not health.ok:
+        return
+    request = GenerationRequest(model=model, prompt="a bell", duration=SECONDS, seed=1)
+    yield _found("models", lambda: _models(client))
+    yield _found("clip", lambda: _clip(client, request))
+    yield _found("job", lambda: _job(client, request))
+
+
+def _found(name: str, work: Callable[[], str]) -> Finding:
+    started = time.monotonic()
+    try:
+        with console.status(f"{name} ...") if console.is_terminal else nullcontext():
+            ok, said = True, work()
+    except ApiError as error:
+        ok, said = False, f"{error.status} {error.code}: {error.message}"
+    except httpx.TransportError as error:
+        ok, said = False, f"no answer ({error}). Is it running, and is this its address?"
+    except (CheckError, InvalidRequestError) as error:
+        ok, said = False, str(error)
+    except ValueError:  # of JSON, or of what is in it
+        ok, said = False, "what answers is not this service. Is this its address?"
+    return Finding(name, ok, said, round(time.monotonic() - started, 3))
+
+
+def _health(client: Client) -> str:
+    told = client.health()
+    if told.status == "starting":
+        raise CheckError("it is starting; wait for a minute and check again.")
+    details = f", version {told.version}, {told.engine}" if isinstance(told, Health) else ""
+    if told.status == "degraded":
+        raise CheckError(f"degraded{details}: {_troubles(told) or 'GET /health there says why.'}")
+    return f"{told.status}{details}"
+
+
+def _troubles(health: object) -> str:
+    if not isinstance(health, Health):
+        return ""
+    parts = {"storage": health.storage, "jobs": health.jobs}
+    lines = [f"{name}: {part.message}" for name, part in parts.items() if not part.ok]
+    variants = health.variants.items()
+    lines += [f"{name}: {one.message}" for name, one in variants if one.state == "unavailable"]
+    return "; ".join(lines)
+
+
+def _models(client: Client) -> str:
+    return ", ".join(f"{one.id} {one.state}" for one in client.models().models)
+
+
+def _clip(client: Client, request: GenerationRequest) -> str:
+    return _sound(client.generate(request), "the clip")
+
+
+def _job(client: Client, request: GenerationRequest) -> str:
+    accepted = client.submit(request)
+    job = client.wait(accepted.id)
+    if job.status != "succeeded":
+        raise CheckError(f"job {job.id} {job.status}: {job.error}")
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "clip"
+        client.download(job, file)
+        data = file.read_bytes()
+    client.cancel(job.id)
+    if hashlib.sha256(data).hexdigest() != job.sha256:
+        raise CheckError(f"the file of job {job.id} is not the one that was stored.")
+    waited = job.timings.total_seconds
+    return f"{_sound(data, 'the file')}, in {job.storage_backend}, after {waited or 0:.1f} s"
+
+
+def _sound(data: bytes, name: str) -> str:
+    found = probe(data)
+    if abs(found.duration - SECONDS) > 1 / found.sample_rate:
+        raise CheckError(f"{name} is {found.duration:g} s long instead of {SECONDS:g} s.")
+    return f"{found.duration:g} s of {found.format} at {found.sample_rate} Hz"
+
+
+def _print(finding: Finding) -> None:
+    mark = "ok" if finding.ok else "FAILS"
+    if sys.stdout.isatty():
+        colour = "green" if finding.ok else "red"
+        console.print(f"[{colour}]{mark:>5}[/] {finding.name:7} {escape(finding.said)}")
+    else:
+        typer.echo(f"{mark}\t{finding.name}\t{finding.said}")
