@@ -92,7 +92,7 @@ def test_the_api_describes_itself(service: Service) -> None:
     assert service.http.get("/docs").status_code == 200
     assert set(spec["paths"]) == {
         "/v1/audio/generations", "/generate", "/jobs", "/jobs/{job_id}", "/jobs/{job_id}/audio",
-        "/jobs/{job_id}/events",
+        "/jobs/{job_id}/events", "/v1/presets",
         "/v1/models", "/health",
     }  # fmt: skip
     assert "/health" in spec["paths"]

@@ -1,7 +1,19 @@
-"""Audio files: master and encode samples, probe headers."""
+"""Audio files: master and encode samples, probe headers, say and read what made them."""
 
 from sa_ray.audio.encoding import MAX_TAG_BYTES, TAGS, encode
 from sa_ray.audio.mastering import loudness_of, mastered
 from sa_ray.audio.probing import AudioProbe, probe
+from sa_ray.audio.provenance import Provenance, provenance_of, provenance_tags
 
-__all__ = ["MAX_TAG_BYTES", "TAGS", "AudioProbe", "encode", "loudness_of", "mastered", "probe"]
+__all__ = [
+    "MAX_TAG_BYTES",
+    "TAGS",
+    "AudioProbe",
+    "Provenance",
+    "encode",
+    "loudness_of",
+    "mastered",
+    "probe",
+    "provenance_of",
+    "provenance_tags",
+]

@@ -11,11 +11,10 @@ from typing import Annotated, Any, get_args
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from sa_ray import local
-from sa_ray.cli.console import console
+from sa_ray.cli.console import console, progress_bar
 from sa_ray.client import Client
 from sa_ray.contracts import AudioFormat, GenerationRequest, JobView
 from sa_ray.engines import resolve_engine_name
@@ -83,14 +82,7 @@ def _exit_in_order(number: int, _frame: FrameType | None) -> None:
 
 
 def _run_demo(service: local.LocalService, request: GenerationRequest, output: Path) -> JobView:
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f}%"),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=console) as progress:
+    with progress_bar() as progress:
         stage = progress.add_task("starting Ray and the graph", total=None)
         with service:
             service.wait_until_ready()

@@ -11,7 +11,7 @@ from typing import Any
 
 from ray import serve
 
-from sa_ray.audio import encode, mastered
+from sa_ray.audio import encode, mastered, provenance_tags
 from sa_ray.contracts import (
     OPUS_SAMPLE_RATE,
     AudioInfo,
@@ -179,17 +179,11 @@ class Variant:
             seed=checked.seed,
             warning=checked.warning,
         )
-        tags = {
-            "title": request.prompt,
-            "software": f"sa-ray ({engine.name} engine)",
-            "comment": f"engine={engine.name} model={self._variant} seed={checked.seed} "
-            f"steps={request.steps} cfg_scale={request.cfg_scale:g}",
-        }
         data = encode(
             samples,
             rate,
             request.format,
-            tags=tags,
+            tags=provenance_tags(request, engine.name, checked.seed),
             bit_depth=request.bit_depth,
             bitrate=request.bitrate,
         )

@@ -1,0 +1,69 @@
+"""Provenance: the tags of a file that say what made it, and how to make it again."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, get_args
+
+import soundfile as sf
+from pydantic import ValidationError
+
+from sa_ray.audio.encoding import MAX_TAG_BYTES
+from sa_ray.contracts import EngineName, GenerationRequest, ResolvedRequest
+from sa_ray.errors import InvalidRequestError
+
+_REQUEST: Final = " request="
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """What a file says of itself: its engine, and the request that makes it again."""
+
+    engine: EngineName
+    request: GenerationRequest
+
+
+def provenance_tags(request: ResolvedRequest, engine: EngineName, seed: int) -> dict[str, str]:
+    """Return the tags of a clip that ``engine`` made of ``request`` with ``seed``.
+
+    The comment holds the whole request, as JSON in ASCII, if it is short enough for every format:
+    prompts of more than some 1,500 characters are not.
+    """
+    comment = (
+        f"engine={engine} model={request.model} seed={seed} steps={request.steps} "
+        f"cfg_scale={request.cfg_scale:g}"
+    )
+    made = request.model_copy(update={"seed": seed}).model_dump(exclude_defaults=True)
+    whole = f"{comment}{_REQUEST}{json.dumps(made, separators=(',', ':'))}"
+    return {
+        "title": request.prompt,
+        "software": f"sa-ray ({engine} engine)",
+        "comment": whole if len(whole) <= MAX_TAG_BYTES else comment,
+    }
+
+
+def provenance_of(file: Path) -> Provenance:
+    """Read what ``provenance_tags`` has put into a file.
+
+    Raises ``InvalidRequestError`` if it holds no such tags, ``OSError`` if it cannot be read.
+    """
+    try:
+        with file.open("rb") as opened, sf.SoundFile(opened) as sound:
+            comment = sound.comment
+    except sf.LibsndfileError:
+        raise InvalidRequestError(f"{file} is not an audio file that can be read.") from None
+    said, marked, request = comment.partition(_REQUEST)
+    engine = said.partition(" ")[0].removeprefix("engine=")
+    if engine not in get_args(EngineName):
+        raise InvalidRequestError(f"{file} does not say that this service made it.")
+    if not marked:
+        raise InvalidRequestError(
+            f"{file} does not hold its whole request: the prompt is too long for its tags, or the "
+            "release that made it did not write it."
+        )
+    try:
+        return Provenance(engine, GenerationRequest.model_validate_json(request))
+    except ValidationError:
+        raise InvalidRequestError(
+            f"The request that {file} holds is none of this release."
+        ) from None

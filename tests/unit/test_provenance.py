@@ -1,0 +1,73 @@
+"""What a file says made it, and that the same request can be read from it."""
+
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import pytest
+
+from sa_ray import audio
+from sa_ray.contracts import AudioFormat, GenerationRequest, ResolvedRequest
+from sa_ray.errors import InvalidRequestError
+from sa_ray.serving.ingress.resolution import resolve
+from sa_ray.settings import load_settings
+
+SAMPLES = np.zeros((2, 4410), np.float32)
+
+
+def resolved(**fields: Any) -> ResolvedRequest:
+    settings = load_settings({})
+    request = GenerationRequest.model_validate({"prompt": "rain", "duration": 0.1, **fields})
+    return resolve(request, settings.models, settings.limits, "stable-audio-3")
+
+
+def written(folder: Path, request: ResolvedRequest, fmt: AudioFormat = "wav") -> Path:
+    tags = audio.provenance_tags(request, "stable-audio-3", request.seed)
+    file = folder / f"clip.{fmt}"
+    file.write_bytes(audio.encode(SAMPLES, 44_100, fmt, tags=tags))
+    return file
+
+
+@pytest.mark.parametrize("fmt", get_args(AudioFormat))
+def test_a_file_holds_the_request_that_makes_it_again(tmp_path: Path, fmt: AudioFormat) -> None:
+    request = resolved(
+        model="small-music", prompt='Möwen 雨 🌧 "x" request= \\', negative_prompt="\ufffe",
+        seed=4_294_967_295, cfg_scale=3.5, sampler="euler", channels=1, fade_in=0.05, format=fmt,
+    )  # fmt: skip
+
+    found = audio.provenance_of(written(tmp_path, request, fmt))
+
+    assert found.engine == "stable-audio-3"
+    settings = load_settings({})
+    again = resolve(found.request, settings.models, settings.limits, "stable-audio-3")
+    assert again == request
+
+
+def test_a_prompt_too_long_for_the_tags_is_told(tmp_path: Path) -> None:
+    fits = written(tmp_path, resolved(prompt="r" * 1500, seed=1))
+    assert len(audio.provenance_of(fits).request.prompt) == 1500
+
+    too_long = written(tmp_path, resolved(prompt="r" * 2000, seed=1))
+    with pytest.raises(InvalidRequestError, match="too long"):
+        audio.provenance_of(too_long)
+
+
+def test_the_file_of_another_is_told(tmp_path: Path) -> None:
+    foreign, text = tmp_path / "foreign.wav", tmp_path / "text.wav"
+    foreign.write_bytes(audio.encode(SAMPLES, 44_100, "wav", tags={"comment": "request={}"}))
+    text.write_text("rain")
+
+    with pytest.raises(InvalidRequestError, match="does not say"):
+        audio.provenance_of(foreign)
+    with pytest.raises(InvalidRequestError, match="not an audio file"):
+        audio.provenance_of(text)
+
+
+@pytest.mark.parametrize("request_text", ["{", "[]", '{"prompt": "x", "duration": -1}'])
+def test_a_request_that_is_none_is_told(tmp_path: Path, request_text: str) -> None:
+    file = tmp_path / "clip.wav"
+    tags = {"comment": f"engine=procedural seed=1 request={request_text}"}
+    file.write_bytes(audio.encode(SAMPLES, 44_100, "wav", tags=tags))
+
+    with pytest.raises(InvalidRequestError, match="none of this release"):
+        audio.provenance_of(file)
