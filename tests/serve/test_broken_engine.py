@@ -1,4 +1,4 @@
-"""Engines that do badly: flawed clips are told or made again, a lost device is replaced."""
+"""Engines that do badly: flawed clips are told or made again, slow or lost ones are seen."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from sa_ray import app
-from tests.support.broken_engine import NOT_NUMBERS, SILENT, breaking
+from tests.support.broken_engine import NOT_NUMBERS, SILENT, SLOW, breaking
 from tests.support.deployment import Deploy
 from tests.support.service import Service
 
@@ -16,6 +16,7 @@ def marker(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Without it, the next batch breaks its replica."""
     marker = tmp_path_factory.mktemp("broken") / "lost"
     (marker.parent / "device").touch()
+    (marker.parent / "slow").touch()
     marker.touch()
     return marker
 
@@ -59,6 +60,15 @@ def test_a_clip_of_broken_samples_is_an_error(broken: Service) -> None:
     assert answer.status_code == 500
     assert answer.json()["error"]["code"] == "generation_failed"
     assert "let retry_bad do so" in answer.json()["error"]["message"]
+
+
+def test_health_says_why_a_replica_is_slow(broken: Service) -> None:
+    broken.until(lambda: broken.health().variants["small-sfx"].slowdown is not None)
+    health = broken.health()
+
+    assert health.status == "degraded"
+    assert health.variants["small-sfx"].slowdown == SLOW
+    assert health.variants["medium"].slowdown is None
 
 
 def test_a_job_outlives_the_loss_of_its_replicas_device(broken: Service, marker: Path) -> None:

@@ -13,19 +13,23 @@ from sa_ray.serving.variant.deployment import Variant
 SILENT, NOT_NUMBERS = "a silent clip", "a broken clip"
 """Prompts of which clips with even seeds are so."""
 
+SLOW = "CUDA graphs are off"
+
 
 def breaking(marker: Path) -> type[Variant]:
     """Return a variant of which the next replica to run a batch breaks once ``marker`` is gone.
 
     That replica makes the marker again, and fails every batch from then on: as one that has lost
     its device if the marker's folder has a file ``device``, as one with a bug otherwise. Others
-    make flawed clips of the prompts above.
+    make flawed clips of the prompts above. Beside a file ``slow``, its engine says it is slow.
     """
 
     class Breaking(Variant):
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             super().__init__(*args, **kwargs)
             engine: Any = self._engine
+            if (marker.parent / "slow").exists():
+                type(engine).slowdown = SLOW
             render = engine.generate
             fault: Exception | None = None
 

@@ -42,6 +42,10 @@ class EngineContract:
         assert engine.device in ("cpu", "cuda", "mps")
         assert engine.sample_rate == 44_100
 
+    def test_nothing_is_wrong_with_its_speed(self, engine: Engine) -> None:
+        assert engine.slowdown is None
+        assert engine.calibration is None or engine.calibration.max_rows >= 1
+
     @pytest.mark.parametrize("duration", [0.01, 0.5, 1.0, 1.2345678, 2.00001, 3.3333])
     def test_clip_is_stereo_float32_of_the_exact_length(
         self, engine: Engine, duration: float

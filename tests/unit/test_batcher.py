@@ -1,9 +1,10 @@
 """The batcher, with an engine that records what it is asked and waits to be told to go on."""
 
 import asyncio
+import itertools
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from sa_ray.errors import GenerationError, InfrastructureError, ReplicaBrokenErr
 from sa_ray.scheduling.costs import Cost
 from sa_ray.scheduling.estimator import Estimator
 from sa_ray.scheduling.replica_load import Workload
-from sa_ray.serving.variant.batcher import Batcher
+from sa_ray.serving.variant.batcher import PROGRESS_PERIOD_S, Batcher
 from sa_ray.serving.variant.engine_health import MAX_FAILED_BATCHES
 
 
@@ -74,10 +75,16 @@ class GatedEngine:
 
 
 def batching(
-    engine: GatedEngine, *, max_rows: int, max_seconds: float, row_seconds: float = 1
+    engine: GatedEngine,
+    *,
+    max_rows: int,
+    max_seconds: float,
+    row_seconds: float = 1,
+    clock: Callable[[], float] = time.monotonic,
 ) -> Batcher:
     cost = Cost(batch=0, row=row_seconds, second=0, sampling=0, guidance=1)
-    return Batcher(engine, Workload(Estimator(cost, max_rows, max_seconds), target_wait=10))
+    workload = Workload(Estimator(cost, max_rows, max_seconds), target_wait=10)
+    return Batcher(engine, workload, clock)
 
 
 @pytest.fixture
@@ -156,14 +163,22 @@ async def test_padded_seconds_are_bounded_and_an_oversize_row_runs_alone(
     assert engine.batches == [["a"], ["b", "d"], ["c"], ["long"]]
 
 
-async def test_progress_reaches_its_own_caller(engine: GatedEngine) -> None:
-    batcher = batching(engine, max_rows=2, max_seconds=100)
+@pytest.mark.parametrize(
+    ("step_s", "told"),
+    [(PROGRESS_PERIOD_S, [0.25, 0.5, 0.75, 1.0]), (PROGRESS_PERIOD_S / 9, [0.25, 1.0])],
+    ids=["slow steps", "quick steps"],
+)
+async def test_progress_reaches_its_own_caller_as_often_as_is_of_use(
+    engine: GatedEngine, step_s: float, told: list[float]
+) -> None:
+    times = itertools.count()
+    batcher = batching(engine, max_rows=2, max_seconds=100, clock=lambda: next(times) * step_s)
     engine.allow_steps()
     progress: list[float] = []
 
     await render(batcher, request("a"), progress)
 
-    assert progress == [0.25, 0.5, 0.75, 1.0]
+    assert progress == pytest.approx(told)
 
 
 async def test_a_caller_that_goes_stops_the_engine_at_the_next_step(engine: GatedEngine) -> None:

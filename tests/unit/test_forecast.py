@@ -3,7 +3,7 @@
 import pytest
 
 from sa_ray.contracts import ResolvedRequest
-from sa_ray.scheduling.costs import Cost
+from sa_ray.scheduling.costs import Calibration, Cost
 from sa_ray.scheduling.estimator import Estimator
 from sa_ray.scheduling.forecast import PATIENCE_S, Forecast
 from tests.support.clock import Clock
@@ -47,6 +47,20 @@ def test_a_long_clip_delays_what_is_behind_it_until_it_is_done(
 
     forecast.returned("a", "long")
     assert forecast.held("a") == 0
+
+
+def test_what_replicas_measured_counts_until_they_say_nothing_of_it(forecast: Forecast) -> None:
+    forecast.scale_to(2)
+    forecast.calibrate(
+        Calibration(cost=COST.model_copy(update={"batch": 1.0}), max_rows=1, max_seconds=None)
+    )
+    forecast.arrived("a", "running", clip())
+    forecast.arrived("a", "waiting", clip())
+
+    assert forecast.seconds("a", clip()) == pytest.approx(2 * 3 * 1.5), "one at a time"
+
+    forecast.calibrate(None)
+    assert forecast.seconds("a", clip()) == pytest.approx(2 * (SHORT_S + 4 + 2 * 0.5))
 
 
 def test_a_batch_that_forms_and_has_room_costs_little_more(forecast: Forecast) -> None:

@@ -15,7 +15,7 @@ from ray.serve._private.common import (
 from ray.serve.request_router import PendingRequest
 
 from sa_ray.contracts import ResolvedRequest
-from sa_ray.scheduling.costs import Cost
+from sa_ray.scheduling.costs import Calibration, Cost
 from sa_ray.scheduling.reports import BUSY_UNTIL, SCALE, routing_report
 from sa_ray.serving.router import EarliestCompletionRouter
 
@@ -132,6 +132,28 @@ async def test_the_best_batch_that_forms_has_room(
     await send(router, replicas[2], pending("long and waiting", 300))
 
     assert await names(router, replicas, pending("next")) == [["b"], ["a"], ["c"]]
+
+
+async def test_what_replicas_measured_at_their_start_is_what_requests_cost(
+    router: EarliestCompletionRouter, replicas: list[Replica]
+) -> None:
+    """By what was assumed, two short clips one after the other are done before a long one."""
+    two = replicas[:2]
+    router.initialize_state(cost=COST.model_dump(), max_rows=2, max_seconds=600)
+    router.update_replicas(two)  # type: ignore[arg-type]
+    lengths(router, two, 0, 0)
+    await send(router, two[0], pending("long", 100))
+    await send(router, two[1], pending("short", 1))
+    await send(router, two[1], pending("short, too", 1))
+    assert await names(router, two, pending("next")) == [["b"], ["a"]]
+
+    whole = Cost(batch=20, row=0, second=0, sampling=0, guidance=1)
+    measured = Calibration(cost=whole, max_rows=1, max_seconds=60)
+    two[1].routing_stats = routing_report(0.0, None)
+    two[0].routing_stats = routing_report(0.0, None, calibration=measured)
+    router.update_replicas(two)  # type: ignore[arg-type]
+
+    assert await names(router, two, pending("next")) == [["a"], ["b"]]
 
 
 async def test_full_replicas_are_not_offered_anything(

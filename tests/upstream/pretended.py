@@ -144,11 +144,13 @@ class CheckingRecorder:
     def __init__(self) -> None:
         self.kernels: dict[tuple[tuple[int, ...], ...], int] = {}
         """Kernels of each recording, by the shapes of its inputs."""
+        self.recordings = 0
         self.check: CaptureCheck | None = None
 
     def record(
         self, function: Callable[..., Any], inputs: Sequence[Any], place: Callable[[Any], Any]
     ) -> Recording:
+        self.recordings += 1
         with CaptureCheck() as check:
             self.check = check
             result = function(*inputs)

@@ -10,6 +10,7 @@ import torch
 
 from sa_ray.contracts import ResolvedRequest, VariantName
 from sa_ray.engines.port import EngineOptions, Generated
+from sa_ray.engines.stable_audio import loading
 from sa_ray.engines.stable_audio.attention import Keys, flash, masked, plain
 from sa_ray.engines.stable_audio.blocks import Tools
 from sa_ray.engines.stable_audio.capture import CudaRecorder
@@ -61,7 +62,10 @@ def test_audio_is_that_of_the_cpu_and_every_shape_becomes_a_graph(
     caplog: pytest.LogCaptureFixture,
     variant: VariantName,
     scale: float,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(loading, "HF_HOME", str(tmp_path))
     batch = [wanted(variant, seed, cfg_scale=scale) for seed in range(3)]
     expected = clips(load(variant), *batch)
 
@@ -72,7 +76,11 @@ def test_audio_is_that_of_the_cpu_and_every_shape_becomes_a_graph(
 
     assert not caplog.records, caplog.text
     assert engine.slowdown is None
+    assert engine.calibration is not None
     assert engine.graph_counts.replayed > engine.graph_counts.runs / 2
+    kept = {path: path.stat().st_mtime_ns for path in Path(tmp_path, "sa-ray").iterdir()}
+    assert on_cuda(variant).calibration == engine.calibration
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
     for row, clip in enumerate(expected):
         np.testing.assert_array_equal(first[row], again[row])
         np.testing.assert_allclose(first[row], clip, atol=HALF_PRECISION)

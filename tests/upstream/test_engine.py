@@ -17,6 +17,7 @@ from sa_ray.engines.stable_audio.engine import StableAudioEngine
 from sa_ray.engines.stable_audio.loading import load as start_replica
 from sa_ray.engines.stable_audio.weights import build_model, find_snapshot
 from sa_ray.errors import GenerationError
+from sa_ray.scheduling.costs import Calibration, cost_of
 from tests.support.engine_contract import SAME_AUDIO, EngineContract, clips, wanted
 
 pytestmark = pytest.mark.upstream
@@ -239,6 +240,12 @@ def test_a_replica_multiplies_in_bfloat16_where_its_cpu_can(hub_cache: Path, loa
 
     np.testing.assert_allclose(samples, exact, atol=5e-3)
     assert (np.abs(samples - exact).max() > 0) == has_bfloat16()
+
+
+def test_on_a_cpu_one_row_at_a_time_is_known_without_measuring(load: Load) -> None:
+    for variant in VARIANTS:
+        cost = cost_of(variant, "stable-audio-3", gpu=False)
+        assert load(variant).calibration == Calibration(cost=cost, max_rows=1, max_seconds=None)
 
 
 def test_at_one_shape_the_audio_is_the_same_to_the_bit(engine: StableAudioEngine) -> None:

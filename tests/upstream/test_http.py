@@ -36,7 +36,10 @@ def service(deploy: Deploy, tmp_path_factory: pytest.TempPathFactory) -> Service
         model_half=False,
         weights_dir=str(weights),
         max_steps=ENDLESS["steps"],
-        variants={name: {"max_replicas": 1} for name in ("small-sfx", "small-music", "medium")},
+        variants={
+            name: {"max_replicas": 1, "max_batch_rows": 8}
+            for name in ("small-sfx", "small-music", "medium")
+        },
     )
 
 

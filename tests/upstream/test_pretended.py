@@ -21,8 +21,11 @@ from sa_ray.contracts import ResolvedRequest, VariantName
 from sa_ray.engines.port import Cancelled, Generated
 from sa_ray.engines.stable_audio.attention import Attend, flash, masked
 from sa_ray.engines.stable_audio.blocks import Tools
+from sa_ray.engines.stable_audio.calibration import calibrate, stopwatch
 from sa_ray.engines.stable_audio.engine import StableAudioEngine
+from sa_ray.engines.stable_audio.loading import warm_up
 from sa_ray.engines.stable_audio.operations import Operations, TorchOperations
+from sa_ray.scheduling.costs import cost_of
 
 pytestmark = pytest.mark.upstream
 
@@ -90,8 +93,38 @@ def test_all_that_is_recorded_may_be(
         )
         assert [type(one) for one in outcomes] == [Cancelled, Generated, Generated]
 
-    assert engine.slowdown is None
+    assert (engine.slowdown is None) == (operations is not None)
     assert len(recorder.kernels) >= 7
+
+
+@pytest.mark.usefixtures("cuda")
+def test_after_warm_up_neither_calibration_nor_the_defaults_of_the_api_record_anything() -> None:
+    recorder = CheckingRecorder()
+    engine = engine_for("small-sfx", recorder, operations=TorchOperations())
+    asked: list[tuple[int, float]] = []
+
+    warm_up("small-sfx", engine, 4)
+    recorded = recorder.recordings
+    run = stopwatch(engine, lambda length, prompt: batch("small-sfx", 1, duration=length)[0])
+
+    def measure(rows: int, length: float) -> float | None:
+        asked.append((rows, length))
+        took = run(rows, length)
+        return took and 1 + rows  # what a pretended device takes says nothing
+
+    calibration = calibrate(measure, cost_of("small-sfx", "stable-audio-3", gpu=True), 4)
+    for rows in (1, 2, 3, 4):
+        for changes in ({}, {"cfg_scale": 3.0, "negative_prompt": "hiss " * 20}):
+            engine.generate(
+                batch("small-sfx", rows, duration=7.0, **changes),
+                lambda row, fraction: None,
+                lambda row: False,
+            )
+
+    assert recorder.recordings == recorded == len(recorder.kernels)
+    assert asked == [(rows, length) for length in (5, 30) for rows in (1, 2, 4)]
+    assert calibration is not None
+    assert calibration.max_rows == 4
 
 
 @pytest.mark.parametrize(("variant", "most"), [("small-sfx", 400), ("medium", 600)])

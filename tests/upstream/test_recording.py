@@ -82,6 +82,25 @@ def test_a_size_is_recorded_when_it_comes_back_and_a_shrunken_batch_never(
     assert [shape[0] for shape in recorder.recorded if shape[-1] == step_length] == [4]
 
 
+def test_prompts_of_any_length_are_replayed_once_their_lengths_were_recorded(
+    load: Load, hub_cache: Path
+) -> None:
+    recorder = RerunRecorder()
+    engine = recording(recorder)
+    prompts = ["rain", "a very long description " * 3, "quite a small sound"]
+
+    engine.record_prompts()
+
+    assert recorder.recorded == {(1, 16): 1, (1, 32): 1}
+    for seconds, prompt in enumerate(prompts):
+        before = engine.graph_counts.replayed
+        (samples,) = clips(engine, wanted(prompt, steps=1, duration=1.0 + 10 * seconds))
+        assert engine.graph_counts.replayed == before + 1, "its steps and decoding are new"
+        expected = clips(load("small-sfx"), wanted(prompt, steps=1, duration=1.0 + 10 * seconds))[0]
+        np.testing.assert_allclose(samples, expected, atol=SAME_AUDIO)
+    assert (recorder.recorded[1, 16], recorder.recorded[1, 32]) == (1, 1)
+
+
 def out_of_memory_beyond(rows: int, length: int) -> Callable[[Sequence[Any]], None]:
     def fails(inputs: Sequence[Any]) -> None:
         shape = inputs[0].shape

@@ -117,6 +117,8 @@ class VariantHealth(BaseModel):
     """idle: no replica now, one starts at the first request."""
     replicas: int
     message: str | None = None
+    slowdown: str | None = None
+    """Why a replica is slower than it should be, until it is started again; null: none is."""
 
 
 class ComponentHealth(BaseModel):

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from sa_ray.contracts import EngineName, ResolvedRequest
 from sa_ray.errors import GenerationError
+from sa_ray.scheduling.costs import Calibration
 
 OnStep = Callable[[int, float], None]
 """``on_step(row, fraction)``: row ``row`` of the batch is ``fraction`` in (0, 1] done."""
@@ -78,6 +79,16 @@ class Engine(Protocol):
     @property
     def sample_rate(self) -> int:
         """Hz of the audio returned."""
+        ...
+
+    @property
+    def slowdown(self) -> str | None:
+        """Why it is slower than it should be on this device; None: it is not. May change."""
+        ...
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """Cost and bounds of batches on this device; None: those assumed for it hold."""
         ...
 
     def generate(

@@ -56,6 +56,17 @@ class Cost(BaseModel):
         return 1 - self.sampling + self.sampling * passes * request.steps / REFERENCE_STEPS
 
 
+class Calibration(BaseModel):
+    """What a replica knows of its own batches: their cost, and the bounds within which they pay."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    cost: Cost
+    max_rows: int = Field(ge=1)
+    max_seconds: float | None = Field(default=None, gt=0)
+    """Most padded audio, rows times the longest; None: as configured."""
+
+
 _PROCEDURAL: Final = Cost(batch=0, row=0.03, second=0.003, sampling=0, guidance=1)
 """Measured: 1 to 300 s clips of five prompts, on one core of an AMD EPYC (2026-11-24). Prompts
 differ by a factor of five; steps and batches change nothing."""

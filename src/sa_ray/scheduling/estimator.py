@@ -6,7 +6,7 @@ from typing import Final, Self, TypeVar
 
 from sa_ray.contracts import ResolvedRequest
 from sa_ray.scheduling.batch_rule import Bounds, take_batch
-from sa_ray.scheduling.costs import Cost
+from sa_ray.scheduling.costs import Calibration, Cost
 
 T = TypeVar("T")
 
@@ -52,6 +52,20 @@ class Estimator:
     def work(self, requests: Iterable[ResolvedRequest], at_most: float) -> float:
         """Return the summed shares of ``requests``, each at most ``at_most`` seconds."""
         return sum(min(self.share(request), at_most) for request in requests)
+
+    @property
+    def calibration(self) -> Calibration:
+        """Return the cost and the bounds, without what was learned of single batches."""
+        return Calibration(cost=self.cost, max_rows=self.max_rows, max_seconds=self.max_seconds)
+
+    def calibrated(self, calibration: Calibration) -> Self:
+        """Take the cost and the bounds of ``calibration``."""
+        return replace(
+            self,
+            cost=calibration.cost,
+            max_rows=calibration.max_rows,
+            max_seconds=calibration.max_seconds or self.max_seconds,
+        )
 
     def corrected(self, batch: Sequence[ResolvedRequest], seconds: float) -> Self:
         """Move ``scale`` towards the ``seconds`` that ``batch`` took."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from sa_ray.contracts import ResolvedRequest
+from sa_ray.scheduling.costs import Calibration
 from sa_ray.scheduling.estimator import Estimator, moved
 
 PATIENCE_S: Final = 2.0
@@ -37,7 +38,7 @@ class Forecast:
     """
 
     def __init__(self, estimator: Estimator, clock: Callable[[], float]) -> None:
-        self._estimator = estimator
+        self._assumed = self._estimator = estimator
         self._clock = clock
         self._replicas: dict[Hashable, _Replica] = {}
         self._place: dict[str, Hashable] = {}
@@ -114,6 +115,11 @@ class Forecast:
         """Seconds since ``replica`` last took or answered a request of ours; inf if never."""
         state = self._replicas.get(replica)
         return self._clock() - state.heard_at if state else math.inf
+
+    def calibrate(self, calibration: Calibration | None) -> None:
+        """Estimate by ``calibration``; None: by what was assumed at first."""
+        estimator = self._assumed if calibration is None else self._assumed.calibrated(calibration)
+        self._estimator = replace(estimator, scale=self._estimator.scale)
 
     def scale_to(self, scale: float) -> None:
         """Set the ratio of measured to estimated time of batches."""

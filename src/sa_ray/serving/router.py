@@ -16,10 +16,10 @@ from ray.serve.request_router import (
 )
 
 from sa_ray.contracts import ResolvedRequest
-from sa_ray.scheduling.costs import Cost
+from sa_ray.scheduling.costs import Calibration, Cost
 from sa_ray.scheduling.estimator import Estimator
 from sa_ray.scheduling.forecast import Forecast
-from sa_ray.scheduling.reports import BUSY_UNTIL, SCALE
+from sa_ray.scheduling.reports import BUSY_UNTIL, CALIBRATION, SCALE
 
 REPORT_PERIOD_S: Final = 0.5
 """Seconds between two routing reports that Serve asks of a replica."""
@@ -101,6 +101,10 @@ class EarliestCompletionRouter(FIFOMixin, RequestRouter):
         scales = [one.routing_stats[SCALE] for one in replicas if SCALE in one.routing_stats]
         if scales:
             self._forecast.scale_to(statistics.fmean(scales))
+        told = [one.routing_stats.get(CALIBRATION) for one in replicas if one.routing_stats]
+        if told:
+            # Replicas of a variant are alike, and one estimate serves them all.
+            self._forecast.calibrate(told[0] and Calibration.model_validate(told[0]))
         super().update_replicas(replicas)
 
     def _seconds(self, replica: RunningReplica, request: ResolvedRequest) -> float:

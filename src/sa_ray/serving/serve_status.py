@@ -27,7 +27,8 @@ cluster that starts, or of one that lost some, come one after another."""
 class Deployment:
     """Serve's status of one deployment.
 
-    ``required_resources``: what a replica asks of its node, by Ray's names.
+    ``required_resources``: what a replica asks of its node, by Ray's names. ``replicas``: names of
+    the actors of those that take requests.
     """
 
     status: str
@@ -35,6 +36,7 @@ class Deployment:
     message: str
     replica_states: Mapping[str, int]
     required_resources: Mapping[str, float]
+    replicas: tuple[str, ...] = ()
 
 
 async def deployments_of(app: str) -> Mapping[str, Deployment]:
@@ -52,6 +54,11 @@ async def deployments_of(app: str) -> Mapping[str, Deployment]:
             replica_states=Counter(replica["state"] for replica in deployment["replicas"]),
             message=deployment["message"],
             required_resources=deployment["required_resources"],
+            replicas=tuple(
+                replica["actor_name"]
+                for replica in deployment["replicas"]
+                if replica["state"] in SERVING_STATES
+            ),
         )
         for name, deployment in details["applications"][app]["deployments"].items()
     }

@@ -36,6 +36,14 @@ class ProceduralEngine:
     def sample_rate(self) -> int:
         return SAMPLE_RATE
 
+    @property
+    def slowdown(self) -> None:
+        return None
+
+    @property
+    def calibration(self) -> None:
+        return None
+
     def generate(
         self, batch: Sequence[ResolvedRequest], on_step: OnStep, is_cancelled: IsCancelled
     ) -> list[BatchOutcome]:

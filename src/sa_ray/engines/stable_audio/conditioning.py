@@ -20,6 +20,10 @@ class Conditioner:
         self._seconds = conditioner.conditioners["seconds_total"]
         self._denoiser = denoiser
 
+    def record_prompts(self) -> None:
+        """Run the text encoder at every length that it is run at."""
+        self._prompts.encode_nothing()
+
     def __call__(self, requests: Sequence[ResolvedRequest]) -> Conditioning:
         """Embed ``requests``; all are guided (``cfg_scale`` is not 1), or none is."""
         device = self._denoiser.device

@@ -31,9 +31,11 @@ from sa_ray.engines.stable_audio.denoiser import Denoiser
 from sa_ray.engines.stable_audio.device_faults import is_device_lost, is_out_of_memory
 from sa_ray.engines.stable_audio.geometry import halves
 from sa_ray.engines.stable_audio.graphs import Counts, Graphs
+from sa_ray.engines.stable_audio.kernels import UNFUSED
 from sa_ray.engines.stable_audio.sampling import Row, sample
 from sa_ray.errors import ConfigurationError, GenerationError
 from sa_ray.scheduling.batch_rule import DEFAULT_SAMPLER
+from sa_ray.scheduling.costs import Calibration
 
 _log = logging.getLogger(__name__)
 
@@ -57,9 +59,8 @@ class StableAudioEngine:
 
     ``pad_shapes``: pad batches and clips to a few shapes; None: only on CUDA, where each shape is
     recorded as a CUDA graph. ``tools``: what to compute transformer blocks with; None: what is
-    right and fastest on this device. ``recorder``: what to record CUDA
-    graphs with; None: a ``CudaRecorder`` on CUDA, elsewhere none. ``graph_bytes``: most memory for
-    CUDA graphs.
+    right and fastest on this device. ``recorder``: what to record CUDA graphs with; None: a
+    ``CudaRecorder`` on CUDA, elsewhere none. ``graph_bytes``: most memory for CUDA graphs.
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class StableAudioEngine:
                 f"The weights of {variant} have the objective {model.diffusion_objective}: only "
                 "the distilled models (rf_denoiser) are supported, not the base ones."
             )
+        self.calibration: Calibration | None = None
         self._variant = variant
         self._model = model
         self._geometry = geometry_of(model, config)
@@ -90,6 +92,7 @@ class StableAudioEngine:
         self._graphs = graphs = Graphs(recorder, max_bytes=graph_bytes)
         with torch.inference_mode():
             tools = tools or choose_tools(model)
+            self._is_fused = tools.operations is not None
             self._denoiser = Denoiser(
                 model.model,
                 graphs,
@@ -119,18 +122,22 @@ class StableAudioEngine:
 
     @property
     def slowdown(self) -> str | None:
-        """Why this replica is slower than it should be, if it is."""
-        fault = self._graphs.fault
-        return None if fault is None else f"CUDA graphs are off: {fault}"
+        if (fault := self._graphs.fault) is not None:
+            return f"CUDA graphs are off until the replica is started again: {fault}"
+        return UNFUSED if self.device == "cuda" and not self._is_fused else None
 
     @property
     def graph_counts(self) -> Counts:
-        """How many runs replayed a CUDA graph."""
         return self._graphs.counts
 
     def recording(self) -> AbstractContextManager[None]:
         """Record every shape at its first use, as warm-up does."""
         return self._graphs.recording()
+
+    def record_prompts(self) -> None:
+        """Record the CUDA graphs of prompts of every length."""
+        with torch.inference_mode(), self.recording():
+            self._condition.record_prompts()
 
     def generate(
         self, batch: Sequence[ResolvedRequest], on_step: OnStep, is_cancelled: IsCancelled
@@ -145,10 +152,9 @@ class StableAudioEngine:
             if self._geometry.fits(request.duration):
                 rows.append(row)
             else:
-                limit = self._geometry.max_latents * self._geometry.samples_per_latent
+                longest = f"{self._geometry.longest:.0f} seconds"
                 outcomes[row] = GenerationError(
-                    f"{self._variant} makes clips of up to {limit / self.sample_rate:.0f} seconds.",
-                    param="duration",
+                    f"{self._variant} makes clips of up to {longest}.", param="duration"
                 )
         if rows:
             try:

@@ -25,6 +25,11 @@ class Geometry:
     max_latents: int
     margin: int
 
+    @property
+    def longest(self) -> float:
+        """Seconds of the longest clip."""
+        return self.max_latents * self.samples_per_latent / self.sample_rate
+
     def samples(self, duration: float) -> int:
         """Samples of a clip of ``duration`` seconds, exactly."""
         return round(duration * self.sample_rate)

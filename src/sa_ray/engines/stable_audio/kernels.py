@@ -13,6 +13,12 @@ _log = logging.getLogger(__name__)
 TOLERANCE: Final = 1e-2
 """Largest relative difference from the reference in fp16 at which kernels are used."""
 
+UNFUSED: Final = (
+    "transformer blocks are not fused: Triton does not work here, and the log says why. It needs a "
+    "C compiler."
+)
+"""Why a replica on CUDA without operations is slow."""
+
 
 def choose_operations(device: Any) -> Operations | None:
     """Return operations for ``device`` that work there; None: keep to the package's code.

@@ -1,17 +1,26 @@
 """Start a replica's engine: pick the device, load the weights, self-test, warm up."""
 
+import logging
+import time
+from pathlib import Path
 from typing import Any, Final
 
 import torch
+from huggingface_hub.constants import HF_HOME
 
+from sa_ray import __version__
 from sa_ray.contracts import ResolvedRequest, VariantName
 from sa_ray.engines.port import EngineOptions, Generated
 from sa_ray.engines.stable_audio.bfloat16 import has_bfloat16, multiply_in_bfloat16
+from sa_ray.engines.stable_audio.calibration import calibrate, remembered, stopwatch
 from sa_ray.engines.stable_audio.device_faults import is_out_of_memory
 from sa_ray.engines.stable_audio.engine import StableAudioEngine
 from sa_ray.engines.stable_audio.selftest import fault_of
 from sa_ray.engines.stable_audio.weights import build_model, find_snapshot
 from sa_ray.errors import ConfigurationError, UnavailableError
+from sa_ray.scheduling.costs import Calibration, cost_of
+
+_log = logging.getLogger(__name__)
 
 WARM_UP_SECONDS: Final = (30.0, 7.0, 5.0)
 """Clip durations whose CUDA graphs are recorded before the replica reports healthy; 7 s is the
@@ -55,6 +64,9 @@ def load(variant: VariantName, options: EngineOptions) -> StableAudioEngine:
         self_test(variant, engine)
         if device.type == "cuda":
             warm_up(variant, engine, options.max_batch_rows)
+            engine.calibration = _calibration(variant, engine, options)
+        elif device.type == "cpu":
+            engine.calibration = on_cpu(variant, engine)
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise
@@ -108,6 +120,7 @@ def self_test(variant: VariantName, engine: StableAudioEngine) -> None:
 
 def warm_up(variant: VariantName, engine: StableAudioEngine, max_rows: int) -> None:
     """Record the CUDA graphs of common shapes, so that no caller waits for it."""
+    engine.record_prompts()
     rows = {min(1 << power, max_rows) for power in range(max_rows.bit_length() + 1)}
     for seconds in WARM_UP_SECONDS:
         for scale in WARM_UP_SCALES:
@@ -117,10 +130,47 @@ def warm_up(variant: VariantName, engine: StableAudioEngine, max_rows: int) -> N
                     engine.generate(batch, _ignore_step, _never)
 
 
-def _probe(variant: VariantName, seconds: float, scale: float = 1.0) -> ResolvedRequest:
+def on_cpu(variant: VariantName, engine: StableAudioEngine) -> Calibration:
+    """Return what holds on any CPU, where batches gain nothing (``bench/results/engine.md``)."""
+    return Calibration(cost=cost_of(variant, engine.name, gpu=False), max_rows=1)
+
+
+def _calibration(
+    variant: VariantName, engine: StableAudioEngine, options: EngineOptions
+) -> Calibration | None:
+    device = torch.cuda.get_device_properties(0)
+    key = {
+        "variant": variant,
+        "device": device.name,
+        "memory": device.total_memory,
+        "share": options.gpu_fraction,
+        "max_rows": options.max_batch_rows,
+        "half": options.half,
+        "slowdown": engine.slowdown,
+        "versions": [__version__, torch.__version__, torch.version.cuda],
+    }
+    started = time.perf_counter()
+    found = remembered(
+        Path(HF_HOME, "sa-ray"),
+        key,
+        lambda: calibrate(
+            stopwatch(engine, lambda length, prompt: _probe(variant, length, prompt=prompt)),
+            cost_of(variant, engine.name, gpu=True),
+            options.max_batch_rows,
+        ),
+    )
+    _log.info(
+        "%s on %s, within %.1f s: %s", variant, device.name, time.perf_counter() - started, found
+    )
+    return found
+
+
+def _probe(
+    variant: VariantName, seconds: float, scale: float = 1.0, prompt: str = PROBE
+) -> ResolvedRequest:
     return ResolvedRequest(
         model=variant,
-        prompt=PROBE,
+        prompt=prompt,
         duration=seconds,
         steps=8 if scale == 1 else 2,
         cfg_scale=scale,

@@ -1,5 +1,6 @@
 """Text embeddings: each prompt is encoded once, to the same values in any group."""
 
+import math
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -67,12 +68,18 @@ class PromptEncoder:
             self._cache.popitem(last=False)
         return [found[prompt] for prompt in prompts]
 
+    def encode_nothing(self) -> None:
+        """Run the encoder once at every length, so that each can have its CUDA graph."""
+        lengths = {self._bucket(top) for top in (*TOKEN_BUCKETS, math.inf)}
+        for length in sorted(lengths, reverse=True):  # all graphs share the memory of the longest
+            self._encode([], length)
+
     def _tokenize(self, prompt: str) -> Any:
         limit = self._conditioner.max_length
         encoded = self._conditioner.tokenizer(prompt, truncation=True, max_length=limit)
         return encoded["input_ids"]
 
-    def _bucket(self, tokens: int) -> int:
+    def _bucket(self, tokens: float) -> int:
         limit: int = self._conditioner.max_length
         return min(limit, next((top for top in TOKEN_BUCKETS if tokens <= top), limit))
 

@@ -31,6 +31,7 @@ from sa_ray.serving.serve_status import (
     deployments_of,
     has_failed,
 )
+from sa_ray.serving.slowdowns import Slowdowns
 from sa_ray.settings import LimitSettings, ModelSettings, duration_limit
 
 logger = logging.getLogger(__name__)
@@ -68,13 +69,15 @@ class HealthMonitor:
         self._app = serve.get_replica_context().app_name
         self._variants = {name: VariantHealth(state="starting", replicas=0) for name in VARIANTS}
         self._starts = Starts()
+        self._slowdowns = Slowdowns()
         self._storage = UNKNOWN
         self._job_store = UNKNOWN
         self._counts: dict[JobStatus, int] | None = None
         self._next_write_check = 0.0
+        self._deployments: Mapping[str, Deployment] = {}
         self._tasks = [
             asyncio.create_task(self._forever(refresh))
-            for refresh in (self._ask_serve, self._ask_uploader, self._ask_jobs)
+            for refresh in (self._ask_serve, self._ask_replicas, self._ask_uploader, self._ask_jobs)
         ]
 
     def variant(self, name: VariantName) -> VariantHealth:
@@ -115,7 +118,8 @@ class HealthMonitor:
         unchecked = UNKNOWN in (self._storage, self._job_store)
         if unchecked or any(self._variants[n].state == "starting" for n in self._models.preloaded):
             return "starting"
-        if "unavailable" in states or not (self._storage.ok and self._job_store.ok):
+        slow = any(health.slowdown for health in self._variants.values())
+        if slow or "unavailable" in states or not (self._storage.ok and self._job_store.ok):
             return "degraded"
         return "ok"
 
@@ -131,10 +135,17 @@ class HealthMonitor:
         deployments = await deployments_of(self._app)
         self._starts.look(deployments, await cluster_room())
         # While another deploy is being built, Serve lists none: what was known still holds.
+        slowdowns = self._slowdowns.by_variant
         self._variants |= {
-            name: variant_health(deployments[name]) for name in VARIANTS if name in deployments
+            name: variant_health(deployments[name], slowdowns.get(name))
+            for name in VARIANTS
+            if name in deployments
         }
         self._variants |= dict.fromkeys(self._starts.without_node, WITHOUT_NODE)
+        self._deployments = deployments
+
+    async def _ask_replicas(self) -> None:
+        await self._slowdowns.look(self._deployments)
 
     async def _ask_uploader(self) -> None:
         try:
@@ -156,11 +167,11 @@ class HealthMonitor:
             self._job_store = ComponentHealth(ok=False, message=translate(error).message)
 
 
-def variant_health(deployment: Deployment) -> VariantHealth:
+def variant_health(deployment: Deployment, slowdown: str | None = None) -> VariantHealth:
     states = deployment.replica_states
     running = sum(states.get(state, 0) for state in SERVING_STATES)
     if running:
-        return VariantHealth(state="ready", replicas=running)
+        return VariantHealth(state="ready", replicas=running, slowdown=slowdown)
     message = public(deployment.message)
     if has_failed(deployment):
         return VariantHealth(state="unavailable", replicas=0, message=message)

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +23,10 @@ logger = logging.getLogger(__name__)
 
 MAX_PAUSE_S = 10.0
 """Longest time for which the failure of a batch is kept back."""
+
+PROGRESS_PERIOD_S = 0.1
+"""Least time between two reports of a row's progress; its first and its last step always count.
+Each wakes the event loop, and a GPU takes a few milliseconds for a step."""
 
 OnProgress = Callable[[float], None]
 
@@ -54,7 +59,11 @@ class Batcher:
     caller has gone and Serve has already given its slot to the next request.
     """
 
-    def __init__(self, engine: Engine, workload: Workload) -> None:
+    def __init__(
+        self, engine: Engine, workload: Workload, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """``clock`` gives seconds that only grow, to whoever asks."""
+        self._clock = clock
         self._engine = engine
         self._workload = workload
         self._waiting: list[_Row] = []
@@ -108,8 +117,13 @@ class Batcher:
     async def _run(self, batch: list[_Row]) -> None:
         loop = asyncio.get_running_loop()
 
+        told = [-math.inf] * len(batch)
+
         def on_step(index: int, fraction: float) -> None:
-            loop.call_soon_threadsafe(self._report, batch[index], fraction)
+            now = self._clock()
+            if now - told[index] >= PROGRESS_PERIOD_S or fraction >= 1:
+                told[index] = now
+                loop.call_soon_threadsafe(self._report, batch[index], fraction)
 
         def generate() -> list[BatchOutcome]:
             return self._engine.generate(

@@ -23,13 +23,14 @@ from sa_ray.engines import EngineOptions, flaw_of, load_engine
 from sa_ray.errors import ConfigurationError, SaRayError, UnavailableError
 from sa_ray.scheduling.autoscaling_policy import QUEUE_SECONDS
 from sa_ray.scheduling.costs import cost_of
+from sa_ray.scheduling.estimator import Estimator
 from sa_ray.scheduling.replica_load import Workload
 from sa_ray.scheduling.reports import routing_report
 from sa_ray.serving.actors import jobs_client
 from sa_ray.serving.deployment_options import estimator
 from sa_ray.serving.messages import AudioReady, EncodedAudio, Progress
 from sa_ray.serving.variant.batcher import Batcher, OnProgress
-from sa_ray.serving.variant.limits import batch_limits
+from sa_ray.serving.variant.limits import batch_limits, default_limits
 from sa_ray.serving.variant.second_attempt import Checked, render_checked
 from sa_ray.settings import JobSettings, ModelSettings, WeightSettings
 from sa_ray.telemetry import configure_logging
@@ -79,8 +80,12 @@ class Variant:
         self._variant = variant
         self._spec = spec
         self._engine = load_engine(engine, variant, options)
-        cost = cost_of(variant, self._engine.name, gpu=self._engine.device == "cuda")
-        self._workload = Workload(estimator(spec, cost), spec.target_wait)
+        calibration = self._engine.calibration
+        assumed = cost_of(variant, self._engine.name, gpu=self._engine.device == "cuda")
+        self._limits = default_limits(spec, models.variants.get(variant), calibration)
+        self._assumed = estimator(spec, assumed).calibration
+        cost = calibration.cost if calibration else assumed
+        self._workload = Workload(Estimator(cost, *self._limits), spec.target_wait)
         self._batcher = Batcher(self._engine, self._workload)
         self._jobs = jobs_client(jobs)
         self._reports_queue = models.autoscaling == "backlog"
@@ -97,7 +102,7 @@ class Variant:
         that works.
         """
         try:
-            rows, seconds = batch_limits(user_config, self._spec)
+            rows, seconds = batch_limits(user_config, self._spec, self._limits)
         except ConfigurationError as error:
             logger.error("user_config of %s is ignored: %s", self._variant, error)
             return
@@ -127,11 +132,17 @@ class Variant:
                 logger.warning("the backlog of jobs is not known: %s", error)
         return metrics
 
-    async def record_routing_stats(self) -> dict[str, float]:
-        """Return the statistics that ``EarliestCompletionRouter`` reads; Serve asks for them."""
+    async def record_routing_stats(self) -> dict[str, Any]:
+        """Return what ``EarliestCompletionRouter`` and ``Slowdowns`` read; Serve asks, too."""
         # A coroutine, or Serve would run it in a thread beside the batcher.
         left = self._workload.seconds_left(self._batcher.waiting)
-        return routing_report(left, self._workload.scale)
+        calibration = self._workload.estimator.calibration
+        return routing_report(
+            left,
+            self._workload.scale,
+            slowdown=self._engine.slowdown,
+            calibration=None if calibration == self._assumed else calibration,
+        )
 
     async def stream(
         self, request: ResolvedRequest
