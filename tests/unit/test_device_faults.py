@@ -2,7 +2,7 @@
 
 import pytest
 
-from sa_ray.engines.stable_audio.device_faults import is_device_lost
+from sa_ray.engines.stable_audio.device_faults import is_device_lost, is_out_of_memory
 
 HINT = "\nCUDA kernel errors might be asynchronously reported at some other API call."
 
@@ -32,3 +32,22 @@ def test_an_error_that_every_later_call_repeats_loses_the_device(text: str) -> N
 )
 def test_an_error_that_may_pass_keeps_the_device(text: str) -> None:
     assert not is_device_lost(RuntimeError(text + HINT))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "CUDA out of memory. Tried to allocate 2.00 GiB.",
+        "CUDA error: out of memory",
+        "Triton Error [CUDA]: out of memory",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+    ],
+)
+def test_whoever_ran_out_of_memory_less_at_once_may_do(text: str) -> None:
+    assert is_out_of_memory(RuntimeError(text))
+    assert not is_device_lost(RuntimeError(text))
+
+
+def test_other_errors_are_no_want_of_memory() -> None:
+    assert not is_out_of_memory(RuntimeError("CUDA error: an illegal memory access"))

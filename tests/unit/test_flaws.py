@@ -8,8 +8,10 @@ import pytest
 from sa_ray.contracts import MAX_SEED, ResolvedRequest
 from sa_ray.engines import flaw_of
 from sa_ray.errors import GenerationError
+from sa_ray.serving.ingress.app import build_http_app
 from sa_ray.serving.variant.batcher import OnProgress, Rendered
 from sa_ray.serving.variant.second_attempt import Checked, render_checked
+from sa_ray.settings import load_settings
 
 RATE = 44_100
 SOUND, SILENCE, CONSTANT, BROKEN = (
@@ -49,6 +51,19 @@ def test_one_sample_that_is_no_number_is_enough(number: float) -> None:
     samples[1, 77] = number
 
     assert flaw_of(samples) == "has samples that are not numbers"
+
+
+def test_the_description_of_the_api_says_what_may_be_asked_and_what_is_told() -> None:
+    api = build_http_app(load_settings({}).edge).openapi()
+    asked = api["components"]["schemas"]["GenerationRequest"]["properties"]
+
+    assert asked["retry_bad"]["default"] is False
+    assert asked["normalize"]["default"] is True
+    assert "warning" in api["components"]["schemas"]["JobView"]["required"]
+    for path, method in (("/v1/audio/generations", "post"), ("/jobs/{job_id}/audio", "get")):
+        assert {"X-Seed", "X-Warning"} <= set(
+            api["paths"][path][method]["responses"]["200"]["headers"]
+        )
 
 
 async def attempt(

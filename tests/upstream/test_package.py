@@ -144,7 +144,7 @@ def test_a_truncated_checkpoint_is_named(copied: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "fault"), [(float("nan"), "not numbers"), (0.0, "constant")], ids=["nan", "constant"]
+    ("value", "fault"), [(float("nan"), "not numbers"), (0.0, "silent")], ids=["nan", "silent"]
 )
 def test_weights_that_make_no_sound_fail_the_self_test(
     copied: Path, value: float, fault: str

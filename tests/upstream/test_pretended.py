@@ -1,6 +1,9 @@
 """The engine on a CUDA device that does not exist: what CUDA graphs forbid, kernels and memory."""
 
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -18,22 +21,31 @@ from stable_audio_3.models import dit
 from stable_audio_3.models import transformer as package_transformer
 
 from sa_ray.contracts import ResolvedRequest, VariantName
-from sa_ray.engines.port import Cancelled, Generated
+from sa_ray.engines.port import Cancelled, EngineOptions, Generated
+from sa_ray.engines.stable_audio import loading
 from sa_ray.engines.stable_audio.attention import Attend, flash, masked
 from sa_ray.engines.stable_audio.blocks import Tools
 from sa_ray.engines.stable_audio.calibration import calibrate, stopwatch
 from sa_ray.engines.stable_audio.engine import StableAudioEngine
-from sa_ray.engines.stable_audio.loading import warm_up
+from sa_ray.engines.stable_audio.loading import OUTSIDE_BYTES, warm_up
 from sa_ray.engines.stable_audio.operations import Operations, TorchOperations
 from sa_ray.scheduling.costs import cost_of
 
 pytestmark = pytest.mark.upstream
+
+H100_BYTES = 80 << 30
 
 
 @pytest.fixture
 def cuda() -> Iterator[None]:
     with pretended_cuda():
         yield
+
+
+@pytest.fixture
+def h100(monkeypatch: pytest.MonkeyPatch) -> None:
+    properties = SimpleNamespace(name="NVIDIA H100 80GB HBM3", total_memory=H100_BYTES)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
 
 
 def engine_for(
@@ -125,6 +137,48 @@ def test_after_warm_up_neither_calibration_nor_the_defaults_of_the_api_record_an
     assert asked == [(rows, length) for length in (5, 30) for rows in (1, 2, 4)]
     assert calibration is not None
     assert calibration.max_rows == 4
+
+
+@pytest.mark.usefixtures("cuda", "h100")
+def test_a_start_measures_the_gpu_and_the_next_one_reads_what_was_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loading, "HF_HOME", str(tmp_path))
+    engine = engine_for("small-sfx", CheckingRecorder(), operations=TorchOperations())
+    options = EngineOptions(gpu_fraction=0.25, max_batch_rows=4)
+    runs = engine.graph_counts
+
+    measured = loading.on_cuda("small-sfx", engine, options)
+    after = runs.runs
+    again = loading.on_cuda("small-sfx", engine, options)
+    assert runs.runs == after
+
+    loading.on_cuda("small-sfx", engine, replace(options, gpu_fraction=0.5))
+    assert runs.runs > after
+    assert measured is not None
+    assert measured == again
+    assert 1 <= measured.max_rows <= 4
+    assert len(list(Path(tmp_path, "sa-ray").iterdir())) == 2
+
+
+@pytest.mark.usefixtures("h100")
+@pytest.mark.parametrize("share", [None, 0.02, 0.25, 1.0])
+def test_the_bound_on_memory_leaves_room_for_what_torch_does_not_count(
+    share: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bounds: list[float] = []
+    monkeypatch.setattr(
+        torch.cuda, "set_per_process_memory_fraction", lambda bound, device: bounds.append(bound)
+    )
+
+    for_graphs = loading.bound_memory(CUDA, share)
+
+    assert for_graphs <= (share or 1) * H100_BYTES / 8
+    assert bounds == [] if share is None else len(bounds) == 1
+    for bound in bounds:
+        assert share is not None
+        left = share * H100_BYTES - bound * H100_BYTES
+        assert left == pytest.approx(min(OUTSIDE_BYTES, share * H100_BYTES / 2))
 
 
 @pytest.mark.parametrize(("variant", "most"), [("small-sfx", 400), ("medium", 600)])

@@ -47,7 +47,7 @@ def load(variant: VariantName, options: EngineOptions) -> StableAudioEngine:
     device = _device(options)
     if options.cpu_threads is not None:
         torch.set_num_threads(options.cpu_threads)
-    graph_bytes = _bound_memory(device, options.gpu_fraction) if device.type == "cuda" else 0
+    graph_bytes = bound_memory(device, options.gpu_fraction) if device.type == "cuda" else 0
     snapshot = find_snapshot(variant, options)
     half = options.half and device.type == "cuda"
     try:
@@ -64,7 +64,7 @@ def load(variant: VariantName, options: EngineOptions) -> StableAudioEngine:
         self_test(variant, engine)
         if device.type == "cuda":
             warm_up(variant, engine, options.max_batch_rows)
-            engine.calibration = _calibration(variant, engine, options)
+            engine.calibration = on_cuda(variant, engine, options)
         elif device.type == "cpu":
             engine.calibration = on_cpu(variant, engine)
     except RuntimeError as error:
@@ -93,7 +93,7 @@ def _device(options: EngineOptions) -> Any:
     return torch.device(name, 0) if name == "cuda" else torch.device(name)
 
 
-def _bound_memory(device: Any, fraction: float | None) -> int:
+def bound_memory(device: Any, fraction: float | None) -> int:
     """Keep torch within ``fraction`` of the GPU, less what it does not count.
 
     Return the bytes for CUDA graphs.
@@ -135,9 +135,10 @@ def on_cpu(variant: VariantName, engine: StableAudioEngine) -> Calibration:
     return Calibration(cost=cost_of(variant, engine.name, gpu=False), max_rows=1)
 
 
-def _calibration(
+def on_cuda(
     variant: VariantName, engine: StableAudioEngine, options: EngineOptions
 ) -> Calibration | None:
+    """Return what batches cost on this GPU, measured now or at an earlier start."""
     device = torch.cuda.get_device_properties(0)
     key = {
         "variant": variant,

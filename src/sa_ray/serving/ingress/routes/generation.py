@@ -33,12 +33,21 @@ BODY_ERRORS = (
     InvalidRequestError,
 )
 
+
+def _header(description: str, kind: str = "string") -> dict[str, Any]:
+    return {"description": description, "schema": {"type": kind}}
+
+
 AUDIO: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "The audio, in the format asked for.",
         "content": {
             media_type: {"schema": {"type": "string", "format": "binary"}}
             for media_type in MEDIA_TYPES.values()
+        },
+        "headers": {
+            "X-Seed": _header("Seed of the clip.", "integer"),
+            "X-Warning": _header("What is wrong with a clip without sound, and what to do."),
         },
     }
 }
