@@ -58,7 +58,6 @@ def test_the_description_of_the_api_says_what_may_be_asked_and_what_is_told() ->
     asked = api["components"]["schemas"]["GenerationRequest"]["properties"]
 
     assert asked["retry_bad"]["default"] is False
-    assert asked["normalize"]["default"] is True
     assert "warning" in api["components"]["schemas"]["JobView"]["required"]
     for path, method in (("/v1/audio/generations", "post"), ("/jobs/{job_id}/audio", "get")):
         assert {"X-Seed", "X-Warning"} <= set(
