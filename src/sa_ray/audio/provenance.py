@@ -33,7 +33,9 @@ def provenance_tags(request: ResolvedRequest, engine: EngineName, seed: int) -> 
         f"engine={engine} model={request.model} seed={seed} steps={request.steps} "
         f"cfg_scale={request.cfg_scale:g}"
     )
-    made = request.model_copy(update={"seed": seed}).model_dump(exclude_defaults=True)
+    # With the seed that it was made by, no second attempt is wanted.
+    found = request.model_copy(update={"seed": seed, "retry_bad": False})
+    made = found.model_dump(exclude_defaults=True)
     whole = f"{comment}{_REQUEST}{json.dumps(made, separators=(',', ':'))}"
     return {
         "title": request.prompt,
