@@ -1,13 +1,13 @@
 """The overlays as rendered, and the custom resource definitions where they are."""
 
 import os
-import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.manifests.agreement import ROOT, Deployment
-from tests.manifests.image_root import Builder, Image
+from tests.manifests.container import Image, built, missing
 from tests.manifests.kustomize import render
 from tests.manifests.schemas import CustomResources
 
@@ -45,9 +45,9 @@ def custom_resources() -> CustomResources:
 
 
 @pytest.fixture(scope="session")
-def image(tmp_path_factory: pytest.TempPathFactory) -> Image:
-    """The target `cpu`, built in an empty root with this machine as its base image."""
-    if os.geteuid() != 0 or not shutil.which("unshare"):
-        pytest.skip("only root may mount: the image's steps were NOT RUN")
-    dockerfile = ROOT / "cluster" / "image" / "Dockerfile"
-    return Builder(dockerfile, ROOT, tmp_path_factory.mktemp("image")).build("cpu")
+def image() -> Iterator[Image]:
+    """The target `cpu`, built by a container engine."""
+    if missing():
+        pytest.skip(f"no {missing()}: the image was NOT BUILT")
+    with built(ROOT / "cluster" / "image" / "Dockerfile", ROOT, "cpu") as image:
+        yield image

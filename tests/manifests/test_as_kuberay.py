@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from tests.manifests.agreement import Deployment
-from tests.manifests.image_root import Image
+from tests.manifests.container import Image
 from tests.manifests.test_dashboard import LABELS, METRIC, expressions
 
 START = """
@@ -111,7 +111,7 @@ def answers(image: Image, autoscaling: Deployment) -> dict[str, Any]:
     start = START.format(token="0123456789abcdef" * 4, config=shlex.quote(yaml.safe_dump(config)))
     asked = shlex.join(["python", "-c", ASK, json.dumps(sorted(EXPORTED_AT_ONCE))])
 
-    done = image.run(start + asked, read_only=True, alone=True)
+    done = image.run(start + asked)
 
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     answers: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
