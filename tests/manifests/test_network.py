@@ -6,6 +6,7 @@ from sa_ray.jobs.public_addresses import METADATA
 from tests.manifests.agreement import Deployment
 from tests.manifests.kustomize import Manifest
 from tests.manifests.network import Peer, Ports, reached
+from tests.manifests.services import endpoints, serve_service
 
 HTTP, DASHBOARD, METRICS, REDIS, DNS, HTTPS = 8000, 8265, {8080, 44217}, 6379, 53, 443
 NAME, COMPONENT = "app.kubernetes.io/name", "app.kubernetes.io/component"
@@ -61,7 +62,27 @@ def redis(deployment: Deployment) -> Manifest:
 )
 def test_strangers_reach_http_alone(stranger: Peer, deployment: Deployment) -> None:
     for pod in deployment.ray_pods():
-        assert into(deployment, pod, stranger) == {HTTP}
+        assert into(deployment, pod, stranger) == ({HTTP} if takes_http(pod) else set())
+
+
+def takes_http(pod: Manifest) -> bool:
+    return pod["metadata"]["labels"].get("sa-ray/role") == "control"
+
+
+def test_http_enters_where_the_ingress_runs_and_nowhere_else(deployment: Deployment) -> None:
+    """Neither through the head nor, where they come and go, through nodes with GPUs."""
+    pods = {pod["metadata"]["labels"]["ray.io/group"]: pod for pod in deployment.ray_pods()}
+    service = serve_service(deployment.service, "sa-ray-abcde")
+
+    entered = endpoints(service, pods, "sa-ray-abcde")
+
+    assert entered == {group: [HTTP] for group, pod in pods.items() if takes_http(pod)}
+    assert len(entered) == 1
+    assert [(port["name"], port["port"]) for port in service["spec"]["ports"]] == [("serve", HTTP)]
+    for entry in deployment.serve_config["applications"][0].get("deployments", ()):
+        if entry["name"] == "ingress":
+            selector = entry["ray_actor_options"]["label_selector"]
+            assert selector == {"sa-ray/role": "control"}
 
 
 def test_rays_processes_reach_each_other(deployment: Deployment) -> None:
@@ -81,14 +102,15 @@ def test_the_operator_reaches_the_dashboard(labels: dict[str, str], deployment: 
     operator = Peer(labels, "kuberay-operator")
     head, *workers = deployment.ray_pods()
 
-    assert into(deployment, head, operator) == {HTTP, DASHBOARD}
+    assert into(deployment, head, operator) == {DASHBOARD}
     for worker in workers:
-        assert into(deployment, worker, operator) == {HTTP}
+        assert into(deployment, worker, operator) == ({HTTP} if takes_http(worker) else set())
 
 
 def test_prometheus_reaches_the_metrics(autoscaling: Deployment) -> None:
     for pod in autoscaling.ray_pods():
-        assert into(autoscaling, pod, Peer(PROMETHEUS, "monitoring")) == {HTTP} | METRICS
+        opened = METRICS | ({HTTP} if takes_http(pod) else set())
+        assert into(autoscaling, pod, Peer(PROMETHEUS, "monitoring")) == opened
 
 
 def test_redis_is_for_the_cluster_alone(autoscaling: Deployment) -> None:
