@@ -1,6 +1,7 @@
 """The overlays as rendered, and the custom resource definitions where they are."""
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from tests.manifests.schemas import CustomResources
 KUBERAY = ROOT / "cluster" / "kuberay"
 OVERLAYS = sorted(path.name for path in (KUBERAY / "overlays").iterdir())
 CRD_DIR = "KUBERAY_CRD_DIR"
+OWN = "sa-ray/"
+"""Where that example has this repository."""
 
 
 @pytest.fixture(autouse=True)
@@ -34,6 +37,16 @@ def deployment(request: pytest.FixtureRequest) -> Deployment:
 def autoscaling() -> Deployment:
     """To be left as it is."""
     return Deployment(render(KUBERAY / "overlays" / "autoscaling"))
+
+
+@pytest.fixture(scope="session")
+def of_ones_own(tmp_path_factory: pytest.TempPathFactory) -> Deployment:
+    """The README's example of an overlay of one's own. To be left as it is."""
+    text = (ROOT / "cluster" / "README.md").read_text()
+    (example,) = (part for part in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL) if OWN in part)
+    folder = tmp_path_factory.mktemp("own")
+    (folder / "kustomization.yaml").write_text(example.replace(OWN, f"{ROOT}/"))
+    return Deployment(render(folder))
 
 
 @pytest.fixture(scope="session")

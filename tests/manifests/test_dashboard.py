@@ -17,8 +17,8 @@ LABELS = {"ray_io_cluster"}
 
 
 @pytest.fixture
-def dashboard(autoscaling: Deployment) -> dict[str, Any]:
-    (config_map,) = autoscaling.of_kind("ConfigMap")
+def dashboard(of_ones_own: Deployment) -> dict[str, Any]:
+    (config_map,) = of_ones_own.of_kind("ConfigMap")
     assert config_map["metadata"]["labels"] == {"grafana_dashboard": "1"}
     loaded: dict[str, Any] = json.loads(config_map["data"]["sa-ray.json"])
     return loaded

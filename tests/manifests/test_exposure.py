@@ -193,14 +193,14 @@ def test_services_of_kuberay_find_the_head(deployment: Deployment) -> None:
     assert OPERATORS_LABELS.items() <= head["metadata"]["labels"].items()
 
 
-def test_prometheus_asks_for_ports_that_there_are(autoscaling: Deployment) -> None:
-    (monitor,) = autoscaling.of_kind("PodMonitor")
+def test_prometheus_asks_for_ports_that_there_are(of_ones_own: Deployment) -> None:
+    (monitor,) = of_ones_own.of_kind("PodMonitor")
     (policy,) = (
         each
-        for each in autoscaling.of_kind("NetworkPolicy")
+        for each in of_ones_own.of_kind("NetworkPolicy")
         if each["metadata"]["name"] == "sa-ray-metrics"
     )
-    head, *_ = autoscaling.ray_pods()
+    head, *_ = of_ones_own.ray_pods()
     ports = {p["name"]: p["containerPort"] for p in head["spec"]["containers"][0]["ports"]}
     asked = {ports[each["port"]] for each in monitor["spec"]["podMetricsEndpoints"]}
 

@@ -36,6 +36,18 @@ def test_overlays_agree_with_the_application(deployment: Deployment) -> None:
     assert problems(deployment, custom_resources=None) == []
 
 
+def test_an_overlay_of_ones_own_agrees_with_the_application(of_ones_own: Deployment) -> None:
+    assert problems(of_ones_own, custom_resources=None) == []
+    assert of_ones_own.named("PodMonitor") == {"sa-ray"}
+
+
+def test_overlays_need_no_kinds_but_those_of_kubernetes_and_kuberay(
+    deployment: Deployment,
+) -> None:
+    """Where a kind is not known, applying fails."""
+    assert not deployment.of_kind("PodMonitor")
+
+
 def test_overlays_are_what_kuberay_accepts(
     deployment: Deployment, custom_resources: CustomResources
 ) -> None:
@@ -216,10 +228,6 @@ BROKEN = {
         ),
         "selects nothing",
     ),
-    "unknown field of the monitor": (
-        lambda d: d.of_kind("PodMonitor")[0]["spec"].update(endpoints=[]),
-        "'endpoints' was unexpected",
-    ),
 }
 
 
@@ -247,6 +255,14 @@ def assert_refused(
     found = problems(broken, custom_resources)
 
     assert any(message in problem for problem in found), found
+
+
+def test_a_broken_monitor_is_refused(of_ones_own: Deployment) -> None:
+    case = (
+        lambda d: d.of_kind("PodMonitor")[0]["spec"].update(endpoints=[]),
+        "'endpoints' was unexpected",
+    )
+    assert_refused(of_ones_own, case, custom_resources=None)
 
 
 KUSTOMIZATION = """

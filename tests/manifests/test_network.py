@@ -107,10 +107,23 @@ def test_the_operator_reaches_the_dashboard(labels: dict[str, str], deployment: 
         assert into(deployment, worker, operator) == ({HTTP} if takes_http(worker) else set())
 
 
-def test_prometheus_reaches_the_metrics(autoscaling: Deployment) -> None:
-    for pod in autoscaling.ray_pods():
+def test_prometheus_reaches_the_metrics(of_ones_own: Deployment) -> None:
+    for pod in of_ones_own.ray_pods():
         opened = METRICS | ({HTTP} if takes_http(pod) else set())
-        assert into(autoscaling, pod, Peer(PROMETHEUS, "monitoring")) == opened
+        assert into(of_ones_own, pod, Peer(PROMETHEUS, "monitoring")) == opened
+
+
+def test_an_operator_in_default_is_let_in_where_it_is_asked_for(
+    autoscaling: Deployment, of_ones_own: Deployment
+) -> None:
+    """KubeRay's kustomization installs into that namespace."""
+    operator = Peer(OPERATOR | {NAME: "kuberay"}, "default")
+    head, *_ = autoscaling.ray_pods()
+
+    assert into(autoscaling, head, operator) == set()
+    assert into(of_ones_own, head, operator) == {DASHBOARD}
+    assert into(of_ones_own, head, Peer({"app": "stranger"}, "default")) == set()
+    assert into(of_ones_own, head, Peer(OPERATOR)) == set()
 
 
 def test_redis_is_for_the_cluster_alone(autoscaling: Deployment) -> None:
