@@ -79,6 +79,10 @@ class Image:
             check=False,
         )
 
+    def root(self) -> Path:
+        """Its files, for what starts its programs itself."""
+        return Path(self.engine("mount", self.engine("create", self.name).strip()).strip())
+
     def config(self) -> dict[str, Any]:
         (found,) = json.loads(self.engine("image", "inspect", self.name))
         return dict(found["Config"])

@@ -1,95 +1,21 @@
-"""The image's Ray, started and spoken to as KubeRay does: head, worker, token, probes, metrics."""
+"""The image's Ray, started, spoken to and stopped as KubeRay and a kubelet do it.
+
+Each Pod has a network, processes and files of its own; commands, variables, probes and `preStop`
+are those that the operator and the manifests give it.
+"""
 
 import copy
 import json
-import shlex
+import os
+import subprocess
+import sys
 from typing import Any
 
 import pytest
-import yaml
 
-from tests.manifests.agreement import Deployment
+from tests.manifests.agreement import ROOT, Deployment
 from tests.manifests.container import Image
 from tests.manifests.test_dashboard import LABELS, METRIC, expressions
-
-START = """
-set -eu
-export RAY_AUTH_MODE=token RAY_AUTH_TOKEN={token}
-ray start --head --node-ip-address=127.0.0.1 --num-cpus=0 --dashboard-host=0.0.0.0 \\
-    --dashboard-agent-listen-port=52365 --metrics-export-port=8080
-worker() {{ ray start --address=127.0.0.1:6379 --node-ip-address=127.0.0.1 "$@"; }}
-worker --num-cpus=2 --labels=sa-ray/role=control \\
-    --dashboard-agent-listen-port=52366 --metrics-export-port=8081
-worker --num-cpus=2 --labels=sa-ray/role=control \\
-    --dashboard-agent-listen-port=52367 --metrics-export-port=8082
-worker --num-cpus=6 --num-gpus=1 --dashboard-agent-listen-port=52368 --metrics-export-port=8083
-mkdir /tmp/data
-printf %s {config} > /tmp/config.yaml
-serve deploy /tmp/config.yaml --address http://127.0.0.1:8265
-"""
-
-ASK = """
-import json, os, sys, time
-import httpx, ray
-from ray.util.state import list_actors
-
-deadline = time.monotonic() + 300
-
-def get(url, **options):
-    try:
-        return httpx.get(url, timeout=30, **options)
-    except httpx.TransportError:
-        return None
-
-def until(ask, good):
-    while not good(answer := ask()):
-        if time.monotonic() > deadline:
-            sys.exit(f"not in time: {answer}")
-        time.sleep(1)
-    return answer
-
-base = "http://127.0.0.1:8000"
-health = until(
-    lambda: get(f"{base}/health"),
-    lambda answer: answer is not None and answer.is_success and answer.json()["status"] == "ok",
-)
-clip = httpx.post(
-    f"{base}/v1/audio/generations", json={"prompt": "a bell", "duration": 1}, timeout=60
-)
-token = {"Authorization": f"Bearer {os.environ['RAY_AUTH_TOKEN']}"}
-applications = "http://127.0.0.1:8265/api/serve/applications/"
-ports = (8080, 8081, 8082, 8083)
-until(
-    lambda: "".join(
-        answer.text for port in ports if (answer := get(f"http://127.0.0.1:{port}/metrics"))
-    ),
-    lambda exported: all(name in exported for name in json.loads(sys.argv[1])),
-)
-ray.init(address="auto", log_to_driver=False)
-
-def role(node):
-    resources = node["Resources"]
-    if "node:__internal_head__" in resources:
-        return "head"
-    return "gpu" if "GPU" in resources else node["Labels"].get("sa-ray/role")
-
-print(json.dumps({
-    "engine": health.json()["engine"],
-    "clip": [clip.status_code, clip.headers.get("content-type")],
-    "head's probes": get("http://127.0.0.1:52365/api/healthz").status_code,
-    "worker's probes": [
-        get("http://127.0.0.1:52366/api/healthz").status_code,
-        get(f"{base}/-/healthz").status_code,
-    ],
-    "without token": get(applications).status_code,
-    "application": get(applications, headers=token).json()["applications"]["sa-ray"]["status"],
-    "roles": {node["NodeID"]: role(node) for node in ray.nodes()},
-    "actors": [
-        [actor.class_name, actor.node_id]
-        for actor in list_actors(filters=[("state", "=", "ALIVE")], limit=1000)
-    ],
-}))
-"""
 
 EXPORTED_AT_ONCE = {
     *("ray_serve_num_http_requests_total", "ray_serve_http_request_latency_ms_bucket"),
@@ -98,59 +24,130 @@ EXPORTED_AT_ONCE = {
     *("ray_serve_replica_processing_queries", "ray_object_store_memory"),
 }
 """Of the dashboard's metrics, those that need neither an error nor a GPU."""
+CONTROL = ("cpu-1", "cpu-2", "cpu-3")
 
 
 @pytest.fixture(scope="module")
-def answers(image: Image, autoscaling: Deployment) -> dict[str, Any]:
+def answers(image: Image, autoscaling: Deployment, tmp_path_factory: pytest.TempPathFactory) -> Any:
     config = copy.deepcopy(autoscaling.serve_config)
     (application,) = config["applications"]
-    # In place of what is not here: GPUs, Redis, a bucket.
+    # In place of what is not here: GPUs, a bucket.
     del application["args"]["storage_bucket"]
-    application["args"] |= {"engine": "procedural", "device": "cpu"}
-    application["args"] |= {"jobs_url": "sqlite:////tmp/data/jobs.db", "output_dir": "/tmp/data"}  # noqa: S108
-    start = START.format(token="0123456789abcdef" * 4, config=shlex.quote(yaml.safe_dump(config)))
-    asked = shlex.join(["python", "-c", ASK, json.dumps(sorted(EXPORTED_AT_ONCE))])
+    application["args"] |= {"engine": "procedural", "device": "cpu", "output_dir": "/data"}
+    file = tmp_path_factory.mktemp("pods") / "given.json"
+    given = {
+        "root": root_of(image),
+        "metrics": sorted(EXPORTED_AT_ONCE),
+        "service": autoscaling.service,
+        "config": config,
+    }
+    file.write_text(json.dumps(given))
 
-    done = image.run(start + asked)
+    done = subprocess.run(
+        [
+            *("unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"),
+            *(sys.executable, "-m", "tests.manifests.as_kuberay", file),
+        ],
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
 
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    answers: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return answers
+    logs = [f"{log.name}: {log.read_text()[-1500:]}" for log in file.parent.glob("*.log")]
+    assert done.returncode == 0, "\n".join([done.stderr[-3000:], *logs])
+    return json.loads(done.stdout.splitlines()[-1])
 
 
-def roles(answers: dict[str, Any], kind: str) -> list[str]:
-    """On nodes of which role the actors whose class begins so are."""
-    return [answers["roles"][node] for name, node in answers["actors"] if name.startswith(kind)]
+def root_of(image: Image) -> dict[str, Any]:
+    config = image.config()
+    return {
+        "path": str(image.root()),
+        "env": dict(each.split("=", 1) for each in config["Env"]),
+        "user": config["User"],
+        "directory": config["WorkingDir"],
+    }
+
+
+def places(actors: list[list[str]], kind: str) -> list[str]:
+    """In which Pods the actors whose class begins so are."""
+    return sorted(pod for name, pod in actors if name.startswith(kind))
 
 
 @pytest.mark.cluster
 @pytest.mark.timeout(900)
 class TestAsKubeRay:
     def test_the_application_of_the_manifest_serves(self, answers: dict[str, Any]) -> None:
-        assert answers["application"] == "RUNNING"
         assert answers["engine"] == "procedural"
         assert answers["clip"] == [200, "audio/wav"]
 
     def test_the_manifests_probes_are_answered(self, answers: dict[str, Any]) -> None:
-        assert answers["head's probes"] == 200
-        assert answers["worker's probes"] == [200, 200]
+        assert set(answers["alive"]) == {"head", "cpu-1", "cpu-2", "gpu-1"}
+        assert all(answers["alive"].values())
+        assert all(answers["ready"][name] for name in ("head", "cpu-1", "cpu-2"))
 
     def test_the_dashboard_wants_the_token(self, answers: dict[str, Any]) -> None:
         assert answers["without token"] in (401, 403)
 
     def test_what_is_not_a_model_stays_off_head_and_gpus(self, answers: dict[str, Any]) -> None:
-        assert roles(answers, "ServeReplica:sa-ray:ingress") == ["control", "control"]
-        assert roles(answers, "ServeReplica:sa-ray:dispatcher") == ["control"]
-        assert roles(answers, "JobActor") == ["control"]
-        assert roles(answers, "Uploader") == ["control"]
-        assert "head" not in roles(answers, "ServeReplica:")
+        actors = answers["actors"]
+        assert places(actors, "ServeReplica:sa-ray:ingress") == ["cpu-1", "cpu-2"]
+        for kind in ("ServeReplica:sa-ray:dispatcher", "JobActor", "Uploader"):
+            (place,) = places(actors, kind)
+            assert place in CONTROL, kind
+        assert "head" not in places(actors, "ServeReplica:")
 
     def test_the_dashboards_metrics_are_exported(
-        self, answers: dict[str, Any], autoscaling: Deployment
+        self, answers: dict[str, Any], of_ones_own: Deployment
     ) -> None:
         """``answers`` waited for them: what is left to say is that Grafana asks for them."""
-        (config_map,) = autoscaling.of_kind("ConfigMap")
+        (config_map,) = of_ones_own.of_kind("ConfigMap")
         text = "".join(expressions(json.loads(config_map["data"]["sa-ray.json"])))
 
         assert answers
         assert set(METRIC.findall(text)) - LABELS >= EXPORTED_AT_ONCE
+
+
+@pytest.mark.cluster
+@pytest.mark.timeout(900)
+def test_a_login_shell_finds_the_programs(image: Image) -> None:
+    """KubeRay starts them by one where its operator has `ENABLE_LOGIN_SHELL`; it sets `PATH`."""
+    done = image.run("bash -cl -- 'command -v ray drain-node'")
+
+    assert done.stdout.split() == ["/opt/sa-ray/bin/ray", "/opt/sa-ray/bin/drain-node"]
+
+
+@pytest.mark.cluster
+@pytest.mark.timeout(900)
+class TestDrain:
+    """The Pod with the job actor is deleted under load, while another CPU worker comes."""
+
+    def test_no_request_is_lost(self, answers: dict[str, Any]) -> None:
+        outcomes = answers["drained"]["outcomes"]
+
+        assert set(outcomes) == {"200", "job 202"}, outcomes
+        assert set(answers["drained"]["jobs"]) == {"succeeded"}
+        assert sum(answers["drained"]["jobs"].values()) == outcomes["job 202"]
+
+    def test_replicas_and_the_proxy_have_gone_before_it_is_stopped(
+        self, answers: dict[str, Any]
+    ) -> None:
+        assert answers["drained"]["left"] == []
+
+    def test_what_was_in_it_runs_elsewhere(self, answers: dict[str, Any]) -> None:
+        actors = answers["drained"]["actors"]
+        assert len(places(actors, "ServeReplica:sa-ray:ingress")) == 2
+        for kind in ("ServeReplica:sa-ray:ingress", "ServeReplica:sa-ray:dispatcher", "JobActor"):
+            assert set(places(actors, kind)) <= set(CONTROL)
+
+    def test_the_head_waits_for_workers_that_drain(self, answers: dict[str, Any]) -> None:
+        drained = answers["drained"]
+        assert drained["the head waited"] > drained["took"]["preStop"]
+
+    def test_a_head_that_is_stopped_alone_does_not_wait(self, answers: dict[str, Any]) -> None:
+        """Neither in its drain, which would wait for 235 s, nor in Ray, for 30 s."""
+        took = answers["the head alone"]
+        assert took["in all"] < 60
+        assert took["in all"] - took["preStop"] < 25

@@ -205,7 +205,7 @@ BROKEN = {
     "no volume": (lambda d: gpu(d)["template"]["spec"]["volumes"].pop(), "no volume hf-cache"),
     "no claim": (no_claim, "no claim sa-ray-hf-cache"),
     "unknown secret": (
-        lambda d: head(d)["env"][1]["valueFrom"]["secretKeyRef"].update(key="token"),
+        lambda d: head(d)["env"][2]["valueFrom"]["secretKeyRef"].update(key="token"),
         "does not say how to make the secret",
     ),
     "killed in the middle of a clip": (

