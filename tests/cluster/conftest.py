@@ -1,10 +1,17 @@
 """A cluster of several nodes on this machine, and the application on it."""
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.support.operators_environment import TIMEOUTS
+
+# As KubeRay has it: what is not lost here is not lost there.
+os.environ |= TIMEOUTS
+
 from ray._private.node import Node
 from ray.cluster_utils import Cluster
 from ray.serve.context import _get_global_client
