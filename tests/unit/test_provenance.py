@@ -44,8 +44,9 @@ def test_a_file_holds_the_request_that_makes_it_again(tmp_path: Path, fmt: Audio
 
 
 def test_a_prompt_too_long_for_the_tags_is_told(tmp_path: Path) -> None:
-    fits = written(tmp_path, resolved(prompt="r" * 1500, seed=1))
-    assert len(audio.provenance_of(fits).request.prompt) == 1500
+    for prompt in ("r" * 1500, "雨" * 500):
+        fits = written(tmp_path, resolved(prompt=prompt, seed=1))
+        assert audio.provenance_of(fits).request.prompt == prompt
 
     too_long = written(tmp_path, resolved(prompt="r" * 2000, seed=1))
     with pytest.raises(InvalidRequestError, match="too long"):
@@ -53,14 +54,16 @@ def test_a_prompt_too_long_for_the_tags_is_told(tmp_path: Path) -> None:
 
 
 def test_the_file_of_another_is_told(tmp_path: Path) -> None:
-    foreign, text = tmp_path / "foreign.wav", tmp_path / "text.wav"
+    foreign, text, raw = (tmp_path / name for name in ("foreign.wav", "text.wav", "text.raw"))
     foreign.write_bytes(audio.encode(SAMPLES, 44_100, "wav", tags={"comment": "request={}"}))
     text.write_text("rain")
+    raw.write_text("rain")
 
     with pytest.raises(InvalidRequestError, match="does not say"):
         audio.provenance_of(foreign)
-    with pytest.raises(InvalidRequestError, match="not an audio file"):
-        audio.provenance_of(text)
+    for unreadable in (text, raw):
+        with pytest.raises(InvalidRequestError, match="not an audio file"):
+            audio.provenance_of(unreadable)
 
 
 @pytest.mark.parametrize("request_text", ["{", "[]", '{"prompt": "x", "duration": -1}'])

@@ -1,6 +1,7 @@
 """Settling a request: model, limits, seed."""
 
 import pytest
+from pydantic import ValidationError
 
 from sa_ray.contracts import GenerationRequest
 from sa_ray.errors import InvalidRequestError
@@ -65,6 +66,7 @@ def test_drawn_seeds_span_the_32_bit_range() -> None:
         ({"loudness": -14.0}, "loudness", "normalize"),
         ({"normalize": "loudness", "duration": 0.3}, "normalize", "0.4"),
         ({"fade_in": 4.0, "fade_out": 4.0}, "fade_out", "8 s"),
+        ({"fade_in": 8.0}, "fade_in", "8 s"),
     ],
 )
 def test_choices_about_the_file_that_exclude_each_other_are_refused(
@@ -80,6 +82,20 @@ def test_choices_about_the_file_that_exclude_each_other_are_refused(
 
     assert refusal.value.param == param
     assert hint in refusal.value.message
+
+
+def test_fades_may_fill_the_clip(settings: Settings) -> None:
+    request = GenerationRequest(prompt="x", duration=0.3, fade_in=0.1, fade_out=0.2)
+
+    resolved = resolve(request, settings.models, settings.limits, "procedural")
+
+    assert (resolved.fade_in, resolved.fade_out) == (0.1, 0.2)
+
+
+@pytest.mark.parametrize("field", ["channels", "bit_depth", "sample_rate", "bitrate"])
+def test_a_truth_value_is_no_number(field: str) -> None:
+    with pytest.raises(ValidationError, match=field):
+        GenerationRequest.model_validate({"prompt": "x", "format": "mp3", field: True})
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,8 @@ OVERSAMPLING: Final = 4
 WINDOW: Final = 243
 """Samples over which the gain falls and rises around a peak, odd: 5.5 ms at 44.1 kHz."""
 
+_BLOCK_FRAMES: Final = 1 << 16
+
 _Samples = npt.NDArray[np.float32]
 
 
@@ -42,9 +44,17 @@ def true_peak(samples: _Samples) -> float:
 
 def _envelope(samples: _Samples) -> _Samples:
     """Return for each sample the largest value from it to the next, of all channels."""
-    frames = samples.shape[1]
-    between = np.abs(soxr.resample(samples.T, 1, OVERSAMPLING)).max(axis=1, initial=0.0)
-    between = np.pad(between, (0, max(0, OVERSAMPLING * frames - len(between))))
-    groups = between[: OVERSAMPLING * frames].reshape(frames, OVERSAMPLING).max(axis=1, initial=0.0)
-    found: _Samples = np.maximum(groups, np.abs(samples).max(axis=0, initial=0.0))
+    found: _Samples = np.abs(samples).max(axis=0, initial=0.0)
+    frames = len(found)
+    stream = soxr.ResampleStream(1, OVERSAMPLING, samples.shape[0], dtype="float32")
+    rest, at = np.empty(0, np.float32), 0
+    # In blocks: oversampled, a long clip would take hundreds of megabytes.
+    for start in range(0, frames, _BLOCK_FRAMES):
+        block = np.ascontiguousarray(samples[:, start : start + _BLOCK_FRAMES].T)
+        between = stream.resample_chunk(block, last=start + _BLOCK_FRAMES >= frames)
+        rest = np.concatenate([rest, np.abs(between).max(axis=1, initial=0.0)])
+        whole = min(len(rest) // OVERSAMPLING, frames - at)
+        groups = rest[: whole * OVERSAMPLING].reshape(whole, OVERSAMPLING).max(axis=1, initial=0.0)
+        np.maximum(found[at : at + whole], groups, out=found[at : at + whole])
+        rest, at = rest[whole * OVERSAMPLING :], at + whole
     return found

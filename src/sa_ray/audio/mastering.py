@@ -98,7 +98,11 @@ def _at_loudness(samples: _Samples, rate: int, target: float) -> _Samples:
         return samples
     wanted = gain = target - found
     for _ in range(ROUNDS):
-        louder = _under_ceiling(samples * np.float32(10 ** (gain / 20)), rate)
+        louder = samples * np.float32(10 ** (gain / 20))
+        calm = _under_ceiling(louder)
+        if calm is louder:  # nothing was taken from it
+            break
+        louder = calm
         missing = target - loudness_of(louder, rate)
         if abs(missing) <= TOLERANCE_LU or gain - wanted >= MAX_PUSH_LU:
             break
@@ -106,8 +110,11 @@ def _at_loudness(samples: _Samples, rate: int, target: float) -> _Samples:
     return louder
 
 
-def _under_ceiling(samples: _Samples, rate: int) -> _Samples:
+def _under_ceiling(samples: _Samples) -> _Samples:
+    """The same array, if no true peak passes the ceiling."""
     calm = limited(samples, TRUE_PEAK_CEILING, oversampled=True)
+    if calm is samples:
+        return samples
     # The gain that changes adds a little of its own between the samples.
     peak = true_peak(calm)
     return calm if peak <= TRUE_PEAK_CEILING else calm * np.float32(TRUE_PEAK_CEILING / peak)

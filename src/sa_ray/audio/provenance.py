@@ -13,6 +13,8 @@ from sa_ray.contracts import EngineName, GenerationRequest, ResolvedRequest
 from sa_ray.errors import InvalidRequestError
 
 _REQUEST: Final = " request="
+_ESCAPED: Final = {0xFFFE: "\\ufffe", 0xFFFF: "\\uffff"}
+"""What cannot stand in a tag, as JSON writes it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +28,8 @@ class Provenance:
 def provenance_tags(request: ResolvedRequest, engine: EngineName, seed: int) -> dict[str, str]:
     """Return the tags of a clip that ``engine`` made of ``request`` with ``seed``.
 
-    The comment holds the whole request, as JSON in ASCII, if it is short enough for every format:
-    prompts of more than some 1,500 characters are not.
+    The comment holds the whole request as JSON, if it is short enough for every format: prompts of
+    more than some 1,500 bytes in UTF-8 are not.
     """
     comment = (
         f"engine={engine} model={request.model} seed={seed} steps={request.steps} "
@@ -36,11 +38,12 @@ def provenance_tags(request: ResolvedRequest, engine: EngineName, seed: int) -> 
     # With the seed that it was made by, no second attempt is wanted.
     found = request.model_copy(update={"seed": seed, "retry_bad": False})
     made = found.model_dump(exclude_defaults=True)
-    whole = f"{comment}{_REQUEST}{json.dumps(made, separators=(',', ':'))}"
+    text = json.dumps(made, separators=(",", ":"), ensure_ascii=False)
+    whole = f"{comment}{_REQUEST}{text.translate(_ESCAPED)}"
     return {
         "title": request.prompt,
         "software": f"sa-ray ({engine} engine)",
-        "comment": whole if len(whole) <= MAX_TAG_BYTES else comment,
+        "comment": whole if len(whole.encode()) <= MAX_TAG_BYTES else comment,
     }
 
 
@@ -52,7 +55,7 @@ def provenance_of(file: Path) -> Provenance:
     try:
         with file.open("rb") as opened, sf.SoundFile(opened) as sound:
             comment = sound.comment
-    except sf.LibsndfileError:
+    except (sf.LibsndfileError, TypeError):  # soundfile wants to be told more of a ``.raw``
         raise InvalidRequestError(f"{file} is not an audio file that can be read.") from None
     said, marked, request = comment.partition(_REQUEST)
     engine = said.partition(" ")[0].removeprefix("engine=")

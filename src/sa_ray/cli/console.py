@@ -11,6 +11,11 @@ from sa_ray.contracts import JobView
 console = Console(stderr=True)
 
 
+def service_address(text: str) -> str:
+    """Return the URL of a service, which may be given without its scheme."""
+    return text if "://" in text else f"http://{text}"
+
+
 @contextmanager
 def job_progress() -> Iterator[Callable[[JobView], None]]:
     """Show the progress of a job: call what is yielded with each reading of it."""

@@ -8,7 +8,7 @@ import typer
 from rich.markup import escape
 
 from sa_ray.audio import provenance_of
-from sa_ray.cli.console import console, job_progress
+from sa_ray.cli.console import console, job_progress, service_address
 from sa_ray.client import Client
 from sa_ray.errors import SaRayError
 
@@ -26,19 +26,24 @@ def regenerate(
     """
     found = provenance_of(file)
     output = output or file.with_stem(f"{file.stem}-again")
-    with Client(url) as client, job_progress() as show:
+    if output.resolve() == file.resolve():
+        raise typer.BadParameter("--output is FILE itself; name another, to compare them.")
+    digest = _digest(file)
+    with Client(service_address(url)) as client, job_progress() as show:
         job = client.wait(client.submit(found.request).id, show)
         if job.status != "succeeded":
             raise SaRayError(f"The job {job.status}: {job.error}")
         client.download(job, output)
     typer.echo(output)
+    if job.warning:
+        console.print(f"[yellow]{escape(job.warning)}[/]")
     if job.engine != found.engine:
         console.print(
             f"[yellow]{escape(str(file))} was made by the engine {found.engine}, this by "
             f"{job.engine}: another sound.[/]"
         )
     elif job.format != "ogg":
-        same = _digest(file) == job.sha256
+        same = digest == job.sha256
         console.print("the same, byte for byte" if same else "[yellow]not the same bytes[/]")
 
 

@@ -29,9 +29,16 @@ def _whole(value: object) -> object:
 Whole = Annotated[int, BeforeValidator(_whole)]
 """An integer, also written as 8.0: JSON has one kind of number, and some languages write it so."""
 
-SampleRate = Annotated[Literal[22_050, 44_100, 48_000], BeforeValidator(_whole)]
-Channels = Annotated[Literal[1, 2], BeforeValidator(_whole)]
-BitDepth = Annotated[Literal[16, 24, 32], BeforeValidator(_whole)]
+
+def _number(value: object) -> object:
+    if isinstance(value, bool):  # which equals 0 or 1, and so a literal
+        raise ValueError("must be a number")
+    return _whole(value)
+
+
+SampleRate = Annotated[Literal[22_050, 44_100, 48_000], BeforeValidator(_number)]
+Channels = Annotated[Literal[1, 2], BeforeValidator(_number)]
+BitDepth = Annotated[Literal[16, 24, 32], BeforeValidator(_number)]
 
 
 class OutputFields(BaseModel):

@@ -49,7 +49,7 @@ class JobView(ClipFields, JobHead):
     cancel_requested: bool
     engine: EngineName | None
     sample_rate: int | None
-    channels: int | None
+    channels: int | None = None
     audio_duration: float | None = Field(description="Exact seconds of the finished audio.")
     size_bytes: int | None
     sha256: str | None

@@ -49,7 +49,7 @@ class Workload:
     def progressed(self, fraction: float) -> None:
         """Note that a fraction in [0, 1] of the running batch's sampling is done.
 
-        Call it after each step. The time after the last step goes by the estimate.
+        Call it after steps. The time after the last step goes by the estimate.
         """
         if 0 < fraction < 1:
             self._whole = (self._clock() - self._running_since) / fraction

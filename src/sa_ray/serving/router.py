@@ -7,6 +7,7 @@ import time
 from functools import partial
 from typing import Any, Final
 
+from pydantic import ValidationError
 from ray.serve.request_router import (
     FIFOMixin,
     PendingRequest,
@@ -104,7 +105,7 @@ class EarliestCompletionRouter(FIFOMixin, RequestRouter):
         told = [one.routing_stats.get(CALIBRATION) for one in replicas if one.routing_stats]
         if told:
             # Replicas of a variant are alike, and one estimate serves them all.
-            self._forecast.calibrate(told[0] and Calibration.model_validate(told[0]))
+            self._forecast.calibrate(_calibration(told[0]))
         super().update_replicas(replicas)
 
     def _seconds(self, replica: RunningReplica, request: ResolvedRequest) -> float:
@@ -126,3 +127,10 @@ def _id(pending: PendingRequest) -> str:
 def _clip(pending: PendingRequest | None) -> ResolvedRequest | None:
     argument = pending.args[0] if pending is not None and pending.args else None
     return argument if isinstance(argument, ResolvedRequest) else None
+
+
+def _calibration(told: Any) -> Calibration | None:
+    try:
+        return told and Calibration.model_validate(told)
+    except ValidationError:  # of a later release, whose replicas come one by one
+        return None

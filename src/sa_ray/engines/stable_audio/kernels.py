@@ -14,8 +14,7 @@ TOLERANCE: Final = 1e-2
 """Largest relative difference from the reference in fp16 at which kernels are used."""
 
 UNFUSED: Final = (
-    "transformer blocks are not fused: Triton does not work here, and the log says why. It needs a "
-    "C compiler."
+    "transformer blocks are not fused: the log says why. Triton, which does it, needs a C compiler."
 )
 """Why a replica on CUDA without operations is slow."""
 

@@ -147,7 +147,7 @@ def on_cuda(
         "share": options.gpu_fraction,
         "max_rows": options.max_batch_rows,
         "half": options.half,
-        "slowdown": engine.slowdown,
+        "slowdown": engine.slowdown and engine.slowdown.partition(":")[0],
         "versions": [__version__, torch.__version__, torch.version.cuda],
     }
     started = time.perf_counter()
@@ -163,6 +163,9 @@ def on_cuda(
     _log.info(
         "%s on %s, within %.1f s: %s", variant, device.name, time.perf_counter() - started, found
     )
+    if found and found.max_rows < options.max_batch_rows:
+        # A batch that did not fit may have cost what was recorded.
+        warm_up(variant, engine, found.max_rows)
     return found
 
 

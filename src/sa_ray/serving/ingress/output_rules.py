@@ -23,6 +23,9 @@ _MPEG_2: Final = (32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
 _MPEG_1_LEAST_HZ: Final = 32_000
 _MAX_OPUS_MONO: Final = 256
 
+_ROUNDING_S: Final = 1e-6
+"""In floating point, 0.1 and 0.2 are more than 0.3."""
+
 
 def require_possible_output(request: GenerationRequest) -> None:
     """Raise ``InvalidRequestError`` for a choice that the format or another choice rules out."""
@@ -39,9 +42,9 @@ def require_possible_output(request: GenerationRequest) -> None:
             "normalize",
             f"a clip under {MIN_LOUDNESS_SECONDS} s has no loudness; peak works for any.",
         )
-    if request.fade_in + request.fade_out > request.duration:
+    if request.fade_in + request.fade_out > request.duration + _ROUNDING_S:
         raise _impossible(
-            "fade_out",
+            "fade_out" if request.fade_out else "fade_in",
             f"fade_in and fade_out are {request.fade_in + request.fade_out:g} s together, the clip "
             f"{request.duration:g} s. Ask for shorter ones.",
         )

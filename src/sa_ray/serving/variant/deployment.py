@@ -41,8 +41,8 @@ MIN_PROGRESS_STEP = 0.01
 """Smallest progress worth a message: one percent."""
 
 ENCODER_THREADS = 2
-"""Threads for encoding. MP3 and Opus take about 30 ms of a core for each second of audio; WAV and
-FLAC take next to none."""
+"""Threads for mastering and encoding. MP3 and Opus take about 30 ms of a core for each second of
+audio, a loudness about 20; WAV and FLAC take next to none."""
 
 BACKLOG_TIMEOUT_S = 2.0
 """Longest wait for the seconds of work in the durable queue."""
@@ -91,6 +91,7 @@ class Variant:
         self._reports_queue = models.autoscaling == "backlog"
         # Encoding has threads of its own: the engine's thread is already on the next batch.
         self._encoder = ThreadPoolExecutor(ENCODER_THREADS, thread_name_prefix="encoder")
+        self._checker = ThreadPoolExecutor(1, thread_name_prefix="checker")
         logger.info(
             "%s is loaded: engine %s on %s", variant, self._engine.name, self._engine.device
         )
@@ -168,11 +169,12 @@ class Variant:
 
     async def _produce(self, request: ResolvedRequest, on_progress: OnProgress) -> EncodedAudio:
         loop = asyncio.get_running_loop()
-        in_thread = partial(loop.run_in_executor, self._encoder)
+        # Not in the encoder's threads: a second attempt should not wait for other clips' files.
+        checking = partial(loop.run_in_executor, self._checker)
         checked = await render_checked(
-            self._batcher.render, partial(in_thread, flaw_of), request, on_progress
+            self._batcher.render, partial(checking, flaw_of), request, on_progress
         )
-        return await in_thread(self._encode, request, checked)
+        return await loop.run_in_executor(self._encoder, self._encode, request, checked)
 
     def _encode(self, request: ResolvedRequest, checked: Checked) -> EncodedAudio:
         engine, made = self._engine, checked.rendered.samples

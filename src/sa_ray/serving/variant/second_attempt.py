@@ -34,7 +34,7 @@ async def render_checked(
     """Render ``request``; if it is flawed and has ``retry_bad``, once more with the next seed.
 
     Like the first clip, the second is a function of the request alone. Raises ``GenerationError``
-    if what comes of it cannot be encoded.
+    if neither can be encoded.
     """
     rendered = await render(request, on_progress)
     flaw = await flaw_of(rendered.samples)
@@ -46,11 +46,16 @@ async def render_checked(
     if not request.retry_bad:
         advice = "Try another seed, or let retry_bad do so."
         return _judged(rendered, request.seed, flaw, advice)
-    seconds, seed = rendered.seconds, (request.seed + 1) % (MAX_SEED + 1)
-    rendered = await render(request.model_copy(update={"seed": seed}), on_progress)
-    rendered = Rendered(rendered.samples, seconds + rendered.seconds)
-    advice = f"That with seed {request.seed} was no better: try another prompt."
-    return _judged(rendered, seed, await flaw_of(rendered.samples), advice)
+    seed = (request.seed + 1) % (MAX_SEED + 1)
+    no_better = "That with seed {} was no better: try another prompt."
+    try:
+        second = await render(request.model_copy(update={"seed": seed}), on_progress)
+        second = Rendered(second.samples, rendered.seconds + second.seconds)
+        second_flaw = await flaw_of(second.samples)
+        return _judged(second, seed, second_flaw, no_better.format(request.seed))
+    except GenerationError:
+        # The first one can be heard, or that there is nothing to be heard.
+        return _judged(rendered, request.seed, flaw, no_better.format(seed))
 
 
 def _judged(rendered: Rendered, seed: int, flaw: str | None, advice: str) -> Checked:
