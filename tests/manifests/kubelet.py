@@ -1,4 +1,4 @@
-"""Starts, asks and stops the Pods of a RayService on this machine, as the kubelet does it."""
+"""Starts, asks and stops the Pods that KubeRay made, on this machine, as the kubelet does it."""
 
 import time
 from collections.abc import Callable
@@ -9,8 +9,8 @@ from typing import Any
 import httpx
 
 from tests.manifests import services
+from tests.manifests.kept_pods import CLUSTER, command_of, container_of, environment_of
 from tests.manifests.kustomize import Manifest
-from tests.manifests.operator_pods import CLUSTER, command_of, environment_of
 from tests.manifests.pods import NODE, Pod, Pods
 
 GIVE_UP_S = 180
@@ -31,12 +31,11 @@ class Kubelet:
     service: Manifest
     pods: Pods
     running: dict[str, tuple[Pod, Manifest]] = field(default_factory=dict)
-    """Those that are not being deleted, by name, with their group."""
+    """Those that are not being deleted, by name, with what they were made of."""
 
-    def start(self, name: str, group: Manifest) -> Pod:
-        variables = environment_of(group, name, SECRETS, f"{NODE}:6379")
-        pod = self.pods.start(name, command_of(group), variables)
-        self.running[name] = pod, group
+    def start(self, name: str, made: Manifest) -> Pod:
+        pod = self.pods.start(name, command_of(made), environment_of(made, name, SECRETS))
+        self.running[name] = pod, made
         return pod
 
     def is_ready(self, name: str) -> bool:
@@ -46,50 +45,35 @@ class Kubelet:
         return self._probe(name, "livenessProbe")
 
     def _probe(self, name: str, kind: str) -> bool:
-        pod, group = self.running[name]
-        probe = container_of(group)[kind]["httpGet"]
+        pod, made = self.running[name]
+        probe = container_of(made)[kind]["httpGet"]
         return answers(f"http://{pod.address}:{probe['port']}{probe['path']}")
 
     def endpoints(self) -> list[str]:
         """Where the Service sends to now."""
-        pods = {
-            name: {
-                "metadata": {"labels": {"ray.io/node-type": kind_of(group)}},
-                "spec": group["template"]["spec"],
-            }
-            for name, (_, group) in list(self.running.items())
-            if self.is_ready(name)
-        }
+        pods = {name: made for name, (_, made) in list(self.running.items()) if self.is_ready(name)}
         service = services.serve_service(self.service, CLUSTER)
         found = services.endpoints(service, pods, CLUSTER)
         return [f"{self.running[name][0].address}:{port}" for name, (port,) in found.items()]
 
     def delete(self, name: str, stopping: Callable[[], object]) -> dict[str, float]:
         """Stop a Pod; ``stopping`` is called when its `preStop` is over. Seconds that it took."""
-        pod, group = self.running.pop(name)
+        pod, made = self.running.pop(name)
         begun = time.monotonic()
-        drained = self.pre_stop(pod, group)
+        drained = self.pre_stop(pod, made)
         stopping()
         pod.terminate()
-        grace = group["template"]["spec"]["terminationGracePeriodSeconds"]
+        grace = made["spec"]["terminationGracePeriodSeconds"]
         pod.process.wait(timeout=grace - drained)
         return {"preStop": drained, "in all": time.monotonic() - begun}
 
-    def pre_stop(self, pod: Pod, group: Manifest) -> float:
+    def pre_stop(self, pod: Pod, made: Manifest) -> float:
         begun = time.monotonic()
-        command = container_of(group)["lifecycle"]["preStop"]["exec"]["command"]
-        grace = group["template"]["spec"]["terminationGracePeriodSeconds"]
+        command = container_of(made)["lifecycle"]["preStop"]["exec"]["command"]
+        grace = made["spec"]["terminationGracePeriodSeconds"]
         done = pod.execute(command).wait(timeout=grace)
         assert done == 0, pod.log.read_text()[-2000:]
         return time.monotonic() - begun
-
-
-def container_of(group: Manifest) -> Any:
-    return group["template"]["spec"]["containers"][0]
-
-
-def kind_of(group: Manifest) -> str:
-    return "worker" if "groupName" in group else "head"
 
 
 def answers(url: str) -> bool:

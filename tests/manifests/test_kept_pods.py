@@ -2,10 +2,11 @@
 
 import pytest
 
-from tests.manifests.agreement import Deployment
+from tests.manifests.agreement import SECRET_KEYS, Deployment
 from tests.manifests.conftest import KUBERAY, OVERLAYS
-from tests.manifests.kept_pods import Kept, digest, kept, parted
+from tests.manifests.kept_pods import Kept, digest, environment_of, kept, parted
 from tests.manifests.kustomize import Manifest, render
+from tests.support.operators_environment import TIMEOUTS, WORKERS
 
 AGAIN = "`python -m tests.kubernetes.pods` writes them again, on a cluster with KubeRay"
 
@@ -58,3 +59,12 @@ def test_secrets_come_from_secrets(pair: tuple[Kept, Manifest]) -> None:
             for entry in container.get("env", ()):
                 if any(word in entry["name"] for word in ("TOKEN", "PASSWORD", "SECRET", "URL")):
                     assert "secretKeyRef" in entry["valueFrom"], entry["name"]
+
+
+def test_other_suites_run_under_the_operators_variables() -> None:
+    """Ray behaves by these; with Redis, as in `autoscaling`, workers have one more."""
+    for pod in kept("autoscaling").pods.values():
+        given = environment_of(pod, "any", dict.fromkeys(SECRET_KEYS | {"auth_token"}, "any"))
+        assert given.items() >= TIMEOUTS.items()
+        is_head = pod["metadata"]["labels"]["ray.io/node-type"] == "head"
+        assert is_head or given.items() >= WORKERS.items()
