@@ -19,6 +19,10 @@ attack:
 cluster:
     uv run pytest -m cluster -s tests
 
+# The manifests on the cluster of KUBECONFIG
+kubernetes:
+    uv run pytest -m kubernetes -s tests/kubernetes
+
 # Formatting, lint, types, layers
 check:
     uv run ruff format --check

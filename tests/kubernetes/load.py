@@ -15,16 +15,9 @@ URL = "http://sa-ray-serve-svc:8000"
 
 @dataclass
 class Outcome:
-    """``failures`` of requests, and ends of jobs, once the load has stopped."""
+    """What the client tells at its end."""
 
     told: dict[str, Any] = field(default_factory=dict)
-
-    def lost(self) -> int:
-        """Requests without an answer, and those answered 5xx without `Retry-After` in mind."""
-        answers: dict[str, int] = self.told["answers"]
-        return sum(
-            count for what, count in answers.items() if what.split()[1] not in ("200", "202", "429")
-        )
 
     def summary(self) -> str:
         told = self.told
@@ -34,6 +27,7 @@ class Outcome:
                 f"jobs {told['jobs']}, ends {told['ends']}, attempts {told['attempts']}",
                 f"heard {told['heard']}, longest wait {told['longest wait']} s",
                 f"longest silence {told['longest silence']} s",
+                *map(str, told["failures"]),
             ]
         )
 
