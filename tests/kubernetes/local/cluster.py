@@ -163,25 +163,8 @@ class Cluster:
         nodes = {node.name: (f"system:node:{node.name}", ("system:nodes",)) for node in self.nodes}
         for file, (user, groups) in (USERS | nodes).items():
             authority.issue(file, user, groups)
-            (self.pki / f"{file}.kubeconfig").write_text(self._kubeconfig(file))
+            (self.pki / f"{file}.kubeconfig").write_text(authority.kubeconfig(file))
         shutil.copy(self.pki / "admin.kubeconfig", self.folder / "kubeconfig")
-
-    def _kubeconfig(self, file: str) -> str:
-        server = {"server": "https://127.0.0.1:6443", "certificate-authority": f"{self.pki}/ca.crt"}
-        user = {
-            "client-certificate": f"{self.pki}/{file}.crt",
-            "client-key": f"{self.pki}/{file}.key",
-        }
-        return json.dumps(
-            {
-                "apiVersion": "v1",
-                "kind": "Config",
-                "clusters": [{"name": "local", "cluster": server}],
-                "users": [{"name": file, "user": user}],
-                "contexts": [{"name": "local", "context": {"cluster": "local", "user": file}}],
-                "current-context": "local",
-            }
-        )
 
     def _own_images(self) -> list[Path]:
         folder = self.folder / "images"

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import ipaddress
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,6 +52,27 @@ class Authority:
             names = x509.SubjectAlternativeName([_host(host) for host in hosts])
             builder = builder.add_extension(names, critical=False)
         self._write(file, key, builder.sign(self.key, hashes.SHA256()))
+
+    def kubeconfig(self, file: str) -> str:
+        """Return what kubectl and the like read, for the client of ``issue``'s ``file``."""
+        server = {
+            "server": "https://127.0.0.1:6443",
+            "certificate-authority": f"{self.folder}/ca.crt",
+        }
+        user = {
+            "client-certificate": f"{self.folder}/{file}.crt",
+            "client-key": f"{self.folder}/{file}.key",
+        }
+        return json.dumps(
+            {
+                "apiVersion": "v1",
+                "kind": "Config",
+                "clusters": [{"name": "local", "cluster": server}],
+                "users": [{"name": file, "user": user}],
+                "contexts": [{"name": "local", "context": {"cluster": "local", "user": file}}],
+                "current-context": "local",
+            }
+        )
 
     def _write(self, file: str, key: ec.EllipticCurvePrivateKey, cert: x509.Certificate) -> None:
         secret = key.private_bytes(
