@@ -68,9 +68,12 @@ def _value(entry: Manifest, pod: Manifest, name: str, secrets: dict[str, str]) -
         return secrets[reference["key"]]
     path = source["fieldRef"]["fieldPath"]
     if label := re.fullmatch(r"metadata\.labels\['(.*)'\]", path):
-        value: str = pod["metadata"]["labels"][label[1]]
-        return value
-    return {"metadata.name": name, "metadata.namespace": pod["metadata"]["namespace"]}[path]
+        return str(pod["metadata"]["labels"][label[1]])
+    fields: dict[str, str] = {
+        "metadata.name": name,
+        "metadata.namespace": pod["metadata"]["namespace"],
+    }
+    return fields[path]
 
 
 def digest(service: Manifest) -> str:
