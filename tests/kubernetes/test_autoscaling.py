@@ -238,12 +238,10 @@ def test_a_gpu_node_is_lost(kube: Kube, serving: None, figures: Figures) -> None
 
 
 def test_redis_is_restarted(kube: Kube, serving: None, figures: Figures) -> None:
-    head = kube.pod(HEAD)["metadata"]["name"]
+    """The head ends with its Redis, and another takes over."""
     with under_load(kube, figures, "Redis restarted, until it is Ready"):
         kube.run("delete", "pod", "--selector", REDIS)
         kube.until(lambda: kube.ready(REDIS), CHANGE_TIMEOUT_S)
-
-    assert kube.pod(HEAD)["metadata"]["name"] == head
 
 
 def test_redis_is_late(kube: Kube, serving: None, figures: Figures) -> None:
