@@ -5,8 +5,8 @@ import numpy.typing as npt
 import pytest
 
 from sa_ray import audio
-from sa_ray.audio.limiting import WINDOW, limited, true_peak
-from sa_ray.contracts import PEAK_CEILING, SAMPLE_RATE, OutputFields
+from sa_ray.audio.limiting import limited, true_peak
+from sa_ray.contracts import LIMITER_WINDOW, PEAK_CEILING, SAMPLE_RATE, OutputFields
 
 Samples = npt.NDArray[np.float32]
 
@@ -132,8 +132,8 @@ def test_limiting_leaves_everything_but_the_surroundings_of_a_peak_alone() -> No
 
     assert np.abs(found).max() <= PEAK_CEILING
     changed = np.flatnonzero((found != samples).any(axis=0))
-    assert changed.min() > 20_000 - WINDOW
-    assert changed.max() < 20_000 + WINDOW
+    assert changed.min() > 20_000 - LIMITER_WINDOW
+    assert changed.max() < 20_000 + LIMITER_WINDOW
 
 
 def test_what_resampling_adds_is_limited() -> None:

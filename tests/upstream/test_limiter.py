@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from sa_ray.contracts import PEAK_CEILING
-from sa_ray.engines.stable_audio.limiter import WINDOW, limited
+from sa_ray.contracts import LIMITER_WINDOW, PEAK_CEILING
+from sa_ray.engines.stable_audio.limiter import limited
 
 pytestmark = pytest.mark.upstream
 
@@ -43,8 +43,8 @@ def test_only_the_neighbourhood_of_a_peak_changes_and_for_both_channels_alike() 
     found = limited(audio)
 
     changed = (found != audio).any(dim=0).nonzero().flatten()
-    assert changed.min() >= 20_000 - WINDOW
-    assert changed.max() <= 20_000 + WINDOW
+    assert changed.min() >= 20_000 - LIMITER_WINDOW
+    assert changed.max() <= 20_000 + LIMITER_WINDOW
     torch.testing.assert_close(found[1] / audio[1], found[0] / audio[0], equal_nan=True)
 
 

@@ -13,10 +13,10 @@ from typing import Final, Literal
 import numpy as np
 import numpy.typing as npt
 import soundfile as sf
-import soxr
 
 from sa_ray.audio.id3 import id3_tag
-from sa_ray.contracts import OPUS_SAMPLE_RATE, AudioFormat
+from sa_ray.audio.resampling import BLOCK_FRAMES, resampled
+from sa_ray.contracts import MAX_OPUS_BITRATE, MPEG_1_LEAST_HZ, OPUS_SAMPLE_RATE, AudioFormat
 from sa_ray.errors import GenerationError
 
 MAX_TAG_BYTES: Final = 2_000
@@ -25,17 +25,11 @@ holds a string of 2048 bytes or more."""
 
 TAGS: Final = ("title", "comment", "software")
 
-_BLOCK_FRAMES: Final = 1 << 16
-
 _SHORT_BITS: Final = 16
 _FLOAT_BITS: Final = 32
 
-_OPUS_MOST: Final = 256
 _OPUS_LEAST: Final = 6
-"""kbit/s for each channel, between which libsndfile's level chooses."""
-
-_MPEG_1_LEAST_HZ: Final = 32_000
-"""Lowest sample rate of MPEG-1; MPEG-2 has those below."""
+"""kbit/s for each channel, from which on libsndfile's level chooses, up to the most there is."""
 
 _HIGHEST_LEVEL: Final = 0.999
 """libsndfile refuses 1 for MP3; LAME takes the nearest bit rate there is."""
@@ -152,10 +146,10 @@ def _codec(
     if bitrate is None:
         return codec
     if fmt == "ogg":
-        level = (_OPUS_MOST - bitrate / channels) / (_OPUS_MOST - _OPUS_LEAST)
+        level = (MAX_OPUS_BITRATE - bitrate / channels) / (MAX_OPUS_BITRATE - _OPUS_LEAST)
         return replace(codec, options={"compression_level": level})
     # The bit rates of MPEG-1 and of MPEG-2, layer III, between which libsndfile's level chooses.
-    least, most = (32, 320) if sample_rate >= _MPEG_1_LEAST_HZ else (8, 160)
+    least, most = (32, 320) if sample_rate >= MPEG_1_LEAST_HZ else (8, 160)
     level = min((most - bitrate) / (most - least), _HIGHEST_LEVEL)
     return replace(codec, options={"bitrate_mode": "CONSTANT", "compression_level": level})
 
@@ -183,13 +177,13 @@ def _blocks(
         return map(partial(_to_integers, bits=codec.bits), blocks)
     if rate == sample_rate:
         return blocks
-    return _resampled(blocks, samples.shape[0], sample_rate, rate)
+    return resampled(blocks, samples.shape[0], sample_rate, rate)
 
 
 def _interleaved(samples: _Samples) -> Iterator[_Samples]:
     """Yield clipped copies ``[frames, channels]``, so that a long clip is never held twice."""
-    for start in range(0, samples.shape[1], _BLOCK_FRAMES):
-        block = samples[:, start : start + _BLOCK_FRAMES].T.copy(order="C")
+    for start in range(0, samples.shape[1], BLOCK_FRAMES):
+        block = samples[:, start : start + BLOCK_FRAMES].T.copy(order="C")
         if not np.isfinite(block).all():
             raise GenerationError(
                 "The model produced samples that are not numbers. Try another seed; if it "
@@ -207,15 +201,6 @@ def _to_integers(block: _Samples, bits: int) -> npt.NDArray[np.signedinteger]:
     if bits == _SHORT_BITS:
         return block.astype(np.int16)
     return block.astype(np.int32) << (32 - bits)  # the upper bits count
-
-
-def _resampled(
-    blocks: Iterator[_Samples], channels: int, rate: int, target: int
-) -> Iterator[_Samples]:
-    stream = soxr.ResampleStream(rate, target, channels, dtype="float32")
-    for block in blocks:
-        yield stream.resample_chunk(block)
-    yield stream.resample_chunk(np.empty((0, channels), np.float32), last=True)
 
 
 def _tag_text(value: str) -> str:

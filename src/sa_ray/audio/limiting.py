@@ -4,15 +4,12 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-import soxr
+
+from sa_ray.audio.resampling import BLOCK_FRAMES, resampled
+from sa_ray.contracts import LIMITER_WINDOW
 
 OVERSAMPLING: Final = 4
 """Points between samples at which true peaks are looked for (ITU-R BS.1770-5, annex 2)."""
-
-WINDOW: Final = 243
-"""Samples over which the gain falls and rises around a peak, odd: 5.5 ms at 44.1 kHz."""
-
-_BLOCK_FRAMES: Final = 1 << 16
 
 _Samples = npt.NDArray[np.float32]
 
@@ -20,9 +17,9 @@ _Samples = npt.NDArray[np.float32]
 def limited(samples: _Samples, ceiling: float, *, oversampled: bool = False) -> _Samples:
     """Return ``samples`` ``[channels, n]`` with none over ``ceiling``; the same array if none is.
 
-    All channels get the same gain, which only changes within ``WINDOW`` of a peak; the rest is the
-    same to the bit. ``oversampled``: peaks between samples count as well, and come out within some
-    hundredths of a dB.
+    All channels get the same gain, which only changes within ``LIMITER_WINDOW`` of a peak; the rest
+    is the same to the bit. ``oversampled``: peaks between samples count as well, and come out
+    within some hundredths of a dB.
     """
     loudest = _envelope(samples) if oversampled else np.abs(samples).max(axis=0, initial=0.0)
     if float(loudest.max(initial=0.0)) <= ceiling:
@@ -30,9 +27,9 @@ def limited(samples: _Samples, ceiling: float, *, oversampled: bool = False) -> 
     from scipy import ndimage
 
     allowed = ceiling / np.maximum(loudest.astype(np.float64), ceiling)
-    lowest = ndimage.minimum_filter1d(allowed, WINDOW, mode="nearest")
+    lowest = ndimage.minimum_filter1d(allowed, LIMITER_WINDOW, mode="nearest")
     # A mean of what is allowed around each sample: at a peak, of values no larger than its own.
-    gain = ndimage.uniform_filter1d(lowest, WINDOW, mode="nearest").astype(np.float32)
+    gain = ndimage.uniform_filter1d(lowest, LIMITER_WINDOW, mode="nearest").astype(np.float32)
     calm: _Samples = np.clip(samples * gain, -ceiling, ceiling)
     return calm
 
@@ -45,13 +42,13 @@ def true_peak(samples: _Samples) -> float:
 def _envelope(samples: _Samples) -> _Samples:
     """Return for each sample the largest value from it to the next, of all channels."""
     found: _Samples = np.abs(samples).max(axis=0, initial=0.0)
-    frames = len(found)
-    stream = soxr.ResampleStream(1, OVERSAMPLING, samples.shape[0], dtype="float32")
+    channels, frames = samples.shape
+    blocks = (
+        np.ascontiguousarray(samples[:, start : start + BLOCK_FRAMES].T)
+        for start in range(0, frames, BLOCK_FRAMES)
+    )
     rest, at = np.empty(0, np.float32), 0
-    # In blocks: oversampled, a long clip would take hundreds of megabytes.
-    for start in range(0, frames, _BLOCK_FRAMES):
-        block = np.ascontiguousarray(samples[:, start : start + _BLOCK_FRAMES].T)
-        between = stream.resample_chunk(block, last=start + _BLOCK_FRAMES >= frames)
+    for between in resampled(blocks, channels, 1, OVERSAMPLING):
         rest = np.concatenate([rest, np.abs(between).max(axis=1, initial=0.0)])
         whole = min(len(rest) // OVERSAMPLING, frames - at)
         groups = rest[: whole * OVERSAMPLING].reshape(whole, OVERSAMPLING).max(axis=1, initial=0.0)

@@ -7,13 +7,10 @@ import numpy.typing as npt
 import soxr
 
 from sa_ray.audio.limiting import limited, true_peak
-from sa_ray.contracts import DEFAULT_LOUDNESS, PEAK_CEILING, OutputFields
+from sa_ray.contracts import DEFAULT_LOUDNESS, INAUDIBLE, PEAK_CEILING, OutputFields
 
 TRUE_PEAK_CEILING: Final = 10 ** (-1 / 20)
 """Largest true peak of a clip of a given loudness: -1 dBTP (EBU R128, AES TD1008)."""
-
-SILENCE: Final = 1e-4
-"""Largest sample of what counts as silence, which is not made louder: -80 dBFS."""
 
 ROUNDS: Final = 4
 """Most passes to reach a loudness: limiting takes some of what the gain has added."""
@@ -89,7 +86,7 @@ def _rise(frames: int) -> _Samples:
 
 def _at_peak(samples: _Samples) -> _Samples:
     peak = float(np.abs(samples).max(initial=0.0))
-    return samples if peak < SILENCE else samples * np.float32(PEAK_CEILING / peak)
+    return samples if peak < INAUDIBLE else samples * np.float32(PEAK_CEILING / peak)
 
 
 def _at_loudness(samples: _Samples, rate: int, target: float) -> _Samples:

@@ -25,8 +25,6 @@ from sa_ray.errors import InvalidRequestError
 RETRY_S = 10.0
 """How long a service that refuses is asked again: a check tells of trouble, and soon."""
 
-DEGRADED = "degraded"
-
 SECONDS = 1.0
 """Length of the clips."""
 
@@ -43,6 +41,10 @@ class Finding:
 
 class CheckError(Exception):
     """The service answers, but not as it should."""
+
+
+class DegradedError(CheckError):
+    """It serves all the same, as far as it says."""
 
 
 def check(
@@ -75,30 +77,31 @@ def check(
 
 def _findings(client: Client, model: str | None, timeout_s: float) -> Iterator[Finding]:
     """Check one thing after the other; where the service does not answer, nothing after that."""
-    health = _found("health", lambda: _health(client))
+    health, error = _tried("health", lambda: _health(client))
     yield health
-    if not health.ok and not health.said.startswith(DEGRADED):
+    if error and not isinstance(error, DegradedError):
         return
     request = GenerationRequest(model=model, prompt="a bell", duration=SECONDS, seed=1)
-    yield _found("models", lambda: _models(client))
-    yield _found("clip", lambda: _clip(client, request))
-    yield _found("job", lambda: _job(client, request, timeout_s))
+    yield _tried("models", lambda: _models(client))[0]
+    yield _tried("clip", lambda: _clip(client, request))[0]
+    yield _tried("job", lambda: _job(client, request, timeout_s))[0]
 
 
-def _found(name: str, work: Callable[[], str]) -> Finding:
+def _tried(name: str, work: Callable[[], str]) -> tuple[Finding, Exception | None]:
+    fault: Exception | None = None
     started = time.monotonic()
     try:
         with console.status(f"{name} ...") if console.is_terminal else nullcontext():
-            ok, said = True, work()
+            said = work()
     except ApiError as error:
-        ok, said = False, f"{error.status} {error.code}: {error.message}"
+        fault, said = error, f"{error.status} {error.code}: {error.message}"
     except httpx.TransportError as error:
-        ok, said = False, f"no answer ({error}). Is it running, and is this its address?"
+        fault, said = error, f"no answer ({error}). Is it running, and is this its address?"
     except (CheckError, InvalidRequestError) as error:
-        ok, said = False, str(error)
-    except ValueError:  # of JSON, or of what is in it
-        ok, said = False, "what answers is not this service. Is this its address?"
-    return Finding(name, ok, said, round(time.monotonic() - started, 3))
+        fault, said = error, str(error)
+    except ValueError as error:  # of JSON, or of what is in it
+        fault, said = error, "what answers is not this service. Is this its address?"
+    return Finding(name, fault is None, said, round(time.monotonic() - started, 3)), fault
 
 
 def _health(client: Client) -> str:
@@ -107,7 +110,8 @@ def _health(client: Client) -> str:
         raise CheckError("it is starting; wait for a minute and check again.")
     details = f", version {told.version}, {told.engine}" if isinstance(told, Health) else ""
     if told.status == "degraded":
-        raise CheckError(f"{DEGRADED}{details}: {_troubles(told) or 'GET /health there says why.'}")
+        why = _troubles(told) or "GET /health there says why."
+        raise DegradedError(f"degraded{details}: {why}")
     return f"{told.status}{details}"
 
 

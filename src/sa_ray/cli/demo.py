@@ -10,15 +10,14 @@ from typing import Annotated, Any, get_args
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from sa_ray import local
-from sa_ray.cli.console import console, progress_bar
+from sa_ray.cli.console import console
+from sa_ray.cli.jobs import JobProgress, print_warning, run_job
 from sa_ray.client import Client
 from sa_ray.contracts import AudioFormat, GenerationRequest, JobView
 from sa_ray.engines import resolve_engine_name
-from sa_ray.errors import SaRayError
 from sa_ray.jobs.sqlite_file import sqlite_url
 from sa_ray.serving.ingress.resolution import resolve
 from sa_ray.settings import Settings
@@ -62,8 +61,7 @@ def demo(
         _refuse_what_the_service_would(request, service.settings)
         job = _run_demo(service, request, output)
     _print_summary(job, output, time.monotonic() - started)
-    if job.warning:
-        console.print(f"[yellow]{escape(job.warning)}[/]")
+    print_warning(job)
     if job.engine == "procedural":
         console.print(
             "[yellow]This is the procedural stand-in, not Stable Audio 3: "
@@ -82,23 +80,14 @@ def _exit_in_order(number: int, _frame: FrameType | None) -> None:
 
 
 def _run_demo(service: local.LocalService, request: GenerationRequest, output: Path) -> JobView:
-    with progress_bar() as progress:
-        stage = progress.add_task("starting Ray and the graph", total=None)
+    with JobProgress("starting Ray and the graph") as progress:
         with service:
             service.wait_until_ready()
             with Client(service.base_url, retry_s=RETRY_S) as client:
-                progress.update(stage, description="queued", total=100)
-                job = client.wait(
-                    client.submit(request).id,
-                    lambda job: progress.update(
-                        stage, description=job.status, completed=job.progress
-                    ),
-                )
-                if job.status != "succeeded":
-                    raise SaRayError(f"The job {job.status}: {job.error}")
-                client.download(job, output)
-            progress.update(stage, description="stopping")
-        progress.update(stage, description="done")
+                progress.say("queued")
+                job = run_job(client, request, output, progress.show)
+            progress.say("stopping")
+        progress.say("done")
     return job
 
 

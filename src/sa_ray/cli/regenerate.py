@@ -8,9 +8,9 @@ import typer
 from rich.markup import escape
 
 from sa_ray.audio import provenance_of
-from sa_ray.cli.console import console, job_progress, service_address
+from sa_ray.cli.console import console, service_address
+from sa_ray.cli.jobs import JobProgress, print_warning, run_job
 from sa_ray.client import Client
-from sa_ray.errors import SaRayError
 
 
 def regenerate(
@@ -29,14 +29,10 @@ def regenerate(
     if output.resolve() == file.resolve():
         raise typer.BadParameter("--output is FILE itself; name another, to compare them.")
     digest = _digest(file)
-    with Client(service_address(url)) as client, job_progress() as show:
-        job = client.wait(client.submit(found.request).id, show)
-        if job.status != "succeeded":
-            raise SaRayError(f"The job {job.status}: {job.error}")
-        client.download(job, output)
+    with Client(service_address(url)) as client, JobProgress("queued") as progress:
+        job = run_job(client, found.request, output, progress.show)
     typer.echo(output)
-    if job.warning:
-        console.print(f"[yellow]{escape(job.warning)}[/]")
+    print_warning(job)
     if job.engine != found.engine:
         console.print(
             f"[yellow]{escape(str(file))} was made by the engine {found.engine}, this by "

@@ -43,7 +43,11 @@ from sa_ray.contracts.names import (
 )
 from sa_ray.contracts.output import (
     DEFAULT_LOUDNESS,
+    INAUDIBLE,
+    LIMITER_WINDOW,
+    MAX_OPUS_BITRATE,
     MIN_LOUDNESS_SECONDS,
+    MPEG_1_LEAST_HZ,
     PEAK_CEILING,
     Normalization,
     OutputFields,
@@ -73,9 +77,12 @@ from sa_ray.contracts.webhook_secret import PREFIX as SECRET_PREFIX
 __all__ = [
     "DEFAULT_LOUDNESS",
     "FINAL_STATUSES",
+    "INAUDIBLE",
     "JOB_ID_PATTERN",
+    "LIMITER_WINDOW",
     "MAX_EXPIRES_IN",
     "MAX_KEY_BYTES",
+    "MAX_OPUS_BITRATE",
     "MAX_PROMPT_CHARS",
     "MAX_SEED",
     "MAX_URL_CHARS",
@@ -83,6 +90,7 @@ __all__ = [
     "MEDIA_TYPES",
     "MIN_DURATION",
     "MIN_LOUDNESS_SECONDS",
+    "MPEG_1_LEAST_HZ",
     "OPUS_SAMPLE_RATE",
     "PEAK_CEILING",
     "RANDOM_SEED",

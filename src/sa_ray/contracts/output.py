@@ -10,6 +10,18 @@ PEAK_CEILING: Final = 10 ** (-0.2 / 20)
 """Largest sample of a clip whose peaks are limited, full scale 1: -0.2 dBFS leaves room for what
 encoders add."""
 
+LIMITER_WINDOW: Final = 243
+"""Samples over which a limiter's gain falls and rises around a peak, odd: 5.5 ms at 44.1 kHz."""
+
+INAUDIBLE: Final = 1e-4
+"""Amplitude up to which samples are no sound, full scale 1: three steps of 16-bit PCM, -80 dBFS."""
+
+MPEG_1_LEAST_HZ: Final = 32_000
+"""Lowest sample rate of MPEG-1; MP3 below it is of MPEG-2, which has other bit rates."""
+
+MAX_OPUS_BITRATE: Final = 256
+"""kbit/s for each channel (RFC 6716, section 2.1.1)."""
+
 DEFAULT_LOUDNESS: Final = -16.0
 """LUFS, for ``normalize: loudness``: what AES TD1008 recommends for mixed programmes on line."""
 

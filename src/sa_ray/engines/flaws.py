@@ -5,8 +5,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-INAUDIBLE: Final = 1e-4
-"""Amplitude up to which samples are no sound, full scale 1: three steps of 16-bit PCM, -80 dBFS."""
+from sa_ray.contracts import INAUDIBLE
 
 NOT_NUMBERS: Final = "has samples that are not numbers"
 """The one flaw of a clip that cannot be encoded either."""

@@ -5,7 +5,9 @@ from types import MappingProxyType
 from typing import Final
 
 from sa_ray.contracts import (
+    MAX_OPUS_BITRATE,
     MIN_LOUDNESS_SECONDS,
+    MPEG_1_LEAST_HZ,
     OPUS_SAMPLE_RATE,
     AudioFormat,
     GenerationRequest,
@@ -19,9 +21,6 @@ _BIT_DEPTHS: Final[Mapping[AudioFormat, tuple[int, ...]]] = MappingProxyType(
 _MPEG_1: Final = (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)
 _MPEG_2: Final = (32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
 """kbit/s that layer III has (ISO/IEC 11172-3, and 13818-3 for the lower sample rates)."""
-
-_MPEG_1_LEAST_HZ: Final = 32_000
-_MAX_OPUS_MONO: Final = 256
 
 _ROUNDING_S: Final = 1e-6
 """In floating point, 0.1 and 0.2 are more than 0.3."""
@@ -63,14 +62,14 @@ def _require_bitrate(request: GenerationRequest) -> None:
     if request.bitrate is None:
         return
     if request.format == "mp3":
-        low = request.sample_rate is not None and request.sample_rate < _MPEG_1_LEAST_HZ
+        low = request.sample_rate is not None and request.sample_rate < MPEG_1_LEAST_HZ
         rates = _MPEG_2 if low else _MPEG_1
         if request.bitrate not in rates:
             raise _impossible("bitrate", f"of mp3 at this sample rate it is {_or(rates)}.")
     elif request.format != "ogg":
         raise _impossible("bitrate", f"{request.format} has none. Leave it out.")
-    elif request.channels == 1 and request.bitrate > _MAX_OPUS_MONO:
-        raise _impossible("bitrate", f"of ogg with one channel it is {_MAX_OPUS_MONO} at most.")
+    elif request.channels == 1 and request.bitrate > MAX_OPUS_BITRATE:
+        raise _impossible("bitrate", f"of ogg with one channel it is {MAX_OPUS_BITRATE} at most.")
 
 
 def _impossible(field: str, reason: str) -> InvalidRequestError:
