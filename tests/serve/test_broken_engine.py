@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from sa_ray import app
+from sa_ray.contracts import Health
 from tests.support.broken_engine import NOT_NUMBERS, SILENT, SLOW, breaking
 from tests.support.deployment import Deploy
 from tests.support.service import Service
@@ -63,8 +64,15 @@ def test_a_clip_of_broken_samples_is_an_error(broken: Service) -> None:
 
 
 def test_health_says_why_a_replica_is_slow(broken: Service) -> None:
-    broken.until(lambda: broken.health().variants["small-sfx"].slowdown is not None)
-    health = broken.health()
+    broken.wait_until_started()  # storage and jobs, too, have been looked at
+    readings: list[Health] = []
+
+    def is_told() -> bool:
+        readings.append(broken.health())
+        return readings[-1].variants["small-sfx"].slowdown is not None
+
+    broken.until(is_told)
+    health = readings[-1]
 
     assert health.status == "degraded"
     assert health.variants["small-sfx"].slowdown == SLOW

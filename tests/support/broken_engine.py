@@ -21,14 +21,15 @@ def breaking(marker: Path) -> type[Variant]:
 
     That replica makes the marker again, and fails every batch from then on: as one that has lost
     its device if the marker's folder has a file ``device``, as one with a bug otherwise. Others
-    make flawed clips of the prompts above. Beside a file ``slow``, its engine says it is slow.
+    make flawed clips of the prompts above. Beside a file ``slow``, the engine of ``small-sfx`` says
+    it is slow.
     """
 
     class Breaking(Variant):
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             super().__init__(*args, **kwargs)
             engine: Any = self._engine
-            if (marker.parent / "slow").exists():
+            if self._variant == "small-sfx" and (marker.parent / "slow").exists():
                 type(engine).slowdown = SLOW
             render = engine.generate
             fault: Exception | None = None
