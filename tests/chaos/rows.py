@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
-from itertools import takewhile
 from typing import Any
 
 import soundfile
@@ -78,6 +77,7 @@ class Row:
         self._victim = victim
         self._chance = random.Random(victim)
         self._before = service.keys()
+        self._listed_before = self._listed()
         self._faults_over: list[float] = []
         self._started = time.time()
         self._load = JobLoad(service.base_url, f"{victim}-{self._started}", cancelling=cancelling)
@@ -104,7 +104,7 @@ class Row:
             if outcome.view and outcome.succeeded
         }
         _wait_until(lambda: self._new_keys() == wanted)
-        listed = self._listed()
+        listed = self._listed() - self._listed_before
         extra_objects = self._new_keys() - wanted
         extra_jobs = listed - {outcome.job_id for outcome in outcomes}
         lost = [outcome for outcome in outcomes if outcome.lost]
@@ -150,9 +150,7 @@ class Row:
         return [(key, [one for one in outcomes if one.job_id in key]) for key in sorted(keys)]
 
     def _listed(self) -> set[str]:
-        newest_first = Client(self._service.base_url).jobs()
-        of_this_row = takewhile(lambda v: _unix(v["created_at"]) >= self._started, newest_first)
-        return {view["id"] for view in of_this_row}
+        return {view["id"] for view in Client(self._service.base_url).jobs()}
 
     def _slowest_recovery(self, views: list[View]) -> float:
         """The longest from the end of a fault to the end of the last of the jobs that had been

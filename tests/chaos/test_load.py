@@ -2,10 +2,11 @@
 
 import asyncio
 import uuid
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
-import httpx
+import aiohttp
 import pytest
 
 from .cluster import ServiceCluster
@@ -62,27 +63,33 @@ def test_submits_flood_the_service(service: BookedService) -> None:
 
 
 async def flood(base_url: str) -> None:
-    """Submit jobs for a model that has no replica and is not in the load, and delete them again."""
+    """Submit jobs for a model that has no replica and is not in the load, and delete them again.
+
+    By aiohttp: httpx took a minute of processor time to share out its connections.
+    """
     body = {"prompt": "rain", "model": "medium", "duration": 1, "priority": "low"}
     run = uuid.uuid4().hex
-    places = httpx.Limits(max_connections=FLOOD_CLIENTS)
-    async with httpx.AsyncClient(base_url=base_url, limits=places, timeout=120) as http:
+    places = aiohttp.TCPConnector(limit=FLOOD_CLIENTS)
+    async with aiohttp.ClientSession(base_url, connector=places) as http:
 
-        async def send(method: str, path: str, **content: Any) -> httpx.Response:
+        async def send(method: str, path: str, **content: Any) -> tuple[int, Any]:
             while True:
-                response = await http.request(method, path, **content)
-                if response.is_success or response.status_code == httpx.codes.NOT_FOUND:
-                    return response
-                assert response.status_code >= httpx.codes.TOO_MANY_REQUESTS, response.text
+                async with http.request(method, path, **content) as response:
+                    if response.ok or response.status == HTTPStatus.NOT_FOUND:
+                        empty = response.status == HTTPStatus.NO_CONTENT
+                        return response.status, None if empty else await response.json()
+                    refused = response.status >= HTTPStatus.TOO_MANY_REQUESTS
+                    assert refused, await response.text()
                 await asyncio.sleep(float(response.headers["Retry-After"]))
 
         async def submit(number: int) -> str:
             headers = {"Idempotency-Key": f"{run}-{number}"}  # an error does not say: not accepted
-            return str((await send("POST", "/jobs", json=body, headers=headers)).json()["id"])
+            _, accepted = await send("POST", "/jobs", json=body, headers=headers)
+            return str(accepted["id"])
 
         async def delete(job_id: str) -> None:
             # Cancelled first, or about to be.
-            while (await send("DELETE", f"/jobs/{job_id}")).status_code == httpx.codes.OK:
+            while (await send("DELETE", f"/jobs/{job_id}"))[0] == HTTPStatus.OK:
                 pass
 
         job_ids = await asyncio.gather(*map(submit, range(FLOOD)))
