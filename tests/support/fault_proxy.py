@@ -145,9 +145,11 @@ class _Server(socketserver.ThreadingTCPServer):
 
 def _copy(source: socket.socket, sink: socket.socket, change: Callable[[bytes], bytes]) -> None:
     with suppress(OSError):
-        while data := source.recv(1 << 16):
-            sink.sendall(change(data))
-        sink.shutdown(socket.SHUT_WR)
+        try:
+            while data := source.recv(1 << 16):
+                sink.sendall(change(data))
+        finally:  # also of a connection that was reset, as those of a killed process may be
+            sink.shutdown(socket.SHUT_WR)
 
 
 def _answer_500(client: socket.socket) -> None:

@@ -21,6 +21,13 @@ even where TCP still acknowledges."""
 STATEMENT_TIMEOUT_S = ANSWER_TIMEOUT_S - 1
 """Time after which the server gives a statement up: sooner, to tell it from a silent server."""
 
+TRANSACTION_TIMEOUT_S = 20.0
+"""Time after which the server ends a transaction, and with it the locks of a client that died."""
+
+_WITH_TRANSACTION_TIMEOUT = 170_000
+"""PostgreSQL 17, the first that has it. ``idle_in_transaction_session_timeout``, which all have,
+does not see a client that died between the messages of a pipeline."""
+
 CONNECTIONS = 26
 """Most connections kept open per process: enough for all threads of the coordinator."""
 
@@ -36,9 +43,9 @@ _CONNECT_ARGUMENTS = {
 }
 """Each may be set otherwise in the URL. Meanings: libpq, "Parameter Key Words"."""
 
-_TRANSIENT_STATES = ("08", "25006", "25P03", "40", "53", "55P03", "57", "58")
+_TRANSIENT_STATES = ("08", "25006", "25P03", "25P04", "40", "53", "55P03", "57", "58")
 """SQLSTATE codes and classes after which trying again can help: connection lost, read-only after a
-failover, idle in a transaction, serialization and deadlock, resources, locks, operator
+failover, transaction idle or too long, serialization and deadlock, resources, locks, operator
 intervention, system. Source: PostgreSQL, "PostgreSQL Error Codes"."""
 
 _READ_ONLY = "25006"
@@ -112,6 +119,8 @@ def unbounded(connection: Connection) -> Iterator[None]:
         yield
         return
     connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
+    if driver.info.server_version >= _WITH_TRANSACTION_TIMEOUT:
+        connection.exec_driver_sql("SET LOCAL transaction_timeout = 0")
     driver.answer_timeout_s = None
     try:
         yield
@@ -130,10 +139,16 @@ def _connect(
         # A copy: these are kept for the next connection.
         parameters = {**parameters, "password": password()}
     connection = BoundedConnection.connect(*arguments, **parameters)
+    # The server ends a statement whose client has given up, and the locks of a dead client.
+    seconds = {
+        "statement_timeout": STATEMENT_TIMEOUT_S,
+        "idle_in_transaction_session_timeout": TRANSACTION_TIMEOUT_S,
+    }
+    if connection.info.server_version >= _WITH_TRANSACTION_TIMEOUT:
+        seconds["transaction_timeout"] = TRANSACTION_TIMEOUT_S
     with connection.cursor() as cursor:
-        # The server ends a statement whose client has given up, and the locks of a dead client.
-        cursor.execute(f"SET statement_timeout = {int(1000 * STATEMENT_TIMEOUT_S)}")
-        cursor.execute("SET idle_in_transaction_session_timeout = '30s'")
+        for name, value in seconds.items():
+            cursor.execute(f"SET {name} = {int(1000 * value)}")
     connection.commit()
     return connection
 
