@@ -7,6 +7,8 @@ from ray import serve
 
 from tests.support.deployment import Deploy
 
+pytestmark = pytest.mark.cluster
+
 
 def test_a_model_that_cannot_start_refuses_requests_and_jobs_and_keeps_those_it_has(
     deploy: Deploy, monkeypatch: pytest.MonkeyPatch, tmp_path: Path

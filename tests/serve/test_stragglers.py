@@ -5,9 +5,12 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 import psutil
+import pytest
 import ray
 
 from tests.support.service import SLOW, Service
+
+pytestmark = pytest.mark.cluster
 
 
 @contextmanager
