@@ -1,5 +1,6 @@
 """Contracts that cross a boundary: HTTP bodies, messages between deployments, the stored job."""
 
+from sa_ray.contracts.edits import EditFields, Region, Source
 from sa_ray.contracts.generation import (
     MAX_EXPIRES_IN,
     MAX_PROMPT_CHARS,
@@ -11,7 +12,6 @@ from sa_ray.contracts.generation import (
     GenerationRequest,
     JobRequest,
     MakingFields,
-    Record,
     ResolvedRequest,
     fields_only_a_model_has,
 )
@@ -21,7 +21,6 @@ from sa_ray.contracts.jobs import (
     JobError,
     JobResult,
     Lease,
-    StoredObject,
     Webhook,
 )
 from sa_ray.contracts.names import (
@@ -41,6 +40,7 @@ from sa_ray.contracts.names import (
     VariantName,
     is_sound_key,
 )
+from sa_ray.contracts.objects import StoredObject
 from sa_ray.contracts.output import (
     DEFAULT_LOUDNESS,
     INAUDIBLE,
@@ -52,6 +52,7 @@ from sa_ray.contracts.output import (
     Normalization,
     OutputFields,
 )
+from sa_ray.contracts.record import Record
 from sa_ray.contracts.views import (
     ComponentHealth,
     ErrorBody,
@@ -102,6 +103,7 @@ __all__ = [
     "AudioInfo",
     "ClipFields",
     "ComponentHealth",
+    "EditFields",
     "EngineName",
     "ErrorBody",
     "ErrorResponse",
@@ -130,8 +132,10 @@ __all__ = [
     "PresetList",
     "Priority",
     "Record",
+    "Region",
     "ResolvedRequest",
     "Sampler",
+    "Source",
     "StorageBackend",
     "StoredObject",
     "VariantHealth",

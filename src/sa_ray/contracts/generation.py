@@ -13,8 +13,10 @@ from pydantic import (
     model_validator,
 )
 
+from sa_ray.contracts.edits import EditFields
 from sa_ray.contracts.names import AudioFormat, Priority, Sampler, VariantName
 from sa_ray.contracts.output import OutputFields, OutputRequest, Whole
+from sa_ray.contracts.record import Record
 from sa_ray.contracts.webhook_secret import WebhookSecrets
 
 MAX_PROMPT_CHARS = 10_000
@@ -65,15 +67,6 @@ HttpUrl = Annotated[str, StringConstraints(max_length=MAX_URL_CHARS), AfterValid
 
 MODEL_ONLY = "only a model has it"
 """Annotation of a field that the procedural engine refuses."""
-
-
-class Record(BaseModel):
-    """Base of what travels between processes and is stored: frozen.
-
-    Fields that a later release has added are ignored.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
 
 class ClipFields(BaseModel):
@@ -199,7 +192,7 @@ class JobRequest(GenerationRequest):
     )
 
 
-class ResolvedRequest(OutputFields, MakingFields, ClipFields, Record):
+class ResolvedRequest(OutputFields, MakingFields, EditFields, ClipFields, Record):
     """A request with every choice made: what an engine needs, and all it may depend on."""
 
     model: VariantName

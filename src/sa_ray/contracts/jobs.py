@@ -4,15 +4,16 @@ from typing import Self
 
 from pydantic import Field
 
-from sa_ray.contracts.generation import Record, ResolvedRequest
+from sa_ray.contracts.generation import ResolvedRequest
 from sa_ray.contracts.names import (
     JOB_ID_PATTERN,
     AudioFormat,
     EngineName,
     JobStatus,
     Priority,
-    StorageBackend,
 )
+from sa_ray.contracts.objects import StoredObject
+from sa_ray.contracts.record import Record
 
 
 class AudioInfo(Record):
@@ -35,20 +36,6 @@ class AudioInfo(Record):
     def seed_of(self, request: ResolvedRequest) -> int:
         """Return the seed of this clip, made for ``request``."""
         return request.seed if self.seed is None else self.seed
-
-
-class StoredObject(Record):
-    """An object that the store has confirmed."""
-
-    backend: StorageBackend
-    key: str
-    size: int
-    """Bytes."""
-    sha256: str
-    """Lower-case hex digest of the content."""
-    location: str | None = None
-    """``ObjectStore.location`` of the store that took it. Null in older records, which did not keep
-    it: it means the store in use."""
 
 
 class JobResult(Record):

@@ -12,6 +12,9 @@ from sa_ray.contracts import EngineName, ResolvedRequest
 from sa_ray.errors import GenerationError
 from sa_ray.scheduling.costs import Calibration
 
+Audio = npt.NDArray[np.float32]
+"""float32 ``[channels, samples]``, full scale 1."""
+
 OnStep = Callable[[int, float], None]
 """``on_step(row, fraction)``: row ``row`` of the batch is ``fraction`` in (0, 1] done."""
 
@@ -92,9 +95,19 @@ class Engine(Protocol):
         ...
 
     def generate(
-        self, batch: Sequence[ResolvedRequest], on_step: OnStep, is_cancelled: IsCancelled
+        self,
+        batch: Sequence[ResolvedRequest],
+        on_step: OnStep,
+        is_cancelled: IsCancelled,
+        sources: Sequence[Audio | None] = (),
     ) -> list[BatchOutcome]:
         """Generate every request of ``batch`` and return one outcome for each, in order.
+
+        ``sources``: for each request, the audio that it is made from, stereo, as long as the clip
+        and at its place in it, with silence elsewhere; None, or no sources at all: the prompt
+        alone. With ``regions`` in a request, the clip is new there and may be anything elsewhere,
+        where the caller keeps the source. Without, the whole clip is new, and the closer to its
+        source the lower its ``init_noise_level``. ``loop`` is for the caller.
 
         All requests have the same ``sa_ray.scheduling.batch_rule.batch_key``. A row's audio depends
         on its own request alone, never on its batch mates. A failure of one row is that row's
