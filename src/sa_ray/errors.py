@@ -66,6 +66,12 @@ class JobNotFoundError(NotFoundError):
     code = "job_not_found"
 
 
+class UploadNotFoundError(NotFoundError):
+    """There is no such upload, or it has expired."""
+
+    code = "upload_not_found"
+
+
 class MethodNotAllowedError(SaRayError):
     code = "method_not_allowed"
     status = 405

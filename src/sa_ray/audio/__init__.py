@@ -4,16 +4,20 @@ from sa_ray.audio.encoding import MAX_TAG_BYTES, TAGS, encode
 from sa_ray.audio.mastering import loudness_of, mastered
 from sa_ray.audio.probing import AudioProbe, probe
 from sa_ray.audio.provenance import Provenance, provenance_of, provenance_tags
+from sa_ray.audio.reading import read_source
+from sa_ray.audio.reading_pool import ReadingPool
 
 __all__ = [
     "MAX_TAG_BYTES",
     "TAGS",
     "AudioProbe",
     "Provenance",
+    "ReadingPool",
     "encode",
     "loudness_of",
     "mastered",
     "probe",
     "provenance_of",
     "provenance_tags",
+    "read_source",
 ]

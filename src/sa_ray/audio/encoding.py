@@ -174,7 +174,7 @@ def _blocks(
     """Yield ``samples`` as the codec takes them, at ``rate`` Hz."""
     blocks = _interleaved(samples)
     if codec.bits:
-        return map(partial(_to_integers, bits=codec.bits), blocks)
+        return map(partial(to_integers, bits=codec.bits), blocks)
     if rate == sample_rate:
         return blocks
     return resampled(blocks, samples.shape[0], sample_rate, rate)
@@ -192,7 +192,9 @@ def _interleaved(samples: _Samples) -> Iterator[_Samples]:
         yield np.clip(block, -1.0, 1.0, out=block)
 
 
-def _to_integers(block: _Samples, bits: int) -> npt.NDArray[np.signedinteger]:
+def to_integers(block: _Samples, bits: int) -> npt.NDArray[np.signedinteger]:
+    """Round float32 ``block``, in [-1, 1], which is overwritten, to integers as libsndfile takes
+    them: int16, or the upper ``bits`` bits of int32."""
     # libsndfile's own conversion truncates in WAV files: half a step of bias.
     scale = np.float32(1 << bits - 1)  # decoders divide by it, so decoding inverts the scaling
     block *= scale

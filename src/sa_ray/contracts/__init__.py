@@ -53,6 +53,13 @@ from sa_ray.contracts.output import (
     OutputFields,
 )
 from sa_ray.contracts.record import Record
+from sa_ray.contracts.uploads import (
+    UPLOAD_ID_PATTERN,
+    ReadAudio,
+    Upload,
+    UploadFormat,
+    UploadView,
+)
 from sa_ray.contracts.views import (
     ComponentHealth,
     ErrorBody,
@@ -99,6 +106,7 @@ __all__ = [
     "SAMPLE_RATE",
     "SECRET_PREFIX",
     "SECRET_RULE",
+    "UPLOAD_ID_PATTERN",
     "AudioFormat",
     "AudioInfo",
     "ClipFields",
@@ -131,6 +139,7 @@ __all__ = [
     "PresetKind",
     "PresetList",
     "Priority",
+    "ReadAudio",
     "Record",
     "Region",
     "ResolvedRequest",
@@ -138,6 +147,9 @@ __all__ = [
     "Source",
     "StorageBackend",
     "StoredObject",
+    "Upload",
+    "UploadFormat",
+    "UploadView",
     "VariantHealth",
     "VariantName",
     "Webhook",
