@@ -1,5 +1,6 @@
 """What every ``ObjectStore`` promises, on a local folder and on a real S3 server."""
 
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
@@ -228,3 +229,19 @@ def test_a_local_folder_has_no_address(tmp_path: Path) -> None:
     store = open_store(storage_bucket="", output_dir=tmp_path)
 
     assert store.url("a.wav") is None
+
+
+def test_the_objects_of_a_folder_are_listed_with_their_age(store: ObjectStore, folder: str) -> None:
+    begun = time.time()
+    for name in ("a.flac", "a.json", "Möwen 雨.flac"):
+        put(store, f"{folder}/in/{name}", b"x")
+    put(store, f"{folder}/in/deeper/b.flac", b"x")
+    put(store, f"{folder}/inside.flac", b"x")
+
+    listed = list(store.objects(f"{folder}/in"))
+
+    names = ("a.flac", "a.json", "Möwen 雨.flac")
+    assert {one.key for one in listed} == {f"{folder}/in/{name}" for name in names}
+    # Stores may tell whole seconds.
+    assert all(begun - 2 <= one.modified_at <= time.time() + 2 for one in listed)
+    assert list(store.objects(f"{folder}/nothing")) == []

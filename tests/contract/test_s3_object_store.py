@@ -259,3 +259,13 @@ def test_objects_are_deleted_one_by_one_where_a_store_knows_no_other_way(
         assert store.delete(names) == {}
 
     assert keys(settings_of(s3_settings(s3_server)).storage, folder) == []
+
+
+def test_objects_on_several_pages_are_listed(
+    s3: ObjectStore, folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sa_ray.storage.s3.MAX_LISTED_AT_ONCE", 2)
+    for number in range(5):
+        put(s3, f"{folder}/{number}", b"")
+
+    assert {one.key for one in s3.objects(folder)} == {f"{folder}/{n}" for n in range(5)}

@@ -1,20 +1,23 @@
 """Where results go: S3 over a real server, public URLs, and storage that does not work."""
 
+import io
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
+import numpy as np
 import pytest
+import soundfile as sf
 
 from tests.support.deployment import Deploy
-from tests.support.object_stores import s3_settings
+from tests.support.object_stores import keys, s3_settings
 from tests.support.s3_server import S3Server
 from tests.support.service import Service
 
 
 @pytest.fixture(scope="module")
 def on_s3(deploy: Deploy, s3_server: S3Server) -> Service:
-    return deploy(**s3_settings(s3_server, presigned_url_expires=120))
+    return deploy(**s3_settings(s3_server, presigned_url_expires=120, upload_ttl=3))
 
 
 def test_a_job_lands_in_the_bucket_behind_a_presigned_url(on_s3: Service) -> None:
@@ -53,6 +56,24 @@ def test_deleting_a_job_deletes_its_object(on_s3: Service) -> None:
     assert on_s3.http.delete(f"/jobs/{job_id}").status_code == 204
 
     assert httpx.get(url).status_code == 404
+
+
+def test_uploads_lie_in_the_bucket_for_their_time(on_s3: Service, s3_server: S3Server) -> None:
+    def left() -> list[str]:
+        return keys(settings_of(s3_settings(s3_server)).storage, "stable-audio/jobs/uploads/")
+
+    file = io.BytesIO()
+    sf.write(file, np.zeros(44_100, np.int16), 44_100, format="WAV")
+    answer = on_s3.http.post(
+        "/v1/uploads", content=file.getvalue(), headers={"Content-Type": "audio/wav"}
+    )
+
+    assert answer.status_code == 201, answer.text
+    upload_id = answer.json()["id"]
+    assert left() == [f"stable-audio/jobs/uploads/{upload_id}.{ending}" for ending in ("flac", "json")]
+    assert on_s3.http.get(f"/v1/uploads/{upload_id}").status_code == 200
+    until(lambda: on_s3.http.get(f"/v1/uploads/{upload_id}").status_code == 404)
+    until(lambda: not left())
 
 
 def test_an_outage_delays_a_job_and_loses_nothing(on_s3: Service, s3_server: S3Server) -> None:

@@ -13,7 +13,7 @@ from sa_ray import errors
 from sa_ray.catalogue import CATALOGUE, VariantOverride
 from sa_ray.contracts import Health, JobRequest, JobTimings, JobView
 from sa_ray.serving.ingress.app import build_http_app
-from sa_ray.settings import EdgeSettings
+from sa_ray.settings import EdgeSettings, LimitSettings
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -74,7 +74,9 @@ def test_every_row_of_the_migration_page_names_tests_that_exist() -> None:
 def test_the_api_page_has_every_endpoint_and_no_other() -> None:
     served = {
         (method.upper(), path)
-        for path, operations in build_http_app(EdgeSettings()).openapi()["paths"].items()
+        for path, operations in build_http_app(EdgeSettings(), LimitSettings())
+        .openapi()["paths"]
+        .items()
         for method in operations
         if method in HTTP_METHODS
     }

@@ -80,7 +80,7 @@ async def call(
     async def send(message: Message) -> None:
         sent.append(message)
 
-    await Guard(app)(scope, receive, send)
+    await Guard(app, 1)(scope, receive, send)
     return sent
 
 
@@ -139,7 +139,7 @@ async def test_bodies_that_do_not_end_make_room_oldest_first(
 ) -> None:
     """Without what stands in front of the proxy, each takes a slot of the ingress."""
     monkeypatch.setattr(request_bounds, "BURST_S", burst_s)
-    guard = Guard(size_of_body)
+    guard = Guard(size_of_body, 1)
     scope = {"type": "http", "method": "POST", "path": "/jobs", "query_string": b""}
     headers = [(b"content-type", b"application/json"), (b"content-length", b"100")]
     answered: list[int] = []
@@ -179,7 +179,7 @@ async def test_a_body_that_comes_too_slowly_is_ended(monkeypatch: pytest.MonkeyP
     headers = [(b"content-type", b"application/json"), (b"transfer-encoding", b"chunked"),
                (b"x-request-id", b"request-7")]  # fmt: skip
     scope = {"type": "http", "method": "POST", "path": "/", "query_string": b"", "headers": headers}
-    await Guard(broken)(scope, dripping, send)
+    await Guard(broken, 1)(scope, dripping, send)
 
     assert error_of(sent) == (408, "request_timeout")
     assert (b"retry-after", b"1") in sent[0]["headers"]
@@ -265,6 +265,6 @@ async def test_a_client_that_leaves_during_a_stream_is_no_error(
     scope = {"type": "http", "method": "GET", "path": "/", "query_string": b"", "headers": []}
 
     async with asyncio.timeout(30):
-        await Guard(StreamingResponse(endless()))(scope, receive, send)
+        await Guard(StreamingResponse(endless()), 1)(scope, receive, send)
 
     assert caplog.records == []

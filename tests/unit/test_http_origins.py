@@ -11,7 +11,7 @@ from fastapi.responses import HTMLResponse
 from sa_ray.errors import ConfigurationError
 from sa_ray.serving.ingress.app import build_http_app
 from sa_ray.serving.ingress.origins import Origins
-from sa_ray.settings import EdgeSettings, load_settings
+from sa_ray.settings import EdgeSettings, LimitSettings, load_settings
 
 OWN = "service.example:8000"
 
@@ -190,7 +190,7 @@ def test_what_is_no_name_or_origin_is_refused_at_the_start(setting: str, value: 
 
 async def test_only_allowed_pages_are_told_that_they_may() -> None:
     edge = load_settings({"allowed_origins": "https://studio.example"}).edge
-    transport = httpx.ASGITransport(build_http_app(edge))
+    transport = httpx.ASGITransport(build_http_app(edge, LimitSettings()))
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         answers = {
             origin: await client.options(

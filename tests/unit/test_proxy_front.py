@@ -12,7 +12,7 @@ from sa_ray.serving import request_bounds
 from sa_ray.serving.ingress.app import build_http_app
 from sa_ray.serving.proxy_front import middlewares
 from sa_ray.serving.request_bounds import MAX_UNFINISHED
-from sa_ray.settings import load_settings
+from sa_ray.settings import LimitSettings, load_settings
 from tests.support.asgi_server import served
 
 
@@ -138,7 +138,7 @@ async def test_the_errors_of_the_service_are_left_as_they_are() -> None:
 async def test_a_page_is_told_what_it_may_not() -> None:
     edge = load_settings({"allowed_origins": "https://studio.example"}).edge
     asks = {"origin": "https://evil.example", "access-control-request-method": "POST"}
-    transport = httpx.ASGITransport(in_front_of(build_http_app(edge)))
+    transport = httpx.ASGITransport(in_front_of(build_http_app(edge, LimitSettings())))
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         answer = await client.options("/jobs", headers=asks)
 

@@ -4,6 +4,7 @@ import time
 import uuid
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -17,7 +18,7 @@ from sa_ray.client.retrying import (
     refused,
     turned_away,
 )
-from sa_ray.client.wire import ApiError, job_body, raise_for_error
+from sa_ray.client.wire import ApiError, job_body, raise_for_error, send_file
 from sa_ray.contracts import (
     FINAL_STATUSES,
     GenerationRequest,
@@ -26,6 +27,7 @@ from sa_ray.contracts import (
     JobAccepted,
     JobView,
     ModelList,
+    UploadView,
 )
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
@@ -109,6 +111,15 @@ class Client:
         if warning := answer.headers.get("X-Warning"):
             warnings.warn(warning, ClipWarning, stacklevel=2)
         return answer.content
+
+    def upload(self, audio: Path | bytes) -> UploadView:
+        """Send a file of audio, so that requests can name it by the ``id`` of the answer.
+
+        However often it has to be sent, it is stored once.
+        """
+
+        send = partial(send_file, self._http, audio, self._timeout)
+        return UploadView.model_validate(attempts(self._retry_s, interrupted)(send).json())
 
     def submit(
         self,

@@ -1,7 +1,9 @@
 """Write the requests of the HTTP API and read its answers."""
 
+import io
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -66,6 +68,19 @@ def job_body(
         one = isinstance(webhook_secret, str)
         body["webhook_secret"] = webhook_secret if one else list(webhook_secret)
     return body
+
+
+def send_file(http: httpx.Client, audio: Path | bytes, timeout: httpx.Timeout) -> httpx.Response:
+    """Send the audio of a file, piece by piece. Raises ``ApiError`` for an error answer."""
+    with io.BytesIO(audio) if isinstance(audio, bytes) else audio.open("rb") as file:
+        response = http.post(
+            "/v1/uploads",
+            content=file,
+            headers={"Content-Type": "application/octet-stream"},
+            timeout=timeout,
+        )
+    raise_for_error(response)
+    return response
 
 
 def raise_for_error(response: httpx.Response) -> None:

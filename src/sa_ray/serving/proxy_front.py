@@ -31,6 +31,7 @@ from sa_ray.serving.request_bounds import (
     new_id,
     replay,
 )
+from sa_ray.serving.streamed_bodies import HEADER, StreamedBodies, Window, is_streamed
 
 logger = logging.getLogger(__name__)
 
@@ -74,20 +75,35 @@ class OwnHeaders:
 
 
 class BoundedBodies:
-    """Middleware that reads a request's body, bounded in size and time, before it goes on."""
+    """Middleware that reads a request's body, bounded in size and time, before it goes on.
+
+    Those that are files go on as they come.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
         self._bodies = UnfinishedBodies()
+        self._streamed = StreamedBodies()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and announces_body(scope["method"], scope["headers"]):
+        if is_streamed(scope):
+            await self._stream(scope, receive, send)
+        elif scope["type"] == "http" and announces_body(scope["method"], scope["headers"]):
             with contextlib.suppress(ClientLeftError):
                 # Under no name here, so that it is not kept once it has gone on.
                 again = replay(await self._bodies.read(receive, scope["method"]), receive)
                 await self._app(scope, again, send)
         else:
             await self._app(scope, receive, send)
+
+    async def _stream(self, scope: Scope, receive: Receive, send: Send) -> None:
+        kept = [(name, value) for name, value in scope["headers"] if name != HEADER]
+        with self._streamed.opened(scope, receive) as body:
+            window = Window(body, send)
+            scope = {**scope, "headers": [*kept, (HEADER, b"1")]}
+            await self._app(scope, window.receive, window.send)
+        if isinstance(window.error, SaRayError):
+            raise window.error
 
 
 class OwnErrors:

@@ -56,6 +56,13 @@ class LimitSettings(SettingsGroup):
         "one more is answered 429 with `Retry-After`. A download holds 2 MiB while its client "
         "takes nothing. Those from a bucket do not count.",
     )
+    max_upload_mb: int = Field(
+        100,
+        ge=1,
+        le=1024,
+        validation_alias=AliasChoices("STABLE_AUDIO_MAX_UPLOAD_MB"),
+        description="Largest file that `POST /v1/uploads` takes, MiB.",
+    )
     health_details: Literal["loopback", "everyone"] = Field(
         "loopback",
         validation_alias=AliasChoices("STABLE_AUDIO_HEALTH_DETAILS"),

@@ -81,6 +81,14 @@ class StorageSettings(SettingsGroup):
         validation_alias=AliasChoices("STABLE_AUDIO_PRESIGNED_URL_EXPIRES"),
         description="Lifetime of a presigned download URL, seconds (S3 allows seven days).",
     )
+    upload_ttl: int = Field(
+        86_400,
+        ge=1,
+        validation_alias=AliasChoices("STABLE_AUDIO_UPLOAD_TTL"),
+        description="Seconds for which requests can name audio that was sent to "
+        "`POST /v1/uploads`. It is deleted as long again after that, an hour at most, but not "
+        "while a job that has not ended is made from it.",
+    )
 
     @model_validator(mode="after")
     def _check_keys(self) -> Self:

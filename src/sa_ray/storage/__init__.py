@@ -1,14 +1,17 @@
 """Object stores. Only ``open_object_store`` picks one."""
 
+from sa_ray.storage.inputs import Inputs
 from sa_ray.storage.keys import object_key
 from sa_ray.storage.locations import ObjectStores
 from sa_ray.storage.opening import open_object_store
-from sa_ray.storage.port import ObjectStore
+from sa_ray.storage.port import ListedObject, ObjectStore
 from sa_ray.storage.removal import Removal
 from sa_ray.storage.threads import in_thread
 from sa_ray.storage.uploads import Uploads
 
 __all__ = [
+    "Inputs",
+    "ListedObject",
     "ObjectStore",
     "ObjectStores",
     "Removal",

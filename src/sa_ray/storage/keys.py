@@ -47,5 +47,14 @@ def public_url(base_url: str, key: str) -> str:
     return f"{base_url.rstrip('/')}/{quote(key)}"
 
 
+def attachment(filename: str) -> str:
+    """Return a Content-Disposition header (RFC 6266, appendix D: ASCII before the full name)."""
+    plain = "".join(
+        c if c.isascii() and c.isprintable() and c not in '"\\' else "_" for c in filename
+    )
+    extended = "" if plain == filename else f"; filename*=UTF-8''{quote(filename, safe='')}"
+    return f'attachment; filename="{plain}"{extended}'
+
+
 def _name(job_id: str, token: int, fmt: AudioFormat) -> str:
     return f"{job_id}.{fmt}" if token <= 1 else f"{job_id}-{token}.{fmt}"

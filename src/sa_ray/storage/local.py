@@ -15,6 +15,7 @@ from sa_ray.contracts import RESERVED_NAMES, StorageBackend, StoredObject
 from sa_ray.errors import ObjectStoreError, UnwritableKeyError
 from sa_ray.settings.storage import StorageSettings
 from sa_ray.storage.keys import public_url, require_sound
+from sa_ray.storage.port import ListedObject
 
 CHUNK_BYTES: Final = 1 << 20
 
@@ -104,6 +105,14 @@ class LocalObjectStore:
                 while chunk := file.read(min(CHUNK_BYTES, left)):
                     left -= len(chunk)
                     yield chunk
+
+    def objects(self, folder: str) -> Iterator[ListedObject]:
+        with self._explained("read"), suppress(FileNotFoundError, NotADirectoryError):
+            for path in self._path(folder).iterdir():
+                with suppress(FileNotFoundError):
+                    info = path.stat()
+                    if stat.S_ISREG(info.st_mode):
+                        yield ListedObject(f"{folder}/{path.name}", info.st_mtime)
 
     def delete(self, keys: Collection[str]) -> Mapping[str, ObjectStoreError]:
         failures = {}

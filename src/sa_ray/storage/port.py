@@ -1,10 +1,19 @@
 """The object store port: keeps finished audio."""
 
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
 from sa_ray.contracts import StorageBackend, StoredObject
 from sa_ray.errors import ObjectStoreError
+
+
+@dataclass(frozen=True, slots=True)
+class ListedObject:
+    """An object that is there. ``modified_at``: when it was put, Unix seconds of the store."""
+
+    key: str
+    modified_at: float
 
 
 class ObjectStore(Protocol):
@@ -45,6 +54,13 @@ class ObjectStore(Protocol):
         """Yield the bytes ``[start, start + length)`` in chunks of at most 1 MiB.
 
         Raises ``ObjectStoreError`` (``transient=False``) if there is no such object.
+        """
+        ...
+
+    def objects(self, folder: str) -> Iterator[ListedObject]:
+        """Yield the objects with keys ``<folder>/<name>``, in no order, however many there are.
+
+        One that is put or deleted meanwhile may be there or not.
         """
         ...
 

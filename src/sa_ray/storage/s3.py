@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import closing
 from typing import TYPE_CHECKING, Final
-from urllib.parse import quote
 from uuid import uuid4
 
 from boto3.s3.transfer import TransferConfig
@@ -18,7 +17,8 @@ from botocore.exceptions import ClientError
 from sa_ray.contracts import RESERVED_NAMES, StorageBackend, StoredObject
 from sa_ray.errors import ConfigurationError, ObjectStoreError
 from sa_ray.settings.storage import StorageSettings
-from sa_ray.storage.keys import prefixed, public_url, require_sound
+from sa_ray.storage.keys import attachment, prefixed, public_url, require_sound
+from sa_ray.storage.port import ListedObject
 from sa_ray.storage.s3_client import CHECK, MAX_CONCURRENT_PARTS, WORK, connect
 from sa_ray.storage.s3_endpoint import endpoint_of, host_of
 from sa_ray.storage.s3_errors import code_of, explained, explanation
@@ -39,6 +39,9 @@ REOPEN_PERIOD_S: Final = 30.0
 
 MAX_DELETED_AT_ONCE: Final = 1000
 """Limit of ``DeleteObjects``."""
+
+MAX_LISTED_AT_ONCE: Final = 1000
+"""Limit of ``ListObjectsV2``."""
 
 _NOT_OFFERED: Final = frozenset({"NotImplemented", "MethodNotAllowed", "501", "405"})
 """Answers of stores that do not know ``DeleteObjects``."""
@@ -109,7 +112,7 @@ class S3ObjectStore:
                 key,
                 ExtraArgs={
                     "ContentType": content_type,
-                    "ContentDisposition": _attachment(filename),
+                    "ContentDisposition": attachment(filename),
                     "Metadata": {"sha256": digest},
                 },
                 Config=self._transfer,
@@ -150,6 +153,19 @@ class S3ObjectStore:
                 raise
             with closing(answer["Body"]) as body:
                 yield from body.iter_chunks(CHUNK_BYTES)
+
+    def objects(self, folder: str) -> Iterator[ListedObject]:
+        require_sound(folder)
+        with explained(self._where):
+            pages = self._client().get_paginator("list_objects_v2")
+            for page in pages.paginate(
+                Bucket=self._bucket,
+                Prefix=f"{folder}/",
+                Delimiter="/",
+                PaginationConfig={"PageSize": MAX_LISTED_AT_ONCE},
+            ):
+                for item in page.get("Contents", ()):
+                    yield ListedObject(item["Key"], item["LastModified"].timestamp())
 
     def delete(self, keys: Collection[str]) -> Mapping[str, ObjectStoreError]:
         failures: dict[str, ObjectStoreError] = {}
@@ -229,12 +245,3 @@ class S3ObjectStore:
             self._opened = opened
             self._reopen_at = self._clock() + REOPEN_PERIOD_S
         return self._opened
-
-
-def _attachment(filename: str) -> str:
-    """A Content-Disposition header (RFC 6266, appendix D: ASCII first, then the full name)."""
-    plain = "".join(
-        c if c.isascii() and c.isprintable() and c not in '"\\' else "_" for c in filename
-    )
-    extended = "" if plain == filename else f"; filename*=UTF-8''{quote(filename, safe='')}"
-    return f'attachment; filename="{plain}"{extended}'

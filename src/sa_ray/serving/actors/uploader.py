@@ -1,20 +1,30 @@
 """The uploader actor: a Ray shell that writes audio to the object store and reads it back."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Protocol
 
 from ray import ObjectRef
 
-from sa_ray.contracts import AudioFormat, ComponentHealth, Job, StoredObject
+from sa_ray.contracts import (
+    AudioFormat,
+    ComponentHealth,
+    Job,
+    ReadAudio,
+    StoredObject,
+    Upload,
+)
 from sa_ray.errors import ObjectElsewhereError, ObjectStoreError
 from sa_ray.settings import StorageSettings
-from sa_ray.storage import ObjectStores, Removal, Uploads, in_thread, object_key
+from sa_ray.storage import Inputs, ObjectStores, Removal, Uploads, in_thread, object_key
 from sa_ray.telemetry import configure_logging
 
 MAX_CONCURRENT_READS = 16
+
+MAX_CONCURRENT_INPUTS = 4
+"""Calls about audio that clients send, each of which may hold that of the longest clip."""
 
 
 class UploaderApi(Protocol):
@@ -71,6 +81,32 @@ class UploaderApi(Protocol):
         calls: it goes at its client's pace, and outlives the actor."""
         ...
 
+    async def find_input(self, upload_id: str) -> Upload | None:
+        """Return audio that a client has sent, unless there is none or it has expired."""
+        ...
+
+    async def renew_input(self, upload_id: str) -> Upload | None:
+        """Have it live on as if it were new; None if it has to be sent again."""
+        ...
+
+    async def keep_input(
+        self, upload_id: str, read: ReadAudio, size_bytes: int, audio: list["ObjectRef[bytes]"]
+    ) -> Upload:
+        """Store audio that a client has sent, as ``upload`` does, but without retrying."""
+        ...
+
+    async def remove_input(self, upload_id: str) -> None:
+        """Delete it; no error if it is gone."""
+        ...
+
+    async def due_inputs(self) -> list[str]:
+        """Return the ids of the audio of clients that has had its time."""
+        ...
+
+    async def sweep_inputs(self, due: Collection[str], pinned: Collection[str]) -> None:
+        """Delete what is still ``due``, but not at the keys ``pinned``."""
+        ...
+
 
 class Uploader(UploaderApi):
     """May be killed at any time: what it has not acknowledged is uploaded again."""
@@ -83,6 +119,8 @@ class Uploader(UploaderApi):
         self._stores = ObjectStores(settings)
         self._uploads = Uploads(self._stores.current, partial(object_key, settings))
         self._removal = Removal(settings, self._stores, self._uploads)
+        self._inputs = Inputs(settings, self._stores.current)
+        self._input_threads = ThreadPoolExecutor(MAX_CONCURRENT_INPUTS, "input")
         self._readers = ThreadPoolExecutor(MAX_CONCURRENT_READS, "object-read")
         self._checker = asyncio.create_task(self._uploads.check_forever())
 
@@ -125,3 +163,25 @@ class Uploader(UploaderApi):
             return b"".join(store.read(stored.key, start=start, length=length))
 
         return await in_thread(self._readers, read)
+
+    async def find_input(self, upload_id: str) -> Upload | None:
+        return await in_thread(self._readers, lambda: self._inputs.find(upload_id))
+
+    async def renew_input(self, upload_id: str) -> Upload | None:
+        return await in_thread(self._input_threads, lambda: self._inputs.renew(upload_id))
+
+    async def keep_input(
+        self, upload_id: str, read: ReadAudio, size_bytes: int, audio: list["ObjectRef[bytes]"]
+    ) -> Upload:
+        data = await audio[0]
+        keep = partial(self._inputs.keep, upload_id, read, size_bytes, data)
+        return await in_thread(self._input_threads, keep)
+
+    async def remove_input(self, upload_id: str) -> None:
+        await in_thread(self._input_threads, lambda: self._inputs.remove(upload_id))
+
+    async def due_inputs(self) -> list[str]:
+        return await in_thread(self._input_threads, self._inputs.due)
+
+    async def sweep_inputs(self, due: Collection[str], pinned: Collection[str]) -> None:
+        await in_thread(self._input_threads, lambda: self._inputs.sweep(due, pinned))

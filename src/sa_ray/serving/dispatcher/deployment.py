@@ -20,6 +20,7 @@ from sa_ray.serving.deployment_options import capacity
 from sa_ray.serving.dispatcher.attempt import Attempt
 from sa_ray.serving.dispatcher.housekeeping import Housekeeping
 from sa_ray.serving.dispatcher.leases import Leases
+from sa_ray.serving.dispatcher.upload_sweep import UploadSweep
 from sa_ray.serving.dispatcher.webhook_calls import WebhookCalls
 from sa_ray.serving.job_view import JobViews
 from sa_ray.serving.messages import Progress
@@ -74,6 +75,7 @@ class Dispatcher:
             *self._leases.loops(),
             self._watch_forever(serve.get_replica_context().app_name),
             *Housekeeping(self._jobs, self._uploader).loops(),
+            UploadSweep(self._jobs, self._uploader, storage.upload_ttl).run(),
             *webhook_loops,
         )
         self._loops = [asyncio.create_task(loop) for loop in loops]

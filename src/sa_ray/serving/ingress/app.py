@@ -8,8 +8,15 @@ from sa_ray.serving.ingress.edge import Edge
 from sa_ray.serving.ingress.errors import install_error_handlers
 from sa_ray.serving.ingress.guard import Guard
 from sa_ray.serving.ingress.origins import Origins
-from sa_ray.serving.ingress.routes import generation, job_audio, job_events, jobs, system
-from sa_ray.settings import EdgeSettings
+from sa_ray.serving.ingress.routes import (
+    generation,
+    job_audio,
+    job_events,
+    jobs,
+    system,
+    uploads,
+)
+from sa_ray.settings import EdgeSettings, LimitSettings
 
 DESCRIPTION = """Text to audio with Stable Audio 3: sound effects and music, 44.1 kHz stereo.
 
@@ -24,14 +31,14 @@ SHOWN_TO_PAGES = (
 """Headers of answers that pages of ``allowed_origins`` may read."""
 
 
-def build_http_app(edge: EdgeSettings) -> FastAPI:
+def build_http_app(edge: EdgeSettings, limits: LimitSettings) -> FastAPI:
     """Build the FastAPI application, in each ingress replica."""
     app = FastAPI(title="sa-ray", version=__version__, description=DESCRIPTION)
-    for routes in (generation, jobs, job_events, job_audio, system):
+    for routes in (generation, jobs, job_events, job_audio, uploads, system):
         app.include_router(routes.router)
     install_error_handlers(app)
     app.add_middleware(Edge, public_url=edge.public_url)
-    app.add_middleware(Guard)
+    app.add_middleware(Guard, max_upload_mb=limits.max_upload_mb)
     if edge.allowed_origins:
         app.add_middleware(
             CORSMiddleware,

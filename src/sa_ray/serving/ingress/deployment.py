@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
+from sa_ray.catalogue import VARIANTS
 from sa_ray.contracts import EngineName, VariantName
 from sa_ray.engines import INSTALL_HINT
 from sa_ray.errors import ObjectStoreError
@@ -21,6 +22,7 @@ from sa_ray.serving.ingress.health import HealthMonitor
 from sa_ray.serving.ingress.job_feed import JobFeed
 from sa_ray.serving.ingress.services import Services
 from sa_ray.serving.ingress.sync_generation import SyncGeneration
+from sa_ray.serving.ingress.uploads import ClientUploads
 from sa_ray.serving.job_view import JobViews
 from sa_ray.settings import (
     EdgeSettings,
@@ -29,6 +31,7 @@ from sa_ray.settings import (
     ModelSettings,
     StorageSettings,
     WebhookSettings,
+    duration_limit,
 )
 from sa_ray.storage import ObjectStores
 from sa_ray.telemetry import configure_logging
@@ -77,6 +80,7 @@ class Ingress:
             read_job=read_job,
             job_feed=JobFeed(jobs.changed, read_job, limits.max_waiting_requests),
             uploader=uploader,
+            uploads=ClientUploads(uploader, jobs, limits.max_upload_mb, _longest(models, limits)),
             views=JobViews(stores),
             health=health,
             clients=ClientShares(limits.max_open_per_client),
@@ -84,7 +88,11 @@ class Ingress:
         _say_if_stand_in(engine)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
-        return build_http_app(self._edge)
+        return build_http_app(self._edge, self.services.limits)
+
+
+def _longest(models: ModelSettings, limits: LimitSettings) -> float:
+    return max(duration_limit(models, limits, name) for name in VARIANTS)
 
 
 def _say_if_stand_in(engine: EngineName) -> None:

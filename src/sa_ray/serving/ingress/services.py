@@ -15,6 +15,7 @@ from sa_ray.serving.ingress.grouped_calls import GroupedCalls
 from sa_ray.serving.ingress.health import HealthMonitor
 from sa_ray.serving.ingress.job_feed import JobFeed
 from sa_ray.serving.ingress.sync_generation import SyncGeneration
+from sa_ray.serving.ingress.uploads import ClientUploads
 from sa_ray.serving.job_view import JobViews
 from sa_ray.settings import LimitSettings, ModelSettings
 
@@ -32,6 +33,7 @@ class Services:
     read_job: GroupedCalls[str, JobSnapshot]
     job_feed: JobFeed
     uploader: UploaderClient
+    uploads: ClientUploads
     views: JobViews
     health: HealthMonitor
     clients: ClientShares

@@ -1,0 +1,151 @@
+"""Keep audio that clients have sent, for as long as it is wanted.
+
+Beside the audio, at ``uploads/<id>.flac``, is its record, at ``uploads/<id>.json``: what is known
+of an upload is in the object store alone.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Collection, Mapping
+from typing import Final
+
+from pydantic import ValidationError
+
+from sa_ray.contracts import MEDIA_TYPES, SAMPLE_RATE, ReadAudio, Upload
+from sa_ray.errors import ObjectStoreError
+from sa_ray.settings.storage import StorageSettings
+from sa_ray.storage.keys import prefixed
+from sa_ray.storage.port import ObjectStore
+
+FOLDER: Final = "uploads"
+
+MAX_GRACE_S: Final = 3600.0
+"""Most seconds for which an expired upload is kept: a request that named it in time is a job, or
+done, by then."""
+
+_LOCKS: Final = 64
+
+
+class Inputs:
+    """The uploads in ``store``. Methods block; call them from threads.
+
+    Every method may raise ``ObjectStoreError``. ``clock`` returns Unix seconds. What one instance
+    does to an upload happens one after the other; those of other processes are told apart by the
+    grace between its expiry and its deletion.
+    """
+
+    def __init__(
+        self,
+        settings: StorageSettings,
+        store: ObjectStore,
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._store = store
+        local = settings.storage_backend == "local"
+        self._folder = FOLDER if local else prefixed(settings, FOLDER)
+        self._ttl_s = settings.upload_ttl
+        self._grace_s = min(settings.upload_ttl, MAX_GRACE_S)
+        self._clock = clock
+        self._locks = [threading.Lock() for _ in range(_LOCKS)]
+
+    def find(self, upload_id: str) -> Upload | None:
+        """Return the upload, unless there is none or it has expired."""
+        upload = self._record(upload_id)
+        return upload if upload and self._clock() < upload.expires_at else None
+
+    def keep(self, upload_id: str, read: ReadAudio, size_bytes: int, audio: bytes) -> Upload:
+        """Store ``audio``, the stored form of a file of ``size_bytes``, for the time to live."""
+        with self._lock(upload_id):
+            stored = self._store.put(
+                self._audio_key(upload_id),
+                audio,
+                content_type=MEDIA_TYPES["flac"],
+                filename=f"{upload_id}.flac",
+            )
+            upload = Upload(
+                **read.model_dump(),
+                id=upload_id,
+                object=stored,
+                seconds=read.frames / SAMPLE_RATE,
+                size_bytes=size_bytes,
+                expires_at=0,
+            )
+            return self._renewed(upload)
+
+    def renew(self, upload_id: str) -> Upload | None:
+        """Have the upload live on as if it were new; None if it has expired or its audio is gone.
+
+        Its audio goes first, if anything is deleted by others: it has to be sent again then.
+        """
+        with self._lock(upload_id):
+            upload = self.find(upload_id)
+            if upload is None or self._store.size(upload.object.key) != upload.object.size:
+                return None
+            return self._renewed(upload)
+
+    def remove(self, upload_id: str) -> None:
+        """Delete the upload, whether or not it has expired; no error if it is gone."""
+        with self._lock(upload_id):
+            self._delete(upload_id)
+
+    def due(self) -> list[str]:
+        """Return the ids of the uploads that are to be deleted."""
+        newest: dict[str, float] = {}
+        for item in self._store.objects(self._folder):
+            upload_id = item.key.rpartition("/")[2].partition(".")[0]
+            newest[upload_id] = max(item.modified_at, newest.get(upload_id, 0.0))
+        # A record is written when its upload is renewed: no need to read those of young ones.
+        old = {one: at for one, at in newest.items() if self._clock() - at >= self._ttl_s}
+        return [one for one, modified_at in old.items() if self._is_due(one, modified_at)]
+
+    def sweep(self, due: Collection[str], pinned: Collection[str]) -> None:
+        """Delete those of the uploads ``due`` that are still due.
+
+        ``pinned``: keys of audio that unfinished jobs are made from, which stays.
+        """
+        for upload_id in due:
+            with self._lock(upload_id):
+                if self._audio_key(upload_id) not in pinned and self._is_due(upload_id, 0.0):
+                    self._delete(upload_id)
+
+    def _is_due(self, upload_id: str, modified_at: float) -> bool:
+        """``modified_at``: age of what has no record."""
+        upload = self._record(upload_id)
+        expired_at = upload.expires_at if upload else modified_at + self._ttl_s
+        return self._clock() >= expired_at + self._grace_s
+
+    def _record(self, upload_id: str) -> Upload | None:
+        key = self._record_key(upload_id)
+        if self._store.size(key) is None:
+            return None
+        try:
+            return Upload.model_validate_json(b"".join(self._store.read(key)))
+        except ValidationError:  # of another release: sent again, it is replaced
+            return None
+
+    def _renewed(self, upload: Upload) -> Upload:
+        upload = upload.model_copy(update={"expires_at": self._clock() + self._ttl_s})
+        self._store.put(
+            self._record_key(upload.id),
+            upload.model_dump_json().encode(),
+            content_type="application/json",
+            filename=f"{upload.id}.json",
+        )
+        return upload
+
+    def _delete(self, upload_id: str) -> None:
+        # The record first: what is found has its audio. Audio that is left without is due in time.
+        for key in (self._record_key(upload_id), self._audio_key(upload_id)):
+            failures: Mapping[str, ObjectStoreError] = self._store.delete([key])
+            for failure in failures.values():
+                raise failure
+
+    def _audio_key(self, upload_id: str) -> str:
+        return f"{self._folder}/{upload_id}.flac"
+
+    def _record_key(self, upload_id: str) -> str:
+        return f"{self._folder}/{upload_id}.json"
+
+    def _lock(self, upload_id: str) -> threading.Lock:
+        return self._locks[hash(upload_id) % _LOCKS]
