@@ -12,6 +12,7 @@ import soundfile as sf
 from tests.support.deployment import Deploy
 from tests.support.object_stores import keys, s3_settings
 from tests.support.s3_server import S3Server
+from tests.support.secret_settings import settings_of
 from tests.support.service import Service
 
 
@@ -70,10 +71,11 @@ def test_uploads_lie_in_the_bucket_for_their_time(on_s3: Service, s3_server: S3S
 
     assert answer.status_code == 201, answer.text
     upload_id = answer.json()["id"]
-    assert left() == [f"stable-audio/jobs/uploads/{upload_id}.{ending}" for ending in ("flac", "json")]
+    names = (f"{upload_id}.flac", f"{upload_id}.json")
+    assert left() == [f"stable-audio/jobs/uploads/{name}" for name in names]
     assert on_s3.http.get(f"/v1/uploads/{upload_id}").status_code == 200
-    until(lambda: on_s3.http.get(f"/v1/uploads/{upload_id}").status_code == 404)
-    until(lambda: not left())
+    on_s3.until(lambda: on_s3.http.get(f"/v1/uploads/{upload_id}").status_code == 404)
+    on_s3.until(lambda: not left())
 
 
 def test_an_outage_delays_a_job_and_loses_nothing(on_s3: Service, s3_server: S3Server) -> None:

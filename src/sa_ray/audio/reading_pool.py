@@ -46,7 +46,7 @@ class ReadingPool:
         except (OSError, EOFError, ValueError) as error:
             logger.warning("a process that read an upload was lost: %r", error)
             if worker:
-                worker.kill()
+                logger.warning("it ended with %s", worker.kill())
             worker = None
             told = {"refusal": "The file could not be read. Export it again, as WAV or FLAC."}
         finally:
@@ -74,6 +74,8 @@ class _Worker:
                 [sys.executable, "-P", "-m", "sa_ray.audio.reading_worker", str(theirs.fileno())],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
+                # Libraries say there what is wrong with clients' files.
+                stderr=subprocess.DEVNULL,
                 pass_fds=(theirs.fileno(),),
                 env={
                     **kept,
@@ -94,7 +96,8 @@ class _Worker:
         told: dict[str, Any] = json.loads(line)
         return told
 
-    def kill(self) -> None:
+    def kill(self) -> int:
+        """End the process; return its code, or the negative of the signal that ended it."""
         self._connection.close()
         self._process.kill()
-        self._process.wait()
+        return self._process.wait()
