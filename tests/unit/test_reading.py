@@ -21,7 +21,7 @@ from sa_ray.contracts import ReadAudio
 from sa_ray.errors import GenerationError, InvalidRequestError
 
 RATE = 44_100
-MAX_SECONDS = 10.0
+MAX_SECONDS = 3.0
 
 FORMATS = [
     ("WAV", "PCM_16", "wav"),
@@ -173,25 +173,25 @@ def test_a_file_longer_than_any_clip_is_refused(
     rate = 48_000 if subtype == "OPUS" else RATE
     longer = tone(MAX_SECONDS + 1, rate)
 
-    assert "longer than 10 s" in refused(pool, written(longer, rate, container, subtype))
+    assert "longer than 3 s" in refused(pool, written(longer, rate, container, subtype))
     exact = written(longer[: int(MAX_SECONDS * rate)], rate, container, subtype)
     if container != "MP3":  # its encoder pads
         assert read(pool, exact)[0].frames == pytest.approx(MAX_SECONDS * RATE, abs=1)
 
 
-def test_a_small_file_of_hours_of_silence_is_not_decoded_to_its_end(pool: ReadingPool) -> None:
-    silence = written(np.zeros((RATE * 600, 1), np.int16), container="FLAC")
+def test_a_small_file_of_endless_silence_is_not_decoded_to_its_end(pool: ReadingPool) -> None:
+    silence = written(np.zeros((RATE * 60, 1), np.int16), container="FLAC")
     hours = bytearray(silence)
     # The 36 bits of its length, in samples, become unknown.
     hours[21] &= 0xF0
     hours[22:26] = bytes(4)
 
     assert len(hours) < 1 << 20
-    assert "longer than 10 s" in refused(pool, bytes(hours))
+    assert "longer than 3 s" in refused(pool, bytes(hours))
 
 
 def test_a_file_that_breaks_off_is_refused_with_where(pool: ReadingPool) -> None:
-    draw = np.random.default_rng(1).uniform(-0.5, 0.5, (5 * RATE, 2))
+    draw = np.random.default_rng(1).uniform(-0.5, 0.5, (2 * RATE, 2))
     whole = written(draw, container="FLAC")
 
     assert "breaks off or is damaged after" in refused(pool, whole[: len(whole) // 2])

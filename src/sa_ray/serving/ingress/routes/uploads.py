@@ -26,6 +26,10 @@ router = APIRouter(prefix="/v1/uploads", tags=["uploads"])
 PIECE_BYTES = 1 << 20
 """Written to disk at once."""
 
+KINDS = (
+    "application/octet-stream",
+    *("audio/wav", "audio/flac", "audio/mpeg", "audio/ogg", "audio/aiff"),
+)
 FILE = {"type": "string", "format": "binary"}
 
 BODY: dict[str, Any] = {
@@ -34,8 +38,7 @@ BODY: dict[str, Any] = {
         "description": "WAV, FLAC, MP3, Ogg (Vorbis or Opus) or AIFF, found by content: mono or "
         "stereo, 8 to 192 kHz, no longer than the longest clip of any model.",
         "content": {
-            "application/octet-stream": {"schema": FILE},
-            "audio/*": {"schema": FILE},
+            **{kind: {"schema": FILE} for kind in KINDS},
             "multipart/form-data": {
                 "schema": {"type": "object", "properties": {"audio": FILE}, "required": ["audio"]}
             },
