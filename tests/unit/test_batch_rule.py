@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sa_ray.contracts import ResolvedRequest
+from sa_ray.contracts import Region, ResolvedRequest
 from sa_ray.scheduling.batch_rule import Bounds, batch_key, bucket_of, length_bucket, take_batch
 
 
@@ -24,15 +24,33 @@ clips = st.builds(
 
 
 @pytest.mark.parametrize(
-    "alike", [{"prompt": "b"}, {"seed": 1}, {"duration": 60.0}, {"negative_prompt": "c"}]
-)
+    "alike",
+    [
+        {"prompt": "b"}, {"seed": 1}, {"duration": 60.0}, {"negative_prompt": "c"},
+        {"init_noise_level": 0.5},
+    ],
+)  # fmt: skip
 def test_rows_may_differ_in_what_a_batch_does_not_share(alike: dict[str, Any]) -> None:
     assert batch_key(clip(**alike)) == batch_key(clip())
 
 
-@pytest.mark.parametrize("other", [{"steps": 8}, {"cfg_scale": 2.0}, {"sampler": "euler"}])
-def test_rows_of_one_batch_agree_in_steps_guidance_and_sampler(other: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"steps": 8}, {"cfg_scale": 2.0}, {"sampler": "euler"},
+        {"regions": [Region(start=0.1, end=0.3)]},
+    ],
+)  # fmt: skip
+def test_rows_of_one_batch_agree_in_steps_guidance_sampler_and_keeping_audio(
+    other: dict[str, Any],
+) -> None:
     assert batch_key(clip(**other)) != batch_key(clip())
+
+
+def test_where_regions_lie_does_not_matter_to_a_batch() -> None:
+    regions = ([Region(start=0, end=0.2)], [Region(start=0.1, end=0.2), Region(start=0.3, end=0.5)])
+
+    assert len({batch_key(clip(regions=some)) for some in regions}) == 1
 
 
 def test_any_guidance_is_like_any_other() -> None:

@@ -14,7 +14,9 @@ ESTIMATOR = Estimator(COST, max_rows=4, max_seconds=60)
 TARGET_WAIT = 20.0
 
 
-def clip(duration: float = 10, *, steps: int = 8, cfg_scale: float = 1) -> ResolvedRequest:
+def clip(
+    duration: float = 10, *, steps: int = 8, cfg_scale: float = 1, loop: bool = False
+) -> ResolvedRequest:
     return ResolvedRequest(
         model="small-sfx",
         prompt="rain",
@@ -22,6 +24,7 @@ def clip(duration: float = 10, *, steps: int = 8, cfg_scale: float = 1) -> Resol
         steps=steps,
         cfg_scale=cfg_scale,
         seed=0,
+        loop=loop,
     )
 
 
@@ -29,6 +32,12 @@ def test_a_batch_costs_as_if_all_its_rows_were_as_long_as_the_longest() -> None:
     assert COST.of([]) == 0
     assert COST.of([clip(10)]) == pytest.approx(6)
     assert COST.of([clip(10), clip(30)]) == pytest.approx(4 + 2 * (1 + 3))
+
+
+def test_a_loop_costs_as_two_clips_one_after_the_other() -> None:
+    assert COST.of([clip(loop=True)]) == pytest.approx(2 * COST.of([clip()]))
+    assert COST.of([clip(loop=True)] * 2) == pytest.approx(2 * COST.of([clip()] * 2))
+    assert COST.of([clip(), clip(loop=True)]) == pytest.approx(2 * 4 + 3 * (1 + 1))
 
 
 def test_steps_and_guidance_lengthen_the_share_that_is_sampling() -> None:

@@ -24,14 +24,16 @@ DEFAULT_SAMPLER: Final[Sampler] = "pingpong"
 T = TypeVar("T")
 
 
-BatchKey = tuple[int, Sampler, bool]
-"""Common to the rows of a batch: steps, sampler and guidance. A plain tuple, since the router makes
-some hundred for each request."""
+BatchKey = tuple[int, Sampler, bool, bool]
+"""Common to the rows of a batch: steps, sampler, guidance, and whether parts of an audio are kept,
+of which the model is told by other inputs. A plain tuple, since the router makes some hundred for
+each request."""
 
 
 def batch_key(request: ResolvedRequest) -> BatchKey:
     """Return the key of ``request``: only those with equal keys may share a batch."""
-    return request.steps, request.sampler or DEFAULT_SAMPLER, is_guided(request)
+    sampler = request.sampler or DEFAULT_SAMPLER
+    return request.steps, sampler, is_guided(request), bool(request.regions)
 
 
 @lru_cache(maxsize=4096)

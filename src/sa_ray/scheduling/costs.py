@@ -32,11 +32,16 @@ class Cost(BaseModel):
     guidance: float = Field(ge=1, description="Factor on the sampling of a guided request.")
 
     def of(self, batch: Sequence[ResolvedRequest]) -> float:
-        """Return the seconds of one batch, whose rows share steps and guidance; 0 if empty."""
+        """Return the seconds of one batch, whose rows share steps and guidance; 0 if empty.
+
+        Loops go through the engine twice: the clip, then its seam.
+        """
         if not batch:
             return 0.0
         longest = max(request.duration for request in batch)
-        seconds = self.batch + len(batch) * (self.row + self.second * longest)
+        loops = sum(request.loop for request in batch)
+        batches = 2 if loops else 1
+        seconds = batches * self.batch + (len(batch) + loops) * (self.row + self.second * longest)
         return seconds * self._factor(batch[0])
 
     @property
