@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from sa_ray.contracts import EngineName, ResolvedRequest
-from sa_ray.engines import BatchOutcome, Generated
+from sa_ray.engines import Audio, BatchOutcome, Generated
 from sa_ray.engines.port import IsCancelled, OnStep
 from sa_ray.engines.stable_audio.calibration import (
     REPEATS,
@@ -141,7 +141,11 @@ class TimedEngine:
         self.prompts: list[str] = []
 
     def generate(
-        self, batch: Sequence[ResolvedRequest], on_step: OnStep, is_cancelled: IsCancelled
+        self,
+        batch: Sequence[ResolvedRequest],
+        on_step: OnStep,
+        is_cancelled: IsCancelled,
+        sources: Sequence[Audio | None] = (),
     ) -> list[BatchOutcome]:
         self._clock.now += len(batch) * (1 if self.prompts else 10)
         self.prompts += [one.prompt for one in batch]

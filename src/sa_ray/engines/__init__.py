@@ -3,6 +3,7 @@
 from sa_ray.engines.flaws import NOT_NUMBERS, flaw_of
 from sa_ray.engines.loading import INSTALL_HINT, load_engine, resolve_engine_name
 from sa_ray.engines.port import (
+    Audio,
     BatchOutcome,
     Cancelled,
     DeviceLostError,
@@ -14,6 +15,7 @@ from sa_ray.engines.port import (
 __all__ = [
     "INSTALL_HINT",
     "NOT_NUMBERS",
+    "Audio",
     "BatchOutcome",
     "Cancelled",
     "DeviceLostError",

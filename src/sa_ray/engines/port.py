@@ -104,10 +104,11 @@ class Engine(Protocol):
         """Generate every request of ``batch`` and return one outcome for each, in order.
 
         ``sources``: for each request, the audio that it is made from, stereo, as long as the clip
-        and at its place in it, with silence elsewhere; None, or no sources at all: the prompt
-        alone. With ``regions`` in a request, the clip is new there and may be anything elsewhere,
-        where the caller keeps the source. Without, the whole clip is new, and the closer to its
-        source the lower its ``init_noise_level``. ``loop`` is for the caller.
+        and at its place in it, with silence elsewhere, not to be written to; None, or no sources at
+        all: the prompt alone. With ``regions`` in a request, the clip is new there and may be
+        anything elsewhere, where the caller keeps the source. Without, the whole clip is new, and
+        the closer to its source the lower its ``init_noise_level``. ``loop`` and ``source`` in the
+        request are for the caller.
 
         All requests have the same ``sa_ray.scheduling.batch_rule.batch_key``. A row's audio depends
         on its own request alone, never on its batch mates. A failure of one row is that row's

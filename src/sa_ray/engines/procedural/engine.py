@@ -4,7 +4,7 @@ import logging
 from collections.abc import Sequence
 
 from sa_ray.contracts import SAMPLE_RATE, EngineName, ResolvedRequest, VariantName
-from sa_ray.engines.port import BatchOutcome, Cancelled, Generated, IsCancelled, OnStep
+from sa_ray.engines.port import Audio, BatchOutcome, Cancelled, Generated, IsCancelled, OnStep
 from sa_ray.engines.procedural.rendering import Rendering
 from sa_ray.errors import GenerationError
 
@@ -19,6 +19,8 @@ class ProceduralEngine:
 
     Audio is a function of (model, prompt, negative prompt, duration, seed, steps); ``cfg_scale``
     and ``chunked_decode`` have no meaning here and are ignored. No model is loaded.
+
+    What is made from a source is the sound of the prompt, mixed with it or joined to it.
     """
 
     def __init__(self, variant: VariantName) -> None:
@@ -45,7 +47,11 @@ class ProceduralEngine:
         return None
 
     def generate(
-        self, batch: Sequence[ResolvedRequest], on_step: OnStep, is_cancelled: IsCancelled
+        self,
+        batch: Sequence[ResolvedRequest],
+        on_step: OnStep,
+        is_cancelled: IsCancelled,
+        sources: Sequence[Audio | None] = (),
     ) -> list[BatchOutcome]:
         """Advance every row by one step in turn, until all are done, dropped or failed."""
         outcomes: dict[int, BatchOutcome] = {}
@@ -60,7 +66,8 @@ class ProceduralEngine:
                     continue
                 try:
                     if step == 0:
-                        renderings[row] = Rendering(request, self._variant)
+                        source = sources[row] if sources else None
+                        renderings[row] = Rendering(request, self._variant, source)
                     fraction = renderings[row].step()
                     if fraction >= 1:
                         outcomes[row] = Generated(renderings.pop(row).finished())

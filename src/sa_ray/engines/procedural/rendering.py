@@ -1,11 +1,11 @@
 """Render one request: compose its layers, advance by steps, master the clip."""
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from hashlib import sha256
 
 import numpy as np
 
-from sa_ray.contracts import SAMPLE_RATE, ResolvedRequest, VariantName
+from sa_ray.contracts import SAMPLE_RATE, Region, ResolvedRequest, VariantName
 from sa_ray.engines.procedural.loops import noise_loop
 from sa_ray.engines.procedural.prompt import Plan, read
 from sa_ray.engines.procedural.recipes.unknown import texture
@@ -16,6 +16,7 @@ from sa_ray.engines.procedural.voices import layered, looped, muffled, roomy
 _BLOCK = 2**16
 _MIDDLE_C = 261.63
 _LOUDNESS = 0.15
+_HUSHED = 0.003
 _PEAK = 0.95
 _KNEE = 0.7
 _OVERSHOOT = 1.6
@@ -29,8 +30,11 @@ class Rendering:
     keyed by everything but the step count.
     """
 
-    def __init__(self, request: ResolvedRequest, variant: VariantName) -> None:
+    def __init__(
+        self, request: ResolvedRequest, variant: VariantName, source: F32 | None = None
+    ) -> None:
         """Allocate the clip. Raises ``MemoryError`` if it does not fit."""
+        self._source = source
         self._request = request
         self._variant = variant
         self._samples = np.zeros((2, round(request.duration * SAMPLE_RATE)), np.float32)
@@ -52,7 +56,13 @@ class Rendering:
 
     def finished(self) -> F32:
         """Return the mastered clip ``[2, samples]``; call once, after the last step."""
-        _master(self._samples)
+        if self._source is None:
+            _master(self._samples)
+        elif self._request.regions:
+            _join(self._samples, self._source, self._request.regions)
+        else:
+            _master(self._samples)
+            _mix(self._samples, self._source, self._request.init_noise_level)
         return self._samples
 
 
@@ -98,20 +108,48 @@ def _scene(
     )
 
 
-def _master(samples: F32) -> None:
-    """Bring to an even loudness below full scale, and fade both ends, in place.
+def _mix(samples: F32, source: F32, level: float | None) -> None:
+    """Mix ``source`` into ``samples`` at equal power, in place; None: there is nothing of it."""
+    angle = (1.0 if level is None else level) * np.pi / 2
+    # Not by the cosine, which leaves a trace of the source at level 1.
+    samples *= np.float32(np.sin(angle))
+    samples += np.float32(np.sin(np.pi / 2 - angle)) * source
+    if max(samples.max(), -samples.min()) > 1:
+        _limit(samples)
 
-    Loudness is the RMS of the windows within 20 dB of the loudest, so that pauses do not count.
+
+def _join(samples: F32, source: F32, regions: Sequence[Region]) -> None:
+    """Bring ``samples`` to the loudness of ``source``, and put it outside ``regions``, in place.
+
+    The scene goes on through the joins, since it is that of the whole clip.
     """
+    kept = np.ones(samples.shape[1], bool)
+    for region in regions:
+        kept[round(region.start * SAMPLE_RATE) : round(region.end * SAMPLE_RATE)] = False
+    around = _loudness(source[:, kept])
+    _master(samples, around if around >= _HUSHED else _LOUDNESS)
+    samples[:, kept] = source[:, kept]
+
+
+def _loudness(samples: F32) -> float:
+    """RMS of the windows within 20 dB of the loudest, so that pauses do not count."""
     total = samples.shape[1]
     if not total:
-        return
+        return 0.0
     window = min(_WINDOW, total)
     windows = samples[:, : total // window * window].reshape(2, -1, window)
     power = np.einsum("cws,cws->w", windows, windows) / (2 * window)
-    loudness = float(np.sqrt(power[power >= 0.01 * power.max()].mean()))
+    return float(np.sqrt(power[power >= 0.01 * power.max()].mean()))
+
+
+def _master(samples: F32, loudness: float = _LOUDNESS) -> None:
+    """Bring to an even loudness below full scale, and fade both ends, in place."""
+    total = samples.shape[1]
+    if not total:
+        return
     peak = float(max(samples.max(), -samples.min()))
-    gain = min(_LOUDNESS / max(loudness, 1e-9), _OVERSHOOT * _PEAK / max(peak, 1e-9))
+    found = max(_loudness(samples), 1e-9)
+    gain = min(loudness / found, _OVERSHOOT * _PEAK / max(peak, 1e-9))
     for start in range(0, total, _BLOCK):
         block = samples[:, start : start + _BLOCK]
         block *= np.float32(gain)
