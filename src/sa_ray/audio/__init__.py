@@ -6,6 +6,7 @@ from sa_ray.audio.probing import AudioProbe, probe
 from sa_ray.audio.provenance import Provenance, provenance_of, provenance_tags
 from sa_ray.audio.reading import read_source
 from sa_ray.audio.reading_pool import ReadingPool
+from sa_ray.audio.splicing import Span, laid_out, smoothest_start, spliced, turned
 
 __all__ = [
     "MAX_TAG_BYTES",
@@ -13,11 +14,16 @@ __all__ = [
     "AudioProbe",
     "Provenance",
     "ReadingPool",
+    "Span",
     "encode",
+    "laid_out",
     "loudness_of",
     "mastered",
     "probe",
     "provenance_of",
     "provenance_tags",
     "read_source",
+    "smoothest_start",
+    "spliced",
+    "turned",
 ]

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import soundfile as sf
 
 from sa_ray.audio.id3 import id3_tag
+from sa_ray.audio.loop_points import add_loop_points
 from sa_ray.audio.resampling import BLOCK_FRAMES, resampled
 from sa_ray.contracts import MAX_OPUS_BITRATE, MPEG_1_LEAST_HZ, OPUS_SAMPLE_RATE, AudioFormat
 from sa_ray.errors import GenerationError
@@ -86,6 +87,7 @@ def encode(
     tags: Mapping[str, str],
     bit_depth: int | None = None,
     bitrate: int | None = None,
+    loop: bool = False,
 ) -> bytes:
     """Encode float32 ``samples`` ``[channels, n]``, nominally in [-1, 1] and clipped to it.
 
@@ -105,7 +107,8 @@ def encode(
 
     ``tags`` may hold ``title``, ``comment`` and ``software``: INFO chunks of a WAV file, Vorbis
     comments of FLAC and Ogg, an ID3v2 tag of MP3. libsndfile appends its own name to ``software``
-    but in MP3. Tags longer than ``MAX_TAG_BYTES`` are cut.
+    but in MP3. Tags longer than ``MAX_TAG_BYTES`` are cut. ``loop``: ``wav`` says that the whole of
+    it is a loop; the other formats have no field for that.
 
     Raises ``GenerationError`` if a sample is not finite and ``ValueError`` for an unknown tag.
     """
@@ -132,6 +135,8 @@ def encode(
             _set_tags(file, texts)
     if codec.subtype == "FLOAT":
         _without_time(buffer)
+    if loop and codec.container == "WAV":
+        add_loop_points(buffer, samples.shape[1], rate)
     return id3_tag(texts) + buffer.getvalue() if codec.tags == "id3" else buffer.getvalue()
 
 

@@ -14,12 +14,14 @@ OVERSAMPLING: Final = 4
 _Samples = npt.NDArray[np.float32]
 
 
-def limited(samples: _Samples, ceiling: float, *, oversampled: bool = False) -> _Samples:
+def limited(
+    samples: _Samples, ceiling: float, *, oversampled: bool = False, loop: bool = False
+) -> _Samples:
     """Return ``samples`` ``[channels, n]`` with none over ``ceiling``; the same array if none is.
 
     All channels get the same gain, which only changes within ``LIMITER_WINDOW`` of a peak; the rest
     is the same to the bit. ``oversampled``: peaks between samples count as well, and come out
-    within some hundredths of a dB.
+    within some hundredths of a dB. ``loop``: the end goes over into the start.
     """
     loudest = _envelope(samples) if oversampled else np.abs(samples).max(axis=0, initial=0.0)
     if float(loudest.max(initial=0.0)) <= ceiling:
@@ -27,9 +29,10 @@ def limited(samples: _Samples, ceiling: float, *, oversampled: bool = False) -> 
     from scipy import ndimage
 
     allowed = ceiling / np.maximum(loudest.astype(np.float64), ceiling)
-    lowest = ndimage.minimum_filter1d(allowed, LIMITER_WINDOW, mode="nearest")
+    mode = "wrap" if loop else "nearest"
+    lowest = ndimage.minimum_filter1d(allowed, LIMITER_WINDOW, mode=mode)
     # A mean of what is allowed around each sample: at a peak, of values no larger than its own.
-    gain = ndimage.uniform_filter1d(lowest, LIMITER_WINDOW, mode="nearest").astype(np.float32)
+    gain = ndimage.uniform_filter1d(lowest, LIMITER_WINDOW, mode=mode).astype(np.float32)
     calm: _Samples = np.clip(samples * gain, -ceiling, ceiling)
     return calm
 

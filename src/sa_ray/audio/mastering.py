@@ -20,30 +20,41 @@ TOLERANCE_LU: Final = 0.1
 MAX_PUSH_LU: Final = 12.0
 """Most gain in all to make up for limiting. A single click cannot become loud, only ugly."""
 
+LAP: Final = 4704
+"""Samples of a loop that are resampled with it, before and behind: whole ones at all rates."""
+
 _Samples = npt.NDArray[np.float32]
 
 
 def mastered(
-    samples: _Samples, sample_rate: int, target_rate: int, output: OutputFields
+    samples: _Samples,
+    sample_rate: int,
+    target_rate: int,
+    output: OutputFields,
+    *,
+    limit: bool = False,
+    loop: bool = False,
 ) -> _Samples:
     """Return ``samples`` ``[channels, n]`` as ``output`` wants them, at ``target_rate`` Hz.
 
     Without choices the very same array comes back. Otherwise ``round(n * target_rate /
     sample_rate)`` samples do, in [-1, 1].
+
+    ``limit``: the samples have not been limited yet. ``loop``: the end goes over into the start.
     """
     made = samples
     if output.channels == 1 and samples.shape[0] > 1:
         samples = samples.mean(axis=0, keepdims=True)
     if target_rate != sample_rate:
-        samples = _resampled(samples, sample_rate, target_rate)
+        samples = _resampled(samples, sample_rate, target_rate, loop=loop)
     samples = _faded(samples, target_rate, output)
     match output.normalize:
         case "loudness":
             return _at_loudness(samples, target_rate, output.loudness or DEFAULT_LOUDNESS)
         case "peak":
             return _at_peak(samples)
-        case "limit" if samples is not made:  # the engine has limited what it made
-            return limited(samples, PEAK_CEILING)
+        case "limit" if limit or samples is not made:  # else it is as the engine limited it
+            return limited(samples, PEAK_CEILING, loop=loop)
         case _:
             return samples
 
@@ -60,9 +71,13 @@ def loudness_of(samples: _Samples, sample_rate: int) -> float:
         return float(Meter(sample_rate).integrated_loudness(samples.T.astype(np.float64)))
 
 
-def _resampled(samples: _Samples, rate: int, target: int) -> _Samples:
+def _resampled(samples: _Samples, rate: int, target: int, *, loop: bool) -> _Samples:
     frames = round(samples.shape[1] * target / rate)
+    if loop:  # whose ends the filter would otherwise mix with silence
+        samples = np.pad(samples, ((0, 0), (LAP, LAP)), mode="wrap")
     resampled: _Samples = soxr.resample(samples.T, rate, target).T
+    if loop:
+        resampled = resampled[:, LAP * target // rate :]
     missing = max(0, frames - resampled.shape[1])
     return np.ascontiguousarray(np.pad(resampled, ((0, 0), (0, missing)))[:, :frames])
 
