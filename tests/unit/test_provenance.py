@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from sa_ray import audio
-from sa_ray.contracts import AudioFormat, GenerationRequest, ResolvedRequest
+from sa_ray.contracts import AudioFormat, GenerationRequest, ResolvedRequest, Source, StoredObject
 from sa_ray.errors import InvalidRequestError
 from sa_ray.serving.ingress.resolution import resolve
 from sa_ray.settings import load_settings
@@ -15,10 +15,10 @@ from sa_ray.settings import load_settings
 SAMPLES = np.zeros((2, 4410), np.float32)
 
 
-def resolved(**fields: Any) -> ResolvedRequest:
+def resolved(source: Source | None = None, **fields: Any) -> ResolvedRequest:
     settings = load_settings({})
     request = GenerationRequest.model_validate({"prompt": "rain", "duration": 0.1, **fields})
-    return resolve(request, settings.models, settings.limits, "stable-audio-3")
+    return resolve(request, settings.models, settings.limits, "stable-audio-3", lambda: 5, source)
 
 
 def written(folder: Path, request: ResolvedRequest, fmt: AudioFormat = "wav") -> Path:
@@ -41,6 +41,36 @@ def test_a_file_holds_the_request_that_makes_it_again(tmp_path: Path, fmt: Audio
     settings = load_settings({})
     again = resolve(found.request, settings.models, settings.limits, "stable-audio-3")
     assert again == request
+
+
+UPLOAD = "ab" * 32
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        {"init_audio": UPLOAD, "init_noise_level": 0.0},
+        {"init_audio": UPLOAD, "duration": 12.0, "loop": True},
+        {"inpaint_audio": UPLOAD, "duration": 10.0,
+         "regions": [{"start": 1.1, "end": 2.2}, {"start": 8.0, "end": 10.0}]},
+        {"inpaint_audio": UPLOAD, "regions": [{"start": 0.0, "end": 2.2}], "normalize": "limit",
+         "duration": 5.0},
+        {"continue_audio": UPLOAD, "duration": 10.1},
+        {"continue_audio": UPLOAD, "duration": 10.3, "intro": 0.3},
+        {"continue_audio": UPLOAD, "duration": 20.0, "intro": 0.3, "normalize": "peak"},
+        {"loop": True, "duration": 3.0},
+    ],
+)  # fmt: skip
+def test_the_file_of_an_edit_names_its_upload_and_all_choices(
+    tmp_path: Path, edit: dict[str, Any]
+) -> None:
+    stored = StoredObject(backend="local", key="x", size=1, sha256="cd" * 32)
+    source = Source(upload_id=UPLOAD, object=stored, seconds=10.0)
+    request = resolved(source, **edit)
+
+    found = audio.provenance_of(written(tmp_path, request)).request
+
+    assert resolved(source, **found.model_dump(exclude_unset=True)) == request
 
 
 def test_a_prompt_too_long_for_the_tags_is_told(tmp_path: Path) -> None:

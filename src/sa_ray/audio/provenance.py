@@ -9,10 +9,17 @@ import soundfile as sf
 from pydantic import ValidationError
 
 from sa_ray.audio.encoding import MAX_TAG_BYTES
-from sa_ray.contracts import EngineName, GenerationRequest, ResolvedRequest
+from sa_ray.contracts import (
+    MIN_REGION,
+    EditFields,
+    EngineName,
+    GenerationRequest,
+    ResolvedRequest,
+)
 from sa_ray.errors import InvalidRequestError
 
 _REQUEST: Final = " request="
+_TINY: Final = 1e-9
 _ESCAPED: Final = {0xFFFE: "\\ufffe", 0xFFFF: "\\uffff"}
 """What cannot stand in a tag, as JSON writes it."""
 
@@ -29,7 +36,8 @@ def provenance_tags(request: ResolvedRequest, engine: EngineName, seed: int) -> 
     """Return the tags of a clip that ``engine`` made of ``request`` with ``seed``.
 
     The comment holds the whole request as JSON, if it is short enough for every format: prompts of
-    more than some 1,500 bytes in UTF-8 are not.
+    more than some 1,500 bytes in UTF-8 are not. Of an edit it names the upload, whose id is the
+    digest of the file that was sent.
     """
     comment = (
         f"engine={engine} model={request.model} seed={seed} steps={request.steps} "
@@ -37,7 +45,8 @@ def provenance_tags(request: ResolvedRequest, engine: EngineName, seed: int) -> 
     )
     # With the seed that it was made by, no second attempt is wanted.
     found = request.model_copy(update={"seed": seed, "retry_bad": False})
-    made = found.model_dump(exclude_defaults=True)
+    made = found.model_dump(exclude_defaults=True, exclude=set(EditFields.model_fields))
+    made |= _edit_asked(request)
     text = json.dumps(made, separators=(",", ":"), ensure_ascii=False)
     whole = f"{comment}{_REQUEST}{text.translate(_ESCAPED)}"
     return {
@@ -45,6 +54,23 @@ def provenance_tags(request: ResolvedRequest, engine: EngineName, seed: int) -> 
         "software": f"sa-ray ({engine} engine)",
         "comment": whole if len(whole.encode()) <= MAX_TAG_BYTES else comment,
     }
+
+
+def _edit_asked(request: ResolvedRequest) -> dict[str, object]:
+    """Return the fields of a request that ask for the edit and the loop of ``request``."""
+    asked: dict[str, object] = {"loop": True} if request.loop else {}
+    source = request.source
+    if source is None:
+        return asked
+    if not request.regions:
+        level = request.init_noise_level
+        return asked | {"init_audio": source.upload_id, "init_noise_level": level}
+    # Its default is another than that of a clip without regions.
+    asked["normalize"] = request.normalize
+    if source.at or request.duration >= source.seconds + MIN_REGION - _TINY:
+        return asked | {"continue_audio": source.upload_id, "intro": source.at}
+    regions = [region.model_dump() for region in request.regions]
+    return asked | {"inpaint_audio": source.upload_id, "regions": regions}
 
 
 def provenance_of(file: Path) -> Provenance:
@@ -63,8 +89,8 @@ def provenance_of(file: Path) -> Provenance:
         raise InvalidRequestError(f"{file} does not say that this service made it.")
     if not marked:
         raise InvalidRequestError(
-            f"{file} does not hold its whole request: the prompt is too long for its tags, or the "
-            "release that made it did not write it."
+            f"{file} does not hold its whole request: the prompt, or the list of regions, is too "
+            "long for its tags, or the release that made it did not write it."
         )
     try:
         return Provenance(engine, GenerationRequest.model_validate_json(request))

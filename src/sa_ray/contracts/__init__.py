@@ -1,5 +1,12 @@
 """Contracts that cross a boundary: HTTP bodies, messages between deployments, the stored job."""
 
+from sa_ray.contracts.edit_requests import (
+    CROSSFADE,
+    DEFAULT_NOISE_LEVEL,
+    MAX_REGIONS,
+    MIN_REGION,
+    EditRequest,
+)
 from sa_ray.contracts.edits import EditFields, Region, Source
 from sa_ray.contracts.generation import (
     MAX_EXPIRES_IN,
@@ -83,7 +90,9 @@ from sa_ray.contracts.webhook_secret import MAX_WEBHOOK_SECRETS, SECRET_RULE, is
 from sa_ray.contracts.webhook_secret import PREFIX as SECRET_PREFIX
 
 __all__ = [
+    "CROSSFADE",
     "DEFAULT_LOUDNESS",
+    "DEFAULT_NOISE_LEVEL",
     "FINAL_STATUSES",
     "INAUDIBLE",
     "JOB_ID_PATTERN",
@@ -92,12 +101,14 @@ __all__ = [
     "MAX_KEY_BYTES",
     "MAX_OPUS_BITRATE",
     "MAX_PROMPT_CHARS",
+    "MAX_REGIONS",
     "MAX_SEED",
     "MAX_URL_CHARS",
     "MAX_WEBHOOK_SECRETS",
     "MEDIA_TYPES",
     "MIN_DURATION",
     "MIN_LOUDNESS_SECONDS",
+    "MIN_REGION",
     "MPEG_1_LEAST_HZ",
     "OPUS_SAMPLE_RATE",
     "PEAK_CEILING",
@@ -112,6 +123,7 @@ __all__ = [
     "ClipFields",
     "ComponentHealth",
     "EditFields",
+    "EditRequest",
     "EngineName",
     "ErrorBody",
     "ErrorResponse",

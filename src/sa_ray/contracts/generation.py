@@ -13,6 +13,7 @@ from pydantic import (
     model_validator,
 )
 
+from sa_ray.contracts.edit_requests import EditRequest
 from sa_ray.contracts.edits import EditFields
 from sa_ray.contracts.names import AudioFormat, Priority, Sampler, VariantName
 from sa_ray.contracts.output import OutputFields, OutputRequest, Whole
@@ -96,7 +97,7 @@ class MakingFields(BaseModel):
     retry_bad: bool = False
 
 
-class GenerationRequest(OutputRequest, MakingFields, ClipFields):
+class GenerationRequest(OutputRequest, EditRequest, MakingFields, ClipFields):
     """One clip to generate: the body of the synchronous endpoints, and the core of a job's."""
 
     model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
@@ -122,7 +123,8 @@ class GenerationRequest(OutputRequest, MakingFields, ClipFields):
     duration: float = Field(
         default=7.0,
         ge=MIN_DURATION,
-        description="Seconds of audio. Capped by the variant and by `STABLE_AUDIO_MAX_DURATION`.",
+        description="Seconds of audio. Capped by the variant and by `STABLE_AUDIO_MAX_DURATION`. "
+        "Left out with `init_audio` or `inpaint_audio`: as long as that.",
     )
     steps: Whole = Field(
         default=8, ge=1, description="Sampling steps, at most `STABLE_AUDIO_MAX_STEPS`."

@@ -140,6 +140,8 @@ def _explain(item: dict[str, Any], field: str, body: type[GenerationRequest]) ->
 
 
 def _unknown(field: str, body: type[GenerationRequest]) -> str:
+    if "." in field:
+        return "unknown field; leave it out"
     close = difflib.get_close_matches(_plain(field), JobRequest.model_fields, n=1)
     if not close:
         return f"unknown field; leave it out. The fields are {', '.join(body.model_fields)}"

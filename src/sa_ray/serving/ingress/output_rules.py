@@ -26,8 +26,11 @@ _ROUNDING_S: Final = 1e-6
 """In floating point, 0.1 and 0.2 are more than 0.3."""
 
 
-def require_possible_output(request: GenerationRequest) -> None:
-    """Raise ``InvalidRequestError`` for a choice that the format or another choice rules out."""
+def require_possible_output(request: GenerationRequest, duration: float) -> None:
+    """Raise ``InvalidRequestError`` for a choice that the format or another choice rules out.
+
+    ``duration``: seconds of the clip.
+    """
     _require_bit_depth(request)
     _require_bitrate(request)
     if request.format == "ogg" and request.sample_rate not in (None, OPUS_SAMPLE_RATE):
@@ -36,16 +39,16 @@ def require_possible_output(request: GenerationRequest) -> None:
         )
     if request.loudness is not None and request.normalize != "loudness":
         raise _impossible("loudness", 'it goes with "normalize": "loudness".')
-    if request.normalize == "loudness" and request.duration < MIN_LOUDNESS_SECONDS:
+    if request.normalize == "loudness" and duration < MIN_LOUDNESS_SECONDS:
         raise _impossible(
             "normalize",
             f"a clip under {MIN_LOUDNESS_SECONDS} s has no loudness; peak works for any.",
         )
-    if request.fade_in + request.fade_out > request.duration + _ROUNDING_S:
+    if request.fade_in + request.fade_out > duration + _ROUNDING_S:
         raise _impossible(
             "fade_out" if request.fade_out else "fade_in",
             f"fade_in and fade_out are {request.fade_in + request.fade_out:g} s together, the clip "
-            f"{request.duration:g} s. Ask for shorter ones.",
+            f"{duration:g} s. Ask for shorter ones.",
         )
 
 

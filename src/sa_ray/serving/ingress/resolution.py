@@ -2,6 +2,7 @@
 
 import secrets
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from sa_ray.catalogue import VARIANTS, find_variant
 from sa_ray.contracts import (
@@ -10,17 +11,43 @@ from sa_ray.contracts import (
     EngineName,
     GenerationRequest,
     ResolvedRequest,
+    Source,
     VariantName,
     fields_only_a_model_has,
 )
-from sa_ray.errors import InvalidRequestError
+from sa_ray.errors import InvalidRequestError, NotFoundError
+from sa_ray.serving.ingress.edits import Edit, edit_of, length_told, source_field
 from sa_ray.serving.ingress.output_rules import require_possible_output
 from sa_ray.settings import LimitSettings, ModelSettings, duration_limit
+
+if TYPE_CHECKING:  # the command line resolves requests too, and loads no Ray for that
+    from sa_ray.serving.ingress.services import Services
 
 
 def draw_seed() -> int:
     """Draw a seed over the full 32-bit range."""
     return secrets.randbelow(MAX_SEED + 1)
+
+
+async def settle(request: GenerationRequest, services: "Services") -> ResolvedRequest:
+    """Resolve ``request`` with the settings of the service and the upload that it names.
+
+    Raises as ``resolve`` does, also where there is no such upload.
+    """
+    field = source_field(request)
+    source = None
+    if field is not None:
+        upload_id = getattr(request, field)
+        try:
+            upload = await services.uploads.find(upload_id)
+        except NotFoundError:
+            raise InvalidRequestError(
+                f"{field}: there is no upload {upload_id}. It may have expired: send the audio "
+                "again with POST /v1/uploads. The same file gets the same id.",
+                param=field,
+            ) from None
+        source = Source(upload_id=upload.id, object=upload.object, seconds=upload.seconds)
+    return resolve(request, services.models, services.limits, services.engine, source=source)
 
 
 def resolve(
@@ -29,16 +56,15 @@ def resolve(
     limits: LimitSettings,
     engine: EngineName,
     draw: Callable[[], int] = draw_seed,
+    source: Source | None = None,
 ) -> ResolvedRequest:
-    """Settle every choice. Raises ``InvalidRequestError`` naming the field, the limit, the fix."""
+    """Settle every choice. Raises ``InvalidRequestError`` naming the field, the limit, the fix.
+
+    ``source``: the upload that ``request`` names.
+    """
     variant = _variant(request.model, models)
-    limit = duration_limit(models, limits, variant)
-    if request.duration > limit:
-        raise InvalidRequestError(
-            f"duration is {request.duration:g} s, but {variant} makes at most {limit:g} s here. "
-            f"Ask for {limit:g} or less{_longer_than(limit, models, limits)}.",
-            param="duration",
-        )
+    edit = edit_of(request, source)
+    _require_allowed_length(request, edit, variant, models, limits)
     if request.steps > limits.max_steps:
         raise InvalidRequestError(
             f"steps is {request.steps}, but at most {limits.max_steps} are allowed here "
@@ -47,14 +73,35 @@ def resolve(
         )
     if engine == "procedural":
         _refuse_what_only_a_model_has(request)
-    require_possible_output(request)
+    require_possible_output(request, edit.duration)
     chosen = {
         "model": variant,
         "negative_prompt": request.negative_prompt or None,
         "seed": draw() if request.seed == RANDOM_SEED else request.seed,
+        "duration": edit.duration,
+        **dict(edit.fields),
     }
+    if edit.fields.regions and "normalize" not in request.model_fields_set:
+        # What is kept stays as it is, its peaks too; the engine limits what it makes.
+        chosen["normalize"] = "none"
     shared = request.model_dump(include=set(ResolvedRequest.model_fields))
     return ResolvedRequest.model_validate(shared | chosen)
+
+
+def _require_allowed_length(
+    request: GenerationRequest,
+    edit: Edit,
+    variant: VariantName,
+    models: ModelSettings,
+    limits: LimitSettings,
+) -> None:
+    limit = duration_limit(models, limits, variant)
+    if edit.duration > limit:
+        raise InvalidRequestError(
+            f"{length_told(request, edit.duration)}, but {variant} makes at most {limit:g} s here. "
+            f"Ask for a duration of {limit:g} or less{_longer_than(limit, models, limits)}.",
+            param="duration",
+        )
 
 
 def _variant(name: str | None, models: ModelSettings) -> VariantName:

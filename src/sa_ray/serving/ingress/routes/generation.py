@@ -17,7 +17,7 @@ from sa_ray.errors import (
     UnsupportedMediaTypeError,
 )
 from sa_ray.serving.ingress.errors import responses
-from sa_ray.serving.ingress.resolution import resolve
+from sa_ray.serving.ingress.resolution import settle
 from sa_ray.serving.ingress.services import ServicesDep
 from sa_ray.serving.messages import EncodedAudio
 
@@ -66,7 +66,7 @@ AUDIO: dict[int | str, dict[str, Any]] = {
 )
 async def generate(request: GenerationRequest, services: ServicesDep) -> StreamingResponse:
     """Generate one clip and answer with its bytes. Hanging up cancels the work."""
-    resolved = resolve(request, services.models, services.limits, services.engine)
+    resolved = await settle(request, services)
     encoded = await services.generation.generate(resolved)
     return StreamingResponse(
         _chunks(encoded.data),

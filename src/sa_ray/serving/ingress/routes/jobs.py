@@ -32,7 +32,7 @@ from sa_ray.jobs import Cursor, JobSnapshot, Submission
 from sa_ray.serving.client_address import address_of
 from sa_ray.serving.ingress.errors import responses
 from sa_ray.serving.ingress.job_lookup import base_url, find_job, is_job_id, view_of
-from sa_ray.serving.ingress.resolution import resolve
+from sa_ray.serving.ingress.resolution import settle
 from sa_ray.serving.ingress.routes.generation import BODY_ERRORS
 from sa_ray.serving.ingress.routes.job_options import job_options
 from sa_ray.serving.ingress.services import Services, ServicesDep
@@ -74,7 +74,7 @@ async def submit(
     ] = None,
 ) -> JobAccepted:
     """Accept a job. Once this answers 202 the job is durable and will end, whatever happens."""
-    resolved = resolve(request, services.models, services.limits, services.engine)
+    resolved = await settle(request, services)
     options = job_options(request, idempotency_key, services.webhooks)
     snapshot = await _submit(services, Submission(uuid.uuid4().hex, resolved, options))
     if snapshot.replayed:
