@@ -128,7 +128,9 @@ def variant(
             min_replicas=1 if name in settings.models.preloaded else 0,
         ),
         request_router_config=router_config(spec, cost),
-    )(Variant).bind(name, engine, settings.models, settings.weights, settings.jobs, gpu)
+    )(Variant).bind(
+        name, engine, settings.models, settings.weights, settings.jobs, settings.storage, gpu
+    )
 
 
 def require_no_secret_in_runtime_env() -> None:

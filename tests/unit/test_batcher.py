@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from sa_ray.contracts import EngineName, ResolvedRequest
-from sa_ray.engines import BatchOutcome, Cancelled, DeviceLostError, Generated
+from sa_ray.engines import Audio, BatchOutcome, Cancelled, DeviceLostError, Generated
 from sa_ray.engines.port import IsCancelled, OnStep
 from sa_ray.errors import GenerationError, InfrastructureError, ReplicaBrokenError
 from sa_ray.scheduling.costs import Cost
@@ -45,7 +45,11 @@ class GatedEngine:
         self._gate.release(count)
 
     def generate(
-        self, batch: Sequence[ResolvedRequest], on_step: OnStep, is_cancelled: IsCancelled
+        self,
+        batch: Sequence[ResolvedRequest],
+        on_step: OnStep,
+        is_cancelled: IsCancelled,
+        sources: Sequence[Audio | None] = (),
     ) -> list[BatchOutcome]:
         self._at_once += 1
         self.most_at_once = max(self.most_at_once, self._at_once)

@@ -9,11 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import NoReturn
 
-import numpy as np
-import numpy.typing as npt
-
 from sa_ray.contracts import ResolvedRequest
-from sa_ray.engines import BatchOutcome, Cancelled, Engine, Generated
+from sa_ray.engines import Audio, BatchOutcome, Cancelled, Engine, Generated
 from sa_ray.errors import InfrastructureError, ReplicaBrokenError
 from sa_ray.scheduling.replica_load import Workload
 from sa_ray.serving.ray_errors import RETRY_AFTER_S
@@ -35,10 +32,10 @@ OnProgress = Callable[[float], None]
 class Rendered:
     """Samples of one request.
 
-    ``samples``: float32 ``[channels, samples]``. ``seconds``: time that its batch took.
+    ``seconds``: time that its batch took.
     """
 
-    samples: npt.NDArray[np.float32]
+    samples: Audio
     seconds: float
 
 
@@ -46,6 +43,7 @@ class Rendered:
 class _Row:
     request: ResolvedRequest
     on_progress: OnProgress
+    source: Audio | None
     done: asyncio.Future[Rendered]
     cancelled: bool = field(default=False)
 
@@ -81,8 +79,10 @@ class Batcher:
         """Requests that no batch has taken yet."""
         return [row.request for row in self._waiting if not row.cancelled]
 
-    async def render(self, request: ResolvedRequest, on_progress: OnProgress) -> Rendered:
-        """Generate one request, in any batch that it fits.
+    async def render(
+        self, request: ResolvedRequest, on_progress: OnProgress, source: Audio | None = None
+    ) -> Rendered:
+        """Generate one request, in any batch that it fits, from ``source`` as the engine wants it.
 
         ``on_progress`` is called on this event loop. Cancelling the caller drops the row: at once
         while it waits, before the next step once it runs. Raises the row's ``GenerationError``, or
@@ -92,7 +92,7 @@ class Batcher:
         if self.health.fault:
             await self._refuse(request)
         loop = asyncio.get_running_loop()
-        row = _Row(request, on_progress, loop.create_future())
+        row = _Row(request, on_progress, source, loop.create_future())
         self._waiting.append(row)
         if self._worker is None or self._worker.done():
             self._worker = loop.create_task(self._work())
@@ -127,7 +127,10 @@ class Batcher:
 
         def generate() -> list[BatchOutcome]:
             return self._engine.generate(
-                [row.request for row in batch], on_step, lambda index: batch[index].cancelled
+                [row.request for row in batch],
+                on_step,
+                lambda index: batch[index].cancelled,
+                [row.source for row in batch],
             )
 
         started = time.monotonic()

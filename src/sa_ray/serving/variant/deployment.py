@@ -4,14 +4,13 @@ import asyncio
 import logging
 import math
 import os
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from ray import serve
 
-from sa_ray.audio import encode, mastered, provenance_tags
+from sa_ray.audio import encode, mastered, provenance_tags, read_source
 from sa_ray.contracts import (
     OPUS_SAMPLE_RATE,
     AudioInfo,
@@ -26,13 +25,15 @@ from sa_ray.scheduling.costs import cost_of
 from sa_ray.scheduling.estimator import Estimator
 from sa_ray.scheduling.replica_load import Workload
 from sa_ray.scheduling.reports import routing_report
-from sa_ray.serving.actors import jobs_client
+from sa_ray.serving.actors import jobs_client, uploader_client
 from sa_ray.serving.deployment_options import estimator
 from sa_ray.serving.messages import AudioReady, EncodedAudio, Progress
 from sa_ray.serving.variant.batcher import Batcher, OnProgress
+from sa_ray.serving.variant.editing import Editor
 from sa_ray.serving.variant.limits import batch_limits, default_limits
 from sa_ray.serving.variant.second_attempt import Checked, render_checked
-from sa_ray.settings import JobSettings, ModelSettings, WeightSettings
+from sa_ray.serving.variant.sources import Sources
+from sa_ray.settings import JobSettings, ModelSettings, StorageSettings, WeightSettings
 from sa_ray.telemetry import configure_logging
 
 logger = logging.getLogger(__name__)
@@ -47,6 +48,9 @@ audio, a loudness about 20; WAV and FLAC take next to none."""
 BACKLOG_TIMEOUT_S = 2.0
 """Longest wait for the seconds of work in the durable queue."""
 
+A = TypeVar("A")
+T = TypeVar("T")
+
 
 class Variant:
     """Generates audio with one model variant. Takes resolved requests, returns encoded audio."""
@@ -58,6 +62,7 @@ class Variant:
         models: ModelSettings,
         weights: WeightSettings,
         jobs: JobSettings,
+        storage: StorageSettings,
         gpu: float | None,
     ) -> None:
         """Load the engine. ``gpu``: share of a GPU that Ray gives this replica; None: none."""
@@ -92,6 +97,9 @@ class Variant:
         # Encoding has threads of its own: the engine's thread is already on the next batch.
         self._encoder = ThreadPoolExecutor(ENCODER_THREADS, thread_name_prefix="encoder")
         self._checker = ThreadPoolExecutor(1, thread_name_prefix="checker")
+        threads = ThreadPoolExecutor(1, thread_name_prefix="editor")
+        sources = Sources(uploader_client(storage), read_source, threads)
+        self._editor = Editor(self._batcher, sources, threads)
         logger.info(
             "%s is loaded: engine %s on %s", variant, self._engine.name, self._engine.device
         )
@@ -168,12 +176,10 @@ class Variant:
             work.cancel()
 
     async def _produce(self, request: ResolvedRequest, on_progress: OnProgress) -> EncodedAudio:
-        loop = asyncio.get_running_loop()
         # Not in the encoder's threads: a second attempt should not wait for other clips' files.
-        checking = partial(loop.run_in_executor, self._checker)
-        checked = await render_checked(
-            self._batcher.render, partial(checking, flaw_of), request, on_progress
-        )
+        flaw = _in(self._checker, flaw_of)
+        checked = await render_checked(self._editor.render, flaw, request, on_progress)
+        loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._encoder, self._encode, request, checked)
 
     def _encode(self, request: ResolvedRequest, checked: Checked) -> EncodedAudio:
@@ -181,7 +187,15 @@ class Variant:
         # The encoder itself resamples for Opus, in pieces.
         opus = request.format == "ogg"
         rate = engine.sample_rate if opus else request.sample_rate or engine.sample_rate
-        samples = mastered(made, engine.sample_rate, rate, request)
+        samples = mastered(
+            made,
+            engine.sample_rate,
+            rate,
+            request,
+            # An engine limits what it makes, but not what it is joined to.
+            limit=request.source is not None or request.loop,
+            loop=request.loop,
+        )
         info = AudioInfo(
             engine=engine.name,
             sample_rate=OPUS_SAMPLE_RATE if opus else rate,
@@ -199,5 +213,15 @@ class Variant:
             tags=provenance_tags(request, engine.name, checked.seed),
             bit_depth=request.bit_depth,
             bitrate=request.bitrate,
+            loop=request.loop,
         )
         return EncodedAudio(data, info)
+
+
+def _in(threads: ThreadPoolExecutor, work: Callable[[A], T]) -> Callable[[A], Awaitable[T]]:
+    """Return ``work`` as it is awaited, done by ``threads``."""
+
+    async def done(argument: A) -> T:
+        return await asyncio.get_running_loop().run_in_executor(threads, work, argument)
+
+    return done
