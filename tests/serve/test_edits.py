@@ -2,6 +2,7 @@
 
 import io
 import struct
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -190,6 +191,28 @@ def test_an_edit_is_made_again_from_its_file(service: Service, upload: str, tmp_
     assert result.returncode == 1
     assert "ef" * 32 in "".join(result.stderr.split())
     assert "Traceback" not in result.stderr
+
+
+def test_the_command_line_sends_what_it_edits(
+    service: Service, sound: bytes, tmp_path: Path
+) -> None:
+    (tmp_path / "in.wav").write_bytes(sound)
+
+    def ask(*options: str) -> "subprocess.CompletedProcess[str]":
+        return run("sa-ray", "generate", "rain", *options, "--url", service.base_url, cwd=tmp_path)
+
+    done = ask("--inpaint", "in.wav", "--region", "0.5-0.9", "--region", "1.5-2", "-o", "out.flac")
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "out.flac"
+    clip, source = read((tmp_path / "out.flac").read_bytes()), read(sound)
+    kept = slice(at(0.9), at(1.5))
+    np.testing.assert_array_equal(clip[:, kept], source[:, kept])
+    assert not np.array_equal(clip, source)
+    assert "--region" in ask("--inpaint", "in.wav", "--region", "1.5").stderr
+    refused = ask("--continue", "in.wav")
+    assert refused.returncode == 1
+    assert "duration: say how long" in " ".join(refused.stderr.split())
 
 
 @pytest.mark.parametrize("fmt", ["wav", "mp3"])

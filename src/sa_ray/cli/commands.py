@@ -14,6 +14,7 @@ from sa_ray import __version__, local
 from sa_ray.cli.check import check
 from sa_ray.cli.console import console
 from sa_ray.cli.demo import demo
+from sa_ray.cli.generate import generate
 from sa_ray.cli.regenerate import regenerate
 from sa_ray.errors import SaRayError
 from sa_ray.settings import load_settings
@@ -30,6 +31,7 @@ app = typer.Typer(
 
 
 app.command()(demo)
+app.command()(generate)
 app.command()(check)
 app.command()(regenerate)
 

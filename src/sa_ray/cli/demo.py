@@ -6,7 +6,7 @@ import tempfile
 import time
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -14,9 +14,9 @@ from rich.table import Table
 
 from sa_ray import local
 from sa_ray.cli.console import console
-from sa_ray.cli.jobs import JobProgress, print_warning, run_job
+from sa_ray.cli.jobs import JobProgress, format_of, print_warning, run_job
 from sa_ray.client import Client
-from sa_ray.contracts import AudioFormat, GenerationRequest, JobView
+from sa_ray.contracts import GenerationRequest, JobView
 from sa_ray.engines import resolve_engine_name
 from sa_ray.jobs.sqlite_file import sqlite_url
 from sa_ray.serving.ingress.resolution import resolve
@@ -44,7 +44,7 @@ def demo(
         duration=duration,
         steps=steps,
         seed=seed,
-        format=_format_of(output),
+        format=format_of(output),
     )
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_DFL:  # `nohup` ignores hang-ups.
@@ -101,11 +101,3 @@ def _print_summary(job: JobView, output: Path, seconds: float) -> None:
     table.add_row("whole demo", f"{seconds:.1f} s")
     table.add_row("file", str(output.resolve()))
     Console().print(table)
-
-
-def _format_of(path: Path) -> AudioFormat:
-    suffix = path.suffix.lower().removeprefix(".")
-    for known in get_args(AudioFormat):
-        if suffix == known:
-            return known  # type: ignore[no-any-return]
-    raise typer.BadParameter(f"{path} must end in .wav, .flac, .mp3 or .ogg")

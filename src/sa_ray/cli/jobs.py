@@ -2,13 +2,15 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
+import typer
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from sa_ray.cli.console import console
 from sa_ray.client import Client
-from sa_ray.contracts import GenerationRequest, JobView
+from sa_ray.contracts import AudioFormat, GenerationRequest, JobView
 from sa_ray.errors import SaRayError
 
 OnUpdate = Callable[[JobView], object]
@@ -23,6 +25,15 @@ def run_job(
         raise SaRayError(f"The job {job.status}: {job.error}")
     client.download(job, output)
     return job
+
+
+def format_of(path: Path) -> AudioFormat:
+    """Return the format that the name of ``path`` ends in."""
+    suffix = path.suffix.lower().removeprefix(".")
+    for known in get_args(AudioFormat):
+        if suffix == known:
+            return known  # type: ignore[no-any-return]
+    raise typer.BadParameter(f"{path} must end in .wav, .flac, .mp3 or .ogg")
 
 
 def print_warning(job: JobView) -> None:
