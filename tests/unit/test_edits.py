@@ -166,3 +166,12 @@ def test_audio_that_is_shorter_than_a_clip_may_be_is_refused() -> None:
 def test_fields_have_bounds_of_their_own(fields: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         settled(**fields)
+
+
+def test_regions_full_of_unknown_fields_cost_no_more_than_a_few() -> None:
+    regions = [{str(number): 1 for number in range(10_000)}] * 3
+
+    with pytest.raises(ValidationError) as refused:
+        settled(inpaint_audio=ID, regions=regions)
+
+    assert refused.value.error_count() < 50

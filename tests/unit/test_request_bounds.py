@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from sa_ray.contracts import GenerationRequest, JobRequest
-from sa_ray.contracts.generation import MAX_UNKNOWN_FIELDS
+from sa_ray.contracts.asked import MAX_UNKNOWN_FIELDS
 from sa_ray.engines.procedural.prompt import read
 from sa_ray.serving.ingress.errors import describe_invalid
 

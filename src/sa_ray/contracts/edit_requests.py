@@ -3,8 +3,9 @@
 import re
 from typing import Annotated, Final
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, Field, StringConstraints
 
+from sa_ray.contracts.asked import Asked
 from sa_ray.contracts.uploads import UPLOAD_ID_PATTERN
 
 MAX_REGIONS: Final = 32
@@ -30,10 +31,8 @@ def _upload_id(text: str) -> str:
 UploadId = Annotated[str, StringConstraints(max_length=64), AfterValidator(_upload_id)]
 
 
-class RegionRequest(BaseModel):
+class RegionRequest(Asked):
     """A stretch of the clip that is made anew."""
-
-    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 
     start: float = Field(ge=0, description="Seconds from the start of the clip.")
     end: float = Field(gt=0, description="Seconds from the start of the clip.")

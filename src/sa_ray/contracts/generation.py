@@ -1,18 +1,11 @@
 """Requests: what clients send, and what an engine gets."""
 
-from itertools import islice
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    StringConstraints,
-    model_validator,
-)
+from pydantic import AfterValidator, BaseModel, Field, StringConstraints
 
+from sa_ray.contracts.asked import Asked
 from sa_ray.contracts.edit_requests import EditRequest
 from sa_ray.contracts.edits import EditFields
 from sa_ray.contracts.names import AudioFormat, Priority, Sampler, VariantName
@@ -30,9 +23,6 @@ MAX_EXPIRES_IN = 7 * 86_400.0
 """Latest deadline a client may set, seconds after the submit."""
 
 MAX_URL_CHARS = 2_048
-
-MAX_UNKNOWN_FIELDS = 5
-"""Unknown fields of a request that are looked at, so that a body full of them costs no more."""
 
 MIN_DURATION = 0.01
 """Shortest clip, seconds: below it there is nothing to hear."""
@@ -97,20 +87,8 @@ class MakingFields(BaseModel):
     retry_bad: bool = False
 
 
-class GenerationRequest(OutputRequest, EditRequest, MakingFields, ClipFields):
+class GenerationRequest(OutputRequest, EditRequest, MakingFields, ClipFields, Asked):
     """One clip to generate: the body of the synchronous endpoints, and the core of a job's."""
-
-    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _without_the_many_unknown(cls, data: object) -> object:
-        """Drop unknown fields beyond the first few, which are enough to refuse the request."""
-        if not isinstance(data, dict) or len(data) <= len(cls.model_fields):
-            return data
-        known = {name: data[name] for name in cls.model_fields if name in data}
-        unknown = (name for name in data if name not in cls.model_fields)
-        return known | {name: data[name] for name in islice(unknown, MAX_UNKNOWN_FIELDS)}
 
     model: str | None = Field(
         default=None,
