@@ -1,8 +1,11 @@
 """Edits and loops over HTTP, on S3, answered at once and by jobs; and files made again."""
 
 import io
+import re
+import shutil
 import struct
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,6 +26,8 @@ from tests.support.service import Service
 Samples = npt.NDArray[np.float64]
 
 Make = Callable[..., bytes]
+
+ROOT = Path(__file__).parents[2]
 
 FADE = round(CROSSFADE * SAMPLE_RATE)
 
@@ -191,6 +196,41 @@ def test_an_edit_is_made_again_from_its_file(service: Service, upload: str, tmp_
     assert result.returncode == 1
     assert "ef" * 32 in "".join(result.stderr.split())
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="for what is shown with curl")
+@pytest.mark.parametrize(
+    ("page", "kind", "command", "made"),
+    [
+        ("docs/api.md", "sh", ["bash", "-ec"], {"tent": 4.0, "thunder": 4.0, "longer": 20.0}),
+        ("README.md", "python", [sys.executable, "-c"],
+         {"tent": 4.0, "thunder": 4.0, "longer": 20.0, "drums": 8.0}),
+    ],
+)  # fmt: skip
+def test_what_the_pages_show_works(
+    service: Service,
+    tmp_path: Path,
+    page: str,
+    kind: str,
+    command: list[str],
+    made: dict[str, float],
+) -> None:
+    blocks = re.findall(
+        rf"^```{kind}\n(.*?)^```", (ROOT / page).read_text(), re.DOTALL | re.MULTILINE
+    )
+    [shown] = [
+        block for block in blocks if "http://localhost:8000" in block and "rain.wav" in block
+    ]
+    (tmp_path / "rain.wav").write_bytes(service.generate(duration=4.0).content)
+
+    code = shown.replace("http://localhost:8000", service.base_url)
+    result = subprocess.run(
+        [*command, code], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+    )
+
+    assert result.returncode == 0, result.stderr
+    found = {one: soundfile.info(tmp_path / f"{one}.wav").duration for one in made}
+    assert found == made
 
 
 def test_the_command_line_sends_what_it_edits(
