@@ -1,5 +1,6 @@
 """What a request for an edit comes to, and what is refused."""
 
+import re
 from typing import Any
 
 import pytest
@@ -107,9 +108,10 @@ REGION = [{"start": 1.0, "end": 2.0}]
          "0.1 s"),
         ({"inpaint_audio": ID, "regions": [{"start": 2, "end": 1}]}, "regions.0", "from 2 to 1 s"),
         ({"continue_audio": ID}, "duration", "together"),
-        ({"continue_audio": ID, "duration": 9}, "duration", "10.1 or more"),
-        ({"continue_audio": ID, "duration": 10.05}, "duration", "10.1 or more"),
-        ({"continue_audio": ID, "duration": 10, "intro": 1}, "duration", "11, or 11.1 or more"),
+        ({"continue_audio": ID, "duration": 9}, "duration", "10.100 or more"),
+        ({"continue_audio": ID, "duration": 10.05}, "duration", "10.100 or more"),
+        ({"continue_audio": ID, "duration": 10, "intro": 1}, "duration",
+         "11.000, or 11.100 or more"),
         ({"continue_audio": ID, "duration": 10.05, "intro": 0.05}, "intro", "0.1 s"),
         ({"loop": True, "duration": 0.9}, "loop", "1 s at least"),
         ({"loop": True, "fade_out": 0.5}, "fade_out", "loop"),
@@ -127,6 +129,20 @@ def test_what_contradicts_is_refused_with_what_to_do(
     assert refused.value.param == param
     assert refused.value.message.startswith(f"{param}: ")
     assert hint in refused.value.message
+
+
+@pytest.mark.parametrize("intro", [0.0, 0.25])
+@pytest.mark.parametrize("seconds", [10.00004, 3 + 1 / 44_100, 99.99999])
+def test_the_lengths_that_a_refusal_tells_are_taken(seconds: float, intro: float) -> None:
+    asked = {"continue_audio": ID, "intro": intro}
+    with pytest.raises(InvalidRequestError) as refused:
+        settled(seconds, **asked, duration=1.0)
+
+    told = refused.value.message.partition("Ask for ")[2]
+    lengths = [float(number) for number in re.findall(r"\d+\.\d+", told)]
+    assert len(lengths) == (2 if intro else 1)
+    for duration in lengths:
+        assert settled(seconds, **asked, duration=duration).duration == duration
 
 
 @pytest.mark.parametrize("field", ["init_audio", "inpaint_audio"])

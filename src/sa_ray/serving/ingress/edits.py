@@ -1,5 +1,6 @@
 """What a client's edit comes to: where its audio lies in the clip, and what is made anew."""
 
+import math
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -171,11 +172,13 @@ def _require_room(request: GenerationRequest, source: Source) -> None:
         raise _invalid("intro", f"it is {MIN_REGION:g} s at least. Leave it out, or lengthen it.")
     if after >= MIN_REGION - _TINY or (request.intro and abs(after) <= _ROUNDING_S):
         return
-    exactly = f"{end:g}, or " if request.intro else ""
+    exactly = f"{end:.3f}, or " if request.intro else ""
+    # In whole milliseconds, and never too few.
+    least = math.ceil((end + MIN_REGION - _TINY) * 1000) / 1000
     raise _invalid(
         "duration",
         f"it is {request.duration:g} s for the whole, of which the intro and continue_audio take "
-        f"{end:g}. Ask for {exactly}{end + MIN_REGION:g} or more.",
+        f"{end:g}. Ask for {exactly}{least:.3f} or more.",
     )
 
 
