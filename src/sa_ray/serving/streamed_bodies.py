@@ -19,6 +19,12 @@ from sa_ray.serving.request_bounds import MAX_LENGTH_DIGITS, ClientLeftError
 UPLOADS = re.compile(r"(?:/[^/]+)*/v1/uploads/?")
 """Matches the path to which files are sent, under any prefix."""
 
+FORMS = re.compile(
+    r"(?:/[^/]+)*/(?:generate|v1/audio/(?:generations|variations|inpaint)"
+    r"|jobs(?:/(?:variations|inpaint))?)/?"
+)
+"""Matches the paths to which a form with a file may be sent, under any prefix."""
+
 HEADER = b"x-upload-window"
 """Header that asks the ingress to say what it has taken."""
 
@@ -55,7 +61,14 @@ def is_streamed(scope: Scope) -> bool:
     """Return True if the body is a file, to be bounded here and not read whole."""
     if scope["type"] != "http" or scope["method"] != "POST":
         return False
-    return UPLOADS.fullmatch(scope["path"]) is not None
+    path = scope["path"]
+    return bool(UPLOADS.fullmatch(path) or (FORMS.fullmatch(path) and is_form(scope)))
+
+
+def is_form(scope: Scope) -> bool:
+    """Return True if the body is announced as a form, which may hold a file."""
+    kind: bytes = dict(scope["headers"]).get(b"content-type", b"")
+    return kind.strip().lower().startswith(b"multipart/form-data")
 
 
 def file_too_large(max_mb: int) -> PayloadTooLargeError:

@@ -13,6 +13,7 @@ from sa_ray.serving.ingress.routes import (
     job_audio,
     job_events,
     jobs,
+    old_forms,
     system,
     uploads,
 )
@@ -34,7 +35,7 @@ SHOWN_TO_PAGES = (
 def build_http_app(edge: EdgeSettings, limits: LimitSettings) -> FastAPI:
     """Build the FastAPI application, in each ingress replica."""
     app = FastAPI(title="sa-ray", version=__version__, description=DESCRIPTION)
-    for routes in (generation, jobs, job_events, job_audio, uploads, system):
+    for routes in (generation, jobs, job_events, job_audio, uploads, old_forms, system):
         app.include_router(routes.router)
     install_error_handlers(app)
     app.add_middleware(Edge, public_url=edge.public_url)

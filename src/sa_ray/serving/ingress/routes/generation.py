@@ -17,11 +17,12 @@ from sa_ray.errors import (
     UnsupportedMediaTypeError,
 )
 from sa_ray.serving.ingress.errors import responses
+from sa_ray.serving.ingress.forms import FORM, FormRoute
 from sa_ray.serving.ingress.resolution import settle
 from sa_ray.serving.ingress.services import ServicesDep
 from sa_ray.serving.messages import EncodedAudio
 
-router = APIRouter(tags=["generation"])
+router = APIRouter(tags=["generation"], route_class=FormRoute)
 
 CHUNK_BYTES = 1 << 20
 
@@ -57,11 +58,13 @@ AUDIO: dict[int | str, dict[str, Any]] = {
     "/v1/audio/generations",
     response_class=StreamingResponse,
     responses=AUDIO | responses(*BODY_ERRORS, OverloadedError, UnavailableError),
+    openapi_extra=FORM,
 )
 @router.post(
     "/generate",
     response_class=StreamingResponse,
     responses=AUDIO | responses(*BODY_ERRORS, OverloadedError, UnavailableError),
+    openapi_extra=FORM,
     summary="Alias of /v1/audio/generations",
 )
 async def generate(request: GenerationRequest, services: ServicesDep) -> StreamingResponse:

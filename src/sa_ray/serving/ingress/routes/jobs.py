@@ -31,6 +31,7 @@ from sa_ray.errors import (
 from sa_ray.jobs import Cursor, JobSnapshot, Submission
 from sa_ray.serving.client_address import address_of
 from sa_ray.serving.ingress.errors import responses
+from sa_ray.serving.ingress.forms import FORM, FormRoute
 from sa_ray.serving.ingress.job_lookup import base_url, find_job, is_job_id, view_of
 from sa_ray.serving.ingress.resolution import settle
 from sa_ray.serving.ingress.routes.generation import BODY_ERRORS
@@ -39,7 +40,7 @@ from sa_ray.serving.ingress.services import Services, ServicesDep
 from sa_ray.serving.job_view import status_url
 from sa_ray.serving.ray_errors import cannot_serve
 
-router = APIRouter(prefix="/jobs", tags=["jobs"])
+router = APIRouter(prefix="/jobs", tags=["jobs"], route_class=FormRoute)
 
 MAX_PAGE = 200
 
@@ -57,6 +58,7 @@ MAX_WAIT_S = 120.0
         200: {"model": JobAccepted, "description": "The job that this idempotency key made."},
         **responses(*BODY_ERRORS, IdempotencyConflictError, OverloadedError, UnavailableError),
     },
+    openapi_extra=FORM,
 )
 async def submit(
     request: JobRequest,

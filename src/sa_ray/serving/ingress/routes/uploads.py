@@ -5,9 +5,8 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request, Response
 from starlette.datastructures import UploadFile
-from starlette.exceptions import HTTPException
 
-from sa_ray.contracts import UploadView
+from sa_ray.contracts import Upload, UploadView
 from sa_ray.errors import (
     ConflictError,
     MalformedRequestError,
@@ -16,15 +15,14 @@ from sa_ray.errors import (
     UploadNotFoundError,
 )
 from sa_ray.serving.ingress.errors import responses
+from sa_ray.serving.ingress.forms import PIECE_BYTES, opened_form, take_file
 from sa_ray.serving.ingress.job_lookup import base_url
 from sa_ray.serving.ingress.routes.generation import BODY_ERRORS
 from sa_ray.serving.ingress.services import ServicesDep
-from sa_ray.serving.ingress.uploads import ReceivedFile, no_room
+from sa_ray.serving.ingress.uploads import ClientUploads, ReceivedFile
+from sa_ray.serving.streamed_bodies import is_form
 
 router = APIRouter(prefix="/v1/uploads", tags=["uploads"])
-
-PIECE_BYTES = 1 << 20
-"""Written to disk at once."""
 
 KINDS = (
     "application/octet-stream",
@@ -60,12 +58,12 @@ async def upload(http: Request, response: Response, services: ServicesDep) -> Up
 
     The same file sent again is stored once, has the same `id`, and lives on as if it were new.
     """
-    with ReceivedFile(services.uploads.max_mb) as received:
-        if http.headers["content-type"].lower().startswith("multipart/"):
-            await _take_part(http, received)
-        else:
+    if is_form(http.scope):
+        taken = await _take_part(http, services.uploads)
+    else:
+        with ReceivedFile(services.uploads.max_mb) as received:
             await _take_whole(http, received)
-        taken = await services.uploads.take(received)
+            taken = await services.uploads.take(received)
     response.headers["Location"] = f"{base_url(http)}/v1/uploads/{taken.id}"
     return UploadView.of(taken)
 
@@ -96,19 +94,9 @@ async def _take_whole(http: Request, received: ReceivedFile) -> None:
     await asyncio.to_thread(received.write, bytes(piece))
 
 
-async def _take_part(http: Request, received: ReceivedFile) -> None:
-    try:
-        # Starlette writes it to a temporary file without a name too.
-        async with http.form(max_files=1, max_fields=0) as form:
-            parts = [part for _, part in form.multi_items() if isinstance(part, UploadFile)]
-            if not parts:
-                raise MalformedRequestError("The form has no file. Send one part, the audio file.")
-            while piece := await parts[0].read(PIECE_BYTES):
-                await asyncio.to_thread(received.write, piece)
-    except HTTPException as error:
-        raise MalformedRequestError(
-            f"The form cannot be read ({error.detail}) Send one part, the audio file, and nothing "
-            "else."
-        ) from error
-    except OSError as error:
-        raise no_room(error) from error
+async def _take_part(http: Request, uploads: ClientUploads) -> Upload:
+    async with opened_form(http) as form:
+        parts = [part for part in form.values() if isinstance(part, UploadFile)]
+        if not parts:
+            raise MalformedRequestError("The form has no file. Send one part, the audio file.")
+        return await take_file(parts[0], uploads)

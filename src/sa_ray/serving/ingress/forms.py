@@ -1,0 +1,131 @@
+"""Forms with a file in them, in place of JSON that names an upload."""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any, Final
+
+from fastapi import Request, Response
+from fastapi.routing import APIRoute
+from ray import serve
+from starlette.datastructures import FormData, UploadFile
+from starlette.exceptions import HTTPException
+
+from sa_ray.contracts import Upload
+from sa_ray.errors import InvalidRequestError, MalformedRequestError
+from sa_ray.serving.ingress.uploads import ClientUploads, ReceivedFile, no_room
+from sa_ray.serving.request_bounds import MAX_BODY_BYTES, replay
+from sa_ray.serving.streamed_bodies import is_form
+
+REQUEST: Final = "request"
+"""Part of a form that holds the request, as JSON."""
+
+FILES: Final = ("init_audio", "inpaint_audio", "continue_audio")
+"""Parts that may hold the file: each is named for the field that would name the upload."""
+
+PIECE_BYTES: Final = 1 << 20
+"""Written to disk at once."""
+
+MAX_FIELDS: Final = 64
+
+FORM: Final[dict[str, Any]] = {
+    "requestBody": {
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "description": "The request as JSON, and the file that it would name as an "
+                    "upload, in a part of that field's name.",
+                    "properties": {REQUEST: {"type": "string"}}
+                    | {name: {"type": "string", "format": "binary"} for name in FILES},
+                    "required": [REQUEST],
+                }
+            }
+        }
+    }
+}
+"""What to add to the OpenAPI operation of a ``FormRoute``."""
+
+
+class FormRoute(APIRoute):
+    """A route of a JSON body that takes a form in its place: see ``FORM``."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def handle_any(request: Request) -> Response:
+            return await handle(await _as_json(request) if is_form(request.scope) else request)
+
+        return handle_any
+
+
+@contextlib.asynccontextmanager
+async def opened_form(request: Request) -> AsyncIterator[FormData]:
+    """Give the parts of the form that ``request`` is; its file lies on disk, without a name.
+
+    Raises ``MalformedRequestError`` if it cannot be read.
+    """
+    try:
+        async with request.form(
+            max_files=1, max_fields=MAX_FIELDS, max_part_size=MAX_BODY_BYTES
+        ) as form:
+            yield form
+    except HTTPException as error:
+        raise MalformedRequestError(
+            f"The form cannot be read ({error.detail}) Send one file, and at most {MAX_FIELDS} "
+            f"fields of {MAX_BODY_BYTES} bytes each."
+        ) from error
+    except OSError as error:
+        raise no_room(error) from error
+
+
+async def take_file(file: UploadFile, uploads: ClientUploads) -> Upload:
+    """Store the file of a form. Raises as ``ClientUploads.take`` does."""
+    with ReceivedFile(uploads.max_mb) as received:
+        while piece := await file.read(PIECE_BYTES):
+            await asyncio.to_thread(received.write, piece)
+        return await uploads.take(received)
+
+
+async def _as_json(request: Request) -> Request:
+    """Return the same request with a JSON body; the file is an upload from then on."""
+    async with opened_form(request) as form:
+        told = form.get(REQUEST)
+        try:
+            body = json.loads(told) if isinstance(told, str) else None
+        except ValueError:
+            body = None
+        if not isinstance(body, dict):
+            raise MalformedRequestError(
+                f"The form needs a part `{REQUEST}` that holds the request, one JSON object.",
+                param=REQUEST,
+            )
+        for name, part in form.multi_items():
+            if name == REQUEST:
+                continue
+            if name not in FILES or not isinstance(part, UploadFile):
+                raise InvalidRequestError(
+                    f"The form has a part {name[:80]!r}. Beside `{REQUEST}` it may have one file, "
+                    f"in a part named {', '.join(FILES)}.",
+                    param=name[:80],
+                )
+            if name in body:
+                raise InvalidRequestError(
+                    f"{name} is both in the request and a file of the form. Send one of them.",
+                    param=name,
+                )
+            body[name] = (await take_file(part, _uploads())).id
+    return _with_json(request, body)
+
+
+def _with_json(request: Request, body: dict[str, Any]) -> Request:
+    own = (b"content-type", b"content-length")
+    headers = [(name, value) for name, value in request.scope["headers"] if name not in own]
+    scope = {**request.scope, "headers": [*headers, (b"content-type", b"application/json")]}
+    return Request(scope, replay(json.dumps(body).encode(), request.receive))
+
+
+def _uploads() -> ClientUploads:
+    replica: Any = serve.get_replica_context().servable_object
+    return replica.services.uploads  # type: ignore[no-any-return]
