@@ -7,6 +7,7 @@ import ray
 from ray import serve
 from ray.serve import Application
 
+from sa_ray.audio import require_c2pa
 from sa_ray.catalogue import VARIANTS
 from sa_ray.contracts import EngineName, VariantName
 from sa_ray.engines import resolve_engine_name
@@ -43,6 +44,8 @@ def build(args: dict[str, Any]) -> Application:
     require_no_secret_in_runtime_env()
     settings = resolve_paths(load_settings(args)).sealed()
     check_job_store_url(settings.jobs.jobs_url)
+    if settings.credentials.c2pa_certificate:
+        require_c2pa()
     models = settings.models
     engine = resolve_engine_name(models.engine)
     provision(settings.jobs, settings.storage)
@@ -129,7 +132,14 @@ def variant(
         ),
         request_router_config=router_config(spec, cost),
     )(Variant).bind(
-        name, engine, settings.models, settings.weights, settings.jobs, settings.storage, gpu
+        name,
+        engine,
+        settings.models,
+        settings.weights,
+        settings.credentials,
+        settings.jobs,
+        settings.storage,
+        gpu,
     )
 
 
@@ -155,4 +165,7 @@ def resolve_paths(settings: Settings) -> Settings:
     storage = settings.storage.model_copy(update={"output_dir": folder})
     jobs_url = absolute_sqlite_url(settings.jobs.jobs_url)
     jobs = settings.jobs.model_copy(update={"jobs_url": jobs_url})
-    return replace(settings, jobs=jobs, storage=storage)
+    given = dict(settings.credentials)
+    files = {name: path and path.expanduser().absolute() for name, path in given.items()}
+    credentials = settings.credentials.model_copy(update=files)
+    return replace(settings, jobs=jobs, storage=storage, credentials=credentials)

@@ -1,5 +1,6 @@
 """Audio files: master and encode samples, probe headers, say and read what made them."""
 
+from sa_ray.audio.credentials import ContentCredentials, require_c2pa
 from sa_ray.audio.encoding import MAX_TAG_BYTES, TAGS, encode
 from sa_ray.audio.mastering import loudness_of, mastered
 from sa_ray.audio.probing import AudioProbe, probe
@@ -12,6 +13,7 @@ __all__ = [
     "MAX_TAG_BYTES",
     "TAGS",
     "AudioProbe",
+    "ContentCredentials",
     "Provenance",
     "ReadingPool",
     "Span",
@@ -23,6 +25,7 @@ __all__ = [
     "provenance_of",
     "provenance_tags",
     "read_source",
+    "require_c2pa",
     "smoothest_start",
     "spliced",
     "turned",

@@ -1,5 +1,6 @@
 """Settings, in groups; ``load_settings`` reads them once, when the application is built."""
 
+from sa_ray.settings.credentials import CredentialSettings
 from sa_ray.settings.edge import EdgeSettings
 from sa_ray.settings.jobs import JobSettings, WebhookSettings
 from sa_ray.settings.limits import LimitSettings
@@ -9,6 +10,7 @@ from sa_ray.settings.storage import StorageSettings
 
 __all__ = [
     "Autoscaling",
+    "CredentialSettings",
     "EdgeSettings",
     "JobSettings",
     "LimitSettings",

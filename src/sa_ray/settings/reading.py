@@ -18,6 +18,7 @@ from pydantic_settings import (
 
 from sa_ray.contracts import VariantName
 from sa_ray.errors import ConfigurationError
+from sa_ray.settings.credentials import CredentialSettings
 from sa_ray.settings.edge import EdgeSettings
 from sa_ray.settings.environment import (
     FILE_SUFFIX,
@@ -36,7 +37,7 @@ PREFIX = "STABLE_AUDIO_"
 
 GROUPS: tuple[type[SettingsGroup], ...] = (
     ModelSettings, WeightSettings, LimitSettings, EdgeSettings, JobSettings, WebhookSettings,
-    StorageSettings,
+    StorageSettings, CredentialSettings,
 )  # fmt: skip
 """All groups, in the order of the documentation."""
 
@@ -52,13 +53,14 @@ class Settings:
     jobs: JobSettings
     webhooks: WebhookSettings
     storage: StorageSettings
+    credentials: CredentialSettings
 
     @property
     def groups(self) -> tuple[SettingsGroup, ...]:
         """All groups, in the order of the documentation."""
         return (
             self.models, self.weights, self.limits, self.edge, self.jobs, self.webhooks,
-            self.storage,
+            self.storage, self.credentials,
         )  # fmt: skip
 
     def sealed(self) -> "Settings":
@@ -68,6 +70,7 @@ class Settings:
 
 
 class _Sources(
+    CredentialSettings,
     StorageSettings,
     WebhookSettings,
     JobSettings,
@@ -147,6 +150,7 @@ def load_settings(args: Mapping[str, Any] | None = None) -> Settings:
         jobs=JobSettings.taken_from(values),
         webhooks=WebhookSettings.taken_from(values),
         storage=StorageSettings.taken_from(values),
+        credentials=CredentialSettings.taken_from(values),
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from ray import serve
 
-from sa_ray.audio import encode, mastered, provenance_tags, read_source
+from sa_ray.audio import ContentCredentials, encode, mastered, provenance_tags, read_source
 from sa_ray.contracts import (
     OPUS_SAMPLE_RATE,
     AudioInfo,
@@ -33,7 +33,13 @@ from sa_ray.serving.variant.editing import Editor
 from sa_ray.serving.variant.limits import batch_limits, default_limits
 from sa_ray.serving.variant.second_attempt import Checked, render_checked
 from sa_ray.serving.variant.sources import Sources
-from sa_ray.settings import JobSettings, ModelSettings, StorageSettings, WeightSettings
+from sa_ray.settings import (
+    CredentialSettings,
+    JobSettings,
+    ModelSettings,
+    StorageSettings,
+    WeightSettings,
+)
 from sa_ray.telemetry import configure_logging
 
 logger = logging.getLogger(__name__)
@@ -61,6 +67,7 @@ class Variant:
         engine: EngineName,
         models: ModelSettings,
         weights: WeightSettings,
+        credentials: CredentialSettings,
         jobs: JobSettings,
         storage: StorageSettings,
         gpu: float | None,
@@ -83,6 +90,7 @@ class Variant:
         # a CPU busy. OpenMP reads this when torch is loaded.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         self._variant = variant
+        self._credentials = _credentials(credentials)
         self._spec = spec
         self._engine = load_engine(engine, variant, options)
         calibration = self._engine.calibration
@@ -98,8 +106,8 @@ class Variant:
         self._encoder = ThreadPoolExecutor(ENCODER_THREADS, thread_name_prefix="encoder")
         self._checker = ThreadPoolExecutor(1, thread_name_prefix="checker")
         threads = ThreadPoolExecutor(1, thread_name_prefix="editor")
-        sources = Sources(uploader_client(storage), read_source, threads)
-        self._editor = Editor(self._batcher, sources, threads)
+        self._sources = Sources(uploader_client(storage), read_source, threads)
+        self._editor = Editor(self._batcher, self._sources, threads)
         logger.info(
             "%s is loaded: engine %s on %s", variant, self._engine.name, self._engine.device
         )
@@ -179,10 +187,16 @@ class Variant:
         # Not in the encoder's threads: a second attempt should not wait for other clips' files.
         flaw = _in(self._checker, flaw_of)
         checked = await render_checked(self._editor.render, flaw, request, on_progress)
+        source = None
+        if self._credentials and request.source:
+            source = await self._sources.file(request.source)
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._encoder, self._encode, request, checked)
+        return await loop.run_in_executor(self._encoder, self._encode, request, checked, source)
 
-    def _encode(self, request: ResolvedRequest, checked: Checked) -> EncodedAudio:
+    def _encode(
+        self, request: ResolvedRequest, checked: Checked, source: bytes | None
+    ) -> EncodedAudio:
+        """``source``: the file that the clip was edited from, if files are signed."""
         engine, made = self._engine, checked.rendered.samples
         # The encoder itself resamples for Opus, in pieces.
         opus = request.format == "ogg"
@@ -215,6 +229,8 @@ class Variant:
             bitrate=request.bitrate,
             loop=request.loop,
         )
+        if self._credentials:
+            data = self._credentials.signed(data, request.format, engine.name, source)
         return EncodedAudio(data, info)
 
 
@@ -225,3 +241,9 @@ def _in(threads: ThreadPoolExecutor, work: Callable[[A], T]) -> Callable[[A], Aw
         return await asyncio.get_running_loop().run_in_executor(threads, work, argument)
 
     return done
+
+
+def _credentials(settings: CredentialSettings) -> ContentCredentials | None:
+    if settings.c2pa_certificate is None or settings.c2pa_key is None:
+        return None
+    return ContentCredentials(settings.c2pa_certificate, settings.c2pa_key)

@@ -69,7 +69,7 @@ class Sources:
         return await asyncio.shield(task)
 
     async def _read(self, source: Source, key: _Key) -> Audio:
-        data = await self._fetched(source)
+        data = await self.file(source)
         digest, at, frames = key
 
         def read() -> Audio:
@@ -81,7 +81,8 @@ class Sources:
         self._keep(key, audio)
         return audio
 
-    async def _fetched(self, source: Source) -> bytes:
+    async def file(self, source: Source) -> bytes:
+        """Return the bytes that ``source`` is stored as. Raises as ``audio`` does."""
         stored = source.object
         data = bytearray()
         while len(data) < stored.size:
