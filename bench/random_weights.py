@@ -43,6 +43,15 @@ class Sizes:
     text_vocabulary: int
 
 
+GAINS: Final = {
+    "model.model.to_cond_embed.2.weight": 6,
+    "pretransform.model.decoder.layers.1.weight": 6,
+    "pretransform.model.encoder.layers.0.mapping.weight_g": 30,
+    "pretransform.model.encoder.layers.2.weight": 200,
+}
+"""Factors on parameters by which prompt, noise and source come through in the audio."""
+
+
 def real_sizes(variant: VariantName) -> Sizes:
     """Return the published sizes: 459.1M + 108M parameters, or 1,453.2M + 852M for medium."""
     medium = variant == "medium"
@@ -104,17 +113,17 @@ def random_model(
 
 
 def randomise(model: Any) -> None:
-    """Fill the branches that start at zero, and amplify the paths of the prompt and the noise.
+    """Fill the branches that start at zero, and amplify the paths of prompt, noise and source.
 
     A freshly built model is nearly the identity, and every clip would sound the same.
     """
+    loud = ("cross_attn", "to_local_embed")
     for name, parameter in model.named_parameters():
         if parameter.ndim >= 2 and parameter.numel() and not parameter.any():
-            gain = 6.0 if "cross_attn" in name else 1.0
+            gain = 6.0 if any(part in name for part in loud) else 1.0
             torch.nn.init.normal_(parameter, std=gain / math.sqrt(parameter[0].numel()))
-    loud = ["model.model.to_cond_embed.2.weight", "pretransform.model.decoder.layers.1.weight"]
-    for name in loud:
-        model.get_parameter(name).data.mul_(6)
+    for name, gain in GAINS.items():
+        model.get_parameter(name).data.mul_(gain)
 
 
 def write_text_encoder(folder: Path, sizes: Sizes) -> None:

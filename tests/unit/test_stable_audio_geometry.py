@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sa_ray.engines.stable_audio.geometry import Geometry, decode_chunks, halves, rows_padded
+from sa_ray.engines.stable_audio.geometry import Geometry, chunks_of, halves, rows_padded
 
 SMALL = Geometry(sample_rate=44_100, samples_per_latent=4096, align=2, max_latents=1292, margin=4)
 MEDIUM = Geometry(sample_rate=44_100, samples_per_latent=4096, align=2, max_latents=4096, margin=14)
@@ -65,7 +65,7 @@ def test_a_clip_fits_up_to_the_longest(geometry: Geometry, longest: float) -> No
 def test_chunks_keep_every_latent_once_with_its_surroundings(
     latents: int, margin: int, size: int
 ) -> None:
-    chunks = list(decode_chunks(latents, margin=margin, size=size))
+    chunks = list(chunks_of(latents, margin=margin, size=size))
     kept = [latent for chunk in chunks for latent in range(chunk.keep_start, chunk.keep_stop)]
 
     assert kept == list(range(latents))
@@ -77,7 +77,7 @@ def test_chunks_keep_every_latent_once_with_its_surroundings(
 
 @given(st.integers(1, 2500))
 def test_chunks_of_an_even_clip_start_where_the_autoencoder_starts_a_group(pairs: int) -> None:
-    chunks = decode_chunks(2 * pairs, margin=4)
+    chunks = chunks_of(2 * pairs, margin=4)
     assert all(chunk.start % 2 == 0 for chunk in chunks)
 
 

@@ -81,14 +81,15 @@ def same(found, expected):
 for width, heads in ((128, 2), (192, 3)):
     x, branch = torch.randn(2, 2, 5, width)
     values = torch.randn(2, 6 * width)
-    local = torch.randn(width)
+    local, own = torch.randn(width), torch.randn(2, 3, width)
     one = torch.randn(width // heads), torch.randn(width // heads), torch.randn(1)
     two = torch.randn(width // heads), torch.randn(width // heads), torch.randn(1)
     for kind in ("rms", "tanh"):
         norm = Norm(kind, torch.randn(width), torch.randn(width), torch.randn(1), 1e-5)
         added, modulated = Modulation(values, gate=5), Modulation(values, 3, 4)
         for options in ({}, {"added": added}, {"normalized": modulated},
-                        {"added": added, "normalized": modulated, "local": local, "memory": 2}):
+                        {"added": added, "normalized": modulated, "local": local, "memory": 2},
+                        {"local": own, "memory": 2}):
             for found, expected in zip(ours.add_normalize(x, branch, norm, **options),
                                        torchs.add_normalize(x, branch, norm, **options)):
                 same(found, expected)

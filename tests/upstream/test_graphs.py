@@ -4,6 +4,7 @@ Tensors on the ``meta`` device have no values, so that whatever reads one on the
 it would while a graph is being recorded.
 """
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,15 +38,14 @@ def test_recorded_functions_never_wait_for_the_host(
         find_snapshot(variant, options), device=torch.device("cpu"), half=False
     )
     engine = StableAudioEngine(variant, model, config, pad_shapes=True)
-    denoiser, decoder = engine._denoiser, engine._decoder
+    denoiser, decoder, encoder = engine._denoiser, engine._decoder, engine._edits._encoder
     prompts = engine._condition._prompts
     for module in (model.model, model.pretransform, model.conditioner.conditioners["prompt"].model):
         module.to("meta")
     for layer in denoiser.transformer.layers:
-        embedded = layer.to_local_embed.forward.args[0]
-        layer.to_local_embed.forward = lambda local, embedded=embedded: embedded.to("meta").expand(
-            local.shape[0], local.shape[1], -1
-        )
+        folded = layer.to_local_embed.forward
+        embed, silence = folded.args
+        layer.to_local_embed.forward = partial(folded.func, embed, silence.to("meta"))
     decoder._token_noise = [noise.to("meta") for noise in decoder._token_noise]
     decoder._latent_noise = decoder._latent_noise.to("meta")
     channels = model.io_channels
@@ -54,14 +54,17 @@ def test_recorded_functions_never_wait_for_the_host(
     def hollow(*shape: int, dtype: Any = torch.float32) -> Any:
         return torch.empty(*shape, dtype=dtype, device="meta")
 
+    inputs = (
+        hollow(ROWS, channels, LENGTH),
+        hollow(ROWS),
+        hollow(ROWS, LENGTH, dtype=torch.bool),
+        hollow(len(denoiser.transformer.layers), ROWS, 33, width),
+        hollow(ROWS, 768),
+    )
     with torch.inference_mode():
-        velocity = denoiser._forward(
-            hollow(ROWS, channels, LENGTH),
-            hollow(ROWS),
-            hollow(ROWS, LENGTH, dtype=torch.bool),
-            hollow(len(denoiser.transformer.layers), ROWS, 33, width),
-            hollow(ROWS, 768),
-        )
+        velocity = denoiser._forward(*inputs)
+        of_edit = denoiser._forward(*inputs, hollow(ROWS, channels + 1, LENGTH))
+        latents = encoder._forward(hollow(ROWS, 2, LENGTH * 4096))
         audio = decoder._forward(
             hollow(ROWS, channels, LENGTH), hollow(ROWS, LENGTH, dtype=torch.long)
         )
@@ -69,6 +72,6 @@ def test_recorded_functions_never_wait_for_the_host(
             hollow(ROWS, 16, dtype=torch.long), hollow(ROWS, 16, dtype=torch.bool)
         )
 
-    assert velocity.shape == (ROWS, channels, LENGTH)
+    assert velocity.shape == of_edit.shape == latents.shape == (ROWS, channels, LENGTH)
     assert audio.shape == (ROWS, 2, LENGTH * 4096)
     assert hidden.shape == (ROWS, 16, 768)

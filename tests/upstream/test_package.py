@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny import damaged
+from tiny import PADDED_NOWHERE, damaged, fresh_model, without_decoder_noise
 
 from sa_ray.catalogue import CATALOGUE, repo_id
 from sa_ray.contracts import ResolvedRequest, VariantName
@@ -24,9 +24,6 @@ pytestmark = pytest.mark.upstream
 
 ON_CPU = EngineOptions(device="cpu")
 
-NO_PADDING = {"small-sfx": 53.2 * 4096 / 44_100, "medium": 55.2 * 4096 / 44_100}
-"""Durations whose latents the package leaves unpadded: elsewhere it attends to padding."""
-
 
 def snapshot(cache: Path, variant: VariantName) -> Path:
     return find_snapshot(variant, ON_CPU)
@@ -37,13 +34,6 @@ def copied(hub_cache: Path, tmp_path: Path) -> Path:
     """A ``STABLE_AUDIO_WEIGHTS_DIR`` with small-sfx, to be damaged."""
     shutil.copytree(find_snapshot("small-sfx", ON_CPU), tmp_path / "small-sfx")
     return tmp_path
-
-
-def without_decoder_noise(model: Any) -> None:
-    model.pretransform.model.bottleneck.noise_regularize = False
-    for layer in model.pretransform.model.decoder.layers:
-        if hasattr(layer, "mask_noise"):
-            layer.mask_noise = 0
 
 
 @pytest.mark.parametrize("variant", ["small-sfx", "medium"])
@@ -69,14 +59,10 @@ def test_a_request_alone_sounds_as_the_package_makes_it(
     variant: VariantName,
     choices: dict[str, Any],
 ) -> None:
-    from sa_ray.engines.stable_audio.weights import build_model
-
-    duration = NO_PADDING[variant]
+    duration = PADDED_NOWHERE[variant]
     theirs = package(variant)
     without_decoder_noise(theirs.model)
-    model, config = build_model(
-        find_snapshot(variant, ON_CPU), device=torch.device("cpu"), half=False
-    )
+    model, config = fresh_model(variant)
     without_decoder_noise(model)
     engine = StableAudioEngine(variant, model, config)
     request = ResolvedRequest.model_validate(

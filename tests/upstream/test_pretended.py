@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from pretended import (
@@ -20,7 +21,7 @@ from pretended import (
 from stable_audio_3.models import dit
 from stable_audio_3.models import transformer as package_transformer
 
-from sa_ray.contracts import ResolvedRequest, VariantName
+from sa_ray.contracts import Region, ResolvedRequest, VariantName
 from sa_ray.engines.port import Cancelled, EngineOptions, Generated
 from sa_ray.engines.stable_audio import loading
 from sa_ray.engines.stable_audio.attention import Attend, flash, masked
@@ -70,6 +71,13 @@ def batch(variant: VariantName, rows: int, **changes: object) -> list[ResolvedRe
     ]
 
 
+def sources(requests: list[ResolvedRequest], rows: int) -> list[np.ndarray | None]:
+    """Silence for the first ``rows`` of ``requests``, nothing for the others."""
+    lengths = [round(request.duration * 44_100) for request in requests]
+    silence = [np.zeros((2, length), np.float32) for length in lengths[:rows]]
+    return [*silence, *[None] * (len(requests) - rows)]
+
+
 @pytest.mark.parametrize("variant", ["small-sfx", "medium"])
 @pytest.mark.parametrize("size", ["tiny", "real"])
 @pytest.mark.parametrize(
@@ -87,8 +95,10 @@ def test_all_that_is_recorded_may_be(
     )
     assert engine.device == "cuda"
 
-    def generate(rows: list[ResolvedRequest]) -> list[type]:
-        outcomes = engine.generate(rows, lambda row, fraction: None, lambda row: False)
+    def generate(rows: list[ResolvedRequest], edited: int = 0) -> list[type]:
+        outcomes = engine.generate(
+            rows, lambda row, fraction: None, lambda row: False, sources(rows, edited)
+        )
         return [type(one) for one in outcomes]
 
     with engine.recording():
@@ -97,6 +107,11 @@ def test_all_that_is_recorded_may_be(
         guided = batch(variant, 2, cfg_scale=4.0, negative_prompt="hiss", duration=7.0)
         assert generate(guided) == [Generated] * 2
         assert generate(batch(variant, 1, chunked_decode=False, duration=90.0)) == [Generated]
+        assert generate(batch(variant, 3, init_noise_level=0.4), 2) == [Generated] * 3
+        regions = Region(start=0.0, end=0.7), Region(start=2.0, end=4.0)
+        for changes in ({}, {"cfg_scale": 4.0, "duration": 30.0}):
+            edits = batch(variant, 3, regions=regions, **changes)
+            assert generate([*edits, *batch(variant, 1, **changes)], 3) == [Generated] * 4
         steps: list[int] = []
         outcomes = engine.generate(
             batch(variant, 3),
@@ -106,7 +121,7 @@ def test_all_that_is_recorded_may_be(
         assert [type(one) for one in outcomes] == [Cancelled, Generated, Generated]
 
     assert (engine.slowdown is None) == (operations is not None)
-    assert len(recorder.kernels) >= 7
+    assert len(recorder.kernels) >= 10
 
 
 @pytest.mark.usefixtures("cuda")
@@ -132,6 +147,8 @@ def test_after_warm_up_neither_calibration_nor_the_defaults_of_the_api_record_an
                 lambda row, fraction: None,
                 lambda row: False,
             )
+    edit = batch("small-sfx", 1, duration=7.0, regions=(Region(start=1.0, end=7.0),))
+    engine.generate(edit, lambda row, fraction: None, lambda row: False, sources(edit, 1))
 
     assert recorder.recordings == recorded == len(recorder.kernels)
     assert asked == [(rows, length) for length in (5, 30) for rows in (1, 2, 4)]

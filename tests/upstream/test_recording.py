@@ -12,9 +12,8 @@ from recorders import RerunRecorder
 
 from sa_ray.contracts import VariantName
 from sa_ray.engines.port import Cancelled, EngineOptions, Generated
-from sa_ray.engines.stable_audio.decoder import LATENTS_AT_ONCE, PADDED_LENGTHS
 from sa_ray.engines.stable_audio.engine import StableAudioEngine
-from sa_ray.engines.stable_audio.geometry import Geometry, decode_chunks, rows_padded
+from sa_ray.engines.stable_audio.geometry import CHUNK, Geometry, chunk_groups, rows_padded
 from sa_ray.engines.stable_audio.graphs import SETTLED, Graphs
 from sa_ray.engines.stable_audio.weights import build_model, find_snapshot
 from tests.support.engine_contract import SAME_AUDIO, clips, wanted
@@ -216,15 +215,8 @@ def test_in_an_hour_of_mixed_lengths_nearly_every_run_is_a_replay(mix: str) -> N
         length = geometry.padded(geometry.latents(duration))
         run("text", 16, traffic.choice([16, 32, 32, 64, 128]), 1)
         run("denoise", rows_padded(rows * sides, 8 * sides), length, 8)
-        pieces: dict[int, int] = {}
-        for _ in range(rows):
-            for chunk in decode_chunks(geometry.decoded(duration), margin=geometry.margin):
-                fitting = next(top for top in PADDED_LENGTHS if chunk.stop - chunk.start <= top)
-                pieces[fitting] = pieces.get(fitting, 0) + 1
-        for size, count in pieces.items():
-            at_once = LATENTS_AT_ONCE // size
-            for first in range(0, count, at_once):
-                group = min(at_once, count - first)
-                run("decode", rows_padded(group, at_once), size, 1)
+        clips = [(geometry.decoded(duration), CHUNK)] * rows
+        for (group, size), _ in chunk_groups(clips, margin=geometry.margin, pad_shapes=True):
+            run("decode", group, size, 1)
 
     assert graphs.counts.replayed / graphs.counts.runs >= 0.98

@@ -13,6 +13,11 @@ from stable_audio_3.factory import create_diffusion_cond_from_config
 from bench.random_weights import TEXT_ENCODER, TINY, model_config, randomise, write_text_encoder
 from sa_ray.catalogue import CATALOGUE, repo_id
 from sa_ray.contracts import VariantName
+from sa_ray.engines.port import EngineOptions
+from sa_ray.engines.stable_audio.weights import build_model, find_snapshot
+
+PADDED_NOWHERE = {"small-sfx": 53.2 * 4096 / 44_100, "medium": 55.2 * 4096 / 44_100}
+"""Durations whose latents the package leaves unpadded: elsewhere it attends to padding."""
 
 
 def make_cache(cache: Path, variants: tuple[VariantName, ...]) -> None:
@@ -46,3 +51,16 @@ def damaged(weights: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     yield "missing", {key: value for key, value in weights.items() if key != name}
     yield "unknown", weights | {"model.model.extra.weight": torch.ones(1)}
     yield "of another shape", weights | {name: weights[name][:-1].contiguous()}
+
+
+def fresh_model(variant: VariantName, *, half: bool = False) -> tuple[Any, dict[str, Any]]:
+    """Load a model of one's own from the cache of the Hub, and its config."""
+    snapshot = find_snapshot(variant, EngineOptions(device="cpu"))
+    return build_model(snapshot, device=torch.device("cpu"), half=half)
+
+
+def without_decoder_noise(model: Any) -> None:
+    model.pretransform.model.bottleneck.noise_regularize = False
+    for layer in model.pretransform.model.decoder.layers:
+        if hasattr(layer, "mask_noise"):
+            layer.mask_noise = 0

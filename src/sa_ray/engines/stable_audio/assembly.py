@@ -39,18 +39,23 @@ def keep_to_torch_attention() -> None:
 def geometry_of(model: Any, config: dict[str, Any]) -> Geometry:
     """Return the sizes of ``model``, the package's wrapper, built from ``config``."""
     autoencoder = model.pretransform.model
-    decoder = config["model"]["pretransform"]["config"]["decoder"]["config"]
+    coders = config["model"]["pretransform"]["config"]
+    encoder, decoder = (coders[name]["config"] for name in ("encoder", "decoder"))
     ratio = autoencoder.downsampling_ratio
-    encoder = config["model"]["pretransform"]["config"]["encoder"]["config"]
     align = encoder.get("chunk_size", 32) // encoder["strides"][0]
-    window = decoder.get("sliding_window")
-    # Chunked attention reaches its own and the shifted chunk; a window reaches on with each layer.
-    # One more latent for the convolution behind them.
-    reach = align if window is None else max(window) * sum(decoder["transformer_depths"])
+    reach = max(_reach(encoder, align), _reach(decoder, align))
     return Geometry(
         sample_rate=model.sample_rate,
         samples_per_latent=ratio,
         align=align,
         max_latents=config["sample_size"] // ratio,
+        # One more latent for the convolution behind a decoder.
         margin=math.ceil((reach + 1) / align) * align,
     )
+
+
+def _reach(coder: dict[str, Any], align: int) -> int:
+    """Return the latents on either side that attention reaches in this half of the autoencoder."""
+    # Chunked attention reaches its own and the shifted chunk; a window reaches on with each layer.
+    window = coder.get("sliding_window")
+    return align if window is None else max(window) * sum(coder["transformer_depths"])

@@ -37,11 +37,11 @@ class FusedTransformer:
     """Stands in for the ``forward`` of the package's ``ContinuousTransformer``.
 
     ``contexts``: the keys and values of each layer's context, set before a call; keys are already
-    normalized (``normalize_keys``). ``locals_``: each layer's constant local conditioning
-    ``[width]``, or None.
+    normalized (``normalize_keys``). ``silences``: what each layer makes of silence as the local
+    conditioning, ``[width]``, or None.
     """
 
-    def __init__(self, transformer: Any, tools: Tools, locals_: list[Any]) -> None:
+    def __init__(self, transformer: Any, tools: Tools, silences: list[Any]) -> None:
         self._transformer = transformer
         self._tools = tools
         self._layers = list(transformer.layers)
@@ -49,14 +49,23 @@ class FusedTransformer:
             (_norm(layer.pre_norm), _norm(layer.cross_attend_norm), _norm(layer.ff_norm))
             for layer in self._layers
         ]
-        self._locals = locals_
+        self._silences = silences
         self._modulation = torch.stack([layer.to_scale_shift_gate for layer in self._layers])
         self.contexts: Any = None
 
     def __call__(
-        self, x: Any, *, global_cond: Any, padding_mask: Any = None, **_unused: Any
+        self,
+        x: Any,
+        *,
+        global_cond: Any,
+        padding_mask: Any = None,
+        local_add_cond: Any = None,
+        **_unused: Any,
     ) -> Any:
-        """Return what the package's does for ``x`` ``[rows, length, channels]``."""
+        """Return what the package's does for ``x`` ``[rows, length, channels]``.
+
+        ``local_add_cond``: ``[rows, length, channels]``; None: silence.
+        """
         transformer = self._transformer
         memory = transformer.num_memory_tokens
         x = transformer.project_in(x.to(self._modulation.dtype))
@@ -66,7 +75,7 @@ class FusedTransformer:
         if padding_mask is not None:
             keys = Keys.of(padding_mask.sum(dim=1) + memory, x.shape[1])
         modulations = self._modulation[:, None] + transformer.global_cond_embedder(global_cond)
-        x = self._blocks(x, modulations, angles, keys, memory)
+        x = self._blocks(x, modulations, angles, keys, local_add_cond)
         return transformer.project_out(x[:, memory:])
 
     def normalize_keys(self, attention: Any, context: Any) -> None:
@@ -78,8 +87,9 @@ class FusedTransformer:
         if normed is not parts:
             parts.copy_(normed)
 
-    def _blocks(self, x: Any, modulations: Any, angles: Any, keys: Keys | None, memory: int) -> Any:
+    def _blocks(self, x: Any, modulations: Any, angles: Any, keys: Keys | None, heard: Any) -> Any:
         tools, operations = self._tools, self._tools.fused
+        memory = self._transformer.num_memory_tokens
         first = Modulation(modulations[0], SCALE_SELF, SHIFT_SELF)
         normed = operations.normalize(x, self._norms[0][0], first)
         for place, layer in enumerate(self._layers):
@@ -95,7 +105,7 @@ class FusedTransformer:
                 branch,
                 before_ff,
                 normalized=Modulation(modulation, SCALE_FF, SHIFT_FF),
-                local=self._locals[place],
+                local=self._silences[place] if heard is None else layer.to_local_embed(heard),
                 memory=memory,
             )
             branch, gate = _feed_forward(layer.ff, normed, tools), Modulation(modulation, gate=5)

@@ -24,8 +24,11 @@ class Conditioner:
         """Run the text encoder at every length that it is run at."""
         self._prompts.encode_nothing()
 
-    def __call__(self, requests: Sequence[ResolvedRequest]) -> Conditioning:
-        """Embed ``requests``; all are guided (``cfg_scale`` is not 1), or none is."""
+    def __call__(self, requests: Sequence[ResolvedRequest], local: Any = None) -> Conditioning:
+        """Embed ``requests``; all are guided (``cfg_scale`` is not 1), or none is.
+
+        ``local``: as in ``Denoiser.condition``.
+        """
         device = self._denoiser.device
         guided = is_guided(requests[0])
         negatives = [request.negative_prompt for request in requests] if guided else []
@@ -46,7 +49,7 @@ class Conditioner:
                 [1.0 if request.apg_scale is None else request.apg_scale for request in requests],
                 device,
             )
-        return self._denoiser.condition(torch.stack(context), embedding, scale, projected)
+        return self._denoiser.condition(torch.stack(context), embedding, local, scale, projected)
 
 
 def _per_row(values: list[float], device: Any) -> Any:

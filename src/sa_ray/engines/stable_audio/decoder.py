@@ -1,25 +1,18 @@
 """Decode latents to audio: only those needed, in chunks, to the same samples in any batch."""
 
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Final
 
 import torch
 from torch.nn import functional
 
-from sa_ray.engines.stable_audio.attention import Attend
-from sa_ray.engines.stable_audio.blocks import FusedBlock, Tools, is_block_fusable
-from sa_ray.engines.stable_audio.geometry import DECODE_CHUNK, Chunk, decode_chunks, rows_padded
+from sa_ray.engines.stable_audio.blocks import Tools
+from sa_ray.engines.stable_audio.coder_blocks import speed_up
+from sa_ray.engines.stable_audio.geometry import CHUNK, Chunk, chunk_groups
 from sa_ray.engines.stable_audio.graphs import Graphs, Size
 from sa_ray.engines.stable_audio.limiter import limited
-
-LATENTS_AT_ONCE: Final = 1024
-"""Most latents decoded together on a GPU, over all rows; bounds the decoder's memory."""
-
-PADDED_LENGTHS: Final = (32, 64, 96, 128, 192, DECODE_CHUNK)
-"""Chunk lengths on a GPU, in latents; few, so that each has its own CUDA graph."""
+from sa_ray.engines.stable_audio.transfers import to_host
 
 NOISE_PERIOD: Final = 128
 """Latents after which the decoder's noise repeats."""
@@ -87,54 +80,30 @@ class Decoder:
         self._latent_noise = self._draw(generator, channels, NOISE_PERIOD) * noise
         bottleneck.noise_regularize = False
         for block in self._blocks:
-            _speed_up(block, tools)
+            speed_up(block, tools)
 
     def __call__(self, clips: Sequence[Clip]) -> list[Any]:
         """Decode each clip to float32 ``[2, samples]`` in [-1, 1], on the host."""
-        pieces: dict[int, list[tuple[int, Chunk]]] = defaultdict(list)
-        for index, clip in enumerate(clips):
-            longest = clip.decoded if clip.whole else DECODE_CHUNK
-            for chunk in decode_chunks(clip.decoded, margin=self._margin, size=longest):
-                pieces[self._length(chunk.stop - chunk.start)].append((index, chunk))
         step = self._autoencoder.downsampling_ratio
         audio = [torch.empty(2, clip.decoded * step, device=self.device) for clip in clips]
-        for length, wanted in pieces.items():
-            at_once = max(1, LATENTS_AT_ONCE // length) if self._pad_shapes else 1
-            for first in range(0, len(wanted), at_once):
-                group = wanted[first : first + at_once]
-                size = rows_padded(len(group), at_once), length
-                for row, (index, chunk) in zip(
-                    self._decode(clips, group, size), group, strict=False
-                ):
-                    begin, end = chunk.keep_start - chunk.start, chunk.keep_stop - chunk.start
-                    target = audio[index][:, chunk.keep_start * step : chunk.keep_stop * step]
-                    target.copy_(row[:, begin * step : end * step])
+        sizes = [(clip.decoded, clip.decoded if clip.whole else CHUNK) for clip in clips]
+        for size, group in chunk_groups(sizes, margin=self._margin, pad_shapes=self._pad_shapes):
+            for row, (index, chunk) in zip(self._decode(clips, group, size), group, strict=False):
+                begin, end = chunk.keep_start - chunk.start, chunk.keep_stop - chunk.start
+                target = audio[index][:, chunk.keep_start * step : chunk.keep_stop * step]
+                target.copy_(row[:, begin * step : end * step])
         cut = [whole[:, : clip.samples] for whole, clip in zip(audio, clips, strict=True)]
-        return self._on_host(
+        return to_host(
             [
                 limited(samples) if clip.limit else samples.clamp(-1, 1)
                 for samples, clip in zip(cut, clips, strict=True)
             ]
         )
 
-    def _on_host(self, audio: list[Any]) -> list[Any]:
-        if self.device.type != "cuda":
-            return [clip.cpu().contiguous() for clip in audio]
-        hosts = [torch.empty(clip.shape, dtype=clip.dtype, pin_memory=True) for clip in audio]
-        for host, clip in zip(hosts, audio, strict=True):
-            host.copy_(clip.contiguous(), non_blocking=True)
-        torch.cuda.current_stream().synchronize()
-        return hosts
-
-    def _length(self, latents: int) -> int:
-        if not self._pad_shapes:
-            return latents
-        return next((length for length in PADDED_LENGTHS if latents <= length), latents)
-
     def _decode(self, clips: Sequence[Clip], group: list[tuple[int, Chunk]], size: Size) -> Any:
         """Decode the chunks of ``group`` to ``[rows, 2, samples]``, valid until the next call."""
         rows, length = size
-        if length <= DECODE_CHUNK:  # longer are whole clips, each of its own length
+        if length <= CHUNK:  # longer are whole clips, each of its own length
             self._graphs.note("decode", size)
         latents, offsets = [], []
         for index, chunk in group:
@@ -168,20 +137,3 @@ class Decoder:
 
     def _draw(self, generator: Any, *shape: int) -> Any:
         return torch.randn(*shape, generator=generator).to(self.device, self.dtype)
-
-
-def _speed_up(block: Any, tools: Tools) -> None:
-    """Have the layers of ``block``, a ``TransformerResamplingBlock``, use our kernels."""
-    for layer in block.transformers:
-        if tools.operations is not None and is_block_fusable(layer):
-            layer.forward = FusedBlock(layer, tools)
-        elif not layer.causal:
-            layer.self_attn.apply_attn = partial(_attend, tools.attend)
-
-
-def _attend(
-    attend: Attend, q: Any, k: Any, v: Any, *, flash_attn_sliding_window: Any = None, **_unused: Any
-) -> Any:
-    """Stand in for the package's ``apply_attn``, whose tensors are ``[rows, heads, tokens, n]``."""
-    window = flash_attn_sliding_window and max(flash_attn_sliding_window)
-    return attend(*(part.transpose(1, 2) for part in (q, k, v)), window=window).transpose(1, 2)

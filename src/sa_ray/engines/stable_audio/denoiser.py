@@ -1,20 +1,23 @@
 """Run the diffusion transformer with true padding masks, and repeat no work at every step."""
 
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import torch
 from torch.nn import functional
 
-from sa_ray.engines.stable_audio.attention import Attend, Keys
 from sa_ray.engines.stable_audio.blocks import (
     FusedTransformer,
     Tools,
     is_fusable,
 )
 from sa_ray.engines.stable_audio.geometry import rows_padded
-from sa_ray.engines.stable_audio.graphs import Graphs
+from sa_ray.engines.stable_audio.graphs import Graphs, Size
+from sa_ray.engines.stable_audio.stand_ins import (
+    BoundProjection,
+    fold_silence,
+    leave_out_padding,
+)
 
 CONTEXT = 3
 """Which input of the recorded function the context is; by far the largest."""
@@ -25,14 +28,16 @@ class Conditioning:
     """Embedded inputs that steer the rows of a batch.
 
     ``context_kv``: the context's keys and values for each layer,
-    ``[layers, rows, tokens, 2 or 3 times the width]``. ``embedding``: ``[rows, 768]``. With
-    guidance both hold the rows twice, the positive side first and then the negative. Both may have
+    ``[layers, rows, tokens, 2 or 3 times the width]``. ``embedding``: ``[rows, 768]``. ``local``:
+    what each latent is made from, ``[rows, channels, length]``; None: silence in every row. With
+    guidance these hold the rows twice, the positive side first and then the negative. They may have
     spare rows at the end. ``scale`` and ``projected`` (the share of the guidance that is projected,
     in [0, 1]): float32 ``[rows, 1, 1]``, or None without guidance.
     """
 
     context_kv: Any
     embedding: Any
+    local: Any
     scale: Any
     projected: Any
     is_whole: bool = True
@@ -49,22 +54,11 @@ class Conditioning:
             self,
             context_kv=self.context_kv[:, both],
             embedding=self.embedding[both],
+            local=None if self.local is None else self.local[both],
             scale=None if self.scale is None else self.scale[rows],
             projected=None if self.projected is None else self.projected[rows],
             is_whole=False,
         )
-
-
-class _BoundProjection:
-    """Stands in for a layer's context projection, whose input is the same at every step."""
-
-    def __init__(self, linear: Any) -> None:
-        self.project = linear.forward
-        self.bound: Any = None
-        linear.forward = self
-
-    def __call__(self, context: Any) -> Any:
-        return self.bound
 
 
 class Denoiser:
@@ -72,7 +66,8 @@ class Denoiser:
 
     Changes the wrapper in place. Self-attention leaves padding out of the softmax; the package only
     zeroes the padded values, unless flash-attn is installed. The context's keys and values are
-    projected once a batch. The local conditioning, silence for every row, is embedded once.
+    projected once a batch. Silence as the local conditioning is embedded once; a batch with another
+    has CUDA graphs of its own.
 
     ``pad_rows_to``: pad batches to a power of two, or to this many rows if that is less, so that
     few CUDA graphs serve them all; None: do not pad.
@@ -93,31 +88,35 @@ class Denoiser:
         parameter = next(wrapper.parameters())
         self.dtype, self.device = parameter.dtype, parameter.device
         layers = self.transformer.layers
-        self._projections = [_BoundProjection(layer.cross_attn.to_kv) for layer in layers]
-        self._local_channels = 0
-        self._padded: tuple[Conditioning, Any, Any] | None = None
+        self._projections = [BoundProjection(layer.cross_attn.to_kv) for layer in layers]
+        self._has_local = False
+        self._padded: tuple[Conditioning, tuple[Any, ...]] | None = None
         self._noted: Conditioning | None = None
         silences = []
         for layer in layers:
-            layer.self_attn.apply_attn = partial(_attend, tools.attend)
+            leave_out_padding(layer.self_attn, tools.attend)
             silence = None
             if layer.to_local_embed is not None:
-                self._local_channels = layer.to_local_embed[0].in_features
-                silence = _fix_silent_local(layer.to_local_embed)
+                self._has_local = True
+                silence = fold_silence(layer.to_local_embed)
             silences.append(silence)
         self._fused: FusedTransformer | None = None
         if tools.operations is not None and is_fusable(self.transformer):
             self._fused = FusedTransformer(self.transformer, tools, silences)
             self.transformer.forward = self._fused
 
-    def condition(self, context: Any, embedding: Any, scale: Any, projected: Any) -> Conditioning:
+    def condition(
+        self, context: Any, embedding: Any, local: Any, scale: Any, projected: Any
+    ) -> Conditioning:
         """Project the context, which stays the same over the steps.
 
-        ``context``: ``[rows * sides, tokens, 768]``; the others as in ``Conditioning``.
+        ``context``: ``[rows * sides, tokens, 768]``; ``local``: ``[rows, channels, length]``, or
+        None; the others as in ``Conditioning``.
         """
         embedded = self._wrapper.model.to_cond_embed(context.to(self.dtype))
         rows, tokens, _ = embedded.shape
-        room = self._rows_for(rows, 1 if scale is None else 2)
+        sides = 1 if scale is None else 2
+        room = self._rows_for(rows, sides)
         width = self.transformer.layers[0].cross_attn.to_kv.out_features
         shape = len(self._projections), room, tokens, width
         # Made where the graph reads it: by far the largest tensor of a batch.
@@ -130,7 +129,10 @@ class Denoiser:
             if self._fused is not None:
                 self._fused.normalize_keys(layer.cross_attn, place)
         embedding = functional.pad(embedding.to(self.dtype), (0, 0, 0, room - rows))
-        return Conditioning(context_kv, embedding, scale, projected)
+        if local is not None:
+            local = local.to(self.dtype).repeat(sides, 1, 1)
+            local = functional.pad(local, (0, 0, 0, 0, 0, room - rows))
+        return Conditioning(context_kv, embedding, local, scale, projected)
 
     def forget(self) -> None:
         """Drop the last batch's conditioning, and the memory it holds."""
@@ -167,41 +169,47 @@ class Denoiser:
 
     def _unguided(self, x: Any, t: Any, valid: Any, conditioning: Conditioning) -> Any:
         rows, _, length = x.shape
-        size = self._rows_for(rows, conditioning.sides), length
+        room = self._rows_for(rows, conditioning.sides)
+        size: Size = (room, length)
+        if conditioning.local is not None:
+            size = *size, conditioning.local.shape[1]
         if conditioning is not self._noted and conditioning.is_whole:
             self._graphs.note("denoise", size)
         self._noted = conditioning
-        context_kv, embedding = self._with_room(conditioning, size[0])
-        extra = size[0] - rows
+        constant = self._with_room(conditioning, room)
+        extra = room - rows
         x = functional.pad(x, (0, 0, 0, 0, 0, extra))
         t = functional.pad(t, (0, extra), value=1.0)
         valid = functional.pad(valid, (0, 0, 0, extra), value=True)
-        inputs = x, t, valid, context_kv, embedding
-        return self._graphs.run("denoise", size, self._forward, *inputs)[:rows]
+        return self._graphs.run("denoise", size, self._forward, x, t, valid, *constant)[:rows]
 
-    def _with_room(self, conditioning: Conditioning, room: int) -> tuple[Any, Any]:
-        """Return the context and the embedding of ``conditioning`` with ``room`` rows."""
-        context_kv, embedding = conditioning.context_kv, conditioning.embedding
-        extra = room - len(embedding)
+    def _with_room(self, conditioning: Conditioning, room: int) -> tuple[Any, ...]:
+        """Return the inputs that ``conditioning`` fixes for every step, with ``room`` rows."""
+        by_row = [conditioning.embedding]
+        if conditioning.local is not None:
+            by_row.append(conditioning.local)
+        extra = room - len(conditioning.embedding)
         if not extra:
-            return context_kv, embedding
+            return conditioning.context_kv, *by_row
         if self._padded is None or self._padded[0] is not conditioning:
             # Once a batch: the graph copies an input only if it is another tensor than last time.
-            context_kv = functional.pad(context_kv, (0, 0, 0, 0, 0, extra))
-            self._padded = conditioning, context_kv, functional.pad(embedding, (0, 0, 0, extra))
-        _, context_kv, embedding = self._padded
-        return context_kv, embedding
+            context_kv = functional.pad(conditioning.context_kv, (0, 0, 0, 0, 0, extra))
+            padded = [functional.pad(one, (0, 0) * (one.dim() - 1) + (0, extra)) for one in by_row]
+            self._padded = conditioning, (context_kv, *padded)
+        return self._padded[1]
 
-    def _forward(self, x: Any, t: Any, valid: Any, context_kv: Any, embedding: Any) -> Any:
+    def _forward(
+        self, x: Any, t: Any, valid: Any, context_kv: Any, embedding: Any, local: Any = None
+    ) -> Any:
         for projection, bound in zip(self._projections, context_kv, strict=True):
             projection.bound = bound
-        unused_context = local = None
+        unused_context = None
         if self._fused is not None:
             self._fused.contexts = context_kv
         else:
             unused_context = embedding[:, None]
-            if self._local_channels:
-                local = x.new_zeros(1, self._local_channels, x.shape[-1])
+            if self._has_local and local is None:
+                local = x.new_zeros(1, 0, x.shape[-1])  # no channels: silence
         velocity = self._wrapper(
             x,
             t,
@@ -212,24 +220,3 @@ class Denoiser:
             use_checkpointing=False,
         )
         return velocity.float()
-
-
-def _attend(
-    attend: Attend, q: Any, k: Any, v: Any, *, padding_mask: Any = None, **_unused: Any
-) -> Any:
-    """Stand in for the package's ``apply_attn``, whose tensors are ``[rows, heads, tokens, n]``."""
-    keys = None if padding_mask is None else Keys.of(padding_mask.sum(dim=1), q.shape[2])
-    return attend(*(part.transpose(1, 2) for part in (q, k, v)), keys=keys).transpose(1, 2)
-
-
-def _fix_silent_local(to_local_embed: Any) -> Any:
-    """Have ``to_local_embed`` return what it makes of silence; return that, ``[width]``."""
-    weight = to_local_embed[0].weight
-    silence = torch.zeros(1, 1, weight.shape[1], dtype=weight.dtype, device=weight.device)
-    embedded = to_local_embed(silence)
-    to_local_embed.forward = partial(_expand_to, embedded)
-    return embedded.flatten()
-
-
-def _expand_to(embedded: Any, local: Any) -> Any:
-    return embedded.expand(local.shape[0], local.shape[1], -1)

@@ -1,6 +1,5 @@
 """``StableAudioEngine``: batches on the ``stable-audio-3`` package, and what their rows yield."""
 
-import logging
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from stable_audio_3.inference.sampling import build_schedule
 
 from sa_ray.contracts import EngineName, ResolvedRequest, VariantName
 from sa_ray.engines.port import (
+    Audio,
     BatchOutcome,
     Cancelled,
     DeviceLostError,
@@ -28,16 +28,16 @@ from sa_ray.engines.stable_audio.capture import CudaRecorder, Recorder
 from sa_ray.engines.stable_audio.conditioning import Conditioner
 from sa_ray.engines.stable_audio.decoder import Clip, Decoder
 from sa_ray.engines.stable_audio.denoiser import Denoiser
-from sa_ray.engines.stable_audio.device_faults import is_device_lost, is_out_of_memory
-from sa_ray.engines.stable_audio.geometry import halves
+from sa_ray.engines.stable_audio.device_faults import is_device_lost
+from sa_ray.engines.stable_audio.edits import Editor
+from sa_ray.engines.stable_audio.encoder import Encoder
 from sa_ray.engines.stable_audio.graphs import Counts, Graphs
 from sa_ray.engines.stable_audio.kernels import UNFUSED
+from sa_ray.engines.stable_audio.memory import Fitting
 from sa_ray.engines.stable_audio.sampling import Row, sample
 from sa_ray.errors import ConfigurationError, GenerationError
 from sa_ray.scheduling.batch_rule import DEFAULT_SAMPLER
 from sa_ray.scheduling.costs import Calibration
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +45,7 @@ class _Call:
     """The arguments of one ``generate``, and what it has so far, by row."""
 
     batch: Sequence[ResolvedRequest]
+    sources: Sequence[Audio | None]
     on_step: OnStep
     is_cancelled: IsCancelled
     outcomes: dict[int, BatchOutcome]
@@ -99,14 +100,18 @@ class StableAudioEngine:
                 tools,
                 pad_rows_to=max_batch_rows if self._pad_shapes else None,
             )
+            margin, pad_shapes = self._geometry.margin, self._pad_shapes
             self._decoder = Decoder(
-                model.pretransform,
-                graphs,
-                tools,
-                margin=self._geometry.margin,
-                pad_shapes=self._pad_shapes,
+                model.pretransform, graphs, tools, margin=margin, pad_shapes=pad_shapes
+            )
+            self._edits = Editor(
+                Encoder(model.pretransform, graphs, tools, margin=margin, pad_shapes=pad_shapes),
+                self._geometry,
+                channels=model.io_channels,
+                local_ids=model.local_add_cond_ids,
             )
             self._condition = Conditioner(model.conditioner, self._denoiser, graphs)
+        self._fitting = Fitting(graphs, self._denoiser.forget)
 
     @property
     def name(self) -> EngineName:
@@ -140,67 +145,50 @@ class StableAudioEngine:
             self._condition.record_prompts()
 
     def generate(
-        self, batch: Sequence[ResolvedRequest], on_step: OnStep, is_cancelled: IsCancelled
+        self,
+        batch: Sequence[ResolvedRequest],
+        on_step: OnStep,
+        is_cancelled: IsCancelled,
+        sources: Sequence[Audio | None] = (),
     ) -> list[BatchOutcome]:
         """Generate every request; halve and repeat a batch too large for the GPU's memory.
 
-        Rows of a repeated batch report their steps again from the first.
+        Rows of a repeated batch report their steps again from the first. Rows with a source, with
+        regions in it or without, may share a batch with others. Raises ``ValueError`` for sources
+        that are not as the port wants them.
         """
-        outcomes: dict[int, BatchOutcome] = {}
+        sources = sources or [None] * len(batch)
+        call = _Call(batch, sources, on_step, is_cancelled, outcomes={})
         rows = []
         for row, request in enumerate(batch):
             if self._geometry.fits(request.duration):
                 rows.append(row)
             else:
                 longest = f"{self._geometry.longest:.0f} seconds"
-                outcomes[row] = GenerationError(
+                call.outcomes[row] = GenerationError(
                     f"{self._variant} makes clips of up to {longest}.", param="duration"
                 )
         if rows:
-            try:
-                with torch.inference_mode():
-                    self._generate(_Call(batch, on_step, is_cancelled, outcomes), rows)
-            except RuntimeError as error:
-                if is_device_lost(error):
-                    raise DeviceLostError(str(error)) from error
-                raise
-        return [outcomes[row] for row in range(len(batch))]
+            self._generate(call, rows)
+        return [call.outcomes[row] for row in range(len(batch))]
 
     def _generate(self, call: _Call, rows: Sequence[int]) -> None:
-        if self._fits(call, rows):
-            return
-        # Graphs hold memory that this batch may need: once more without them, then by halves.
-        held = self._graphs.clear()
-        with self._graphs.paused():
-            if not held or not self._fits(call, rows):
-                self._halve(call, rows)
+        def attempt(part: Sequence[int]) -> None:
+            call.outcomes.update(self._attempt(call, part))
 
-    def _halve(self, call: _Call, rows: Sequence[int]) -> None:
-        if len(rows) > 1:
-            for half in halves(rows):
-                if not self._fits(call, half):
-                    self._halve(call, half)
-            return
-        request = call.batch[rows[0]]
-        call.outcomes[rows[0]] = GenerationError(
-            f"The GPU has too little memory for {request.duration:g} seconds of "
-            f"{self._variant}: ask for less, or give the variant more of the GPU.",
-            param="duration",
-        )
-
-    def _fits(self, call: _Call, rows: Sequence[int]) -> bool:
-        """Generate ``rows`` into ``call.outcomes``; return False if they do not fit in memory."""
         try:
-            call.outcomes.update(self._attempt(call, rows))
-            return True
+            with torch.inference_mode():
+                too_large = self._fitting.run(rows, attempt)
         except RuntimeError as error:
-            if not is_out_of_memory(error):
-                raise
-            _log.warning("out of GPU memory with %d rows: %s", len(rows), error)
-        # Outside the handler: its traceback holds the tensors that must be freed first.
-        self._denoiser.forget()
-        torch.cuda.empty_cache()
-        return False
+            if is_device_lost(error):
+                raise DeviceLostError(str(error)) from error
+            raise
+        for row in too_large:
+            call.outcomes[row] = GenerationError(
+                f"The GPU has too little memory for {call.batch[row].duration:g} seconds of "
+                f"{self._variant}: ask for less, or give the variant more of the GPU.",
+                param="duration",
+            )
 
     def _attempt(self, call: _Call, rows: Sequence[int]) -> dict[int, BatchOutcome]:
         requests = [call.batch[row] for row in rows]
@@ -208,10 +196,14 @@ class StableAudioEngine:
         length = max(geometry.latents(request.duration) for request in requests)
         if self._pad_shapes:
             length = geometry.padded(length)
+        edits = self._edits(requests, [call.sources[row] for row in rows], length)
         latents = sample(
             self._denoiser,
-            [self._row(request) for request in requests],
-            self._condition(requests),
+            [
+                self._row(request, edits.initials.get(place))
+                for place, request in enumerate(requests)
+            ],
+            self._condition(requests, edits.local),
             sampler=requests[0].sampler or DEFAULT_SAMPLER,
             channels=self._model.io_channels,
             length=length,
@@ -225,10 +217,14 @@ class StableAudioEngine:
             outcomes[rows[place]] = Generated(audio.numpy())
         return outcomes
 
-    def _row(self, request: ResolvedRequest) -> Row:
+    def _row(self, request: ResolvedRequest, initial: Any) -> Row:
         geometry = self._geometry
+        start = 1.0
+        if initial is not None and request.init_noise_level is not None:
+            start = request.init_noise_level
         schedule = build_schedule(
             request.steps,
+            sigma_max=start,
             dist_shift=self._model.sampling_dist_shift,
             effective_seq_len=geometry.content(request.duration),
         )
@@ -237,6 +233,8 @@ class StableAudioEngine:
             geometry.latents(request.duration),
             geometry.valid(request.duration),
             schedule.float(),
+            initial,
+            start,
         )
 
     def _clip(self, request: ResolvedRequest, latents: Any) -> Clip:

@@ -15,8 +15,8 @@ from sa_ray.engines.stable_audio.device_faults import is_out_of_memory
 
 _log = logging.getLogger(__name__)
 
-Size = tuple[int, int]
-"""Rows and length that a call is padded to."""
+Size = tuple[int, ...]
+"""Rows and length that a call is padded to; a third number where the function takes more inputs."""
 
 RECORD_AT: Final = 2
 """Batch of a size at which that is recorded; recording takes as long as some dozen runs."""
@@ -207,8 +207,9 @@ class Graphs:
         count = math.prod(shape)
         place = index, dtype
         if place not in shared.buffers or len(shared.buffers[place]) < count:
-            for key in [key for key in self._graphs if key[0] == name]:
-                del self._graphs[key]
+            for key, graph in list(self._graphs.items()):
+                if key[0] == name and index < len(graph.inputs):
+                    del self._graphs[key]
             for held in (shared.sources, shared.placed):
                 held.pop(index, None)
             shared.buffers.pop(place, None)  # before the larger one is allocated

@@ -54,9 +54,10 @@ def _error(operations: Operations, device: Any) -> float:
     angles = draw(9, 16).float(), draw(9, 16).float()
 
     def results(one: Operations) -> Iterator[Any]:
-        yield from one.add_normalize(
-            x, branch, norm, added=modulation, normalized=modulation, local=branch[0, 0], memory=3
-        )
+        for local in (branch[0, 0], branch[:, 3:]):
+            yield from one.add_normalize(
+                x, branch, norm, added=modulation, normalized=modulation, local=local, memory=3
+            )
         yield one.normalize(x, tanh, None)
         yield one.rotate(parts.clone(), head, head, angles)
         yield one.normalize_heads(parts.clone(), head, 2)

@@ -5,11 +5,12 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import torch
 from huggingface_hub.constants import HF_HOME
 
 from sa_ray import __version__
-from sa_ray.contracts import ResolvedRequest, VariantName
+from sa_ray.contracts import Region, ResolvedRequest, VariantName
 from sa_ray.engines.port import EngineOptions, Generated
 from sa_ray.engines.stable_audio.bfloat16 import has_bfloat16, multiply_in_bfloat16
 from sa_ray.engines.stable_audio.calibration import calibrate, remembered, stopwatch
@@ -128,6 +129,13 @@ def warm_up(variant: VariantName, engine: StableAudioEngine, max_rows: int) -> N
                 with engine.recording():
                     batch = [_probe(variant, seconds, scale)] * count
                     engine.generate(batch, _ignore_step, _never)
+        # Alone: edits come seldom enough for larger batches of them to be recorded in passing.
+        edit = _probe(variant, seconds).model_copy(
+            update={"regions": (Region(start=0.0, end=seconds / 2),)}
+        )
+        silence = np.zeros((2, round(seconds * engine.sample_rate)), np.float32)
+        with engine.recording():
+            engine.generate([edit], _ignore_step, _never, [silence])
 
 
 def on_cpu(variant: VariantName, engine: StableAudioEngine) -> Calibration:

@@ -73,7 +73,8 @@ class Operations(Protocol):
     ) -> Any:
         """Return ``x + branch``, the branch times its gate if ``modulation`` has one.
 
-        ``local``: ``[width]``, added to all tokens but the first ``memory``; or None.
+        ``local``: ``[width]``, or ``[rows, tokens - memory, width]``, added to all tokens but the
+        first ``memory``; or None.
         """
         ...
 
@@ -124,9 +125,8 @@ class TorchOperations:
             added = added * torch.sigmoid(1 - modulation.sixth(modulation.gate))
         added = x.float() + added
         if local is not None:
-            silent = local.new_zeros(memory, local.shape[-1])
-            everywhere = local.expand(x.shape[1] - memory, -1)
-            added = added + torch.cat([silent, everywhere]).float()
+            heard = local if local.dim() == x.dim() else local.expand(x.shape[1] - memory, -1)
+            added = added + functional.pad(heard, (0, 0, memory, 0)).float()
         return added.to(x.dtype)
 
     def normalize(self, x: Any, norm: Norm, modulation: Modulation | None) -> Any:

@@ -12,19 +12,24 @@ from sa_ray.contracts import Sampler
 from sa_ray.engines.port import IsCancelled, OnStep
 from sa_ray.engines.stable_audio.denoiser import Conditioning, Denoiser
 from sa_ray.engines.stable_audio.solvers import SAMPLERS, Step
+from sa_ray.engines.stable_audio.transfers import to_device
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
     """``length`` latents to generate, the first ``valid`` of them attended to.
 
-    ``schedule``: float32 ``[steps + 1]`` noise levels, falling from 1 to 0.
+    ``schedule``: float32 ``[steps + 1]`` noise levels, from ``start`` to 0. ``initial``: clean
+    latents that noise is mixed into at first, ``start`` in [0, 1] of it; float32
+    ``[channels, length]``, or None: noise alone.
     """
 
     seed: int
     length: int
     valid: int
     schedule: Any
+    initial: Any = None
+    start: float = 1.0
 
 
 class _Noise:
@@ -111,7 +116,11 @@ def sample(
         pace.step()
         for row in batch.rows:
             on_step(row, (step + 1) / steps)
-    return dict(zip(batch.rows, batch.x, strict=True))
+    return {
+        # Without noise there is nothing to do, and samplers would divide by it.
+        row: latents if rows[row].start else rows[row].initial
+        for row, latents in zip(batch.rows, batch.x, strict=True)
+    }
 
 
 def _begin(
@@ -119,22 +128,29 @@ def _begin(
 ) -> _Batch:
     noises = [_Noise(row, channels) for row in rows]
     ends = torch.tensor([row.valid for row in rows], device=device)
+    levels = torch.stack([row.schedule for row in rows]).to(device)[:, :, None, None]
+    x = _draw(noises, length, device)
+    if any(row.initial is not None for row in rows):
+        initials = [
+            torch.zeros_like(noise)
+            if row.initial is None
+            else functional.pad(row.initial, (0, length - row.length))
+            for row, noise in zip(rows, x, strict=True)
+        ]
+        x = torch.stack(initials) * (1 - levels[:, 0]) + x * levels[:, 0]
     return _Batch(
         rows=list(range(len(rows))),
         noises=noises,
-        x=_draw(noises, length, device),
+        x=x,
         clean=None,
-        levels=torch.stack([row.schedule for row in rows]).to(device)[:, :, None, None],
+        levels=levels,
         valid=torch.arange(length, device=device) < ends[:, None],
         conditioning=conditioning,
     )
 
 
 def _draw(noises: Sequence[_Noise], length: int, device: Any) -> Any:
-    drawn = torch.cat([noise.draw(length) for noise in noises])
-    if device.type == "cuda":
-        return drawn.pin_memory().to(device, non_blocking=True)
-    return drawn.to(device)
+    return to_device(torch.cat([noise.draw(length) for noise in noises]), device)
 
 
 class _Pace:

@@ -57,8 +57,13 @@ def add_normalize(
             b = b * tl.sigmoid(1 - g.to(tl.float32))
         v += b
         if LOCAL:
-            heard = (place % tokens) >= memory
-            v += tl.load(local + at, mask=inside & heard, other=0.0).to(tl.float32)
+            token = place % tokens
+            heard = inside & (token >= memory)
+            if LOCAL == 1:
+                v += tl.load(local + at, mask=heard, other=0.0).to(tl.float32)
+            else:
+                own = row * (tokens - memory) + token - memory
+                v += tl.load(local + own * width + at, mask=heard, other=0.0).to(tl.float32)
         rounded = v.to(total.dtype.element_ty)
         tl.store(total + place * width + at, rounded, mask=inside)
         v = rounded.to(tl.float32)
