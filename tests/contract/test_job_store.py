@@ -10,11 +10,7 @@ from typing import Any
 
 import pytest
 
-from sa_ray.contracts import (
-    Job,
-    JobError,
-    VariantName,
-)
+from sa_ray.contracts import Job, JobError, StoredClip, VariantName
 from sa_ray.errors import ConflictError, JobStoreError
 from sa_ray.jobs import (
     Cursor,
@@ -77,6 +73,19 @@ def test_a_job_reads_back_as_it_was_stored(job_store: JobStore, prompt: str) -> 
 
     assert job_store.get(stored.id) == stored
     assert job_store.get("f" * 32) is None
+
+
+def test_a_job_of_several_clips_reads_back_with_all_of_them(job_store: JobStore) -> None:
+    request = resolved().model_copy(update={"n": 8})
+    insert(job_store, lifecycle.new_job("1" * 32, request, 1.0))
+    [taken] = claim(job_store)
+    clip = StoredClip(audio=RESULT.audio, object=RESULT.object)
+    done = RESULT.model_copy(update={"others": (clip,) * 7})
+    ended = lifecycle.succeed(taken, taken.token, done, 2.0)
+
+    assert job_store.replace(ended)
+
+    assert job_store.get(ended.id) == ended
 
 
 def test_an_id_is_taken_once(job_store: JobStore) -> None:

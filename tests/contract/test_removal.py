@@ -6,7 +6,7 @@ from uuid import uuid4
 
 import pytest
 
-from sa_ray.contracts import Job
+from sa_ray.contracts import Job, StoredClip
 from sa_ray.errors import ObjectElsewhereError, ObjectStoreError
 from sa_ray.jobs import lifecycle
 from sa_ray.storage import ObjectStores, Removal, Uploads, object_key
@@ -28,20 +28,26 @@ class Place:
         uploads = Uploads(self.stores.current, lambda *_: "")
         self.removal = Removal(self.settings, self.stores, uploads)
 
-    def stored(self, *, attempts: int = 1, with_location: bool = True) -> Job:
-        """A job that has succeeded in its last attempt, and an object of each attempt."""
-        job = lifecycle.new_job(uuid4().hex, resolved(), 1.0)
+    def stored(self, *, attempts: int = 1, with_location: bool = True, n: int = 1) -> Job:
+        """A job of ``n`` clips that has succeeded in its last attempt; the objects of each."""
+        request = resolved().model_copy(update={"n": n})
+        job = lifecycle.new_job(uuid4().hex, request, 1.0)
         for token in range(1, attempts + 1):
             job = lifecycle.lease(job, "worker", 1.0)
-            key = object_key(self.settings, job.id, token, "wav")
-            stored = self.stores.current.put(
-                key, b"sound", content_type="audio/wav", filename="clip.wav"
-            )
+            keys = [object_key(self.settings, job.id, token, "wav", index) for index in range(n)]
+            stored, *others = [
+                self.stores.current.put(
+                    key, b"sound", content_type="audio/wav", filename="clip.wav"
+                )
+                for key in keys
+            ]
             if token < attempts:
                 job = lifecycle.release(job, token, 1.0)
         if not with_location:
             stored = stored.model_copy(update={"location": None})
-        return lifecycle.succeed(job, attempts, RESULT.model_copy(update={"object": stored}), 2.0)
+        clips = tuple(StoredClip(audio=RESULT.audio, object=other) for other in others)
+        result = RESULT.model_copy(update={"object": stored, "others": clips})
+        return lifecycle.succeed(job, attempts, result, 2.0)
 
     def objects(self, job: Job) -> list[str]:
         """The names of the job's objects."""
@@ -74,6 +80,17 @@ async def test_all_but_the_result_is_tidied_away(settings: dict[str, Any]) -> No
     assert await place.removal.tidy([job]) == [None]
 
     assert place.objects(job) == [f"{job.id}-3.wav"]
+
+
+async def test_all_clips_of_a_job_are_kept_and_removed_together(settings: dict[str, Any]) -> None:
+    place = Place(**settings)
+    job = place.stored(attempts=2, n=3)
+
+    assert await place.removal.tidy([job]) == [None]
+
+    assert place.objects(job) == [f"{job.id}-2.wav", f"{job.id}-2_1.wav", f"{job.id}-2_2.wav"]
+    assert await place.removal.discard([job]) == [None]
+    assert place.objects(job) == []
 
 
 async def test_an_attempt_is_withdrawn_alone(settings: dict[str, Any]) -> None:

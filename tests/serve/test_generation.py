@@ -1,7 +1,11 @@
 """Synchronous generation over HTTP."""
 
+import hashlib
 import io
+import json
+import zipfile
 from concurrent.futures import ThreadPoolExecutor
+from email import message_from_bytes
 
 import httpx
 import numpy as np
@@ -153,3 +157,44 @@ def test_requests_at_once_each_get_their_own_audio(service: Service) -> None:
 
     assert [r.status_code for r in together] == [200] * len(bodies)
     assert [r.content for r in together] == [r.content for r in alone]
+
+
+def test_several_clips_come_in_a_zip(service: Service) -> None:
+    response = service.generate(duration=0.5, seed=2**32 - 1, n=3, format="flac")
+
+    assert response.status_code == 200, response.text
+    assert response.headers["content-type"] == "application/zip"
+    assert response.headers["content-disposition"].endswith('"stable-audio-3-small-sfx.zip"')
+    assert response.headers["content-length"] == str(len(response.content))
+    assert (response.headers["x-seed"], response.headers["x-model"]) == (
+        str(2**32 - 1),
+        "small-sfx",
+    )
+    with zipfile.ZipFile(io.BytesIO(response.content)) as archive:
+        manifest = json.loads(archive.read("manifest.json"))
+        clips = [archive.read(file["name"]) for file in manifest["files"]]
+    assert [file["seed"] for file in manifest["files"]] == [2**32 - 1, 0, 1]
+    assert [file["sha256"] for file in manifest["files"]] == [
+        hashlib.sha256(clip).hexdigest() for clip in clips
+    ]
+    assert clips[2] == service.generate(duration=0.5, seed=1, format="flac").content
+
+
+def test_several_clips_come_in_parts_to_who_asks_for_them(service: Service) -> None:
+    body = {"prompt": "rain", "duration": 0.5, "seed": 1, "n": 2}
+
+    response = service.http.post("/generate", json=body, headers={"Accept": "multipart/mixed"})
+
+    kind = response.headers["content-type"]
+    message = message_from_bytes(f"Content-Type: {kind}\r\n\r\n".encode() + response.content)
+    manifest, *clips = (part.get_payload(decode=True) for part in message.get_payload())  # type: ignore[union-attr]
+    assert [file["seed"] for file in json.loads(manifest)["files"]] == [1, 2]
+    assert clips[1] == service.generate(duration=0.5, seed=2).content
+
+
+def test_one_clip_comes_alone_whatever_is_accepted(service: Service) -> None:
+    body = {"prompt": "rain", "duration": 0.5, "n": 1}
+
+    response = service.http.post("/generate", json=body, headers={"Accept": "multipart/mixed"})
+
+    assert response.headers["content-type"] == "audio/wav"

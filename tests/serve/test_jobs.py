@@ -171,3 +171,41 @@ def test_every_job_of_a_burst_ends_with_its_own_audio(service: Service) -> None:
     assert [view["status"] for view in views] == ["succeeded"] * 30
     assert [view["seed"] for view in views] == list(range(30))
     assert len({view["sha256"] for view in views}) == 30
+
+
+def test_a_job_of_several_clips_has_a_file_for_each(service: Service) -> None:
+    job_id = service.submit(n=3, seed=5)
+
+    view = service.wait_for(job_id, "succeeded")
+
+    assert (view["n"], view["seed"], view["progress"]) == (3, 5, 100)
+    files = view["results"]
+    assert [(file["index"], file["seed"]) for file in files] == [(0, 5), (1, 6), (2, 7)]
+    assert [file["storage_key"] for file in files] == [
+        f"{job_id}.wav", f"{job_id}_1.wav", f"{job_id}_2.wav"
+    ]  # fmt: skip
+    for name in ("download_url", "size_bytes", "sha256", "audio_duration", "warning"):
+        assert files[0][name] == view[name]
+    clips = [httpx.get(file["download_url"]) for file in files]
+    for file, clip in zip(files, clips, strict=True):
+        assert hashlib.sha256(clip.content).hexdigest() == file["sha256"]
+        assert clip.headers["x-seed"] == str(file["seed"])
+    alone = service.generate(duration=0.5, seed=6)
+    assert clips[1].content == alone.content
+
+    part = service.http.get(f"/jobs/{job_id}/audio?index=2", headers={"Range": "bytes=100-199"})
+    none = service.http.get(f"/jobs/{job_id}/audio?index=3")
+    service.http.delete(f"/jobs/{job_id}")
+
+    assert (part.status_code, part.content) == (206, clips[2].content[100:200])
+    assert (none.status_code, none.json()["error"]["param"]) == (422, "index")
+    assert not list(service.outputs.glob(f"{job_id}*"))
+
+
+def test_a_file_of_a_job_of_one_clip_is_listed_too(service: Service) -> None:
+    view = service.wait_for(service.submit(), "succeeded")
+
+    [file] = view["results"]
+
+    assert file["download_url"] == view["download_url"]
+    assert service.http.get(f"/jobs/{view['id']}/audio?index=1").status_code == 422

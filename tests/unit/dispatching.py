@@ -125,13 +125,18 @@ class Uploader:
         return same
 
     async def upload(
-        self, job_id: str, token: int, fmt: AudioFormat, audio: list["ObjectRef[bytes]"]
+        self,
+        job_id: str,
+        token: int,
+        fmt: AudioFormat,
+        audio: list["ObjectRef[bytes]"],
+        index: int = 0,
     ) -> StoredObject:
         async def fetch() -> bytes:
             return await audio[0]
 
         self.calls.append(("upload", self._timeout_s))
-        stored = await self._uploads.upload(job_id, token, fmt, fetch)
+        stored = await self._uploads.upload(job_id, token, fmt, fetch, index)
         self.stored.add(job_id)
         await self.answers.wait()
         return stored
@@ -154,8 +159,15 @@ class Uploader:
         return sorted(path.name for path in self.folder.glob("*.wav"))
 
 
+def sound() -> Any:
+    """A reference to the bytes of a clip."""
+    audio: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+    audio.set_result(b"sound")
+    return audio
+
+
 class Generator:
-    """Generates a clip for each job once it is told to, or raises what it is told."""
+    """Generates the clips of each job once it is told to, or raises what it is told."""
 
     def __init__(self) -> None:
         self.outcome: Exception | None = None
@@ -173,7 +185,7 @@ class Generator:
 
     async def __call__(
         self, job: Job, on_progress: Callable[[float], None]
-    ) -> tuple[AudioInfo, Any]:
+    ) -> list[tuple[AudioInfo, Any]]:
         on_progress(self.first_progress)
         self.begun.add(job.id)
         try:
@@ -184,9 +196,9 @@ class Generator:
         if self.outcome:
             raise self.outcome
         on_progress(0.5)
-        audio: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-        audio.set_result(b"sound")
-        return RESULT.audio, audio
+        audio = sound()
+        clips = job.request.variations()
+        return [(RESULT.audio.model_copy(update={"seed": one.seed}), audio) for one in clips]
 
 
 MAX_WAIT = 3600.0
@@ -208,12 +220,13 @@ class House:
     def _wall_clock(self) -> float:
         return time.time() + self.later
 
-    async def submit(self, variant: VariantName = "small-sfx") -> str:
-        return (await self.jobs.submit(uuid4().hex, resolved(variant))).job.id
+    async def submit(self, variant: VariantName = "small-sfx", n: int = 1) -> str:
+        request = resolved(variant).model_copy(update={"n": n})
+        return (await self.jobs.submit(uuid4().hex, request)).job.id
 
-    async def leased(self) -> Job:
-        """A job that ``worker`` holds."""
-        await self.submit()
+    async def leased(self, n: int = 1) -> Job:
+        """A job of ``n`` clips that ``worker`` holds."""
+        await self.submit(n=n)
         [job] = await self.jobs.lease("small-sfx", "worker", 1)
         return job
 
@@ -252,6 +265,10 @@ class House:
         taken = await self.lost_to_another()
         await self.jobs.cancel(job_id)
         await self.jobs.acknowledge_cancel(job_id, taken.token)
+
+    async def tidy(self) -> None:
+        """Clean up after ended jobs."""
+        await self.uploader.tidy(await self.jobs.unclean_jobs(10))
 
     async def now(self, job_id: str) -> Job:
         return (await self.jobs.get(job_id)).job

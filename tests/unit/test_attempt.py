@@ -21,7 +21,7 @@ from sa_ray.errors import (
 from sa_ray.jobs import LeaseVerdict
 from sa_ray.serving.dispatcher.attempt import REPORT_PATIENCE_S, RETRY_PERIOD_S
 
-from .dispatching import LONG, House, answered, fails_once, house
+from .dispatching import LONG, House, answered, fails_once, house, sound
 
 
 @pytest.fixture
@@ -44,6 +44,65 @@ async def test_a_clip_is_generated_uploaded_and_reported(home: House) -> None:
     assert ended.result.object.size == len(b"sound")
     assert home.uploader.objects() == [f"{job.id}.wav"]
     assert changes == [True]
+
+
+async def test_each_clip_of_several_is_an_object_of_its_own(home: House) -> None:
+    job = await home.leased(n=3)
+    home.generator.go()
+
+    await home.attempt(job).start()
+
+    ended = await home.now(job.id)
+    assert ended.result is not None
+    names = [f"{job.id}.wav", f"{job.id}_1.wav", f"{job.id}_2.wav"]
+    assert [clip.object.key for clip in ended.result.clips] == names
+    assert [clip.audio.seed for clip in ended.result.clips] == [7, 8, 9]
+    assert home.uploader.objects() == names
+
+
+async def test_clips_of_which_one_cannot_be_stored_are_no_success(home: House) -> None:
+    job = await home.leased(n=3)
+    home.generator.go()
+    fails_once(home.uploader, "upload", UnwritableKeyError("Too long.", transient=False))
+
+    await home.attempt(job).start()
+
+    assert (await home.now(job.id)).status == "failed"
+    await home.tidy()
+    assert home.uploader.objects() == []
+
+
+async def test_a_worker_that_dies_between_two_uploads_leaves_neither_loss_nor_strays(
+    home: House,
+) -> None:
+    job = await home.leased(n=3)
+    for index in (0, 1):
+        await home.uploader.upload(job.id, job.token, "wav", [sound()], index)  # type: ignore[list-item]
+    home.generator.go()
+
+    taken = await home.lost_to_another()
+    await home.attempt(taken).start()
+    await home.tidy()
+
+    ended = await home.now(job.id)
+    assert ended.status == "succeeded"
+    names = [f"{job.id}-2.wav", f"{job.id}-2_1.wav", f"{job.id}-2_2.wav"]
+    assert home.uploader.objects() == names
+
+
+async def test_clips_are_withdrawn_together(home: House) -> None:
+    job = await home.leased(n=3)
+    attempt = home.attempt(job)
+    home.generator.go()
+    home.uploader.answers.clear()
+    work = attempt.start()
+    await home.uploader.stored.reaches(3)
+
+    attempt.stop()
+    await work
+
+    assert (await home.now(job.id)).status == "queued"
+    assert home.uploader.objects() == []
 
 
 async def test_an_upload_may_take_as_long_as_the_store_is_away(home: House) -> None:

@@ -111,3 +111,14 @@ def test_clips_of_other_lengths_join_while_padding_costs_less_than_their_own_bat
 
 def test_clips_of_the_same_length_bucket_come_before_others() -> None:
     assert lengths([1, 30, 5, 1, 1], Bounds(3, 480, padding=100)) == [1, 1, 1]
+
+
+def test_a_request_has_a_row_for_each_of_its_clips() -> None:
+    four, two, one = (clip(duration=10).model_copy(update={"n": n}) for n in (4, 2, 1))
+
+    def batch(waiting: list[ResolvedRequest], bounds: Bounds) -> list[ResolvedRequest]:
+        return take_batch(waiting, lambda request: request, bounds)[0]
+
+    assert batch([four, two, two, one], Bounds(8, 480)) == [four, two, two]
+    assert batch([two, four, one], Bounds(8, 50)) == [two, one], "of seconds too"
+    assert batch([four, one], Bounds(3, 480)) == [four], "over the bound: alone"

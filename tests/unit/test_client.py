@@ -33,6 +33,7 @@ VIEW: dict[str, Any] = {
     "steps": 8,
     "cfg_scale": 1,
     "seed": 1,
+    "n": 1,
     "format": "wav",
     "created_at": "2026-01-01T00:00:00Z",
     "priority": "normal",
@@ -40,6 +41,7 @@ VIEW: dict[str, Any] = {
     "attempts": 1,
     "cancel_requested": False,
     "storage_backend": "local",
+    "results": [],
     "timings": {},
 }
 

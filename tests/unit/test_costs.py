@@ -15,7 +15,12 @@ TARGET_WAIT = 20.0
 
 
 def clip(
-    duration: float = 10, *, steps: int = 8, cfg_scale: float = 1, loop: bool = False
+    duration: float = 10,
+    *,
+    steps: int = 8,
+    cfg_scale: float = 1,
+    loop: bool = False,
+    n: int = 1,
 ) -> ResolvedRequest:
     return ResolvedRequest(
         model="small-sfx",
@@ -25,6 +30,7 @@ def clip(
         cfg_scale=cfg_scale,
         seed=0,
         loop=loop,
+        n=n,
     )
 
 
@@ -49,6 +55,17 @@ def test_steps_and_guidance_lengthen_the_share_that_is_sampling() -> None:
 @pytest.mark.parametrize(("duration", "rows"), [(1, 4), (15, 4), (20, 3), (60, 1), (90, 1)])
 def test_a_share_is_that_of_the_fullest_batch_allowed(duration: float, rows: int) -> None:
     assert ESTIMATOR.share(clip(duration)) == pytest.approx(4 / rows + 1 + 0.1 * duration)
+
+
+def test_a_request_of_several_clips_costs_a_row_for_each() -> None:
+    assert ESTIMATOR.batch([clip(n=3)]) == ESTIMATOR.batch([clip(), clip(), clip()])
+    assert ESTIMATOR.share(clip(n=3)) == pytest.approx(3 * ESTIMATOR.share(clip()))
+    assert ESTIMATOR.work([clip(n=3)], at_most=5) == 5, "one replica makes them all"
+
+
+def test_clips_over_a_batch_cost_further_batches() -> None:
+    assert ESTIMATOR.batch([clip(n=8)]) == pytest.approx(2 * 4 + 8 * (1 + 1))
+    assert ESTIMATOR.batch([clip(30, n=3)]) == pytest.approx(2 * 4 + 3 * (1 + 3))
 
 
 @pytest.fixture

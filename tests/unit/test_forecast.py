@@ -23,9 +23,9 @@ def forecast(clock: Clock) -> Forecast:
     return Forecast(Estimator(COST, max_rows=2, max_seconds=600), clock)
 
 
-def clip(duration: float = 5) -> ResolvedRequest:
+def clip(duration: float = 5, n: int = 1) -> ResolvedRequest:
     return ResolvedRequest(
-        model="medium", prompt="rain", duration=duration, steps=8, cfg_scale=1, seed=0
+        model="medium", prompt="rain", duration=duration, steps=8, cfg_scale=1, seed=0, n=n
     )
 
 
@@ -73,6 +73,13 @@ def test_a_batch_that_forms_and_has_room_costs_little_more(forecast: Forecast) -
     full = SHORT_S + (4 + 2 * 0.5)
 
     assert forecast.seconds("a", clip()) == pytest.approx(full + SHORT_S)
+
+
+def test_a_request_of_several_clips_fills_a_batch(forecast: Forecast) -> None:
+    forecast.arrived("a", "long", clip(300))
+    forecast.arrived("a", "waiting", clip(n=2))
+
+    assert forecast.seconds("a", clip()) == pytest.approx(LONG_S + 5 + SHORT_S)
 
 
 def test_lengths_that_do_not_batch_take_turns(forecast: Forecast) -> None:

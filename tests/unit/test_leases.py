@@ -45,6 +45,19 @@ def running(leases: Leases) -> Iterator[None]:
             task.cancel()
 
 
+async def test_each_clip_takes_room(home: House, leases: Leases) -> None:
+    first, second = await home.submit(n=2), await home.submit()
+
+    with running(leases):
+        await home.generator.has_begun(1)
+        room, status = leases.room("small-sfx"), (await home.now(second)).status
+        home.generator.go()
+        await home.ended(first)
+        await home.ended(second)
+
+    assert (room, status) == (-1, "running")
+
+
 async def test_no_more_is_leased_than_replicas_can_take(home: House, leases: Leases) -> None:
     ids = [await home.submit() for _ in range(4)]
 

@@ -215,6 +215,24 @@ async def test_a_second_upload_of_a_job_takes_the_place_of_the_first(
         await first
 
 
+async def test_the_clips_of_an_attempt_go_up_together(
+    uploads: Uploads, store: Store, tmp_path: Path
+) -> None:
+    store.gate.clear()
+    clips = [asyncio.create_task(uploads.upload(JOB, 1, "wav", sound, n)) for n in range(3)]
+    for _ in clips:
+        await started(store)
+    again = asyncio.create_task(uploads.upload(JOB, 1, "wav", sound, 1))
+    await asyncio.wait([again], timeout=0.2)
+    store.gate.set()
+
+    keys = [(await clip).key for clip in (clips[0], again, clips[2])]
+
+    assert keys == [f"{JOB}.wav", f"{JOB}_1.wav", f"{JOB}_2.wav"]
+    with pytest.raises(asyncio.CancelledError):
+        await clips[1]
+
+
 async def test_few_uploads_go_at_once(uploads: Uploads, store: Store, tmp_path: Path) -> None:
     jobs = [f"{number:032x}" for number in range(3 * MAX_CONCURRENT_PUTS)]
     store.gate.clear()

@@ -1,6 +1,6 @@
 """Requests: what clients send, and what an engine gets."""
 
-from typing import Annotated
+from typing import Annotated, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, Field, StringConstraints
@@ -18,6 +18,9 @@ MAX_PROMPT_CHARS = 10_000
 
 MAX_SEED = 2**32 - 1
 RANDOM_SEED = -1
+
+MAX_VARIATIONS = 8
+"""Most clips of one request."""
 
 MAX_EXPIRES_IN = 7 * 86_400.0
 """Latest deadline a client may set, seconds after the submit."""
@@ -77,6 +80,8 @@ class ClipFields(BaseModel):
     apg_scale: float | None = None
     sampler: Sampler | None = None
     seed: int
+    n: int = 1
+    """Clips, with the seeds from ``seed`` on."""
     format: AudioFormat = "wav"
 
 
@@ -130,6 +135,13 @@ class GenerationRequest(OutputRequest, EditRequest, MakingFields, ClipFields, As
         description="The same seed and request give the same audio. -1 draws one; the one used "
         "is returned.",
     )
+    n: Whole = Field(
+        default=1,
+        ge=1,
+        le=MAX_VARIATIONS,
+        description="Clips to make, of the same request with the seeds `seed` to `seed + n - 1` "
+        "(after 4294967295 comes 0). Each is a file of its own.",
+    )
     format: AudioFormat = Field(
         default="wav",
         description="`wav`, `flac`, `mp3` or `ogg` (Opus, at 48 kHz).",
@@ -140,7 +152,8 @@ class GenerationRequest(OutputRequest, EditRequest, MakingFields, ClipFields, As
     retry_bad: bool = Field(
         default=False,
         description="If the clip is silent or constant, or has samples that are not numbers, make "
-        "it once more with the next seed, which is then the one returned. A clip that is still "
+        "it once more with the next seed (of `n` clips: with its seed and `n`), which is then the "
+        "one returned. A clip that is still "
         "without sound comes with a warning; one of broken samples is an error.",
     )
 
@@ -176,6 +189,11 @@ class ResolvedRequest(OutputFields, MakingFields, EditFields, ClipFields, Record
     """A request with every choice made: what an engine needs, and all it may depend on."""
 
     model: VariantName
+
+    def variations(self) -> list[Self]:
+        """Return the requests of the single clips: those with its seeds, wrapped at 2**32."""
+        seeds = ((self.seed + index) % (MAX_SEED + 1) for index in range(self.n))
+        return [self.model_copy(update={"seed": seed, "n": 1}) for seed in seeds]
 
 
 def fields_only_a_model_has() -> list[str]:

@@ -38,10 +38,21 @@ class AudioInfo(Record):
         return request.seed if self.seed is None else self.seed
 
 
-class JobResult(Record):
+class StoredClip(Record):
     audio: AudioInfo
     object: StoredObject
+
+
+class JobResult(StoredClip):
+    """Clips of a job, of which the first is that of ``audio`` and ``object``."""
+
     upload_seconds: float
+    others: tuple[StoredClip, ...] = ()
+
+    @property
+    def clips(self) -> tuple[StoredClip, ...]:
+        """All clips, in the order of their seeds."""
+        return self, *self.others
 
 
 class JobError(Record):

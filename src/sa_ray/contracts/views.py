@@ -28,6 +28,38 @@ class JobAccepted(JobHead):
     """The answer to ``POST /jobs``."""
 
 
+class MadeFile(BaseModel):
+    """One file of those that a request has made."""
+
+    index: int = Field(description="From 0, in the order of the seeds asked for.")
+    seed: int
+    size_bytes: int
+    sha256: str
+    audio_duration: float = Field(description="Exact seconds.")
+    warning: str | None
+
+
+class PackedFile(MadeFile):
+    """A file in a zip, or in a part of ``multipart/mixed``."""
+
+    name: str
+
+
+class Manifest(BaseModel):
+    """``manifest.json``: what the other files of an answer are."""
+
+    model: VariantName
+    engine: EngineName
+    files: list[PackedFile]
+
+
+class JobFile(MadeFile):
+    """A file of a job that has succeeded."""
+
+    download_url: str | None
+    storage_key: str
+
+
 class JobView(ClipFields, JobHead):
     """A job as a client sees it."""
 
@@ -63,6 +95,10 @@ class JobView(ClipFields, JobHead):
     storage_key: str | None
     error: str | None
     error_code: str | None
+    results: list[JobFile] = Field(
+        default=[],
+        description="Its files, once it has succeeded; the fields above tell of the first.",
+    )
     timings: JobTimings
 
 

@@ -62,7 +62,7 @@ def length_bucket(latents: int) -> int:
 class Bounds:
     """Bounds of a batch.
 
-    ``rows``: most requests. ``seconds``: most padded audio, rows times the longest, which is what a
+    ``rows``: most clips. ``seconds``: most padded audio, rows times the longest, which is what a
     batch costs in memory. ``padding``: most padding of a batch, in seconds of audio, with which
     clips of other length buckets may join it.
     """
@@ -78,7 +78,7 @@ def take_batch(
     """Split ``waiting`` into the next batch and the rest, both in order.
 
     A batch is the oldest request and others with its key, within ``bounds``: first those of its
-    length bucket, then the others, oldest first. A request over the bound of seconds runs alone.
+    length bucket, then the others, oldest first. A request over a bound runs alone.
     """
     if not waiting:
         return [], []
@@ -87,36 +87,39 @@ def take_batch(
     key, bucket = batch_key(requests[0]), bucket_of(requests[0].duration)
     others = []
     for place in range(1, len(requests)):
-        if len(forming.places) == bounds.rows:
+        if forming.rows >= bounds.rows:
             break
         if batch_key(requests[place]) != key:
             continue
         if bucket_of(requests[place].duration) != bucket:
             others.append(place)
         else:
-            forming.take(place, requests[place].duration, padding=math.inf)
+            forming.take(place, requests[place], padding=math.inf)
     if bounds.padding:
         for place in others:
-            forming.take(place, requests[place].duration, padding=bounds.padding)
+            forming.take(place, requests[place], padding=bounds.padding)
     taken = set(forming.places)
     batch = [waiting[place] for place in sorted(taken)]
     return batch, [one for place, one in enumerate(waiting) if place not in taken]
 
 
 class _Forming:
-    """A batch that grows: the places of its rows, and the seconds of audio in them."""
+    """A batch that grows: the places of its requests, their rows, and the audio in them."""
 
     def __init__(self, first: ResolvedRequest, bounds: Bounds) -> None:
         self.places = [0]
         self._bounds = bounds
-        self._longest = self._audio = first.duration
+        self.rows = first.n
+        self._longest = first.duration
+        self._audio = first.n * first.duration
 
-    def take(self, place: int, duration: float, *, padding: float) -> None:
-        """Add the row at ``place``, unless it would break a bound or pad by more than that."""
-        rows = len(self.places) + 1
-        longest, audio = max(self._longest, duration), self._audio + duration
+    def take(self, place: int, request: ResolvedRequest, *, padding: float) -> None:
+        """Add the request at ``place``, unless it would break a bound or pad by more than that."""
+        rows = self.rows + request.n
+        longest = max(self._longest, request.duration)
+        audio = self._audio + request.n * request.duration
         padded = rows * longest
         fits = rows <= self._bounds.rows and padded <= self._bounds.seconds
         if fits and padded - audio <= padding:
             self.places.append(place)
-            self._longest, self._audio = longest, audio
+            self.rows, self._longest, self._audio = rows, longest, audio

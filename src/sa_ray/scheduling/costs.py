@@ -31,17 +31,19 @@ class Cost(BaseModel):
     )
     guidance: float = Field(ge=1, description="Factor on the sampling of a guided request.")
 
-    def of(self, batch: Sequence[ResolvedRequest]) -> float:
+    def of(self, batch: Sequence[ResolvedRequest], batches: int = 1) -> float:
         """Return the seconds of one batch, whose rows share steps and guidance; 0 if empty.
 
-        Loops go through the engine twice: the clip, then its seam.
+        A request has a row for each of its clips. ``batches``: as many, if they are too many. Loops
+        go through the engine twice: the clip, then its seam.
         """
         if not batch:
             return 0.0
         longest = max(request.duration for request in batch)
-        loops = sum(request.loop for request in batch)
-        batches = 2 if loops else 1
-        seconds = batches * self.batch + (len(batch) + loops) * (self.row + self.second * longest)
+        rows = sum(request.n * (2 if request.loop else 1) for request in batch)
+        if any(request.loop for request in batch):
+            batches *= 2
+        seconds = batches * self.batch + rows * (self.row + self.second * longest)
         return seconds * self._factor(batch[0])
 
     @property

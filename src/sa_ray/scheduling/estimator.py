@@ -1,5 +1,6 @@
 """Estimate the seconds of work of waiting requests, corrected by measured batch times."""
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Self, TypeVar
@@ -34,8 +35,15 @@ class Estimator:
     fill: float = 1.0
 
     def batch(self, requests: Sequence[ResolvedRequest]) -> float:
-        """Return the seconds of one batch of ``requests``."""
-        return self.scale * self.cost.of(requests)
+        """Return the seconds of one batch of ``requests``; of several where one has too many clips
+        for one batch."""
+        if not requests:
+            return 0.0
+        rows = sum(request.n for request in requests)
+        longest = max(request.duration for request in requests)
+        fits = rows <= self.max_rows and rows * longest <= self.max_seconds
+        batches = 1 if fits else math.ceil(rows / self._rows(longest))
+        return self.scale * self.cost.of(requests, batches)
 
     def next_batch(
         self, waiting: Sequence[T], request_of: Callable[[T], ResolvedRequest]
@@ -46,12 +54,17 @@ class Estimator:
 
     def share(self, request: ResolvedRequest) -> float:
         """Seconds that ``request`` costs under load: its part of a full batch, by ``fill``."""
-        rows = max(1, min(self.max_rows, int(self.max_seconds / request.duration)))
-        return self.fill * self.batch([request] * rows) / rows
+        rows = self._rows(request.duration)
+        one = request if request.n == 1 else request.model_copy(update={"n": 1})
+        return request.n * self.fill * self.batch([one] * rows) / rows
 
     def work(self, requests: Iterable[ResolvedRequest], at_most: float) -> float:
         """Return the summed shares of ``requests``, each at most ``at_most`` seconds."""
         return sum(min(self.share(request), at_most) for request in requests)
+
+    def _rows(self, longest: float) -> int:
+        """Return the most rows of a batch whose longest is so many seconds."""
+        return max(1, min(self.max_rows, int(self.max_seconds / longest)))
 
     @property
     def calibration(self) -> Calibration:

@@ -7,7 +7,16 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import TypeVar
 
-from sa_ray.contracts import ClipFields, Job, JobTimings, JobView, StorageBackend, StoredObject
+from sa_ray.contracts import (
+    ClipFields,
+    Job,
+    JobFile,
+    JobTimings,
+    JobView,
+    StorageBackend,
+    StoredClip,
+    StoredObject,
+)
 from sa_ray.errors import ObjectElsewhereError, ObjectStoreError
 from sa_ray.jobs import JobSnapshot
 from sa_ray.storage import ObjectStores
@@ -42,15 +51,15 @@ class JobViews:
 
         ``base_url``: the address the client used, without a trailing slash.
         """
-        results = {one.job.id: one.job.result.object for one in snapshots if one.job.result}
-        urls: dict[str, str | None] = {}
+        results = {one.job.id: one.job.result.clips for one in snapshots if one.job.result}
+        urls: dict[str, list[str | None]] = {}
         if results:
             try:
                 urls = await self._in_time(lambda: self._urls(results, base_url))
             except ObjectStoreError as error:
                 logger.warning("no download URLs: %s", error.message)
         return [
-            _job_view(one, base_url, urls.get(one.job.id), self._stores.current.backend)
+            _job_view(one, base_url, urls.get(one.job.id, ()), self._stores.current.backend)
             for one in snapshots
         ]
 
@@ -65,12 +74,21 @@ class JobViews:
         """
         return await self._in_time(lambda: self._stores.url(stored))
 
-    def _urls(self, results: Mapping[str, StoredObject], base_url: str) -> dict[str, str | None]:
-        return {job_id: self._job_url(job_id, each, base_url) for job_id, each in results.items()}
+    def _urls(
+        self, results: Mapping[str, Sequence[StoredClip]], base_url: str
+    ) -> dict[str, list[str | None]]:
+        return {
+            job_id: [
+                self._clip_url(job_id, index, clip.object, base_url)
+                for index, clip in enumerate(clips)
+            ]
+            for job_id, clips in results.items()
+        }
 
-    def _job_url(self, job_id: str, stored: StoredObject, base_url: str) -> str | None:
+    def _clip_url(self, job_id: str, index: int, stored: StoredObject, base_url: str) -> str | None:
+        which = f"?index={index}" if index else ""
         try:
-            return self._stores.url(stored) or f"{base_url}/jobs/{job_id}/audio"
+            return self._stores.url(stored) or f"{base_url}/jobs/{job_id}/audio{which}"
         except (ObjectStoreError, ObjectElsewhereError) as error:
             # The job can be read all the same; the audio route says what is wrong.
             logger.warning("no URL for job %s: %s", job_id, error.message)
@@ -91,8 +109,9 @@ class JobViews:
 
 
 def _job_view(
-    snapshot: JobSnapshot, base_url: str, download_url: str | None, backend: StorageBackend
+    snapshot: JobSnapshot, base_url: str, urls: Sequence[str | None], backend: StorageBackend
 ) -> JobView:
+    """Build a view. ``urls``: of each clip; none at all where they could not be minted."""
     job = snapshot.job
     request, result = job.request, job.result
     return JobView(
@@ -117,13 +136,31 @@ def _job_view(
         size_bytes=result.object.size if result else None,
         sha256=result.object.sha256 if result else None,
         warning=result.audio.warning if result else None,
-        download_url=download_url,
+        download_url=urls[0] if urls else None,
         storage_backend=result.object.backend if result else backend,
         storage_key=result.object.key if result else None,
         error=job.error.message if job.error else None,
         error_code=job.error.code if job.error else None,
+        results=_files(job, urls),
         timings=_timings(job),
     )
+
+
+def _files(job: Job, urls: Sequence[str | None]) -> list[JobFile]:
+    clips = job.result.clips if job.result else ()
+    return [
+        JobFile(
+            index=index,
+            seed=clip.audio.seed_of(job.request),
+            download_url=urls[index] if urls else None,
+            size_bytes=clip.object.size,
+            sha256=clip.object.sha256,
+            audio_duration=clip.audio.duration,
+            warning=clip.audio.warning,
+            storage_key=clip.object.key,
+        )
+        for index, clip in enumerate(clips)
+    ]
 
 
 def _timings(job: Job) -> JobTimings:

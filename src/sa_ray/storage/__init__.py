@@ -1,7 +1,7 @@
 """Object stores. Only ``open_object_store`` picks one."""
 
 from sa_ray.storage.inputs import Inputs
-from sa_ray.storage.keys import object_key
+from sa_ray.storage.keys import file_name, object_key
 from sa_ray.storage.locations import ObjectStores
 from sa_ray.storage.opening import open_object_store
 from sa_ray.storage.port import ListedObject, ObjectStore
@@ -16,6 +16,7 @@ __all__ = [
     "ObjectStores",
     "Removal",
     "Uploads",
+    "file_name",
     "in_thread",
     "object_key",
     "open_object_store",

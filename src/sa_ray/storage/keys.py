@@ -1,5 +1,6 @@
 """Object keys: their names, their validity and their public URLs."""
 
+from itertools import product
 from urllib.parse import quote
 
 from sa_ray.contracts import AudioFormat, Job, is_sound_key
@@ -7,26 +8,29 @@ from sa_ray.errors import UnwritableKeyError
 from sa_ray.settings.storage import StorageSettings
 
 
-def object_key(settings: StorageSettings, job_id: str, token: int, fmt: AudioFormat) -> str:
-    """Return the key of the audio of one attempt at a job.
+def object_key(
+    settings: StorageSettings, job_id: str, token: int, fmt: AudioFormat, index: int = 0
+) -> str:
+    """Return the key of a clip of one attempt at a job.
 
     ``<prefix>/<job id>.<format>`` in a bucket; without the prefix in a local folder. Attempts after
     the first, by fencing token, have keys of their own (``<job id>-<token>``), so a worker that
-    has lost its lease cannot touch what a later one stored.
+    has lost its lease cannot touch what a later one stored. Clips after the first of an attempt
+    have their ``index`` behind that (``<job id>_<index>``, ``<job id>-<token>_<index>``).
     """
-    name = _name(job_id, token, fmt)
+    name = _name(job_id, token, fmt, index)
     return name if settings.storage_backend == "local" else prefixed(settings, name)
 
 
 def attempt_keys(settings: StorageSettings, job: Job) -> list[str]:
     """Return the keys that attempts at ``job`` may have left, beside that of its result if any."""
     fmt = job.request.format
-    tokens = range(1, job.token + 1)
+    clips = list(product(range(1, job.token + 1), range(job.request.n)))
     if job.result is None:
-        return [object_key(settings, job.id, token, fmt) for token in tokens]
+        return [object_key(settings, job.id, token, fmt, index) for token, index in clips]
     # Beside the result, whatever the prefix is now.
     folder = job.result.object.key.rpartition("/")[0]
-    names = (_name(job.id, token, fmt) for token in tokens)
+    names = (_name(job.id, token, fmt, index) for token, index in clips)
     return [f"{folder}/{name}" if folder else name for name in names]
 
 
@@ -56,5 +60,11 @@ def attachment(filename: str) -> str:
     return f'attachment; filename="{plain}"{extended}'
 
 
-def _name(job_id: str, token: int, fmt: AudioFormat) -> str:
-    return f"{job_id}.{fmt}" if token <= 1 else f"{job_id}-{token}.{fmt}"
+def file_name(job_id: str, fmt: AudioFormat, index: int) -> str:
+    """Return the name by which a browser saves a clip of a job, whichever attempt made it."""
+    return _name(job_id, 1, fmt, index)
+
+
+def _name(job_id: str, token: int, fmt: AudioFormat, index: int) -> str:
+    attempt = job_id if token <= 1 else f"{job_id}-{token}"
+    return f"{attempt}_{index}.{fmt}" if index else f"{attempt}.{fmt}"

@@ -30,15 +30,16 @@ class Removal:
         self._threads = ThreadPoolExecutor(MAX_CONCURRENT_REMOVALS, "object-removal")
 
     async def withdraw(self, job: Job) -> None:
-        """Stop the upload of the attempt ``job.token``, and leave no object of it.
+        """Stop the uploads of the attempt ``job.token``, and leave no object of it.
 
         Objects of other attempts stay, and so the result of one that has succeeded since.
         """
         await self._uploads.stop(job.id, up_to=job.token)
-        key = object_key(self._settings, job.id, job.token, job.request.format)
-        failures = await in_thread(self._threads, lambda: self._stores.current.delete([key]))
-        if key in failures:
-            raise failures[key]
+        name = partial(object_key, self._settings, job.id, job.token, job.request.format)
+        keys = [name(index) for index in range(job.request.n)]
+        failures = await in_thread(self._threads, lambda: self._stores.current.delete(keys))
+        for failure in failures.values():
+            raise failure
 
     async def discard(self, jobs: Sequence[Job]) -> list[Refusal | None]:
         """Stop the uploads of the jobs and leave no object; return for each why one may be left."""
@@ -78,9 +79,8 @@ class Removal:
     def _keys(self, job: Job, *, with_result: bool) -> set[str]:
         keys = set(attempt_keys(self._settings, job))
         if job.result:
-            keys.discard(job.result.object.key)
-            if with_result:
-                keys.add(job.result.object.key)
+            stored = {clip.object.key for clip in job.result.clips}
+            keys = keys | stored if with_result else keys - stored
         return keys
 
     def _place(self, job: Job, *, with_result: bool) -> ObjectStore:

@@ -10,6 +10,7 @@ from typing import Final
 
 from sa_ray.contracts import MEDIA_TYPES, AudioFormat, ComponentHealth, StoredObject
 from sa_ray.errors import InfrastructureError, ObjectStoreError, UnwritableKeyError
+from sa_ray.storage.keys import file_name
 from sa_ray.storage.port import ObjectStore
 from sa_ray.storage.threads import in_thread
 from sa_ray.telemetry import log_context
@@ -36,14 +37,14 @@ class Uploads:
     """Uploads to ``store`` and acknowledges only what it has confirmed. For one event loop.
 
     During an outage an upload retries for as long as its caller waits, without holding the bytes.
-    ``key_of`` returns the object key of the audio of an attempt (job id, fencing token, format);
-    ``clock`` returns monotonic seconds.
+    ``key_of`` returns the object key of a clip of an attempt (job id, fencing token, format,
+    index); ``clock`` returns monotonic seconds.
     """
 
     def __init__(
         self,
         store: ObjectStore,
-        key_of: Callable[[str, int, AudioFormat], str],
+        key_of: Callable[[str, int, AudioFormat, int], str],
         *,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -55,7 +56,7 @@ class Uploads:
         self._slots = asyncio.Semaphore(MAX_CONCURRENT_PUTS)
         self._writers = ThreadPoolExecutor(MAX_CONCURRENT_PUTS, "object-put")
         self._checker = ThreadPoolExecutor(1, "object-store-check")
-        self._under_way: dict[str, dict[int, asyncio.Task[StoredObject]]] = {}
+        self._under_way: dict[str, dict[tuple[int, int], asyncio.Task[StoredObject]]] = {}
         self._health = ComponentHealth(ok=False, message="not checked yet")
         self._checked = asyncio.Event()
 
@@ -64,33 +65,37 @@ class Uploads:
         await self._checked.wait()
         return self._health
 
-    async def upload(self, job_id: str, token: int, fmt: AudioFormat, fetch: Fetch) -> StoredObject:
-        """Store the audio of an attempt and return what the store confirmed.
+    async def upload(
+        self, job_id: str, token: int, fmt: AudioFormat, fetch: Fetch, index: int = 0
+    ) -> StoredObject:
+        """Store a clip of an attempt and return what the store confirmed.
 
-        An upload of this attempt or an earlier one that is under way is stopped first. Raises
+        Uploads of earlier attempts, and of this clip, that are under way are stopped first. Raises
         ``UnwritableKeyError`` at once, any other ``ObjectStoreError`` if the store still refuses
         after ``GIVE_UP_REFUSED_S``, ``InfrastructureError`` if ``fetch`` takes longer than
         ``FETCH_TIMEOUT_S``, and what it raises.
         """
-        await self.stop(job_id, up_to=token)
-        work = asyncio.create_task(self._upload(job_id, token, fmt, fetch))
+        clip = token, index
+        await self._stop(job_id, lambda other: other[0] < token or other == clip)
+        put = partial(self._put, job_id, token, fmt, index)
+        work = asyncio.create_task(self._upload(job_id, put, fetch))
         under_way = self._under_way.setdefault(job_id, {})
-        under_way[token] = work
+        under_way[clip] = work
         try:
             return await work
         finally:
-            if under_way.get(token) is work:
-                del under_way[token]
+            if under_way.get(clip) is work:
+                del under_way[clip]
             if not under_way and self._under_way.get(job_id) is under_way:
                 del self._under_way[job_id]
 
     async def stop(self, job_id: str, *, up_to: int | None = None) -> None:
         """Stop what is under way for the job, of attempts up to the token ``up_to`` or of all."""
-        works = {
-            work
-            for token, work in self._under_way.get(job_id, {}).items()
-            if up_to is None or token <= up_to
-        }
+        await self._stop(job_id, lambda clip: up_to is None or clip[0] <= up_to)
+
+    async def _stop(self, job_id: str, is_meant: Callable[[tuple[int, int]], bool]) -> None:
+        under_way = self._under_way.get(job_id, {})
+        works = {work for clip, work in under_way.items() if is_meant(clip)}
         for work in works:
             work.cancel()
         if works:
@@ -104,14 +109,14 @@ class Uploads:
             await self._sleep(CHECK_PERIOD_S)
 
     async def _upload(
-        self, job_id: str, token: int, fmt: AudioFormat, fetch: Fetch
+        self, job_id: str, put: Callable[[bytes], StoredObject], fetch: Fetch
     ) -> StoredObject:
         refused_since: float | None = None
         delay = FIRST_RETRY_S
         while True:
             try:
                 async with self._slots:
-                    stored = await self._attempt(job_id, token, fmt, fetch)
+                    stored = await self._attempt(put, fetch)
             except UnwritableKeyError:
                 raise
             except ObjectStoreError as error:
@@ -128,9 +133,7 @@ class Uploads:
             await self._sleep(delay)
             delay = min(2 * delay, LAST_RETRY_S)
 
-    async def _attempt(
-        self, job_id: str, token: int, fmt: AudioFormat, fetch: Fetch
-    ) -> StoredObject:
+    async def _attempt(self, put: Callable[[bytes], StoredObject], fetch: Fetch) -> StoredObject:
         # In a method of its own, so that the bytes are freed while the upload waits.
         try:
             async with asyncio.timeout(FETCH_TIMEOUT_S):
@@ -139,14 +142,17 @@ class Uploads:
             raise InfrastructureError(
                 f"The audio did not arrive within {FETCH_TIMEOUT_S:g} s from the node that made it."
             ) from error
-        put = partial(
-            self._store.put,
-            self._key_of(job_id, token, fmt),
+        return await in_thread(self._writers, partial(put, data))
+
+    def _put(
+        self, job_id: str, token: int, fmt: AudioFormat, index: int, data: bytes
+    ) -> StoredObject:
+        return self._store.put(
+            self._key_of(job_id, token, fmt, index),
             data,
             content_type=MEDIA_TYPES[fmt],
-            filename=f"{job_id}.{fmt}",
+            filename=file_name(job_id, fmt, index),
         )
-        return await in_thread(self._writers, put)
 
     async def _check(self) -> ComponentHealth:
         try:

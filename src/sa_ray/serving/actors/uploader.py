@@ -38,9 +38,14 @@ class UploaderApi(Protocol):
         ...
 
     async def upload(
-        self, job_id: str, token: int, fmt: AudioFormat, audio: list["ObjectRef[bytes]"]
+        self,
+        job_id: str,
+        token: int,
+        fmt: AudioFormat,
+        audio: list["ObjectRef[bytes]"],
+        index: int = 0,
     ) -> StoredObject:
-        """Store the audio of the attempt ``token`` at a job; return what the store confirmed.
+        """Store clip ``index`` of the attempt ``token`` at a job; return what the store confirmed.
 
         ``audio`` holds one reference; in a list, so that Ray hands over the reference and not a
         copy of the bytes. While the store is away, Ray's object store keeps the audio, and spills
@@ -50,7 +55,7 @@ class UploaderApi(Protocol):
         ...
 
     async def withdraw(self, job: Job) -> None:
-        """Stop the upload of the attempt ``job.token``, and leave no object of it behind."""
+        """Stop the uploads of the attempt ``job.token``, and leave no object of it behind."""
         ...
 
     async def discard(
@@ -131,12 +136,17 @@ class Uploader(UploaderApi):
         return await self._uploads.health()
 
     async def upload(
-        self, job_id: str, token: int, fmt: AudioFormat, audio: list["ObjectRef[bytes]"]
+        self,
+        job_id: str,
+        token: int,
+        fmt: AudioFormat,
+        audio: list["ObjectRef[bytes]"],
+        index: int = 0,
     ) -> StoredObject:
         async def fetch() -> bytes:
             return await audio[0]
 
-        return await self._uploads.upload(job_id, token, fmt, fetch)
+        return await self._uploads.upload(job_id, token, fmt, fetch, index)
 
     async def withdraw(self, job: Job) -> None:
         await self._removal.withdraw(job)

@@ -3,12 +3,12 @@
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 from ray import ObjectRef
 
-from sa_ray.contracts import AudioInfo, Job, JobError, JobResult
+from sa_ray.contracts import AudioInfo, Job, JobError, JobResult, StoredClip
 from sa_ray.errors import (
     InfrastructureError,
     JobNotFoundError,
@@ -23,6 +23,7 @@ from sa_ray.errors import (
 from sa_ray.jobs import JobSnapshot, LeaseReport, LeaseVerdict
 from sa_ray.serving.actors import JobsClient, UploaderClient
 from sa_ray.serving.ray_errors import translate
+from sa_ray.serving.together import all_of
 from sa_ray.telemetry import log_context
 
 logger = logging.getLogger(__name__)
@@ -36,11 +37,11 @@ as one that nobody reports, and the clip is made once more."""
 
 
 class Generate(Protocol):
-    """Generates the clip of a job: what is known of it, and a reference to its bytes."""
+    """Generates the clips of a job: what is known of each, and a reference to its bytes."""
 
     def __call__(
         self, job: Job, on_progress: Callable[[float], None], /
-    ) -> Awaitable[tuple[AudioInfo, "ObjectRef[bytes]"]]: ...
+    ) -> Awaitable[Sequence[tuple[AudioInfo, "ObjectRef[bytes]"]]]: ...
 
 
 class Attempt:
@@ -108,18 +109,29 @@ class Attempt:
 
     async def _generate_and_upload(self) -> None:
         job = self.job
-        info, audio = await self._generate(job, self._note_progress)
+        clips = await self._generate(job, self._note_progress)
         self.progress, self.uploading = 1.0, True
         self._on_change()
         started = self._clock()
-        # For as long as the store is away: the lease is renewed meanwhile.
-        stored = await self._uploader.within(None).upload(
-            job.id, job.token, job.request.format, [audio]
+        # Each its own, so that the store's confirmation of one holds whatever becomes of another.
+        first, *others = await all_of(self._upload(i, *clip) for i, clip in enumerate(clips))
+        result = JobResult(
+            audio=first.audio,
+            object=first.object,
+            upload_seconds=self._clock() - started,
+            others=tuple(others),
         )
-        result = JobResult(audio=info, object=stored, upload_seconds=self._clock() - started)
         # Nothing but the answer decides now: a job that must stop comes back without its result.
         self._settling = self._stored = True
         await self._tell(lambda: self._jobs.succeed(job.id, job.token, result))
+
+    async def _upload(self, index: int, info: AudioInfo, audio: "ObjectRef[bytes]") -> StoredClip:
+        job = self.job
+        # For as long as the store is away: the lease is renewed meanwhile.
+        stored = await self._uploader.within(None).upload(
+            job.id, job.token, job.request.format, [audio], index
+        )
+        return StoredClip(audio=info, object=stored)
 
     def _note_progress(self, fraction: float) -> None:
         self.progress = fraction

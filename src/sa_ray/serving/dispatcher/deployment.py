@@ -11,6 +11,7 @@ from ray import ObjectRef, serve
 from ray.serve.handle import DeploymentHandle, DeploymentResponseGenerator
 
 from sa_ray.contracts import AudioInfo, Job, JobView, VariantName
+from sa_ray.errors import InfrastructureError
 from sa_ray.jobs import JobSnapshot
 from sa_ray.jobs.webhook_secrets import WebhookSecrets
 from sa_ray.jobs.webhook_sender import WebhookSender
@@ -97,7 +98,7 @@ class Dispatcher:
 
     async def _generate(
         self, job: Job, on_progress: Callable[[float], None]
-    ) -> tuple[AudioInfo, "ObjectRef[bytes]"]:
+    ) -> list[tuple[AudioInfo, "ObjectRef[bytes]"]]:
         request = job.request
         response = cast(
             DeploymentResponseGenerator[Any], self._variants[request.model].stream.remote(request)
@@ -105,9 +106,16 @@ class Dispatcher:
         try:
             # The references, not the values: the audio goes to the uploader without passing here.
             references = await response._to_object_ref_gen()  # noqa: SLF001
-            while isinstance(message := await (await anext(references)), Progress):
-                on_progress(message.fraction)
-            return message.info, await anext(references)
+            clips: list[tuple[AudioInfo, ObjectRef[bytes]]] = []
+            while len(clips) < request.n:
+                message = await (await anext(references))
+                if isinstance(message, Progress):
+                    on_progress(message.fraction)
+                else:
+                    clips.append((message.info, await anext(references)))
+            return clips
+        except StopAsyncIteration:
+            raise InfrastructureError("A replica of an earlier release made one clip.") from None
         except asyncio.CancelledError:
             response.cancel()  # type: ignore[no-untyped-call]
             raise

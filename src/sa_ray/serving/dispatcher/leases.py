@@ -36,7 +36,8 @@ Begin = Callable[[Job, Callable[[], object]], Attempt]
 class Leases:
     """The jobs that ``worker`` holds. Loses none if it dies: they are taken back.
 
-    ``capacity``: how many jobs of each variant it may hold, until ``resize`` says otherwise.
+    ``capacity``: how many clips of each variant it may hold, until ``resize`` says otherwise. The
+    last jobs leased may be of several clips each, and go over it.
     """
 
     def __init__(
@@ -104,8 +105,11 @@ class Leases:
             return 0
         generating = uploading = 0
         for attempt in self._held.values():
-            uploading += attempt.uploading
-            generating += not attempt.uploading and attempt.job.request.model == variant
+            clips = attempt.job.request.n
+            if attempt.uploading:
+                uploading += clips
+            elif attempt.job.request.model == variant:
+                generating += clips
         return 0 if uploading >= MAX_PENDING_UPLOADS else self._capacity[variant] - generating
 
     async def _lease_forever(self, variant: VariantName) -> None:

@@ -24,8 +24,9 @@ class SyncGeneration:
         self._variants = variants
         self._health = health
 
-    async def generate(self, request: ResolvedRequest) -> EncodedAudio:
-        """Have the variant generate ``request`` while the caller waits; cancelling cancels it.
+    async def generate(self, request: ResolvedRequest) -> list[EncodedAudio]:
+        """Have the variant make the clips of ``request`` while the caller waits; cancelling cancels
+        the work.
 
         Raises ``UnavailableError`` if the variant has no replica and gets none, and other errors of
         the call as ``translate`` returns them.
@@ -33,11 +34,13 @@ class SyncGeneration:
         if self._health.variant(request.model).state == "unavailable":
             raise cannot_serve(request.model)
         for attempt in range(1, SYNC_ATTEMPTS + 1):
-            response = cast(
-                DeploymentResponse[Any], self._variants[request.model].generate.remote(request)
-            )
+            variant = self._variants[request.model]
+            # Replicas of a release that makes one clip have no other method.
+            call = variant.generate if request.n == 1 else variant.generate_all
+            response = cast(DeploymentResponse[Any], call.remote(request))
             try:
-                return await self._answer(request.model, response)
+                made = await self._answer(request.model, response)
+                return [made] if request.n == 1 else made
             except asyncio.CancelledError:
                 response.cancel()  # type: ignore[no-untyped-call]
                 raise
@@ -47,9 +50,7 @@ class SyncGeneration:
                     raise reason from error
         raise AssertionError("unreachable")
 
-    async def _answer(
-        self, variant: VariantName, response: DeploymentResponse[Any]
-    ) -> EncodedAudio:
+    async def _answer(self, variant: VariantName, response: DeploymentResponse[Any]) -> Any:
         """Await ``response``. Raises ``UnavailableError`` once no replica can be had to give it.
 
         Serve keeps a request that waits for a first replica even after it has stopped trying to
@@ -66,5 +67,5 @@ class SyncGeneration:
             answer.cancel()
 
 
-async def _value(response: DeploymentResponse[Any]) -> EncodedAudio:
-    return await response  # type: ignore[no-any-return]
+async def _value(response: DeploymentResponse[Any]) -> Any:
+    return await response

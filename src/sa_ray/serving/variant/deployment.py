@@ -10,14 +10,8 @@ from typing import Any, TypeVar
 
 from ray import serve
 
-from sa_ray.audio import ContentCredentials, encode, mastered, provenance_tags, read_source
-from sa_ray.contracts import (
-    OPUS_SAMPLE_RATE,
-    AudioInfo,
-    EngineName,
-    ResolvedRequest,
-    VariantName,
-)
+from sa_ray.audio import read_source
+from sa_ray.contracts import EngineName, ResolvedRequest, VariantName
 from sa_ray.engines import EngineOptions, flaw_of, load_engine
 from sa_ray.errors import ConfigurationError, SaRayError, UnavailableError
 from sa_ray.scheduling.autoscaling_policy import QUEUE_SECONDS
@@ -28,10 +22,13 @@ from sa_ray.scheduling.reports import routing_report
 from sa_ray.serving.actors import jobs_client, uploader_client
 from sa_ray.serving.deployment_options import estimator
 from sa_ray.serving.messages import AudioReady, EncodedAudio, Progress
+from sa_ray.serving.together import all_of
 from sa_ray.serving.variant.batcher import Batcher, OnProgress
 from sa_ray.serving.variant.editing import Editor
+from sa_ray.serving.variant.finishing import Finishing, credentials_of
+from sa_ray.serving.variant.joint_progress import joint_progress
 from sa_ray.serving.variant.limits import batch_limits, default_limits
-from sa_ray.serving.variant.second_attempt import Checked, render_checked
+from sa_ray.serving.variant.second_attempt import render_checked
 from sa_ray.serving.variant.sources import Sources
 from sa_ray.settings import (
     CredentialSettings,
@@ -90,9 +87,9 @@ class Variant:
         # a CPU busy. OpenMP reads this when torch is loaded.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         self._variant = variant
-        self._credentials = _credentials(credentials)
         self._spec = spec
         self._engine = load_engine(engine, variant, options)
+        self._finishing = Finishing(self._engine, credentials_of(credentials))
         calibration = self._engine.calibration
         assumed = cost_of(variant, self._engine.name, gpu=self._engine.device == "cuda")
         self._limits = default_limits(spec, models.variants.get(variant), calibration)
@@ -136,6 +133,10 @@ class Variant:
         """Generate and encode one clip; cancelling the call stops the work at the next step."""
         return await self._produce(request, lambda _: None)
 
+    async def generate_all(self, request: ResolvedRequest) -> list[EncodedAudio]:
+        """Generate and encode all clips of ``request``, or fail; the same for each as one alone."""
+        return await self._produce_all(request, lambda _: None)
+
     async def record_autoscaling_stats(self) -> dict[str, float]:
         """Return the metrics that ``BacklogPolicy`` reads; Serve asks for them."""
         metrics = self._workload.report(self._batcher.waiting)
@@ -164,9 +165,10 @@ class Variant:
     async def stream(
         self, request: ResolvedRequest
     ) -> AsyncGenerator[Progress | AudioReady | bytes, None]:
-        """Yield ``Progress`` any number of times, then ``AudioReady``, then the encoded bytes."""
+        """Yield ``Progress`` any number of times, then ``AudioReady`` and the encoded bytes, of
+        each clip in turn."""
         reports: asyncio.Queue[float] = asyncio.Queue()
-        work = asyncio.create_task(self._produce(request, reports.put_nowait))
+        work = asyncio.create_task(self._produce_all(request, reports.put_nowait))
         sent = 0.0
         try:
             while not work.done():
@@ -177,61 +179,34 @@ class Variant:
                 elif report.result() - sent >= MIN_PROGRESS_STEP:
                     sent = report.result()
                     yield Progress(sent)
-            encoded = await work
-            yield AudioReady(encoded.info)
-            yield encoded.data
+            for encoded in await work:
+                yield AudioReady(encoded.info)
+                yield encoded.data
         finally:
             work.cancel()
 
-    async def _produce(self, request: ResolvedRequest, on_progress: OnProgress) -> EncodedAudio:
+    async def _produce_all(
+        self, request: ResolvedRequest, on_progress: OnProgress
+    ) -> list[EncodedAudio]:
+        # Begun together, so that the batcher has all of them when it forms the next batch.
+        told = joint_progress(request.n, on_progress)
+        clips = zip(request.variations(), told, strict=True)
+        return await all_of(self._produce(clip, tell, request.n) for clip, tell in clips)
+
+    async def _produce(
+        self, request: ResolvedRequest, on_progress: OnProgress, spacing: int = 1
+    ) -> EncodedAudio:
+        """Make one clip. ``spacing``: from its seed to that of a second attempt."""
         # Not in the encoder's threads: a second attempt should not wait for other clips' files.
         flaw = _in(self._checker, flaw_of)
-        checked = await render_checked(self._editor.render, flaw, request, on_progress)
+        checked = await render_checked(self._editor.render, flaw, request, on_progress, spacing)
         source = None
-        if self._credentials and request.source:
+        if self._finishing.signs and request.source:
             source = await self._sources.file(request.source)
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._encoder, self._encode, request, checked, source)
-
-    def _encode(
-        self, request: ResolvedRequest, checked: Checked, source: bytes | None
-    ) -> EncodedAudio:
-        """``source``: the file that the clip was edited from, if files are signed."""
-        engine, made = self._engine, checked.rendered.samples
-        # The encoder itself resamples for Opus, in pieces.
-        opus = request.format == "ogg"
-        rate = engine.sample_rate if opus else request.sample_rate or engine.sample_rate
-        samples = mastered(
-            made,
-            engine.sample_rate,
-            rate,
-            request,
-            # An engine limits what it makes, but not what it is joined to.
-            limit=request.source is not None or request.loop,
-            loop=request.loop,
+        return await loop.run_in_executor(
+            self._encoder, self._finishing.finish, request, checked, source
         )
-        info = AudioInfo(
-            engine=engine.name,
-            sample_rate=OPUS_SAMPLE_RATE if opus else rate,
-            channels=samples.shape[0],
-            duration=made.shape[1] / engine.sample_rate,
-            format=request.format,
-            generation_seconds=checked.rendered.seconds,
-            seed=checked.seed,
-            warning=checked.warning,
-        )
-        data = encode(
-            samples,
-            rate,
-            request.format,
-            tags=provenance_tags(request, engine.name, checked.seed),
-            bit_depth=request.bit_depth,
-            bitrate=request.bitrate,
-            loop=request.loop,
-        )
-        if self._credentials:
-            data = self._credentials.signed(data, request.format, engine.name, source)
-        return EncodedAudio(data, info)
 
 
 def _in(threads: ThreadPoolExecutor, work: Callable[[A], T]) -> Callable[[A], Awaitable[T]]:
@@ -241,9 +216,3 @@ def _in(threads: ThreadPoolExecutor, work: Callable[[A], T]) -> Callable[[A], Aw
         return await asyncio.get_running_loop().run_in_executor(threads, work, argument)
 
     return done
-
-
-def _credentials(settings: CredentialSettings) -> ContentCredentials | None:
-    if settings.c2pa_certificate is None or settings.c2pa_key is None:
-        return None
-    return ContentCredentials(settings.c2pa_certificate, settings.c2pa_key)

@@ -29,12 +29,17 @@ class Checked:
 
 
 async def render_checked(
-    render: Render, flaw_of: FlawOf, request: ResolvedRequest, on_progress: OnProgress
+    render: Render,
+    flaw_of: FlawOf,
+    request: ResolvedRequest,
+    on_progress: OnProgress,
+    spacing: int = 1,
 ) -> Checked:
-    """Render ``request``; if it is flawed and has ``retry_bad``, once more with the next seed.
+    """Render ``request``; if it is flawed and has ``retry_bad``, once more with another seed.
 
-    Like the first clip, the second is a function of the request alone. Raises ``GenerationError``
-    if neither can be encoded.
+    That is ``spacing`` seeds further: one of several clips passes over those of the others. Like
+    the first clip, the second is a function of the request alone. Raises ``GenerationError`` if
+    neither can be encoded.
     """
     rendered = await render(request, on_progress)
     flaw = await flaw_of(rendered.samples)
@@ -46,7 +51,7 @@ async def render_checked(
     if not request.retry_bad:
         advice = "Try another seed, or let retry_bad do so."
         return _judged(rendered, request.seed, flaw, advice)
-    seed = (request.seed + 1) % (MAX_SEED + 1)
+    seed = (request.seed + spacing) % (MAX_SEED + 1)
     no_better = "That with seed {} was no better: try another prompt."
     try:
         second = await render(request.model_copy(update={"seed": seed}), on_progress)

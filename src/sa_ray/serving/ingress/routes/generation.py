@@ -1,9 +1,10 @@
 """Synchronous generation: the answer is the audio."""
 
-from collections.abc import AsyncGenerator
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from fastapi.responses import StreamingResponse
 
 from sa_ray.contracts import MEDIA_TYPES, AudioInfo, GenerationRequest, ResolvedRequest
@@ -18,6 +19,7 @@ from sa_ray.errors import (
 )
 from sa_ray.serving.ingress.errors import responses
 from sa_ray.serving.ingress.forms import FORM, FormRoute
+from sa_ray.serving.ingress.packing import MULTIPART, ZIP, in_parts, zipped
 from sa_ray.serving.ingress.resolution import settle
 from sa_ray.serving.ingress.services import ServicesDep
 from sa_ray.serving.messages import EncodedAudio
@@ -47,9 +49,20 @@ AUDIO: dict[int | str, dict[str, Any]] = {
             for media_type in MEDIA_TYPES.values()
         },
         "headers": {
-            "X-Seed": _header("Seed of the clip.", "integer"),
-            "X-Warning": _header("What is wrong with a clip without sound, and what to do."),
+            "X-Seed": _header("Seed of the clip; of several, of the first.", "integer"),
+            "X-Warning": _header("What is wrong with clips without sound, and what to do."),
         },
+    }
+}
+
+
+FILES: dict[int | str, dict[str, Any]] = {
+    200: AUDIO[200]
+    | {
+        "description": "The audio, in the format asked for; of several clips a zip of the files "
+        "and `manifest.json`, or the same in parts if `Accept` names `multipart/mixed`.",
+        "content": AUDIO[200]["content"]
+        | {kind: {"schema": {"type": "string", "format": "binary"}} for kind in (ZIP, MULTIPART)},
     }
 }
 
@@ -57,25 +70,45 @@ AUDIO: dict[int | str, dict[str, Any]] = {
 @router.post(
     "/v1/audio/generations",
     response_class=StreamingResponse,
-    responses=AUDIO | responses(*BODY_ERRORS, OverloadedError, UnavailableError),
+    responses=FILES | responses(*BODY_ERRORS, OverloadedError, UnavailableError),
     openapi_extra=FORM,
 )
 @router.post(
     "/generate",
     response_class=StreamingResponse,
-    responses=AUDIO | responses(*BODY_ERRORS, OverloadedError, UnavailableError),
+    responses=FILES | responses(*BODY_ERRORS, OverloadedError, UnavailableError),
     openapi_extra=FORM,
     summary="Alias of /v1/audio/generations",
 )
-async def generate(request: GenerationRequest, services: ServicesDep) -> StreamingResponse:
-    """Generate one clip and answer with its bytes. Hanging up cancels the work."""
+async def generate(
+    request: GenerationRequest, services: ServicesDep, http: Request
+) -> StreamingResponse:
+    """Generate one clip, or `n`, and answer with its bytes. Hanging up cancels the work."""
     resolved = await settle(request, services)
-    encoded = await services.generation.generate(resolved)
+    clips = await services.generation.generate(resolved)
+    if resolved.n > 1:
+        return await _several(resolved, clips, http.headers.get("accept", ""))
+    [encoded] = clips
     return StreamingResponse(
-        _chunks(encoded.data),
+        _chunks([encoded.data]),
         media_type=MEDIA_TYPES[resolved.format],
         headers=audio_headers(resolved, encoded),
     )
+
+
+async def _several(
+    request: ResolvedRequest, clips: Sequence[EncodedAudio], accepted: str
+) -> StreamingResponse:
+    pack = in_parts if MULTIPART in accepted.lower() else zipped
+    packed = await asyncio.to_thread(pack, request, clips)  # digests take time
+    headers = clip_headers(request, clips[0].info) | {"Content-Length": str(packed.length)}
+    warnings = [clip.info.warning for clip in clips if clip.info.warning]
+    if warnings:
+        headers["X-Warning"] = " ".join(warnings)
+    if pack is zipped:
+        name = f"stable-audio-3-{request.model}.zip"
+        headers["Content-Disposition"] = f'attachment; filename="{name}"'
+    return StreamingResponse(_chunks(packed.pieces), media_type=packed.media_type, headers=headers)
 
 
 def audio_headers(request: ResolvedRequest, encoded: EncodedAudio) -> dict[str, str]:
@@ -98,6 +131,7 @@ def clip_headers(request: ResolvedRequest, info: AudioInfo) -> dict[str, str]:
     return headers if info.warning is None else headers | {"X-Warning": info.warning}
 
 
-async def _chunks(data: bytes) -> AsyncGenerator[bytes, None]:
-    for start in range(0, len(data), CHUNK_BYTES):
-        yield data[start : start + CHUNK_BYTES]
+async def _chunks(pieces: Sequence[bytes]) -> AsyncGenerator[bytes, None]:
+    for data in pieces:
+        for start in range(0, len(data), CHUNK_BYTES):
+            yield data[start : start + CHUNK_BYTES]

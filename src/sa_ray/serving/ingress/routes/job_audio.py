@@ -5,13 +5,14 @@ import re
 from collections.abc import AsyncGenerator
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Response
+from fastapi import APIRouter, Header, Query, Response
 from fastapi.responses import RedirectResponse, StreamingResponse
 from ray.exceptions import TaskCancelledError
 from starlette.types import Send
 
-from sa_ray.contracts import MEDIA_TYPES, Job, JobResult, StoredObject
+from sa_ray.contracts import MAX_VARIATIONS, MEDIA_TYPES, Job, StoredClip, StoredObject
 from sa_ray.errors import (
+    InvalidRequestError,
     JobGoneError,
     JobNotFoundError,
     JobNotReadyError,
@@ -29,6 +30,7 @@ from sa_ray.serving.ingress.routes.generation import AUDIO, clip_headers
 from sa_ray.serving.ingress.services import ServicesDep
 from sa_ray.serving.proxy_downloads import HEADER, PIECE_BYTES
 from sa_ray.settings import LimitSettings
+from sa_ray.storage import file_name
 
 logger = logging.getLogger(__name__)
 
@@ -67,20 +69,27 @@ class Download(StreamingResponse):
         416: {"description": "The range lies outside the audio."},
     }
     | responses(
-        JobNotFoundError, JobNotReadyError, JobGoneError, OverloadedError, ObjectStoreError
+        JobNotFoundError,
+        JobNotReadyError,
+        JobGoneError,
+        InvalidRequestError,
+        OverloadedError,
+        ObjectStoreError,
     ),
 )
 async def download(
     job_id: str,
     services: ServicesDep,
+    index: Annotated[
+        int, Query(ge=0, lt=MAX_VARIATIONS, description="Which of its files, from 0.")
+    ] = 0,
     range_header: Annotated[str | None, Header(alias="Range")] = None,
     piece: Annotated[str, Header(alias=HEADER.decode(), include_in_schema=False)] = "",
 ) -> Response:
-    """The audio of a job that has succeeded; a redirect if the store has an address of its own."""
+    """A file of a job that has succeeded; a redirect if the store has an address of its own."""
     job = (await find_job(services, job_id)).job
-    if job.result is None:
-        raise _no_audio(job)
-    stored = job.result.object
+    clip = _clip(job, index)
+    stored = clip.object
     try:
         if url := await services.views.url(stored):
             return RedirectResponse(url, status_code=302)
@@ -93,7 +102,7 @@ async def download(
         raise JobGoneError(error.public_message) from error
     if size is None:
         raise JobGoneError(f"The audio of job {job_id} is no longer in the store.")
-    headers = _headers(job, job.result)
+    headers = _headers(job, clip, index)
     try:
         part = parse_range(range_header, size)
     except RangeNotSatisfiableError:
@@ -119,11 +128,26 @@ async def _read(
         yield await uploader.read(stored, start, min(CHUNK_BYTES, part.end - start))
 
 
-def _headers(job: Job, result: JobResult) -> dict[str, str]:
-    return clip_headers(job.request, result.audio) | {
+def _clip(job: Job, index: int) -> StoredClip:
+    """Return the clip; raise ``JobNotReadyError`` or ``InvalidRequestError`` if there is none."""
+    if job.result is None:
+        raise _no_audio(job)
+    clips = job.result.clips
+    if index >= len(clips):
+        raise InvalidRequestError(
+            f"index is {index}, but the job has {len(clips)} of them: ask for "
+            f"{f'0 to {len(clips) - 1}' if len(clips) > 1 else '0, or leave it out'}.",
+            param="index",
+        )
+    return clips[index]
+
+
+def _headers(job: Job, clip: StoredClip, index: int) -> dict[str, str]:
+    name = file_name(job.id, job.request.format, index)
+    return clip_headers(job.request, clip.audio) | {
         "Accept-Ranges": "bytes",
-        "Content-Disposition": f'attachment; filename="{job.id}.{job.request.format}"',
-        "ETag": f'"{result.object.sha256}"',
+        "Content-Disposition": f'attachment; filename="{name}"',
+        "ETag": f'"{clip.object.sha256}"',
     }
 
 

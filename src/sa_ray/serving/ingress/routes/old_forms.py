@@ -22,7 +22,7 @@ from sa_ray.errors import (
 )
 from sa_ray.serving.ingress.errors import responses
 from sa_ray.serving.ingress.forms import opened_form, take_file
-from sa_ray.serving.ingress.routes.generation import AUDIO, BODY_ERRORS, generate
+from sa_ray.serving.ingress.routes.generation import BODY_ERRORS, FILES, generate
 from sa_ray.serving.ingress.routes.jobs import submit
 from sa_ray.serving.ingress.services import ServicesDep
 from sa_ray.serving.ingress.uploads import ClientUploads
@@ -82,23 +82,27 @@ IdempotencyKey = Annotated[str | None, Header(min_length=1, max_length=255)]
 @router.post(
     "/v1/audio/variations",
     response_class=StreamingResponse,
-    responses=AUDIO | SYNC_ERRORS,
+    responses=FILES | SYNC_ERRORS,
     openapi_extra=VARIATIONS,
 )
 async def variations(http: Request, services: ServicesDep) -> StreamingResponse:
     """Make a clip from the audio of a form: `init_audio` in `/v1/audio/generations`."""
-    return await generate(await _variation(http, GenerationRequest, services.uploads), services)
+    return await generate(
+        await _variation(http, GenerationRequest, services.uploads), services, http
+    )
 
 
 @router.post(
     "/v1/audio/inpaint",
     response_class=StreamingResponse,
-    responses=AUDIO | SYNC_ERRORS,
+    responses=FILES | SYNC_ERRORS,
     openapi_extra=INPAINT,
 )
 async def inpaint(http: Request, services: ServicesDep) -> StreamingResponse:
     """Make parts of a form's audio anew: `inpaint_audio` in `/v1/audio/generations`."""
-    return await generate(await _inpainting(http, GenerationRequest, services.uploads), services)
+    return await generate(
+        await _inpainting(http, GenerationRequest, services.uploads), services, http
+    )
 
 
 @router.post("/jobs/variations", status_code=202, responses=JOB_ERRORS, openapi_extra=VARIATIONS)
