@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pytest
 import soundfile
 
-from sa_ray.audio import encode
+from sa_ray.audio import encode, provenance_of
 from sa_ray.contracts import CROSSFADE, SAMPLE_RATE
 from tests.support.commands import run
 from tests.support.deployment import Deploy
@@ -276,3 +276,17 @@ def test_a_file_of_another_is_refused(service: Service, tmp_path: Path) -> None:
     assert result.returncode == 1
     assert "not an audio file" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_clips_of_one_command_are_files_with_their_seeds(service: Service, tmp_path: Path) -> None:
+    result = run(
+        "sa-ray", "generate", "a bell", "-n", "2", "-o", "bell.wav", "--duration", "0.5",
+        "--seed", "7", "--url", service.base_url, cwd=tmp_path,
+    )  # fmt: skip
+
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.split() == ["bell-1.wav", "bell-2.wav"]
+    assert [line for line in result.stderr.splitlines() if "seed" in line] == ["seed 7", "seed 8"]
+    alone = service.generate(prompt="a bell", duration=0.5, seed=8).content
+    assert (tmp_path / "bell-2.wav").read_bytes() == alone
+    assert provenance_of(tmp_path / "bell-2.wav").request.seed == 8

@@ -209,3 +209,75 @@ def test_a_file_of_a_job_of_one_clip_is_listed_too(service: Service) -> None:
 
     assert file["download_url"] == view["download_url"]
     assert service.http.get(f"/jobs/{view['id']}/audio?index=1").status_code == 422
+
+
+def test_of_a_batch_each_request_is_answered_by_itself(service: Service) -> None:
+    requests = [
+        {"prompt": "rain", "duration": 0.1, "seed": 1},
+        {"prompt": "rain", "durations": 0.1},
+        {"prompt": "rain", "duration": 10_000},
+        "rain",
+        {"prompt": "rain", "duration": 0.1, "seed": 2, "n": 2},
+    ]
+
+    answer = service.http.post("/jobs/batch", json={"requests": requests})
+
+    assert answer.status_code == 202, answer.text
+    first, unknown, too_long, text, last = answer.json()["jobs"]
+    assert set(first) == {"id", "status", "status_url"}
+    assert "did you mean duration" in unknown["error"]["message"]
+    assert (unknown["status_code"], unknown["retry_after"]) == (422, None)
+    assert set(too_long["error"]) == {"code", "message", "param", "request_id"}
+    assert too_long["error"]["param"] == "duration"
+    assert text["error"]["message"] == "The body must be one JSON object."
+    assert httpx.get(first["status_url"]).json()["seed"] == 1
+    assert len(service.wait_for(last["id"], "succeeded")["results"]) == 2
+
+
+def test_a_batch_that_is_repeated_adds_nothing(service: Service) -> None:
+    requests = [{"prompt": "rain", "duration": 0.05, "steps": 1, "seed": n} for n in range(40)]
+    bad = [{"prompt": ""}]
+
+    def post(requests: list[dict[str, object]]) -> list[dict[str, object]]:
+        key = {"Idempotency-Key": "a batch"}
+        answer = service.http.post("/jobs/batch", json={"requests": requests}, headers=key)
+        assert answer.status_code == 202
+        jobs: list[dict[str, object]] = answer.json()["jobs"]
+        return jobs
+
+    first = post([*requests, *bad])
+    again = post([*requests, *bad])
+    mended = post([*requests, {"prompt": "rain", "duration": 0.05}])
+    other = post([{"prompt": "wind", "duration": 0.05}])
+
+    assert len({job["id"] for job in first[:-1]}) == 40
+    assert [job.get("id") for job in again] == [job.get("id") for job in first]
+    assert [job["id"] for job in mended[:-1]] == [job["id"] for job in first[:-1]]
+    assert "id" in mended[-1], "what made no job before"
+    assert [job["status_code"] for job in other] == [409]
+    assert service.wait_for(str(mended[-1]["id"]))["status"] == "succeeded"
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [({"requests": []}, "requests"), ({"requests": [{}] * 1001}, "requests"), ({}, "requests"),
+     ({"prompt": "rain", "requests": [{}]}, "prompt"), ([], None)],
+)  # fmt: skip
+def test_of_a_batch_that_is_none_nothing_is_taken(
+    service: Service, body: object, param: str | None
+) -> None:
+    answer = service.http.post("/jobs/batch", json=body)
+
+    assert answer.status_code == 422
+    assert answer.json()["error"]["param"] == param
+
+
+def test_a_batch_may_be_larger_than_other_requests(service: Service) -> None:
+    requests = [{"prompt": "x" * 9_000, "duration": 20_000}] * 100
+
+    answer = service.http.post("/jobs/batch", json={"requests": requests})
+    over = service.http.post("/jobs/batch", json={"requests": requests * 5})
+
+    assert answer.status_code == 202
+    assert {job["status_code"] for job in answer.json()["jobs"]} == {422}
+    assert over.status_code == 413

@@ -41,6 +41,26 @@ def test_a_full_queue_answers_429_and_keeps_its_promises(small: Service) -> None
     assert small.http.post("/jobs", json={"prompt": "rain"}).status_code == 202
 
 
+def test_of_a_batch_that_overfills_the_queue_the_rest_is_refused_for_now(small: Service) -> None:
+    requests = [SLOW] * 10
+
+    answer = small.http.post("/jobs/batch", json={"requests": requests})
+
+    jobs = answer.json()["jobs"]
+    accepted = [job["id"] for job in jobs if "id" in job]
+    refused = [job for job in jobs if "error" in job]
+    assert answer.status_code == 202
+    assert len(accepted) >= 3
+    assert refused
+    for job in refused:
+        assert (job["status_code"], job["error"]["code"]) == (429, "queue_full")
+        assert job["retry_after"] >= 1
+    for job_id in accepted:
+        small.http.delete(f"/jobs/{job_id}")
+    for job_id in accepted:
+        small.wait_for(job_id)
+
+
 def test_saturated_synchronous_requests_answer_429(small: Service) -> None:
     def post(_: int) -> httpx.Response:
         return httpx.post(f"{small.base_url}/generate", json=SLOW, timeout=120)

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from sa_ray.client import ApiError, Client, ClipWarning
-from sa_ray.contracts import GenerationRequest, HealthStatus, JobRequest, JobView
+from sa_ray.contracts import GenerationRequest, HealthStatus, JobAccepted, JobRequest, JobView
 from sa_ray.local import free_port
 
 REQUEST = GenerationRequest(prompt="rain")
@@ -373,3 +373,42 @@ def test_a_download_that_was_cut_off_is_begun_again(
     assert client.download(job, tmp_path / "clip.wav") == 5
 
     assert (tmp_path / "clip.wav").read_bytes() == b"audio"
+
+
+def test_a_request_of_several_clips_is_not_generated_as_one(client: Client) -> None:
+    with pytest.raises(ValueError, match="generate_all"):
+        client.generate(GenerationRequest(prompt="rain", n=2))
+
+
+def test_files_of_a_job_are_named_by_their_place(
+    server: Server, client: Client, tmp_path: Path
+) -> None:
+    file = {"seed": 1, "size_bytes": 1, "sha256": "0", "audio_duration": 1, "warning": None}
+    results = [
+        file | {"index": index, "download_url": f"{server.url}/{index}", "storage_key": "x"}
+        for index in range(2)
+    ]
+    job = JobView.model_validate(VIEW | {"download_url": f"{server.url}/0", "results": results})
+    server.asked(Answer(body=b"first"), Answer(body=b"second"))
+
+    paths = client.download_all(job, tmp_path / "rain.wav")
+
+    assert [path.name for path in paths] == ["rain-1.wav", "rain-2.wav"]
+    assert [path.read_bytes() for path in paths] == [b"first", b"second"]
+    with pytest.raises(ValueError, match="no audio 2"):
+        client.download(job, tmp_path / "rain-3.wav", 2)
+
+
+def test_a_batch_is_sent_under_one_key_until_it_is_answered(server: Server, client: Client) -> None:
+    error = {"code": "queue_full", "message": "Full.", "param": "model", "request_id": "r"}
+    refused = {"error": error, "status_code": 429, "retry_after": 10}
+    server.asked(LOST, as_json({"jobs": [ACCEPTED, refused]}))
+
+    job, refusal = client.submit_batch([REQUEST, REQUEST])
+
+    assert len({seen.key for seen in server.seen}) == 1
+    assert server.seen[-1].body == {"requests": [{"prompt": "rain"}] * 2}
+    assert isinstance(job, JobAccepted)
+    assert job.id == JOB_ID
+    assert isinstance(refusal, ApiError)
+    assert (refusal.status, refusal.code, refusal.retry_after_s) == (429, "queue_full", 10)

@@ -13,7 +13,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sa_ray.serving import request_bounds
 from sa_ray.serving.ingress.guard import Guard
-from sa_ray.serving.request_bounds import MAX_BODY_BYTES, MAX_IN_BURST, MAX_UNFINISHED
+from sa_ray.serving.request_bounds import (
+    LARGER,
+    MAX_BODY_BYTES,
+    MAX_IN_BURST,
+    MAX_LARGER_UNFINISHED,
+    MAX_UNFINISHED,
+)
 
 JSON = ("content-type", "application/json")
 
@@ -49,6 +55,7 @@ async def call(
     app: ASGIApp,
     *headers: tuple[str, str],
     method: str = "POST",
+    path: str = "/jobs",
     chunks: Sequence[bytes] = (b"",),
     sent: list[Message] | None = None,
 ) -> list[Message]:
@@ -57,8 +64,8 @@ async def call(
     scope: dict[str, Any] = {
         "type": "http",
         "method": method,
-        "path": "/jobs",
-        "raw_path": b"/jobs",
+        "path": path,
+        "raw_path": path.encode(),
         "root_path": "",
         "scheme": "http",
         "query_string": b"",
@@ -104,6 +111,22 @@ async def test_a_body_within_the_limit_passes() -> None:
     assert sent[1]["body"] == str(MAX_BODY_BYTES).encode()
 
 
+@pytest.mark.parametrize("path", ["/jobs/batch", "/jobs/batch/", "/under/jobs/batch"])
+async def test_a_batch_may_be_larger(path: str) -> None:
+    most = LARGER["/jobs/batch"]
+    chunked = ("transfer-encoding", "chunked")
+
+    told = await call(
+        size_of_body, JSON, ("content-length", str(most)), path=path, chunks=[b" " * most]
+    )
+    over = await call(broken, JSON, ("content-length", str(most + 1)), path=path)
+    found = await call(broken, JSON, chunked, path=path, chunks=[b" " * most, b" ", b"never read"])
+
+    assert told[1]["body"] == str(most).encode()
+    assert error_of(over) == error_of(found) == (413, "payload_too_large")
+    assert str(most) in json.loads(over[1]["body"])["error"]["message"]
+
+
 @pytest.mark.parametrize("length", [str(MAX_BODY_BYTES + 1), "9" * 20, "9" * 21, "9" * 5000])
 async def test_an_announced_oversize_is_refused_unread(length: str) -> None:
     sent = await call(broken, JSON, ("content-length", length))
@@ -133,14 +156,21 @@ async def test_a_body_is_refused_where_none_is_taken(method: str) -> None:
     assert [sent[0]["status"] for sent in (empty, none)] == [200, 200]
 
 
-@pytest.mark.parametrize(("burst_s", "most"), [(0.0, MAX_UNFINISHED), (60.0, MAX_IN_BURST)])
+@pytest.mark.parametrize(
+    ("path", "burst_s", "most"),
+    [
+        ("/jobs", 0.0, MAX_UNFINISHED),
+        ("/jobs", 60.0, MAX_IN_BURST),
+        ("/jobs/batch", 60.0, MAX_LARGER_UNFINISHED),
+    ],
+)
 async def test_bodies_that_do_not_end_make_room_oldest_first(
-    burst_s: float, most: int, monkeypatch: pytest.MonkeyPatch
+    path: str, burst_s: float, most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without what stands in front of the proxy, each takes a slot of the ingress."""
     monkeypatch.setattr(request_bounds, "BURST_S", burst_s)
     guard = Guard(size_of_body, 1)
-    scope = {"type": "http", "method": "POST", "path": "/jobs", "query_string": b""}
+    scope = {"type": "http", "method": "POST", "path": path, "query_string": b""}
     headers = [(b"content-type", b"application/json"), (b"content-length", b"100")]
     answered: list[int] = []
 

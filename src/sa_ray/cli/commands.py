@@ -33,6 +33,7 @@ app = typer.Typer(
 app.command()(demo)
 app.command()(generate)
 app.command()(check)
+app.command()(generate)
 app.command()(regenerate)
 
 

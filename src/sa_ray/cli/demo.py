@@ -85,7 +85,7 @@ def _run_demo(service: local.LocalService, request: GenerationRequest, output: P
             service.wait_until_ready()
             with Client(service.base_url, retry_s=RETRY_S) as client:
                 progress.say("queued")
-                job = run_job(client, request, output, progress.show)
+                job, _ = run_job(client, request, output, progress.show)
             progress.say("stopping")
         progress.say("done")
     return job

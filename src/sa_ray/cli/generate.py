@@ -1,11 +1,11 @@
-"""``sa-ray generate``: a clip, an edit or a loop, by a running service."""
+"""``sa-ray generate``: clips, edits and loops, by a running service."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from sa_ray.cli.console import service_address
+from sa_ray.cli.console import console, service_address
 from sa_ray.cli.jobs import JobProgress, format_of, print_warning, run_job
 from sa_ray.client import Client
 from sa_ray.contracts import GenerationRequest
@@ -16,13 +16,19 @@ def generate(
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Ends in .wav, .flac, .mp3 or .ogg.")
     ] = Path("clip.wav"),
+    n: Annotated[
+        int | None,
+        typer.Option("-n", help="Clips to make; several are called clip-1.wav and so on."),
+    ] = None,
     model: Annotated[str | None, typer.Option(help="small-sfx, small-music or medium.")] = None,
     duration: Annotated[
         float | None,
         typer.Option(help="Seconds. Default: 7, or the length of what is edited."),
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Sampling steps.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Default: one is drawn.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Of the first clip. Default: one is drawn.")
+    ] = None,
     init: Annotated[
         Path | None,
         typer.Option("--init", exists=True, dir_okay=False, help="Make the clip from this file."),
@@ -48,9 +54,10 @@ def generate(
     loop: Annotated[bool, typer.Option("--loop", help="The end goes over into the start.")] = False,
     url: Annotated[str, typer.Option(help="Address of the service.")] = "http://localhost:8000",
 ) -> None:
-    """Have a running service make a clip, an edit of a file of yours, or a loop."""
+    """Have a running service make clips, edits of a file of yours, or loops; tell their seeds."""
     files = {"init_audio": init, "inpaint_audio": inpaint, "continue_audio": continue_}
     fields = {
+        "n": n,
         "model": model,
         "duration": duration,
         "steps": steps,
@@ -68,8 +75,10 @@ def generate(
         request = GenerationRequest.model_validate(
             {"prompt": prompt, "format": format_of(output), **given}
         )
-        job = run_job(client, request, output, progress.show)
-    typer.echo(output)
+        job, paths = run_job(client, request, output, progress.show)
+    for path, made in zip(paths, job.results, strict=True):
+        typer.echo(path)
+        console.print(f"seed {made.seed}")
     print_warning(job)
 
 

@@ -18,27 +18,30 @@ OnUpdate = Callable[[JobView], object]
 
 def run_job(
     client: Client, request: GenerationRequest, output: Path, on_update: OnUpdate
-) -> JobView:
-    """Have a job made and download its file to ``output``. Raises ``SaRayError`` if it fails."""
+) -> tuple[JobView, list[Path]]:
+    """Have a job made and download its files, by ``Client.download_all``, to ``output``.
+
+    Raises ``SaRayError`` if it fails.
+    """
     job = client.wait(client.submit(request).id, on_update)
     if job.status != "succeeded":
         raise SaRayError(f"The job {job.status}: {job.error}")
-    client.download(job, output)
-    return job
+    return job, client.download_all(job, output)
+
+
+def print_warning(job: JobView) -> None:
+    for file in job.results:
+        if file.warning:
+            console.print(f"[yellow]{escape(file.warning)}[/]")
 
 
 def format_of(path: Path) -> AudioFormat:
-    """Return the format that the name of ``path`` ends in."""
+    """Return the format that the name ends in. Raises ``BadParameter`` if it is none of ours."""
     suffix = path.suffix.lower().removeprefix(".")
     for known in get_args(AudioFormat):
         if suffix == known:
             return known  # type: ignore[no-any-return]
     raise typer.BadParameter(f"{path} must end in .wav, .flac, .mp3 or .ogg")
-
-
-def print_warning(job: JobView) -> None:
-    if job.warning:
-        console.print(f"[yellow]{escape(job.warning)}[/]")
 
 
 class JobProgress(Progress):

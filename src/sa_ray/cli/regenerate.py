@@ -30,7 +30,7 @@ def regenerate(
         raise typer.BadParameter("--output is FILE itself; name another, to compare them.")
     digest = _digest(file)
     with Client(service_address(url)) as client, JobProgress("queued") as progress:
-        job = run_job(client, found.request, output, progress.show)
+        job, _ = run_job(client, found.request, output, progress.show)
     typer.echo(output)
     print_warning(job)
     if job.engine != found.engine:

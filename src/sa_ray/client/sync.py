@@ -6,11 +6,10 @@ import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
 
 import httpx
 
+from sa_ray.client.connection import Connection, timeout
 from sa_ray.client.retrying import (
     attempts,
     interrupted,
@@ -18,7 +17,14 @@ from sa_ray.client.retrying import (
     refused,
     turned_away,
 )
-from sa_ray.client.wire import ApiError, job_body, raise_for_error, send_file
+from sa_ray.client.wire import (
+    ApiError,
+    Clip,
+    clips_in,
+    job_body,
+    outcomes_in,
+    send_file,
+)
 from sa_ray.contracts import (
     FINAL_STATUSES,
     GenerationRequest,
@@ -30,27 +36,18 @@ from sa_ray.contracts import (
     UploadView,
 )
 
-LOOPBACK = ("localhost", "127.0.0.1", "::1")
-"""Hosts to which no proxy of the environment leads."""
-
-CONNECT_TIMEOUT_S = 10.0
-ANSWER_TIMEOUT_S = 30.0
-"""Longest silence of a call that is answered from memory or a store."""
-
 LONG_POLL_S = 20.0
 """How long a read of a job may wait for its end: shorter than proxies bear silence."""
 
 UPDATE_PERIOD_S = 0.5
 """The same, where somebody watches the progress."""
 
-CHUNK_BYTES = 1 << 20
-
 
 class ClipWarning(UserWarning):
     """The service found the clip silent or constant; of a job, ``JobView.warning`` says so."""
 
 
-class Client:
+class Client(Connection):
     """Client of one service at ``base_url``.
 
     Calls survive what passes: 429, 503, lost connections, and restarts of the service. They are
@@ -61,32 +58,6 @@ class Client:
     Raises ``ApiError`` for an error answer and ``httpx.TransportError`` if there is no answer. Both
     can be pickled.
     """
-
-    def __init__(
-        self,
-        base_url: str = "http://localhost:8000",
-        *,
-        timeout_s: float = 600,
-        retry_s: float = 120,
-    ) -> None:
-        self._host = httpx.URL(base_url).host
-        self._timeout = _timeout(timeout_s)
-        self._answer_s = min(timeout_s, ANSWER_TIMEOUT_S)
-        self._retry_s = retry_s
-        self._http = httpx.Client(
-            base_url=base_url, timeout=self._timeout, trust_env=self._host not in LOOPBACK
-        )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._http.close()
 
     def health(self) -> HealthStatus:
         """Ask how the service fares: a ``Health``, with the details, where it tells them."""
@@ -102,12 +73,11 @@ class Client:
 
         A connection that is lost meanwhile is an error, since a second request could do the same
         work again; a job does not have this weakness. Warns with ``ClipWarning`` of a clip without
-        sound.
+        sound. Raises ``ValueError`` for a request of several: ``generate_all`` returns those.
         """
-        body = request.model_dump(exclude_unset=True)
-        answer = self._call(
-            "POST", "/v1/audio/generations", again=refused, json=body, timeout=self._timeout
-        )
+        if request.n > 1:
+            raise ValueError(f"the request asks for {request.n} clips; generate_all returns them")
+        answer = self._generate(request)
         if warning := answer.headers.get("X-Warning"):
             warnings.warn(warning, ClipWarning, stacklevel=2)
         return answer.content
@@ -120,6 +90,19 @@ class Client:
 
         send = partial(send_file, self._http, audio, self._timeout)
         return UploadView.model_validate(attempts(self._retry_s, interrupted)(send).json())
+
+    def generate_all(self, request: GenerationRequest) -> list[Clip]:
+        """Generate the ``n`` clips of ``request`` as ``generate`` does; each has its warning."""
+        return clips_in(self._generate(request))
+
+    def _generate(self, request: GenerationRequest) -> httpx.Response:
+        return self._call(
+            "POST",
+            "/v1/audio/generations",
+            again=refused,
+            json=request.model_dump(exclude_unset=True),
+            timeout=self._timeout,
+        )
 
     def submit(
         self,
@@ -143,6 +126,23 @@ class Client:
             headers={"Idempotency-Key": idempotency_key or uuid.uuid4().hex},
         )
         return JobAccepted.model_validate(response.json())
+
+    def submit_batch(
+        self, requests: Sequence[GenerationRequest], *, idempotency_key: str | None = None
+    ) -> list[JobAccepted | ApiError]:
+        """Submit up to 1,000 jobs; return for each, in order, the job or why there is none.
+
+        However often it has to be tried, one job comes of each. Those refused for now (``status``
+        429 or 503) make one when the batch is sent again with its ``idempotency_key``.
+        """
+        response = self._call(
+            "POST",
+            "/jobs/batch",
+            json={"requests": [job_body(one, None, None) for one in requests]},
+            headers={"Idempotency-Key": idempotency_key or uuid.uuid4().hex},
+            timeout=self._timeout,
+        )
+        return outcomes_in(response)
 
     def job(self, job_id: str) -> JobView:
         return self._job(job_id, wait_s=0)
@@ -176,38 +176,27 @@ class Client:
             if job.status in FINAL_STATUSES:
                 return job
 
-    def download(self, job: JobView, path: Path) -> int:
-        """Write the audio of a job that has succeeded to ``path``; return its size in bytes.
+    def download(self, job: JobView, path: Path, index: int = 0) -> int:
+        """Write a file of a job that has succeeded to ``path``; return its size in bytes.
 
-        Raises ``ValueError`` if the job has no audio.
+        ``index``: which of ``job.results``. Raises ``ValueError`` if the job has no such file.
         """
-        url = job.download_url
+        url = job.download_url if index == 0 else None
+        if 0 < index < len(job.results):
+            url = job.results[index].download_url
         if url is None:
-            raise ValueError(f"job {job.id} is {job.status} and has no audio")
+            raise ValueError(f"job {job.id} is {job.status} and has no audio {index}")
         return attempts(self._retry_s, interrupted)(lambda: self._fetch(url, path))
 
-    def _fetch(self, url: str, path: Path) -> int:
-        host = httpx.URL(url).host
-        if host in ("", self._host):
-            streamed = self._http.stream("GET", url, follow_redirects=True)
-        else:  # An object store: proxies of the environment may lead to it.
-            streamed = httpx.stream(
-                "GET",
-                url,
-                follow_redirects=True,
-                timeout=self._timeout,
-                trust_env=host not in LOOPBACK,
-            )
-        with streamed as response:
-            if response.is_error:
-                response.read()
-            raise_for_error(response)
-            # Beside it first: a download that breaks off leaves what was there.
-            part = path.with_name(f"{path.name}.part")
-            with part.open("wb") as file:
-                size = sum(map(file.write, response.iter_bytes(CHUNK_BYTES)))
-            part.replace(path)
-            return size
+    def download_all(self, job: JobView, path: Path) -> list[Path]:
+        """Write the files of a job, of several as ``name-1.wav`` and so on; return their paths."""
+        if len(job.results) < 2:
+            self.download(job, path)
+            return [path]
+        paths = [path.with_stem(f"{path.stem}-{file.index + 1}") for file in job.results]
+        for index, each in enumerate(paths):
+            self.download(job, each, index)
+        return paths
 
     def _job(
         self, job_id: str, wait_s: float, again: Callable[[BaseException], bool] = interrupted
@@ -217,28 +206,6 @@ class Client:
             f"/jobs/{job_id}",
             again=again,
             params={"wait": wait_s} if wait_s else None,
-            timeout=_timeout(wait_s + self._answer_s),
+            timeout=timeout(wait_s + self._answer_s),
         )
         return JobView.model_validate(response.json())
-
-    def _call(
-        self,
-        method: str,
-        path: str,
-        *,
-        again: Callable[[BaseException], bool] = interrupted,
-        **options: Any,
-    ) -> httpx.Response:
-        """Make a call, and make it ``again`` after such errors."""
-        options.setdefault("timeout", _timeout(self._answer_s))
-
-        def send() -> httpx.Response:
-            response = self._http.request(method, path, **options)
-            raise_for_error(response)
-            return response
-
-        return attempts(self._retry_s, again)(send)
-
-
-def _timeout(silence_s: float) -> httpx.Timeout:
-    return httpx.Timeout(silence_s, connect=min(silence_s, CONNECT_TIMEOUT_S))

@@ -1,14 +1,23 @@
 """Write the requests of the HTTP API and read its answers."""
 
 import io
+import zipfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx
 
-from sa_ray.contracts import GenerationRequest, JobRequest
+from sa_ray.contracts import (
+    BatchAccepted,
+    GenerationRequest,
+    JobAccepted,
+    JobRequest,
+    Manifest,
+    RefusedJob,
+)
 from sa_ray.errors import SaRayError
 
 FOREIGN = "http_error"
@@ -81,6 +90,52 @@ def send_file(http: httpx.Client, audio: Path | bytes, timeout: httpx.Timeout) -
         )
     raise_for_error(response)
     return response
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """A clip that came with an answer: its encoded bytes, and what is known of it."""
+
+    data: bytes
+    seed: int
+    audio_duration: float
+    """Seconds."""
+    warning: str | None
+
+
+def clips_in(response: httpx.Response) -> list[Clip]:
+    """Return the clips of an answer: those of a zip, or the one that it is."""
+    headers = response.headers
+    if headers["Content-Type"] != "application/zip":
+        seconds = float(headers["X-Audio-Duration"])
+        warning = headers.get("X-Warning")
+        return [Clip(response.content, int(headers["X-Seed"]), seconds, warning)]
+    with zipfile.ZipFile(io.BytesIO(response.content)) as archive:
+        manifest = Manifest.model_validate_json(archive.read("manifest.json"))
+        return [
+            Clip(archive.read(file.name), file.seed, file.audio_duration, file.warning)
+            for file in manifest.files
+        ]
+
+
+def outcomes_in(response: httpx.Response) -> list[JobAccepted | ApiError]:
+    """Return what became of each request of a batch: its job or its error."""
+    return [
+        job if isinstance(job, JobAccepted) else _refusal(job)
+        for job in BatchAccepted.model_validate(response.json()).jobs
+    ]
+
+
+def _refusal(refused: RefusedJob) -> ApiError:
+    error = refused.error
+    return ApiError(
+        error.message,
+        status=refused.status_code,
+        code=error.code,
+        param=error.param,
+        retry_after_s=refused.retry_after,
+        request_id=error.request_id,
+    )
 
 
 def raise_for_error(response: httpx.Response) -> None:

@@ -1,5 +1,6 @@
 """Contracts that cross a boundary: HTTP bodies, messages between deployments, the stored job."""
 
+from sa_ray.contracts.batches import MAX_BATCH, BatchAccepted, BatchRequest, RefusedJob
 from sa_ray.contracts.edit_requests import (
     CROSSFADE,
     DEFAULT_NOISE_LEVEL,
@@ -102,6 +103,7 @@ __all__ = [
     "INAUDIBLE",
     "JOB_ID_PATTERN",
     "LIMITER_WINDOW",
+    "MAX_BATCH",
     "MAX_EXPIRES_IN",
     "MAX_KEY_BYTES",
     "MAX_OPUS_BITRATE",
@@ -126,6 +128,8 @@ __all__ = [
     "UPLOAD_ID_PATTERN",
     "AudioFormat",
     "AudioInfo",
+    "BatchAccepted",
+    "BatchRequest",
     "ClipFields",
     "ComponentHealth",
     "EditFields",
@@ -162,6 +166,7 @@ __all__ = [
     "Priority",
     "ReadAudio",
     "Record",
+    "RefusedJob",
     "Region",
     "ResolvedRequest",
     "Sampler",

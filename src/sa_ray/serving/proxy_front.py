@@ -88,10 +88,14 @@ class BoundedBodies:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if is_streamed(scope):
             await self._stream(scope, receive, send)
-        elif scope["type"] == "http" and announces_body(scope["method"], scope["headers"]):
+        elif scope["type"] == "http" and announces_body(
+            scope["method"], scope["headers"], scope["path"]
+        ):
             with contextlib.suppress(ClientLeftError):
                 # Under no name here, so that it is not kept once it has gone on.
-                again = replay(await self._bodies.read(receive, scope["method"]), receive)
+                again = replay(
+                    await self._bodies.read(receive, scope["method"], scope["path"]), receive
+                )
                 await self._app(scope, again, send)
         else:
             await self._app(scope, receive, send)

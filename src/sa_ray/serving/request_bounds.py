@@ -8,7 +8,8 @@ import asyncio
 import contextlib
 import json
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 
 from starlette.types import Message, Receive
 
@@ -24,6 +25,10 @@ Headers = Sequence[tuple[bytes, bytes]]
 MAX_BODY_BYTES = 256 << 10
 """Largest body, bytes. The longest prompts, each character escaped, take about half of it."""
 
+LARGER: Mapping[str, int] = MappingProxyType({"/jobs/batch": 4 << 20})
+"""Largest bodies, bytes, where more is taken, by the end of the path. A thousand ordinary jobs take
+some 200 KiB."""
+
 BODY_GRACE_S = 10.0
 """Seconds that any body may take."""
 
@@ -33,6 +38,9 @@ MIN_BODY_RATE = 8 << 10
 MAX_UNFINISHED = 128
 """Bodies that are waited for at once. Each may hold ``MAX_BODY_BYTES``, and takes a slot where the
 ingress has to wait for it."""
+
+MAX_LARGER_UNFINISHED = 16
+"""The same of bodies that may be larger, also in a burst: together they hold twice as much."""
 
 BURST_S = 2.0
 """Seconds in which a body need not make room: those of a crowd come after all their heads."""
@@ -60,14 +68,15 @@ class ClientLeftError(Exception):
 class UnfinishedBodies:
     """The bodies that are being read; one over ``MAX_UNFINISHED`` ends the wait for the oldest.
 
-    So a client that sends its body at once gets through, however many others do not.
+    So a client that sends its body at once gets through, however many others do not. Those that may
+    be larger are counted apart, up to ``MAX_LARGER_UNFINISHED``.
     """
 
     def __init__(self) -> None:
-        self._waits: dict[asyncio.Timeout, float] = {}
-        """When each began, oldest first."""
+        self._ordinary = _Waits(MAX_UNFINISHED, MAX_IN_BURST)
+        self._larger = _Waits(MAX_LARGER_UNFINISHED, MAX_LARGER_UNFINISHED)
 
-    async def read(self, receive: Receive, method: str) -> bytes:
+    async def read(self, receive: Receive, method: str, path: str) -> bytes:
         """Return the body of a request.
 
         Raises ``PayloadTooLargeError`` or ``MalformedRequestError`` at the first byte too many,
@@ -75,21 +84,22 @@ class UnfinishedBodies:
         ``ClientLeftError``.
         """
         body = bytearray()
-        most = 0 if method in WITHOUT_BODY else MAX_BODY_BYTES
+        most = largest_body(method, path)
+        waits = self._larger if most > MAX_BODY_BYTES else self._ordinary
         begun = asyncio.get_running_loop().time()
         try:
             async with asyncio.timeout_at(begun + BODY_GRACE_S) as wait:
-                with self._counted(wait, begun):
+                with waits.counted(wait, begun):
                     while True:
                         message = await receive()
                         if message["type"] != "http.request":
                             raise ClientLeftError
                         body += message.get("body", b"")
                         if len(body) > most:
-                            raise _too_large(method)
+                            raise _too_large(method, most)
                         if not message.get("more_body", False):
                             return bytes(body)
-                        if wait in self._waits:
+                        if wait in waits:
                             wait.reschedule(begun + BODY_GRACE_S + len(body) / MIN_BODY_RATE)
         except TimeoutError as error:
             raise RequestTimeoutError(
@@ -99,23 +109,40 @@ class UnfinishedBodies:
                 retry_after_s=1,
             ) from error
 
+
+class _Waits(dict[asyncio.Timeout, float]):
+    """When each wait for a body began, oldest first; ``most`` of them, and ``in_burst``."""
+
+    def __init__(self, most: int, in_burst: int) -> None:
+        super().__init__()
+        self._most = most
+        self._in_burst = in_burst
+
     @contextlib.contextmanager
-    def _counted(self, wait: asyncio.Timeout, begun: float) -> Iterator[None]:
-        while len(self._waits) >= MAX_UNFINISHED:
-            oldest, since = next(iter(self._waits.items()))
-            if begun - since < BURST_S and len(self._waits) < MAX_IN_BURST:
+    def counted(self, wait: asyncio.Timeout, begun: float) -> Iterator[None]:
+        while len(self) >= self._most:
+            oldest, since = next(iter(self.items()))
+            if begun - since < BURST_S and len(self) < self._in_burst:
                 break
-            del self._waits[oldest]
+            del self[oldest]
             if not oldest.expired():
                 oldest.reschedule(0)
-        self._waits[wait] = begun
+        self[wait] = begun
         try:
             yield
         finally:
-            self._waits.pop(wait, None)
+            self.pop(wait, None)
 
 
-def announces_body(method: str, headers: Headers) -> bool:
+def largest_body(method: str, path: str) -> int:
+    """Return the most bytes that the body of such a request may have."""
+    if method in WITHOUT_BODY:
+        return 0
+    larger = (most for end, most in LARGER.items() if path.rstrip("/").endswith(end))
+    return next(larger, MAX_BODY_BYTES)
+
+
+def announces_body(method: str, headers: Headers, path: str) -> bool:
     """Return True if a body follows, which has to be read.
 
     Raises ``PayloadTooLargeError`` or ``MalformedRequestError`` if it is announced as too large.
@@ -124,9 +151,9 @@ def announces_body(method: str, headers: Headers) -> bool:
     length = named.get(b"content-length", b"").decode("latin-1").strip()
     # Python refuses to convert a text of thousands of digits to a number.
     if length.isdecimal():
-        most = 0 if method in WITHOUT_BODY else MAX_BODY_BYTES
+        most = largest_body(method, path)
         if len(length) > MAX_LENGTH_DIGITS or int(length) > most:
-            raise _too_large(method)
+            raise _too_large(method, most)
     return b"transfer-encoding" in named or length not in ("", "0")
 
 
@@ -169,7 +196,7 @@ def error_messages(error: SaRayError, request_id: str) -> list[Message]:
     ]
 
 
-def _too_large(method: str) -> SaRayError:
+def _too_large(method: str, most: int) -> SaRayError:
     if method in WITHOUT_BODY:
         return MalformedRequestError(f"{method} takes no body here. Send it without one.")
-    return PayloadTooLargeError(f"The body is larger than {MAX_BODY_BYTES} bytes. Send less.")
+    return PayloadTooLargeError(f"The body is larger than {most} bytes. Send less.")

@@ -11,6 +11,7 @@ from sa_ray.serving.ingress.origins import Origins
 from sa_ray.serving.ingress.routes import (
     generation,
     job_audio,
+    job_batches,
     job_events,
     jobs,
     old_forms,
@@ -35,7 +36,8 @@ SHOWN_TO_PAGES = (
 def build_http_app(edge: EdgeSettings, limits: LimitSettings) -> FastAPI:
     """Build the FastAPI application, in each ingress replica."""
     app = FastAPI(title="sa-ray", version=__version__, description=DESCRIPTION)
-    for routes in (generation, jobs, job_events, job_audio, uploads, old_forms, system):
+    parts = (generation, jobs, job_batches, job_events, job_audio, uploads, old_forms, system)
+    for routes in parts:
         app.include_router(routes.router)
     install_error_handlers(app)
     app.add_middleware(Edge, public_url=edge.public_url)

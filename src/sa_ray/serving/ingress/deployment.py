@@ -77,6 +77,7 @@ class Ingress:
             generation=SyncGeneration(variants, health),
             jobs=jobs,
             submit_job=GroupedCalls(jobs.submit_all),
+            submit_of_batch=GroupedCalls(jobs.submit_all, under_way=1),
             read_job=read_job,
             job_feed=JobFeed(jobs.changed, read_job, limits.max_waiting_requests),
             uploader=uploader,

@@ -10,9 +10,16 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
-from sa_ray.contracts import ErrorBody, ErrorResponse, GenerationRequest, JobRequest
+from sa_ray.contracts import (
+    BatchRequest,
+    ErrorBody,
+    ErrorResponse,
+    GenerationRequest,
+    JobRequest,
+)
 from sa_ray.errors import (
     InvalidRequestError,
     MalformedRequestError,
@@ -61,19 +68,27 @@ def request_ids(request: Request) -> dict[str, str]:
     return {name: text for name, text in given.items() if is_sound_id(text)}
 
 
-def error_response(error: SaRayError, request: Request) -> JSONResponse:
-    body = ErrorResponse(
-        error=ErrorBody(
-            code=error.code,
-            message=error.public_message,
-            # Of a store it is a setting.
-            param=error.param if error.told is None else None,
-            request_id=request_ids(request).get("request_id", ""),
-        )
+def error_body(error: SaRayError, request: Request) -> ErrorBody:
+    """Return what is told of ``error``, and not what it says of hosts and folders."""
+    return ErrorBody(
+        code=error.code,
+        message=error.public_message,
+        # Of a store it is a setting.
+        param=error.param if error.told is None else None,
+        request_id=request_ids(request).get("request_id", ""),
     )
-    retry_after_s = error.retry_after_s
-    if retry_after_s is None and error.status in PASSING:
-        retry_after_s = RETRY_AFTER_S
+
+
+def retry_after_of(error: SaRayError) -> int | None:
+    """Return the seconds after which to try again; None: that is of no use."""
+    if error.retry_after_s is None and error.status in PASSING:
+        return RETRY_AFTER_S
+    return error.retry_after_s
+
+
+def error_response(error: SaRayError, request: Request) -> JSONResponse:
+    body = ErrorResponse(error=error_body(error, request))
+    retry_after_s = retry_after_of(error)
     headers = {} if retry_after_s is None else {"Retry-After": str(retry_after_s)}
     return JSONResponse(body.model_dump(), status_code=error.status, headers=headers)
 
@@ -106,11 +121,13 @@ async def _on_http_exception(request: Request, error: Exception) -> JSONResponse
 async def _on_invalid(request: Request, error: Exception) -> JSONResponse:
     if not isinstance(error, RequestValidationError):
         raise error
-    body = JobRequest if request.url.path.rstrip("/").endswith("/jobs") else GenerationRequest
+    path = request.url.path.rstrip("/")
+    bodies: dict[str, type[BaseModel]] = {"jobs": JobRequest, "batch": BatchRequest}
+    body = bodies.get(path.rpartition("/")[2], GenerationRequest)
     return error_response(describe_invalid(error.errors(), body), request)
 
 
-def describe_invalid(errors: Sequence[Any], body: type[GenerationRequest]) -> SaRayError:
+def describe_invalid(errors: Sequence[Any], body: type[BaseModel]) -> SaRayError:
     """Turn pydantic's findings into one error that names each field, its limit and the fix.
 
     ``body`` is what the request should have held.
@@ -130,16 +147,21 @@ def _field(item: dict[str, Any]) -> str:
     return ".".join(place)[:100]
 
 
-def _explain(item: dict[str, Any], field: str, body: type[GenerationRequest]) -> str:
+def _explain(item: dict[str, Any], field: str, body: type[BaseModel]) -> str:
     message: str = item["msg"]
     if item["type"] == "extra_forbidden":
         return _unknown(field, body)
-    if not field and item["type"] in ("missing", "model_attributes_type", "dict_type"):
+    if not field and item["type"] in (
+        "missing",
+        "model_attributes_type",
+        "model_type",
+        "dict_type",
+    ):
         return "The body must be one JSON object."
     return message[:1].lower() + message[1:]
 
 
-def _unknown(field: str, body: type[GenerationRequest]) -> str:
+def _unknown(field: str, body: type[BaseModel]) -> str:
     if "." in field:
         return "unknown field; leave it out"
     close = difflib.get_close_matches(_plain(field), JobRequest.model_fields, n=1)

@@ -53,9 +53,11 @@ class Guard:
                 if is_streamed(scope):
                     await self._stream(request, receive, watch)
                     return
-                if announces_body(request.method, scope["headers"]):
+                if announces_body(request.method, scope["headers"], scope["path"]):
                     _check_type(request)
-                    receive = replay(await self._bodies.read(receive, request.method), receive)
+                    receive = replay(
+                        await self._bodies.read(receive, request.method, scope["path"]), receive
+                    )
                 await self._app(scope, receive, watch)
             except ClientLeftError:
                 return

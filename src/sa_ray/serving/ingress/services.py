@@ -30,6 +30,8 @@ class Services:
     generation: SyncGeneration
     jobs: JobsClient
     submit_job: GroupedCalls[Submission, JobSnapshot]
+    submit_of_batch: GroupedCalls[Submission, JobSnapshot]
+    """Apart, with one group under way: the jobs of batches hold up no job that comes alone."""
     read_job: GroupedCalls[str, JobSnapshot]
     job_feed: JobFeed
     uploader: UploaderClient

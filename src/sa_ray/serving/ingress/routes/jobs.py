@@ -32,6 +32,7 @@ from sa_ray.jobs import Cursor, JobSnapshot, Submission
 from sa_ray.serving.client_address import address_of
 from sa_ray.serving.ingress.errors import responses
 from sa_ray.serving.ingress.forms import FORM, FormRoute
+from sa_ray.serving.ingress.grouped_calls import GroupedCalls
 from sa_ray.serving.ingress.job_lookup import base_url, find_job, is_job_id, view_of
 from sa_ray.serving.ingress.resolution import settle
 from sa_ray.serving.ingress.routes.generation import BODY_ERRORS
@@ -78,7 +79,8 @@ async def submit(
     """Accept a job. Once this answers 202 the job is durable and will end, whatever happens."""
     resolved = await settle(request, services)
     options = job_options(request, idempotency_key, services.webhooks)
-    snapshot = await _submit(services, Submission(uuid.uuid4().hex, resolved, options))
+    submission = Submission(uuid.uuid4().hex, resolved, options)
+    snapshot = await submit_or_find(services, submission, services.submit_job)
     if snapshot.replayed:
         response.status_code = 200
         response.headers["Idempotent-Replayed"] = "true"
@@ -164,14 +166,16 @@ async def cancel_or_delete(job_id: str, services: ServicesDep, http: Request) ->
     return Response(status_code=204)
 
 
-async def _submit(services: Services, submission: Submission) -> JobSnapshot:
-    """Queue a job, or return the one that it repeats.
+async def submit_or_find(
+    services: Services, submission: Submission, submit: GroupedCalls[Submission, JobSnapshot]
+) -> JobSnapshot:
+    """Queue a job by ``submit``, or return the one that it repeats.
 
     Raises ``UnavailableError`` if its model has no replica and gets none.
     """
     model = submission.request.model
     if services.health.variant(model).state != "unavailable":
-        return await services.submit_job(submission)
+        return await submit(submission)
     repeated = None
     if submission.options.idempotency_key:
         repeated = await services.jobs.find_repeated(submission)
