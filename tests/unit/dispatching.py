@@ -180,6 +180,9 @@ class Generator:
     def go(self) -> None:
         self._go.set()
 
+    def stay(self) -> None:
+        self._go.clear()
+
     async def has_begun(self, count: int = 1) -> None:
         await self.begun.reaches(count)
 

@@ -46,16 +46,20 @@ def running(leases: Leases) -> Iterator[None]:
 
 
 async def test_each_clip_takes_room(home: House, leases: Leases) -> None:
-    first, second = await home.submit(n=2), await home.submit()
-
     with running(leases):
-        await home.generator.has_begun(1)
-        room, status = leases.room("small-sfx"), (await home.now(second)).status
         home.generator.go()
-        await home.ended(first)
-        await home.ended(second)
+        await home.ended(await home.submit(n=2))
+        home.generator.stay()
+        ids = [await home.submit(n=2) for _ in range(3)]
+        await home.generator.has_begun(2)
+        room = leases.room("small-sfx")
+        statuses = [(await home.now(job_id)).status for job_id in ids]
+        home.generator.go()
+        for job_id in ids:
+            await home.ended(job_id)
 
-    assert (room, status) == (-1, "running")
+    assert room == 0
+    assert statuses == ["running", "queued", "queued"]
 
 
 async def test_no_more_is_leased_than_replicas_can_take(home: House, leases: Leases) -> None:

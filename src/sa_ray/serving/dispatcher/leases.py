@@ -36,8 +36,8 @@ Begin = Callable[[Job, Callable[[], object]], Attempt]
 class Leases:
     """The jobs that ``worker`` holds. Loses none if it dies: they are taken back.
 
-    ``capacity``: how many clips of each variant it may hold, until ``resize`` says otherwise. The
-    last jobs leased may be of several clips each, and go over it.
+    ``capacity``: how many clips of each variant it may hold, until ``resize`` says otherwise. Jobs
+    that turn out to be larger than those leased before them go over it.
     """
 
     def __init__(
@@ -59,6 +59,8 @@ class Leases:
         self._paused: frozenset[VariantName] = frozenset()
         self._being_leased: set[asyncio.Task[int]] = set()
         self._changed = asyncio.Event()
+        self._clips = dict.fromkeys(capacity, 1)
+        """Of the largest job of each variant's last lease: more like it may follow."""
 
     def loops(self) -> list[Coroutine[Any, Any, None]]:
         """Coroutines that never end: one a variant, and one that renews."""
@@ -100,7 +102,7 @@ class Leases:
         await _wait_for(self._tasks.values())
 
     def room(self, variant: VariantName) -> int:
-        """Return the number of jobs of ``variant`` to lease now; 0 or less: none."""
+        """Return the number of clips of ``variant`` that it may lease now; 0 or less: none."""
         if variant in self._paused:
             return 0
         generating = uploading = 0
@@ -131,7 +133,9 @@ class Leases:
     async def _lease(self, variant: VariantName) -> int:
         if (room := self.room(variant)) <= 0:  # it has shrunk meanwhile
             return 0
-        jobs = await self._jobs.lease(variant, self._worker, room)
+        jobs = await self._jobs.lease(variant, self._worker, max(1, room // self._clips[variant]))
+        if jobs:
+            self._clips[variant] = max(job.request.n for job in jobs)
         for job in jobs:
             key = job.id, job.token
             attempt = self._held[key] = self._begin(job, self._changed.set)
