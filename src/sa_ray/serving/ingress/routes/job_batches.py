@@ -12,7 +12,6 @@ from sa_ray.contracts import BatchAccepted, BatchRequest, JobAccepted, JobReques
 from sa_ray.errors import SaRayError, UnavailableError
 from sa_ray.jobs import Submission
 from sa_ray.serving.ingress.errors import describe_invalid, error_body, responses, retry_after_of
-from sa_ray.serving.ingress.grouped_calls import DEADLINE_S
 from sa_ray.serving.ingress.job_lookup import base_url
 from sa_ray.serving.ingress.resolution import settle
 from sa_ray.serving.ingress.routes.generation import BODY_ERRORS
@@ -26,6 +25,9 @@ router = APIRouter(prefix="/jobs", tags=["jobs"])
 GROUP = 16
 """Jobs of a batch that are submitted at once, and no more until they are stored: others come in
 between."""
+
+BATCH_S = 60.0
+"""Seconds after which the rest of a batch is refused: proxies cut silent requests not much later."""
 
 
 @router.post("/batch", status_code=202, responses=responses(*BODY_ERRORS, UnavailableError))
@@ -49,7 +51,7 @@ async def submit_batch(
     begun = asyncio.get_running_loop().time()
     outcomes: list[JobAccepted | RefusedJob] = []
     for start in range(0, len(pairs), GROUP):
-        late = asyncio.get_running_loop().time() - begun > DEADLINE_S
+        late = asyncio.get_running_loop().time() - begun > BATCH_S
         outcomes += await asyncio.gather(
             *(_outcome(services, http, *pair, late=late) for pair in pairs[start:][:GROUP])
         )
@@ -63,7 +65,7 @@ async def _outcome(
     try:
         if late:
             raise UnavailableError(
-                f"The requests before this one took {DEADLINE_S:g} s. Send it again; with an "
+                f"The requests before this one took {BATCH_S:g} s. Send it again; with an "
                 "`Idempotency-Key`, the whole batch.",
                 retry_after_s=1,
             )
