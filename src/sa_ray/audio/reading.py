@@ -104,7 +104,7 @@ def _converted(file: sf.SoundFile, target: int, max_seconds: float) -> ReadAudio
     _require_taken(file, kind, max_seconds)
     exact = _EXACT.get(file.subtype) if file.samplerate == SAMPLE_RATE else None
     bits = exact or _DEPTH
-    blocks = _integer_blocks(file) if exact else _resampled_blocks(file, max_seconds)
+    blocks = _decoded(file, "int32") if exact else _resampled_blocks(file, max_seconds)
     frames = 0
     with sf.SoundFile(
         target, "w", SAMPLE_RATE, file.channels, f"PCM_{bits}", format="FLAC", closefd=False
@@ -150,10 +150,6 @@ def _decoded(file: sf.SoundFile, dtype: str) -> Iterator[npt.NDArray[np.generic]
         yield block
     if file.format == "FLAC" and frames < told < _UNKNOWN_FRAMES:
         raise _broken(file, frames)
-
-
-def _integer_blocks(file: sf.SoundFile) -> Iterator[npt.NDArray[np.generic]]:
-    return _decoded(file, "int32")
 
 
 def _resampled_blocks(file: sf.SoundFile, max_seconds: float) -> Iterator[npt.NDArray[np.generic]]:
