@@ -6,7 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sa_ray.engines.stable_audio.geometry import Geometry, chunks_of, halves, rows_padded
+from sa_ray.engines.stable_audio.geometry import (
+    CHUNK,
+    LATENTS_AT_ONCE,
+    PADDED_LENGTHS,
+    Geometry,
+    chunk_groups,
+    chunks_of,
+    halves,
+    rows_padded,
+)
 
 SMALL = Geometry(sample_rate=44_100, samples_per_latent=4096, align=2, max_latents=1292, margin=4)
 MEDIUM = Geometry(sample_rate=44_100, samples_per_latent=4096, align=2, max_latents=4096, margin=14)
@@ -59,6 +68,34 @@ def test_a_clip_fits_up_to_the_longest(geometry: Geometry, longest: float) -> No
     assert geometry.decoded(longest) * 4096 >= geometry.samples(longest)
     assert not geometry.fits(longest + 1)
     assert not geometry.fits(0.0)
+
+
+@given(durations, durations)
+def test_a_region_is_covered_by_as_few_latents_as_can_be(one: float, other: float) -> None:
+    start, end = sorted((one, other))
+    first, last = SMALL.anew(start, end)
+
+    assert first * 4096 <= SMALL.samples(start) < (first + 1) * 4096
+    assert (last - 1) * 4096 < SMALL.samples(end) <= last * 4096
+
+
+@given(st.lists(st.integers(1, 700), min_size=1, max_size=40), st.booleans())
+def test_groups_hold_each_chunk_once_in_a_shape_that_fits_it(
+    clips: list[int], pad_shapes: bool
+) -> None:
+    groups = list(chunk_groups([(clip, CHUNK) for clip in clips], margin=4, pad_shapes=pad_shapes))
+    found = sorted((index, chunk.start) for _, group in groups for index, chunk in group)
+
+    assert found == [
+        (index, chunk.start)
+        for index, clip in enumerate(clips)
+        for chunk in chunks_of(clip, margin=4)
+    ]
+    for (rows, length), group in groups:
+        assert len(group) <= rows
+        assert all(chunk.stop - chunk.start <= length <= CHUNK for _, chunk in group)
+        assert rows * length <= LATENTS_AT_ONCE
+        assert length in PADDED_LENGTHS if pad_shapes else len(group) == rows == 1
 
 
 @given(st.integers(2, 5000), st.sampled_from([4, 14]), st.sampled_from([64, 128]))

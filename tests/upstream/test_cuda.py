@@ -1,14 +1,14 @@
 """What only a GPU shows: CUDA graphs, fp16 and its rounding, the bound on memory."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from sa_ray.contracts import ResolvedRequest, VariantName
+from sa_ray.contracts import Region, ResolvedRequest, VariantName
 from sa_ray.engines.port import EngineOptions, Generated
 from sa_ray.engines.stable_audio import loading
 from sa_ray.engines.stable_audio.attention import Keys, flash, masked, plain
@@ -48,8 +48,17 @@ def wanted(variant: VariantName, seed: int, **changes: object) -> ResolvedReques
     return ResolvedRequest.model_validate(fields | changes)
 
 
-def clips(engine: StableAudioEngine, *batch: ResolvedRequest) -> list[np.ndarray]:
-    outcomes = engine.generate(batch, lambda row, fraction: None, lambda row: False)
+def tone(pitch: float, duration: float) -> np.ndarray:
+    time = np.arange(round(duration * 44_100)) / 44_100
+    return np.tile(0.3 * np.sin(2 * np.pi * pitch * time), (2, 1)).astype(np.float32)
+
+
+def clips(
+    engine: StableAudioEngine,
+    *batch: ResolvedRequest,
+    sources: Sequence[np.ndarray | None] = (),
+) -> list[np.ndarray]:
+    outcomes = engine.generate(batch, lambda row, fraction: None, lambda row: False, sources)
     assert all(isinstance(outcome, Generated) for outcome in outcomes), outcomes
     return [outcome.samples for outcome in outcomes if isinstance(outcome, Generated)]
 
@@ -99,6 +108,30 @@ def test_fused_blocks_do_as_the_package_does(hub_cache: Path, variant: VariantNa
     for one, other, theirs in zip(fused, eager, package, strict=True):
         np.testing.assert_allclose(one, other, atol=HALF_PRECISION)
         np.testing.assert_allclose(one, theirs, atol=HALF_PRECISION)
+
+
+@pytest.mark.parametrize("variant", ["small-sfx", "medium"])
+@pytest.mark.parametrize(
+    "edit", [{"regions": (Region(start=0.2, end=0.9),)}, {"init_noise_level": 0.4}]
+)
+def test_edits_are_those_of_the_cpu_as_they_are_recorded_and_replayed(
+    hub_cache: Path,
+    load: Callable[[VariantName], StableAudioEngine],
+    variant: VariantName,
+    edit: dict[str, object],
+) -> None:
+    batch = [wanted(variant, seed, **edit) for seed in range(3)]
+    sources = [tone(220.0 * (seed + 1), request.duration) for seed, request in enumerate(batch)]
+    engine = built(variant, choose_operations(CUDA))
+
+    expected = clips(load(variant), *batch, sources=sources)
+    found = [clips(engine, *batch, sources=sources) for _ in range(3)]
+
+    assert engine.slowdown is None
+    assert engine.graph_counts.replayed > 0
+    for several in found:
+        for samples, one in zip(several, expected, strict=True):
+            np.testing.assert_allclose(samples, one, atol=HALF_PRECISION)
 
 
 @pytest.mark.parametrize("tokens", [34, 128, 200, 193])

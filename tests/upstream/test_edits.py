@@ -13,6 +13,7 @@ from tiny import PADDED_NOWHERE, fresh_model, without_decoder_noise
 from sa_ray.contracts import Region, ResolvedRequest, VariantName
 from sa_ray.engines.port import Cancelled, Generated
 from sa_ray.engines.stable_audio.attention import masked
+from sa_ray.engines.stable_audio.bfloat16 import multiply_in_bfloat16
 from sa_ray.engines.stable_audio.blocks import Tools
 from sa_ray.engines.stable_audio.engine import StableAudioEngine
 from sa_ray.engines.stable_audio.operations import TorchOperations
@@ -250,6 +251,21 @@ def test_padded_fused_and_replayed_an_edit_sounds_the_same(
                     np.testing.assert_allclose(samples, one, atol=SAME_AUDIO)
             for samples, one in zip(clips(engine, *text), of_text, strict=True):
                 np.testing.assert_allclose(samples, one, atol=SAME_AUDIO)
+
+
+@pytest.mark.parametrize("variant", ["small-sfx", "medium"])
+@pytest.mark.parametrize("kind", ["half", "bfloat16"])
+def test_in_less_precision_an_edit_sounds_nearly_the_same(
+    load: Load, hub_cache: Path, variant: VariantName, kind: str
+) -> None:
+    model, config = fresh_model(variant, half=kind == "half")
+    if kind == "bfloat16":
+        multiply_in_bfloat16(model, smallest_weight=0)
+    engine = StableAudioEngine(variant, model, config, pad_shapes=True)
+    batch = mixed(model=variant)
+
+    for samples, exact in zip(edited(engine, *batch), alone(load(variant), batch), strict=True):
+        np.testing.assert_allclose(samples, exact, atol=1e-2)
 
 
 def test_a_first_edit_costs_text_none_of_its_graphs(hub_cache: Path) -> None:

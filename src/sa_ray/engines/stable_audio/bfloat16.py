@@ -22,12 +22,17 @@ def has_bfloat16() -> bool:
 
 
 def multiply_in_bfloat16(model: Any, *, smallest_weight: int = SMALLEST_WEIGHT) -> None:
-    """Have the large layers of both transformers of ``model`` multiply in bfloat16.
+    """Have the large layers of all transformers of ``model`` multiply in bfloat16.
 
     Only the products change: sums, norms, attention, noise levels and the values passed from layer
     to layer stay fp32. Changes ``model``, the package's wrapper, in place.
     """
-    for layers in (model.model.model.transformer.layers, model.pretransform.model.decoder.layers):
+    coder = model.pretransform.model
+    for layers in (
+        model.model.model.transformer.layers,
+        coder.decoder.layers,
+        coder.encoder.layers,
+    ):
         for module in layers.modules():
             if isinstance(module, torch.nn.Linear) and module.weight.numel() >= smallest_weight:
                 module.to(torch.bfloat16)
