@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from stable_audio_3.model import StableAudioModel
 from tiny import PADDED_NOWHERE, damaged, fresh_model, without_decoder_noise
 
 from sa_ray.catalogue import CATALOGUE, repo_id
@@ -90,6 +91,68 @@ def test_a_request_alone_sounds_as_the_package_makes_it(
     found = outcome.samples[:, : expected.shape[-1]]
     assert expected.std() > 0.01
     np.testing.assert_allclose(found, expected[0].numpy()[:, : found.shape[1]], atol=1e-5)
+
+
+def as_base_model(model: Any) -> None:
+    """Make a distilled model the base one that has the same weights: they differ in this alone."""
+    model.diffusion_objective = "rectified_flow"
+    model.model.diffusion_objective = model.model.model.diffusion_objective = "rectified_flow"
+
+
+@pytest.mark.parametrize(
+    "choices",
+    [{"steps": 12, "cfg_scale": 7.0}, {"steps": 4, "cfg_scale": 7.0, "sampler": "dpmpp"}],
+    ids=["default sampler", "dpmpp"],
+)
+def test_a_base_checkpoint_sounds_as_the_package_makes_it(
+    hub_cache: Path, choices: dict[str, Any]
+) -> None:
+    duration = PADDED_NOWHERE["small-sfx"]
+    models = [fresh_model("small-sfx") for _ in range(2)]
+    for model, _ in models:
+        without_decoder_noise(model)
+        as_base_model(model)
+    (model, config), (other, _) = models
+    other.conditioner.conditioners["prompt"].model.float()
+    theirs = StableAudioModel(other, config, "cpu", model_half=False)
+    engine = StableAudioEngine("small-sfx", model, config)
+    request = wanted(duration=duration, **choices)
+
+    (found,) = clips(engine, request)
+    expected = theirs.generate(
+        prompt=request.prompt,
+        duration=duration,
+        seed=request.seed,
+        sample_size=config["sample_size"],
+        disable_tqdm=True,
+        **{{"sampler": "sampler_type"}.get(name, name): value for name, value in choices.items()},
+    )[0].numpy()
+
+    length = min(found.shape[-1], expected.shape[-1])
+    np.testing.assert_allclose(found[:, :length], expected[:, :length], atol=1e-5)
+
+
+def test_a_base_checkpoint_takes_its_own_default_beside_a_sampler_that_was_asked_for(
+    hub_cache: Path,
+) -> None:
+    """The batch rule lets both share a batch: it knows the default of distilled models only."""
+    model, config = fresh_model("small-sfx")
+    as_base_model(model)
+    engine = StableAudioEngine("small-sfx", model, config)
+    named = [wanted(sampler=name) for name in ("pingpong", "euler")]
+
+    together = clips(engine, wanted(), named[0], wanted(seed=8))
+
+    expected = [clips(engine, one)[0] for one in (named[1], named[0])]
+    for samples, alone in zip(together, expected, strict=False):
+        np.testing.assert_allclose(samples, alone, atol=SAME_AUDIO)
+
+
+def test_an_objective_that_nobody_knows_is_a_configuration_error(hub_cache: Path) -> None:
+    model, config = fresh_model("small-sfx")
+    model.diffusion_objective = "v"
+    with pytest.raises(ConfigurationError, match="objective v: known are rf_denoiser and"):
+        StableAudioEngine("small-sfx", model, config)
 
 
 def test_weights_load_from_a_local_folder(copied: Path) -> None:

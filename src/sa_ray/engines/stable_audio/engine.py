@@ -35,8 +35,8 @@ from sa_ray.engines.stable_audio.graphs import Counts, Graphs
 from sa_ray.engines.stable_audio.kernels import UNFUSED
 from sa_ray.engines.stable_audio.memory import Fitting
 from sa_ray.engines.stable_audio.sampling import Row, sample
+from sa_ray.engines.stable_audio.solvers import DEFAULT_SAMPLERS
 from sa_ray.errors import ConfigurationError, GenerationError
-from sa_ray.scheduling.batch_rule import DEFAULT_SAMPLER
 from sa_ray.scheduling.costs import Calibration
 
 
@@ -55,8 +55,7 @@ class StableAudioEngine:
     """One variant of Stable Audio 3 on one device; implements ``Engine``.
 
     Takes over ``model``, the package's ``ConditionedDiffusionModelWrapper``, already on its device,
-    and changes it in place. Raises ``ConfigurationError`` unless it is a distilled model
-    (``rf_denoiser``).
+    and changes it in place. Raises ``ConfigurationError`` unless its objective is known.
 
     ``pad_shapes``: pad batches and clips to a few shapes; None: only on CUDA, where each shape is
     recorded as a CUDA graph. ``tools``: what to compute transformer blocks with; None: what is
@@ -76,11 +75,12 @@ class StableAudioEngine:
         recorder: Recorder | None = None,
         graph_bytes: int = 1 << 31,
     ) -> None:
-        if model.diffusion_objective != "rf_denoiser":
+        if model.diffusion_objective not in DEFAULT_SAMPLERS:
             raise ConfigurationError(
-                f"The weights of {variant} have the objective {model.diffusion_objective}: only "
-                "the distilled models (rf_denoiser) are supported, not the base ones."
+                f"The weights of {variant} have the objective {model.diffusion_objective}: known "
+                f"are {' and '.join(DEFAULT_SAMPLERS)}."
             )
+        self._default_sampler = DEFAULT_SAMPLERS[model.diffusion_objective]
         self.calibration: Calibration | None = None
         self._variant = variant
         self._model = model
@@ -168,8 +168,9 @@ class StableAudioEngine:
                 call.outcomes[row] = GenerationError(
                     f"{self._variant} makes clips of up to {longest}.", param="duration"
                 )
-        if rows:
-            self._generate(call, rows)
+        samplers = {row: batch[row].sampler or self._default_sampler for row in rows}
+        for sampler in dict.fromkeys(samplers.values()):  # one, but for base models' default
+            self._generate(call, [row for row in rows if samplers[row] == sampler])
         return [call.outcomes[row] for row in range(len(batch))]
 
     def _generate(self, call: _Call, rows: Sequence[int]) -> None:
@@ -204,7 +205,7 @@ class StableAudioEngine:
                 for place, request in enumerate(requests)
             ],
             self._condition(requests, edits.local),
-            sampler=requests[0].sampler or DEFAULT_SAMPLER,
+            sampler=requests[0].sampler or self._default_sampler,
             channels=self._model.io_channels,
             length=length,
             on_step=lambda place, fraction: call.on_step(rows[place], fraction),

@@ -11,6 +11,7 @@ from typing import Any, Final
 import torch
 
 from sa_ray.contracts import Sampler
+from sa_ray.scheduling.batch_rule import DEFAULT_SAMPLER
 
 Velocity = Callable[[Any, Any], Any]
 """``velocity(x, level)``: noise minus clean latents at ``level``, shaped as ``x``."""
@@ -81,3 +82,10 @@ SAMPLERS: Final[dict[Sampler, Callable[[Velocity, Any, Step], Taken]]] = {
     "euler": _euler,
     "dpmpp": _dpmpp,
 }
+
+DEFAULT_SAMPLERS: Final[dict[str, Sampler]] = {
+    "rf_denoiser": DEFAULT_SAMPLER,
+    "rectified_flow": "euler",
+}
+"""By the model's objective: that of distilled models, and that of the base ones, which take some 50
+steps with guidance."""
