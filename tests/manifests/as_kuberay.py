@@ -207,6 +207,22 @@ class Scenario:
             "actors": self.actors(),
         }
 
+    def stop_the_head_alone(self) -> float:
+        """As far as its `preStop`; seconds that took."""
+        return self.kubelet.pre_stop(*self.kubelet.running["head"])
+
+    def end(self) -> dict[str, Any]:
+        """Delete all Pods at once, as with their cluster."""
+        with ThreadPoolExecutor(8) as threads:
+            ends = {name: threads.submit(self.end_of, name) for name in [*self.kubelet.running]}
+        return {name: end.result() for name, end in ends.items()}
+
+    def end_of(self, name: str) -> dict[str, Any]:
+        pod, _ = self.kubelet.running[name]
+        left: list[str] = []
+        took = self.kubelet.delete(name, lambda: left.extend(serving(pod)))
+        return {"took": took, "left": left}
+
 
 @contextmanager
 def redis(folder: Path) -> Iterator[None]:
@@ -229,7 +245,8 @@ def main(file: Path) -> None:
         report = scenario.look(given["metrics"])
         (store,) = (pod for kind, pod in report["actors"] if kind == "JobActor")
         report["drained"] = scenario.drain(store)
-        report["the head alone"] = scenario.kubelet.delete("head", lambda: None)
+        report["the head alone"] = scenario.stop_the_head_alone()
+        report["ended"] = scenario.end()
         print(json.dumps(report))
 
 

@@ -147,7 +147,28 @@ class TestDrain:
         assert drained["the head waited"] > drained["took"]["preStop"]
 
     def test_a_head_that_is_stopped_alone_does_not_wait(self, answers: dict[str, Any]) -> None:
-        """Neither in its drain, which would wait for 235 s, nor in Ray, for 30 s."""
-        took = answers["the head alone"]
-        assert took["in all"] < 60
-        assert took["in all"] - took["preStop"] < 25
+        """Else it would for 235 s."""
+        assert answers["the head alone"] < 45
+
+
+@pytest.mark.cluster
+@pytest.mark.timeout(900)
+class TestEnd:
+    """All Pods are deleted at once, and so nothing can take over what the workers have."""
+
+    def test_workers_do_not_wait_for_what_does_not_come(self, answers: dict[str, Any]) -> None:
+        """Else they would for 220 s."""
+        waits = {name: end["took"]["preStop"] for name, end in answers["ended"].items()}
+
+        assert len(waits) == 4
+        assert max(waits.values()) < 120, waits
+
+    def test_what_ran_in_them_has_ended_by_itself(self, answers: dict[str, Any]) -> None:
+        left = {name: end["left"] for name, end in answers["ended"].items() if name != "head"}
+
+        assert list(left.values()) == [[], [], []], left
+
+    def test_ray_ends_soon_after(self, answers: dict[str, Any]) -> None:
+        """Else it would drain once more, for 30 s."""
+        for name, end in answers["ended"].items():
+            assert end["took"]["in all"] - end["took"]["preStop"] < 25, name
