@@ -10,6 +10,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from tests.support.operators_environment import TIMEOUTS
+
+# As KubeRay has it: what is not lost here is not lost there.
+os.environ |= TIMEOUTS
 # Otherwise nothing could join the cluster without its token.
 os.environ["RAY_AUTH_MODE"] = "disabled"
 # How often Serve looks whether its HTTP proxy lives; 10 by default.
