@@ -246,6 +246,19 @@ class TestBuilt:
         assert done.returncode == 0, done.stderr
         assert "jobs_url" in done.stdout
 
+    def test_the_service_in_it_passes_its_own_check(self, image: Image) -> None:
+        command = " ".join(image.config()["Cmd"])
+        done = image.run(
+            "export STABLE_AUDIO_OUTPUT_DIR=/tmp/outputs STABLE_AUDIO_JOBS_URL=sqlite:////tmp/jobs;"
+            f"{command} >/tmp/log 2>&1 & until sa-ray check --json >/tmp/check || ! kill -0 $!;"
+            "do sleep 1; done; cat /tmp/check; kill $!; wait $! || cat /tmp/log >&2"
+        )
+
+        checks = json.loads(done.stdout)["checks"]
+        assert [(one["name"], one["ok"]) for one in checks] == [
+            (name, True) for name in ("health", "models", "clip", "job")
+        ], done.stderr[-3000:]
+
     def test_the_bill_says_what_is_in_it(self, image: Image) -> None:
         done = image.run(f"cat /opt/sa-ray/sbom.cdx.json && python -c '{INSTALLED}'")
         bill, end = json.JSONDecoder().raw_decode(done.stdout)
