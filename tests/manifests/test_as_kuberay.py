@@ -136,6 +136,14 @@ class TestDrain:
     ) -> None:
         assert answers["drained"]["left"] == []
 
+    def test_clients_that_keep_a_connection_are_told_to_leave(
+        self, answers: dict[str, Any]
+    ) -> None:
+        *before, last = answers["drained"]["kept"]
+
+        assert [*map(tuple, before)] == [(200, None)] * len(before)
+        assert tuple(last) == (200, "close")
+
     def test_what_was_in_it_runs_elsewhere(self, answers: dict[str, Any]) -> None:
         actors = answers["drained"]["actors"]
         assert len(places(actors, "ServeReplica:sa-ray:ingress")) == 2

@@ -21,6 +21,7 @@ from sa_ray.errors import (
 )
 from sa_ray.serving.proxy_downloads import PacedDownloads
 from sa_ray.serving.proxy_health import HealthLane
+from sa_ray.serving.proxy_leave import LastAnswers
 from sa_ray.serving.request_bounds import (
     CLIENT_ID,
     ClientLeftError,
@@ -209,8 +210,9 @@ def middlewares() -> list[Middleware]:
         from sa_ray.serving import http_connections
 
         http_connections.install()
-    kinds = (HealthLane, BoundedBodies, OwnErrors, UnframedBodies, PacedDownloads, OwnHeaders)
-    return [Middleware(kind) for kind in kinds]
+    inside = (LastAnswers, HealthLane, BoundedBodies)
+    outside = (OwnErrors, UnframedBodies, PacedDownloads, OwnHeaders)
+    return [Middleware(kind) for kind in (*inside, *outside)]
 
 
 def _is_for_us(name: bytes, value: bytes) -> bool:
