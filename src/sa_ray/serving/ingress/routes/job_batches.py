@@ -27,7 +27,7 @@ GROUP = 16
 between."""
 
 BATCH_S = 60.0
-"""Seconds after which the rest of a batch is refused: proxies cut silent requests not much later."""
+"""Seconds after which the rest of a batch is refused: proxies cut silent requests soon after."""
 
 
 @router.post("/batch", status_code=202, responses=responses(*BODY_ERRORS, UnavailableError))
