@@ -35,7 +35,7 @@ def app(public_url: str | None) -> FastAPI:
 
     install_error_handlers(app)
     app.add_middleware(Edge, public_url=public_url)
-    app.add_middleware(Guard)
+    app.add_middleware(Guard, max_upload_mb=1)
     return app
 
 

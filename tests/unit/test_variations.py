@@ -38,7 +38,14 @@ def request(n: int, **fields: Any) -> ResolvedRequest:
 def replica(max_batch_rows: int = 8) -> Variant:
     settings = settings_of({"variants": {"small-sfx": {"max_batch_rows": max_batch_rows}}})
     return Variant(
-        "small-sfx", "procedural", settings.models, settings.weights, settings.jobs, gpu=None
+        "small-sfx",
+        "procedural",
+        settings.models,
+        settings.weights,
+        settings.credentials,
+        settings.jobs,
+        settings.storage,
+        gpu=None,
     )
 
 

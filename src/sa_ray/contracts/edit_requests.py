@@ -16,7 +16,7 @@ MIN_REGION: Final = 0.1
 CROSSFADE: Final = 0.02
 """Seconds over which kept sound goes over into new sound. They lie within the new stretch."""
 
-DEFAULT_NOISE_LEVEL: Final = 0.7
+DEFAULT_NOISE_LEVEL: Final = 0.4
 """Of audio-to-audio: the input is still to be heard, and the prompt more."""
 
 _UPLOAD_ID: Final = re.compile(UPLOAD_ID_PATTERN)
