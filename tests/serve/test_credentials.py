@@ -34,7 +34,9 @@ def test_answers_and_jobs_are_signed(signing: Service, files: Identity) -> None:
 
 
 def test_an_edit_names_its_upload(signing: Service, files: Identity) -> None:
-    upload = signing.http.post("/v1/uploads", content=signing.generate(duration=0.5).content)
+    headers = {"Content-Type": "audio/wav"}
+    sound = signing.generate(duration=0.5).content
+    upload = signing.http.post("/v1/uploads", content=sound, headers=headers)
     assert upload.status_code == 201, upload.text
 
     edit = signing.generate(init_audio=upload.json()["id"])

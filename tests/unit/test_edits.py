@@ -31,7 +31,7 @@ def test_a_clip_from_audio_is_as_long_as_that() -> None:
     resolved = settled(12.5, init_audio=ID)
 
     assert resolved.duration == 12.5
-    assert resolved.init_noise_level == 0.7
+    assert resolved.init_noise_level == 0.4
     assert resolved.source == Source(upload_id=ID, object=STORED, seconds=12.5, at=0)
     assert resolved.regions == ()
     assert resolved.normalize == "limit"

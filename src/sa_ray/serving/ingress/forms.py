@@ -61,20 +61,22 @@ class FormRoute(APIRoute):
 
 
 @contextlib.asynccontextmanager
-async def opened_form(request: Request) -> AsyncIterator[FormData]:
+async def opened_form(request: Request, max_fields: int = MAX_FIELDS) -> AsyncIterator[FormData]:
     """Give the parts of the form that ``request`` is; its file lies on disk, without a name.
 
-    Raises ``MalformedRequestError`` if it cannot be read.
+    Raises ``MalformedRequestError`` if it cannot be read, or has more than one file and
+    ``max_fields`` others.
     """
     try:
         async with request.form(
-            max_files=1, max_fields=MAX_FIELDS, max_part_size=MAX_BODY_BYTES
+            max_files=1, max_fields=max_fields, max_part_size=MAX_BODY_BYTES
         ) as form:
             yield form
     except HTTPException as error:
+        others = f"at most {max_fields} fields of {MAX_BODY_BYTES} bytes each"
         raise MalformedRequestError(
-            f"The form cannot be read ({error.detail}) Send one file, and at most {MAX_FIELDS} "
-            f"fields of {MAX_BODY_BYTES} bytes each."
+            f"The form cannot be read ({error.detail}) Send one part, the audio file, and "
+            f"{others if max_fields else 'nothing else'}."
         ) from error
     except OSError as error:
         raise no_room(error) from error

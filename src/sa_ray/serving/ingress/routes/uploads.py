@@ -95,7 +95,7 @@ async def _take_whole(http: Request, received: ReceivedFile) -> None:
 
 
 async def _take_part(http: Request, uploads: ClientUploads) -> Upload:
-    async with opened_form(http) as form:
+    async with opened_form(http, max_fields=0) as form:
         parts = [part for part in form.values() if isinstance(part, UploadFile)]
         if not parts:
             raise MalformedRequestError("The form has no file. Send one part, the audio file.")
