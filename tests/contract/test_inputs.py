@@ -112,6 +112,18 @@ def test_what_was_renewed_since_it_was_found_due_is_not_swept(place: Place) -> N
     assert place.inputs.find(upload.id) is not None
 
 
+def test_what_is_somebody_elses_is_left_alone(place: Place) -> None:
+    upload = place.kept()
+    folder = upload.object.key.rpartition("/")[0]
+    for name in ("notes.json", "a song.flac", f"{upload.id}.txt", f"{upload.id[1:]}.flac"):
+        place.store.put(f"{folder}/{name}", b"mine", content_type="text/plain", filename=name)
+    place.clock.now += 2 * (TTL_S + GRACE_S)
+
+    assert place.inputs.due() == [upload.id]
+    place.inputs.sweep(place.inputs.due(), ())
+    assert len(place.left()) == 4
+
+
 def test_audio_that_lost_its_record_is_swept_in_time(place: Place) -> None:
     upload = place.kept()
     record = upload.object.key.removesuffix("flac") + "json"

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -108,7 +109,21 @@ def test_the_old_lines_job_routes_take_jobs(service: Service, sound: bytes) -> N
         ("/v1/audio/generations", "sound", {"request": '{"prompt": "rain"}'}, "sound"),
         ("/jobs", "init_audio", {"request": '{"prompt": "rain", "init_audio": "a"}'}, "init_audio"),
         ("/jobs", "init_audio", {"request": '{"prompt": "rain", "steps": 0}'}, "steps"),
+        ("/v1/audio/generations", "init_audio", {"request": "[" * 50_000}, "request"),
         ("/v1/audio/variations", "file", OLD, "audio"),
+        ("/v1/audio/variations", "audio", {**OLD, "batch_size": "9"}, "batch_size"),
+        (
+            "/v1/audio/inpaint",
+            "audio",
+            {**OLD, "inpaint_start_seconds": "[" * 50_000},
+            "inpaint_start_seconds",
+        ),
+        (
+            "/v1/audio/inpaint",
+            "audio",
+            {**OLD, "inpaint_start_seconds": "9" * 401},
+            "inpaint_start_seconds",
+        ),
         ("/v1/audio/variations", "audio", {**OLD, "steps": "many"}, "steps"),
         ("/v1/audio/variations", "audio", {**OLD, "stepz": "8"}, "stepz"),
         ("/v1/audio/inpaint", "audio", OLD, "inpaint_start_seconds"),
@@ -127,6 +142,52 @@ def test_a_form_that_cannot_be_used_is_told_by_its_field(
 
     assert answer.status_code in (400, 422), answer.text
     assert answer.json()["error"]["param"] == param
+
+
+@pytest.mark.parametrize("charset", ["undefined", "unicode_escape", "latin-1"])
+def test_a_form_in_another_charset_is_refused(service: Service, charset: str) -> None:
+    form = b'--x\r\nContent-Disposition: form-data; name="\\ud800"\r\n\r\nrain\r\n--x--\r\n'
+    kind = f"multipart/form-data; boundary=x; charset={charset}"
+
+    for path in ("/v1/audio/variations", "/jobs", "/v1/uploads"):
+        answer = service.http.post(path, content=form, headers={"Content-Type": kind})
+        assert answer.status_code == 400, answer.text
+
+
+def test_a_header_of_forms_says_nothing_where_there_is_no_body(service: Service) -> None:
+    headers = {"Content-Type": "multipart/form-data"}
+
+    assert service.http.get("/jobs", headers=headers).status_code == 200
+
+
+def test_our_own_fields_are_taken_as_text_too(service: Service, sound: bytes) -> None:
+    answer = post(
+        service, "/v1/audio/variations", sound, "audio", **OLD, sample_rate="22050", channels="1",
+        bit_depth="24",
+    )  # fmt: skip
+
+    assert answer.status_code == 200, answer.text
+    made = sf.info(io.BytesIO(answer.content))
+    assert (made.samplerate, made.channels, made.subtype) == (22_050, 1, "PCM_24")
+
+
+def test_forms_that_are_worked_on_take_no_places_of_uploads(service: Service, sound: bytes) -> None:
+    """They kept them through generation and answer; of one address there are eight."""
+    long = {"prompt": "rain and thunder", "model": "small-music", "duration": 120, "steps": 50}
+    form = {"request": json.dumps(long)}
+    with ThreadPoolExecutor(10) as threads:
+        waits = [
+            threads.submit(post, service, "/v1/audio/generations", sound, "init_audio", **form)
+            for _ in range(10)
+        ]
+        service.until(lambda: service.health().variants["small-music"].replicas >= 1)
+        taken = service.http.post(
+            "/v1/uploads", content=sound, headers={"Content-Type": "audio/wav"}
+        )
+        answers = [wait.result() for wait in waits]
+
+    assert taken.status_code == 201, taken.text
+    assert {answer.status_code for answer in answers} <= {200, 429}
 
 
 def test_what_is_no_form_is_told_where_it_belongs(service: Service) -> None:

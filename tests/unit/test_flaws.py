@@ -54,7 +54,8 @@ def test_one_sample_that_is_no_number_is_enough(number: float) -> None:
 
 
 def test_the_description_of_the_api_says_what_may_be_asked_and_what_is_told() -> None:
-    api = build_http_app(load_settings({}).edge).openapi()
+    settings = load_settings({})
+    api = build_http_app(settings.edge, settings.limits).openapi()
     asked = api["components"]["schemas"]["GenerationRequest"]["properties"]
 
     assert asked["retry_bad"]["default"] is False

@@ -120,3 +120,15 @@ def test_the_schema_calls_the_secret_one_that_is_only_written() -> None:
     assert secrets["writeOnly"]
     assert {form["type"] for form in secrets["anyOf"]} == {"string", "array"}
     assert "whsec_A" not in json.dumps(schema)
+
+
+@pytest.mark.parametrize("field", [{"duration": 7.0}, {"normalize": "limit"}])
+def test_of_an_edit_a_field_left_out_is_not_its_default(field: dict[str, object]) -> None:
+    """Left out, it is the upload's length, or ``none``."""
+    edit = {"prompt": "rain", "inpaint_audio": "a" * 64, "regions": [{"start": 0.0, "end": 1.0}]}
+
+    def made(body: dict[str, object]) -> str | None:
+        return job_options(JobRequest.model_validate(body), "key", None).fingerprint
+
+    assert made(edit | field) != made(edit)
+    assert made({"prompt": "rain"} | field) == made({"prompt": "rain"})

@@ -216,10 +216,9 @@ def test_a_process_that_is_lost_is_replaced(pool: ReadingPool) -> None:
         worker.send_signal(signal.SIGSEGV)
         worker.wait(10)
 
-    # Of two processes at most; each was busy with nobody's file.
-    for _ in workers:
-        assert "could not be read" in refused(pool, data)
-    assert read(pool, data)[0].frames == 4_410
+    # They were busy with nobody's file.
+    for _ in range(len(workers) + 1):
+        assert read(pool, data)[0].frames == 4_410
 
 
 def test_a_process_gets_no_secret_and_ends_with_its_service() -> None:

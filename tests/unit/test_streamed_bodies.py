@@ -252,7 +252,7 @@ async def test_after_the_file_the_client_is_still_heard() -> None:
     async def receive() -> Message:
         return next(messages, {"type": "http.disconnect"})
 
-    body = StreamedBody(receive, "", None)
+    body = StreamedBody(receive, "", None, set())
 
     assert await read(body.receive) == 1
     assert await body.receive() == {"type": "http.disconnect"}

@@ -41,7 +41,8 @@ class ReadingPool:
         """
         worker = self._idle.get()
         try:
-            worker = worker or _Worker(self._timeout_s)
+            if worker is None or worker.has_ended():
+                worker = _Worker(self._timeout_s)
             told = worker.ask(source.fileno(), target.fileno(), max_seconds)
         except (OSError, EOFError, ValueError) as error:
             logger.warning("a process that read an upload was lost: %r", error)
@@ -95,6 +96,9 @@ class _Worker:
             line += part
         told: dict[str, Any] = json.loads(line)
         return told
+
+    def has_ended(self) -> bool:
+        return self._process.poll() is not None
 
     def kill(self) -> int:
         """End the process; return its code, or the negative of the signal that ended it."""

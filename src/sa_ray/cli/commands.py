@@ -33,7 +33,6 @@ app = typer.Typer(
 app.command()(demo)
 app.command()(generate)
 app.command()(check)
-app.command()(generate)
 app.command()(regenerate)
 
 

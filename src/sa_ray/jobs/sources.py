@@ -7,8 +7,8 @@ from sa_ray.jobs.api import Cursor, JobApi
 
 PAGE: Final = 500
 
-_UNFINISHED: Final[tuple[JobStatus, ...]] = ("queued", "running", "queued")
-"""Queued ones twice: a job that is tried again goes from running back to queued meanwhile."""
+_UNFINISHED: Final[tuple[JobStatus, ...]] = ("queued", "running", "queued", "running")
+"""Both twice: a job that is tried again goes from running back to queued meanwhile, and on."""
 
 
 async def sources_in_use(jobs: JobApi) -> dict[str, str]:

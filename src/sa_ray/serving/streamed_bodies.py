@@ -28,6 +28,9 @@ FORMS = re.compile(
 HEADER = b"x-upload-window"
 """Header that asks the ingress to say what it has taken."""
 
+RELEASE = "sa_ray.body.release"
+"""Key of a scope: call what is there once the body is no longer worked on."""
+
 TAKEN = "sa_ray.body.taken"
 """Type of the ASGI message that says so, in ``bytes``: it is for what stands in front of Serve."""
 
@@ -81,10 +84,20 @@ def file_too_large(max_mb: int) -> PayloadTooLargeError:
 
 
 class StreamedBody:
-    """One body, as it comes. ``receive`` is that of its request, with bounds."""
+    """One body, as it comes. ``receive`` is that of its request, with bounds.
 
-    def __init__(self, receive: Receive, client: str, max_mb: int | None) -> None:
+    ``others``: those that count, this one too until it is released.
+    """
+
+    def __init__(
+        self,
+        receive: Receive,
+        client: str,
+        max_mb: int | None,
+        others: "set[StreamedBody]",
+    ) -> None:
         self._receive = receive
+        self._others = others
         self.client = client
         self._max_mb = max_mb
         self._waiting: asyncio.Timeout | None = None
@@ -139,6 +152,10 @@ class StreamedBody:
         waited_s = self._waited_s + asyncio.get_running_loop().time() - self._since
         return self.size / waited_s if waited_s >= FAIR_AFTER_S else float("inf")
 
+    def release(self) -> None:
+        """Let another body come in its place; no error if one does already."""
+        self._others.discard(self)
+
     def make_room(self) -> None:
         """End the wait for the rest."""
         if self._waiting and not self._waiting.expired():
@@ -169,13 +186,13 @@ class StreamedBodies:
             if slowest.rate >= FAIR_RATE:
                 raise _too_many(f"{MAX_AT_ONCE} uploads")
             slowest.make_room()
-            self._open.discard(slowest)
-        body = StreamedBody(receive, client, self._max_mb)
+            slowest.release()
+        body = StreamedBody(receive, client, self._max_mb, self._open)
         self._open.add(body)
         try:
             yield body
         finally:
-            self._open.discard(body)
+            body.release()
 
     def _refuse_announced(self, scope: Scope) -> None:
         length = dict(scope["headers"]).get(b"content-length", b"").decode("latin-1").strip()
@@ -204,7 +221,11 @@ class Window:
             await self._room.wait()
         if self.error is None:
             try:
-                return await self._body.receive()
+                message = await self._body.receive()
+                if not message.get("more_body", False):
+                    # The ingress counts it until it has done with it.
+                    self._body.release()
+                return message
             except (SaRayError, ClientLeftError) as error:
                 self.error = error
         return {"type": "http.disconnect"}

@@ -4,9 +4,11 @@ Beside the audio, at ``uploads/<id>.flac``, is its record, at ``uploads/<id>.jso
 of an upload is in the object store alone.
 """
 
+import re
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping
+from itertools import islice
 from typing import Final
 
 from pydantic import ValidationError
@@ -22,6 +24,15 @@ FOLDER: Final = "uploads"
 MAX_GRACE_S: Final = 3600.0
 """Most seconds for which an expired upload is kept: a request that named it in time is a job, or
 done, by then."""
+
+MAX_DUE: Final = 1000
+"""Uploads of one round of the sweep, so that it ends in time whatever there is."""
+
+MAX_SKEW_S: Final = 60.0
+"""Between the clock of the object store and ours, seconds."""
+
+_OWN_NAME: Final = re.compile(r"([0-9a-f]{64})\.(?:flac|json)")
+"""Names of the objects of an upload, by its id."""
 
 _LOCKS: Final = 64
 
@@ -90,14 +101,17 @@ class Inputs:
             self._delete(upload_id)
 
     def due(self) -> list[str]:
-        """Return the ids of the uploads that are to be deleted."""
+        """Return the ids of uploads that are to be deleted, ``MAX_DUE`` at most."""
         newest: dict[str, float] = {}
         for item in self._store.objects(self._folder):
-            upload_id = item.key.rpartition("/")[2].partition(".")[0]
-            newest[upload_id] = max(item.modified_at, newest.get(upload_id, 0.0))
+            # The folder may hold what is somebody else's.
+            if named := _OWN_NAME.fullmatch(item.key.rpartition("/")[2]):
+                upload_id = named[1]
+                newest[upload_id] = max(item.modified_at, newest.get(upload_id, 0.0))
         # A record is written when its upload is renewed: no need to read those of young ones.
-        old = {one: at for one, at in newest.items() if self._clock() - at >= self._ttl_s}
-        return [one for one, modified_at in old.items() if self._is_due(one, modified_at)]
+        age = self._ttl_s + self._grace_s - MAX_SKEW_S
+        old = ((one, at) for one, at in newest.items() if self._clock() - at >= age)
+        return list(islice((one for one, at in old if self._is_due(one, at)), MAX_DUE))
 
     def sweep(self, due: Collection[str], pinned: Collection[str]) -> None:
         """Delete those of the uploads ``due`` that are still due.

@@ -122,8 +122,9 @@ async def _on_invalid(request: Request, error: Exception) -> JSONResponse:
     if not isinstance(error, RequestValidationError):
         raise error
     path = request.url.path.rstrip("/")
-    bodies: dict[str, type[BaseModel]] = {"jobs": JobRequest, "batch": BatchRequest}
-    body = bodies.get(path.rpartition("/")[2], GenerationRequest)
+    body: type[BaseModel] = JobRequest if "/jobs" in path else GenerationRequest
+    if path.endswith("/jobs/batch"):
+        body = BatchRequest
     return error_response(describe_invalid(error.errors(), body), request)
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import re
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, Final
 
@@ -13,21 +14,22 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 
 from sa_ray.contracts import Upload
-from sa_ray.errors import InvalidRequestError, MalformedRequestError
+from sa_ray.errors import InvalidRequestError, MalformedRequestError, SaRayError
+from sa_ray.serving.ingress.edits import SOURCE_FIELDS
 from sa_ray.serving.ingress.uploads import ClientUploads, ReceivedFile, no_room
 from sa_ray.serving.request_bounds import MAX_BODY_BYTES, replay
-from sa_ray.serving.streamed_bodies import is_form
+from sa_ray.serving.streamed_bodies import RELEASE, is_streamed
 
 REQUEST: Final = "request"
 """Part of a form that holds the request, as JSON."""
-
-FILES: Final = ("init_audio", "inpaint_audio", "continue_audio")
-"""Parts that may hold the file: each is named for the field that would name the upload."""
 
 PIECE_BYTES: Final = 1 << 20
 """Written to disk at once."""
 
 MAX_FIELDS: Final = 64
+
+_CHARSET: Final = re.compile(r"charset\s*=\s*(?!\"?utf-?8\b)", re.IGNORECASE)
+"""Matches one in which texts may come out as what no answer can hold."""
 
 FORM: Final[dict[str, Any]] = {
     "requestBody": {
@@ -38,7 +40,7 @@ FORM: Final[dict[str, Any]] = {
                     "description": "The request as JSON, and the file that it would name as an "
                     "upload, in a part of that field's name.",
                     "properties": {REQUEST: {"type": "string"}}
-                    | {name: {"type": "string", "format": "binary"} for name in FILES},
+                    | {name: {"type": "string", "format": "binary"} for name in SOURCE_FIELDS},
                     "required": [REQUEST],
                 }
             }
@@ -55,7 +57,8 @@ class FormRoute(APIRoute):
         handle = super().get_route_handler()
 
         async def handle_any(request: Request) -> Response:
-            return await handle(await _as_json(request) if is_form(request.scope) else request)
+            form = is_streamed(request.scope)
+            return await handle(await _as_json(request) if form else request)
 
         return handle_any
 
@@ -67,11 +70,20 @@ async def opened_form(request: Request, max_fields: int = MAX_FIELDS) -> AsyncIt
     Raises ``MalformedRequestError`` if it cannot be read, or has more than one file and
     ``max_fields`` others.
     """
+    if _CHARSET.search(request.headers.get("content-type", "")):
+        raise MalformedRequestError(
+            "The form is announced in another charset: send it in UTF-8, and say nothing of it in "
+            "`Content-Type`."
+        )
     try:
         async with request.form(
             max_files=1, max_fields=max_fields, max_part_size=MAX_BODY_BYTES
         ) as form:
             yield form
+    except UnicodeError as error:
+        raise MalformedRequestError(
+            "The form cannot be read: send it in UTF-8, without a charset in `Content-Type`."
+        ) from error
     except HTTPException as error:
         others = f"at most {max_fields} fields of {MAX_BODY_BYTES} bytes each"
         raise MalformedRequestError(
@@ -80,14 +92,22 @@ async def opened_form(request: Request, max_fields: int = MAX_FIELDS) -> AsyncIt
         ) from error
     except OSError as error:
         raise no_room(error) from error
+    finally:
+        # What follows may take long, and nobody's file waits for it.
+        request.scope.get(RELEASE, lambda: None)()
 
 
-async def take_file(file: UploadFile, uploads: ClientUploads) -> Upload:
-    """Store the file of a form. Raises as ``ClientUploads.take`` does."""
-    with ReceivedFile(uploads.max_mb) as received:
-        while piece := await file.read(PIECE_BYTES):
-            await asyncio.to_thread(received.write, piece)
-        return await uploads.take(received)
+async def take_file(file: UploadFile, uploads: ClientUploads, name: str = "audio") -> Upload:
+    """Store the file of a form, from its part ``name``. Raises as ``ClientUploads.take`` does."""
+    try:
+        with ReceivedFile(uploads.max_mb) as received:
+            while piece := await file.read(PIECE_BYTES):
+                await asyncio.to_thread(received.write, piece)
+            return await uploads.take(received)
+    except SaRayError as error:
+        if error.param == "audio":
+            error.param = name
+        raise
 
 
 async def _as_json(request: Request) -> Request:
@@ -96,7 +116,7 @@ async def _as_json(request: Request) -> Request:
         told = form.get(REQUEST)
         try:
             body = json.loads(told) if isinstance(told, str) else None
-        except ValueError:
+        except (ValueError, RecursionError):
             body = None
         if not isinstance(body, dict):
             raise MalformedRequestError(
@@ -106,10 +126,10 @@ async def _as_json(request: Request) -> Request:
         for name, part in form.multi_items():
             if name == REQUEST:
                 continue
-            if name not in FILES or not isinstance(part, UploadFile):
+            if name not in SOURCE_FIELDS or not isinstance(part, UploadFile):
                 raise InvalidRequestError(
                     f"The form has a part {name[:80]!r}. Beside `{REQUEST}` it may have one file, "
-                    f"in a part named {', '.join(FILES)}.",
+                    f"in a part named {', '.join(SOURCE_FIELDS)}.",
                     param=name[:80],
                 )
             if name in body:
@@ -117,7 +137,7 @@ async def _as_json(request: Request) -> Request:
                     f"{name} is both in the request and a file of the form. Send one of them.",
                     param=name,
                 )
-            body[name] = (await take_file(part, _uploads())).id
+            body[name] = (await take_file(part, _uploads(), name)).id
     return _with_json(request, body)
 
 

@@ -14,7 +14,13 @@ from sa_ray.serving.request_bounds import (
     announces_body,
     replay,
 )
-from sa_ray.serving.streamed_bodies import HEADER, StreamedBodies, is_streamed, telling
+from sa_ray.serving.streamed_bodies import (
+    HEADER,
+    RELEASE,
+    StreamedBodies,
+    is_streamed,
+    telling,
+)
 from sa_ray.telemetry import log_context
 
 logger = logging.getLogger(__name__)
@@ -78,7 +84,7 @@ class Guard:
         with self._files.opened(request.scope, receive) as body:
             is_windowed = HEADER.decode() in request.headers
             receive = telling(body, send) if is_windowed else body.receive
-            await self._app(request.scope, receive, send)
+            await self._app({**request.scope, RELEASE: body.release}, receive, send)
 
 
 def _check_file_type(request: Request) -> None:

@@ -7,6 +7,7 @@ from sa_ray.errors import InvalidRequestError
 from sa_ray.jobs import JobOptions
 from sa_ray.jobs.webhook_secrets import WebhookSecrets
 from sa_ray.jobs.webhook_urls import webhook_url
+from sa_ray.serving.ingress.edits import source_field
 
 
 def job_options(
@@ -56,4 +57,7 @@ def _checked(url: str, webhooks: WebhookSecrets | None) -> WebhookSecrets:
 def _fingerprint(request: JobRequest, secrets_digest: str | None) -> str:
     """Return a digest of what the client asked, before any choice (a seed) is made for it."""
     asked = request.model_dump_json(exclude_defaults=True, exclude={"webhook_secret"})
+    if source_field(request):
+        # Left out, these are not their defaults in an edit.
+        asked += ",".join(sorted({"duration", "normalize"} & request.model_fields_set))
     return hashlib.sha256(f"{asked}{secrets_digest or ''}".encode()).hexdigest()

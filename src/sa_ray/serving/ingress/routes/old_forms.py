@@ -37,6 +37,12 @@ AUDIO_FIELD: Final = "audio"
 STARTS: Final = "inpaint_start_seconds"
 ENDS: Final = "inpaint_end_seconds"
 
+THEIR_NAMES: Final = {"batch_size": "n"}
+"""Fields of theirs, and what they are called here."""
+
+NUMBERS: Final = ("sample_rate", "channels", "bit_depth")
+"""Fields of which only some numbers are allowed, which texts do not stand for."""
+
 WITHOUT_EFFECT: Final = ("duration_padding_sec",)
 """Fields that are taken and change nothing: the engine pads each clip as the model asks for."""
 
@@ -166,8 +172,12 @@ def _fields(form: FormData) -> dict[str, Any]:
     for name in WITHOUT_EFFECT:
         given.pop(name, None)
     fields: dict[str, Any] = dict(given)
-    if "batch_size" in fields:
-        fields["n"] = fields.pop("batch_size")
+    for theirs, ours in THEIR_NAMES.items():
+        if theirs in fields:
+            fields[ours] = fields.pop(theirs)
+    for name in NUMBERS:
+        if fields.get(name, "").isdecimal():
+            fields[name] = int(fields[name])
     return fields
 
 
@@ -175,7 +185,7 @@ def _places(fields: dict[str, Any], name: str) -> list[float]:
     try:
         told = json.loads(fields.pop(name))
         return [float(place) for place in (told if isinstance(told, list) else [told])]
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError, RecursionError):
         raise InvalidRequestError(
             f"{name} must be a number of seconds, or a JSON list of them, such as [1.5, 4].",
             param=name,
@@ -197,7 +207,9 @@ def _checked(body: type[R], fields: dict[str, Any]) -> R:
     try:
         return body.model_validate(fields, strict=False)
     except ValidationError as error:
-        found = error.errors()
-        raise RequestValidationError(
-            [{**item, "loc": ("body", *item["loc"])} for item in found]
-        ) from error
+        names = {ours: theirs for theirs, ours in THEIR_NAMES.items()} | {"regions": STARTS}
+        found = [
+            {**item, "loc": ("body", *(names.get(str(part), part) for part in item["loc"]))}
+            for item in error.errors()
+        ]
+        raise RequestValidationError(found) from error
