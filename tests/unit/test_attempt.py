@@ -13,6 +13,7 @@ from sa_ray.errors import (
     GenerationError,
     InfrastructureError,
     JobStoreError,
+    ObjectStoreError,
     OverloadedError,
     ReplicaBrokenError,
     UnavailableError,
@@ -158,6 +159,27 @@ async def test_a_refusal_costs_no_attempt(home: House, refusal: Exception) -> No
 
     waiting = await home.now(job.id)
     assert (waiting.status, waiting.attempts) == ("queued", 0)
+
+
+async def test_a_source_that_cannot_be_read_during_an_outage_costs_no_attempt(home: House) -> None:
+    job = await home.leased()
+    home.generator.outcome = ObjectStoreError("The store is away.")
+    home.generator.go()
+
+    await home.attempt(job).start()
+
+    waiting = await home.now(job.id)
+    assert (waiting.status, waiting.attempts) == ("queued", 0)
+
+
+async def test_a_source_that_the_store_refuses_for_good_fails(home: House) -> None:
+    job = await home.leased()
+    home.generator.outcome = ObjectStoreError("Wrong secret.", transient=False)
+    home.generator.go()
+
+    await home.attempt(job).start()
+
+    assert (await home.now(job.id)).status == "failed"
 
 
 async def test_an_error_of_no_known_kind_fails_without_its_text(home: House) -> None:

@@ -13,6 +13,7 @@ from sa_ray.errors import (
     InfrastructureError,
     JobNotFoundError,
     JobStoreError,
+    ObjectStoreError,
     OverloadedError,
     ReplicaBrokenError,
     SaRayError,
@@ -166,6 +167,11 @@ class Attempt:
                     # back, as one that nobody reports.
                     raise error
                 case OverloadedError() | ReplicaBrokenError():
+                    await self._sleep(RETRY_PERIOD_S)
+                    await self._tell(lambda: self._jobs.release(job.id, job.token))
+                case ObjectStoreError(transient=True) if not self.uploading:
+                    # An edit could not read its source. An outage of the store is no fault of the
+                    # job, which waits for its end, as an upload does.
                     await self._sleep(RETRY_PERIOD_S)
                     await self._tell(lambda: self._jobs.release(job.id, job.token))
                 case InfrastructureError() | UnavailableError() | StoreError(transient=True):

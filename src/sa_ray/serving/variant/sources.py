@@ -74,7 +74,9 @@ class Sources:
 
         def read() -> Audio:
             if hashlib.sha256(data).hexdigest() != digest:
-                raise ObjectStoreError(f"{source.object.key} holds other bytes than were uploaded.")
+                raise ObjectStoreError(
+                    f"{source.object.key} holds other bytes than were uploaded.", transient=False
+                )
             return laid_out(self._decode(data), at, frames)
 
         audio = await asyncio.get_running_loop().run_in_executor(self._threads, read)
