@@ -22,6 +22,11 @@ def mastered(samples: Samples, rate: int = SAMPLE_RATE, **output: object) -> Sam
     return audio.mastered(samples, SAMPLE_RATE, rate, OutputFields.model_validate(output))
 
 
+def looped(samples: Samples, rate: int = SAMPLE_RATE, **output: object) -> Samples:
+    wanted = OutputFields.model_validate(output)
+    return audio.mastered(samples, SAMPLE_RATE, rate, wanted, loop=True)
+
+
 @pytest.mark.parametrize("normalize", ["limit", "none"])
 def test_without_choices_the_samples_are_not_touched(normalize: str) -> None:
     samples = noise(0.1)
@@ -142,3 +147,28 @@ def test_what_resampling_adds_is_limited() -> None:
     found = mastered(loud.astype(np.float32), 48_000)
 
     assert np.abs(found).max() <= PEAK_CEILING
+
+
+def test_a_resampled_loop_has_its_samples_evenly_all_around() -> None:
+    """Whatever its length: here whole samples of another rate do not fill it."""
+    for frames, rate in [(70_001, 22_050), (70_001, 48_000), (44_107, 16_000), (44_100, 48_000)]:
+        once = np.arange(frames) / frames
+        samples = (0.5 * np.sin(2 * np.pi * 3000 * once + 1)).astype(np.float32)[np.newaxis]
+
+        found = looped(samples, rate, channels=1)
+
+        assert found.shape == (1, round(frames * rate / SAMPLE_RATE))
+        turn = np.arange(found.shape[1]) / found.shape[1]
+        assert np.abs(found[0] - 0.5 * np.sin(2 * np.pi * 3000 * turn + 1)).max() < 1e-4
+
+
+def test_a_peak_at_the_end_of_a_loop_lowers_its_start_as_well() -> None:
+    time = np.arange(2 * SAMPLE_RATE) / SAMPLE_RATE
+    samples = (0.1 * np.cos(2 * np.pi * 100 * time)).astype(np.float32)[np.newaxis]
+    samples[:, -20:] *= 9
+
+    found = looped(samples, channels=1, normalize="loudness", loudness=-12.0)
+
+    gain = found[0] / samples[0]
+    assert true_peak(found) <= 10 ** (-1 / 20) * TENTH_DB
+    assert abs(gain[0] / gain[-1] - 1) < 0.1

@@ -1,5 +1,6 @@
 """Master a clip: channels, sample rate, fades and level, before it is encoded."""
 
+import math
 from typing import Final
 
 import numpy as np
@@ -21,7 +22,7 @@ MAX_PUSH_LU: Final = 12.0
 """Most gain in all to make up for limiting. A single click cannot become loud, only ugly."""
 
 LAP: Final = 4704
-"""Samples of a loop that are resampled with it, before and behind: whole ones at all rates."""
+"""Fewest samples of a loop that are resampled with it, before and behind."""
 
 _Samples = npt.NDArray[np.float32]
 
@@ -50,7 +51,8 @@ def mastered(
     samples = _faded(samples, target_rate, output)
     match output.normalize:
         case "loudness":
-            return _at_loudness(samples, target_rate, output.loudness or DEFAULT_LOUDNESS)
+            loudness = output.loudness or DEFAULT_LOUDNESS
+            return _at_loudness(samples, target_rate, loudness, loop=loop)
         case "peak":
             return _at_peak(samples)
         case "limit" if limit or samples is not made:  # else it is as the engine limited it
@@ -72,12 +74,19 @@ def loudness_of(samples: _Samples, sample_rate: int) -> float:
 
 
 def _resampled(samples: _Samples, rate: int, target: int, *, loop: bool) -> _Samples:
-    frames = round(samples.shape[1] * target / rate)
-    if loop:  # whose ends the filter would otherwise mix with silence
-        samples = np.pad(samples, ((0, 0), (LAP, LAP)), mode="wrap")
-    resampled: _Samples = soxr.resample(samples.T, rate, target).T
+    n = samples.shape[1]
+    frames = round(n * target / rate)
     if loop:
-        resampled = resampled[:, LAP * target // rate :]
+        # At the ratio of the lengths, which is not quite that of the rates: else a part of a sample
+        # would be missing at the end. The filter would mix the ends with silence, so there is more
+        # of the loop before and behind, as much as makes whole samples.
+        step = n // math.gcd(n, frames)
+        lap = step * math.ceil(LAP / step)
+        around = np.pad(samples, ((0, 0), (lap, lap)), mode="wrap")
+        start = lap * frames // n
+        looped: _Samples = soxr.resample(around.T, n, frames).T[:, start : start + frames]
+        return np.ascontiguousarray(looped)
+    resampled: _Samples = soxr.resample(samples.T, rate, target).T
     missing = max(0, frames - resampled.shape[1])
     return np.ascontiguousarray(np.pad(resampled, ((0, 0), (0, missing)))[:, :frames])
 
@@ -104,14 +113,14 @@ def _at_peak(samples: _Samples) -> _Samples:
     return samples if peak < INAUDIBLE else samples * np.float32(PEAK_CEILING / peak)
 
 
-def _at_loudness(samples: _Samples, rate: int, target: float) -> _Samples:
+def _at_loudness(samples: _Samples, rate: int, target: float, *, loop: bool) -> _Samples:
     found = loudness_of(samples, rate)
     if not np.isfinite(found):
         return samples
     wanted = gain = target - found
     for _ in range(ROUNDS):
         louder = samples * np.float32(10 ** (gain / 20))
-        calm = _under_ceiling(louder)
+        calm = _under_ceiling(louder, loop=loop)
         if calm is louder:  # nothing was taken from it
             break
         louder = calm
@@ -122,9 +131,9 @@ def _at_loudness(samples: _Samples, rate: int, target: float) -> _Samples:
     return louder
 
 
-def _under_ceiling(samples: _Samples) -> _Samples:
+def _under_ceiling(samples: _Samples, *, loop: bool) -> _Samples:
     """The same array, if no true peak passes the ceiling."""
-    calm = limited(samples, TRUE_PEAK_CEILING, oversampled=True)
+    calm = limited(samples, TRUE_PEAK_CEILING, oversampled=True, loop=loop)
     if calm is samples:
         return samples
     # The gain that changes adds a little of its own between the samples.
