@@ -10,7 +10,7 @@ import torch
 from recorders import RerunRecorder
 from tiny import PADDED_NOWHERE, fresh_model, without_decoder_noise
 
-from sa_ray.contracts import Region, ResolvedRequest, VariantName
+from sa_ray.contracts import PEAK_CEILING, Region, ResolvedRequest, VariantName
 from sa_ray.engines.port import Cancelled, Generated
 from sa_ray.engines.stable_audio.attention import masked
 from sa_ray.engines.stable_audio.bfloat16 import multiply_in_bfloat16
@@ -166,6 +166,20 @@ def test_a_region_is_covered_whole_by_latents_made_anew(load: Load) -> None:
 
     np.testing.assert_allclose(found, expected, atol=SAME_AUDIO)
     assert np.abs(found - other).max() > 100 * SAME_AUDIO
+
+
+def test_peaks_beside_what_is_kept_are_limited_and_not_cut_off(
+    load: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = load("small-sfx")
+    patches = engine._decoder._autoencoder.pretransform
+    decode = patches.decode
+    monkeypatch.setattr(patches, "decode", lambda x: 20 * decode(x))  # tiny models are quiet
+    request = wanted(duration=3.0, regions=(Region(start=1.0, end=2.0),), normalize="none")
+
+    (found,) = edited(engine, [request], [chord(3.0)])
+
+    assert 0.9 * PEAK_CEILING < np.abs(found).max() <= PEAK_CEILING
 
 
 def test_what_is_outside_the_regions_is_heard_and_what_is_far_inside_is_not(load: Load) -> None:

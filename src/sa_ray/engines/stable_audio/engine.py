@@ -245,5 +245,6 @@ class StableAudioEngine:
             decoded=geometry.decoded(request.duration),
             samples=geometry.samples(request.duration),
             whole=request.chunked_decode is False,
-            limit=request.normalize != "none",
+            # What is joined to a source is limited here or nowhere, so as not to change the source.
+            limit=request.normalize != "none" or bool(request.regions),
         )
