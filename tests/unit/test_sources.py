@@ -157,6 +157,9 @@ async def test_other_bytes_than_were_uploaded_are_not_taken(reading: Reading, fo
     source = store.put(b"x")
     store.objects[source.object.key] = found
 
-    with pytest.raises(ObjectStoreError, match="other bytes") as caught:
-        await reading(store).audio(source, 1000)
-    assert not caught.value.transient
+    sources = reading(store)
+
+    for wanted in (sources.audio(source, 1000), sources.file(source)):
+        with pytest.raises(ObjectStoreError, match="other bytes") as caught:
+            await wanted
+        assert not caught.value.transient

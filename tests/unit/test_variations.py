@@ -12,14 +12,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sa_ray.audio import provenance_of
+from sa_ray.audio import encode, provenance_of
 from sa_ray.contracts import (
     MAX_SEED,
+    SAMPLE_RATE,
+    AudioFormat,
     AudioInfo,
     GenerationRequest,
     Job,
     Manifest,
     ResolvedRequest,
+    Source,
+    StoredObject,
 )
 from sa_ray.errors import GenerationError
 from sa_ray.jobs import lifecycle
@@ -27,22 +31,24 @@ from sa_ray.serving.ingress.packing import Packed, in_parts, zipped
 from sa_ray.serving.messages import AudioReady, EncodedAudio
 from sa_ray.serving.variant.deployment import Variant
 from sa_ray.serving.variant.joint_progress import joint_progress
+from sa_ray.settings import CredentialSettings
 from tests.support.jobs import RESULT, resolved
 from tests.support.secret_settings import settings_of
+from tests.support.signing import identity
 
 
 def request(n: int, **fields: Any) -> ResolvedRequest:
     return resolved().model_copy(update={"n": n, "duration": 0.1, **fields})
 
 
-def replica(max_batch_rows: int = 8) -> Variant:
+def replica(max_batch_rows: int = 8, credentials: CredentialSettings | None = None) -> Variant:
     settings = settings_of({"variants": {"small-sfx": {"max_batch_rows": max_batch_rows}}})
     return Variant(
         "small-sfx",
         "procedural",
         settings.models,
         settings.weights,
-        settings.credentials,
+        credentials or settings.credentials,
         settings.jobs,
         settings.storage,
         gpu=None,
@@ -80,6 +86,36 @@ async def test_a_stream_has_the_clips_in_turn() -> None:
 
     kinds = [type(message) for message in messages if isinstance(message, AudioReady | bytes)]
     assert kinds == [AudioReady, bytes] * 2
+
+
+@pytest.mark.parametrize(("fmt", "reads"), [("wav", 2), ("ogg", 1)])
+async def test_what_signed_clips_are_edited_from_is_fetched_once_and_before_the_work(
+    fmt: AudioFormat, reads: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    data = encode(np.full((2, 4_410), 0.1, np.float32), SAMPLE_RATE, "flac", tags={})
+    stored = StoredObject(
+        backend="local", key="upload", size=len(data), sha256=sha256(data).hexdigest()
+    )
+
+    class Reader:
+        async def read(self, stored: StoredObject, start: int, length: int) -> bytes:
+            told.append("read")
+            return data[start : start + length]
+
+    deployment = "sa_ray.serving.variant.deployment"
+    monkeypatch.setattr(f"{deployment}.uploader_client", lambda _: Reader())
+    monkeypatch.setattr(f"{deployment}.flaw_of", lambda _: told.append("made"))
+    files = identity(tmp_path)
+    signing = CredentialSettings(c2pa_certificate=files.certificate, c2pa_key=files.key)
+    source = Source(upload_id="u", object=stored, seconds=0.1)
+
+    clips = await replica(credentials=signing).generate_all(
+        request(3, source=source, init_noise_level=0.5, format=fmt)
+    )
+
+    assert len(clips) == 3
+    assert told == ["read"] * reads + ["made"] * 3
 
 
 async def test_a_clip_that_cannot_be_made_fails_the_request(

@@ -1,6 +1,6 @@
 """Audio files: master and encode samples, probe headers, say and read what made them."""
 
-from sa_ray.audio.credentials import ContentCredentials, require_c2pa
+from sa_ray.audio.credentials import UNSIGNED, ContentCredentials, require_c2pa
 from sa_ray.audio.encoding import MAX_TAG_BYTES, TAGS, encode
 from sa_ray.audio.mastering import loudness_of, mastered
 from sa_ray.audio.probing import AudioProbe, probe
@@ -12,6 +12,7 @@ from sa_ray.audio.splicing import Span, laid_out, smoothest_start, spliced, turn
 __all__ = [
     "MAX_TAG_BYTES",
     "TAGS",
+    "UNSIGNED",
     "AudioProbe",
     "ContentCredentials",
     "Provenance",

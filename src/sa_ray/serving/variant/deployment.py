@@ -131,7 +131,8 @@ class Variant:
 
     async def generate(self, request: ResolvedRequest) -> EncodedAudio:
         """Generate and encode one clip; cancelling the call stops the work at the next step."""
-        return await self._produce(request, lambda _: None)
+        origin = await self._origin(request)
+        return await self._produce(request, lambda _: None, origin)
 
     async def generate_all(self, request: ResolvedRequest) -> list[EncodedAudio]:
         """Generate and encode all clips of ``request``, or fail; the same for each as one alone."""
@@ -188,24 +189,33 @@ class Variant:
     async def _produce_all(
         self, request: ResolvedRequest, on_progress: OnProgress
     ) -> list[EncodedAudio]:
+        origin = await self._origin(request)
         # Begun together, so that the batcher has all of them when it forms the next batch.
         told = joint_progress(request.n, on_progress)
         clips = zip(request.variations(), told, strict=True)
-        return await all_of(self._produce(clip, tell, request.n) for clip, tell in clips)
+        return await all_of(self._produce(clip, tell, origin, request.n) for clip, tell in clips)
+
+    async def _origin(self, request: ResolvedRequest) -> bytes | None:
+        """Return the file that the signed files of ``request`` are edited from, if any are."""
+        # Once for all clips, and before the work, which would be lost if it cannot be had.
+        if request.source and self._finishing.signs(request.format):
+            return await self._sources.file(request.source)
+        return None
 
     async def _produce(
-        self, request: ResolvedRequest, on_progress: OnProgress, spacing: int = 1
+        self,
+        request: ResolvedRequest,
+        on_progress: OnProgress,
+        origin: bytes | None,
+        spacing: int = 1,
     ) -> EncodedAudio:
         """Make one clip. ``spacing``: from its seed to that of a second attempt."""
         # Not in the encoder's threads: a second attempt should not wait for other clips' files.
         flaw = _in(self._checker, flaw_of)
         checked = await render_checked(self._editor.render, flaw, request, on_progress, spacing)
-        source = None
-        if self._finishing.signs and request.source:
-            source = await self._sources.file(request.source)
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(
-            self._encoder, self._finishing.finish, request, checked, source
+            self._encoder, self._finishing.finish, request, checked, origin
         )
 
 

@@ -1,7 +1,7 @@
 """The last steps of a clip: level, encoding, tags and signature."""
 
-from sa_ray.audio import ContentCredentials, encode, mastered, provenance_tags
-from sa_ray.contracts import OPUS_SAMPLE_RATE, AudioInfo, ResolvedRequest
+from sa_ray.audio import UNSIGNED, ContentCredentials, encode, mastered, provenance_tags
+from sa_ray.contracts import OPUS_SAMPLE_RATE, AudioFormat, AudioInfo, ResolvedRequest
 from sa_ray.engines import Engine
 from sa_ray.serving.messages import EncodedAudio
 from sa_ray.serving.variant.second_attempt import Checked
@@ -18,16 +18,16 @@ class Finishing:
         self._engine = engine
         self._credentials = credentials
 
-    @property
-    def signs(self) -> bool:
-        return self._credentials is not None
+    def signs(self, fmt: AudioFormat) -> bool:
+        """Whether files of ``fmt`` are signed."""
+        return self._credentials is not None and fmt != UNSIGNED
 
     def finish(
         self, request: ResolvedRequest, checked: Checked, source: bytes | None
     ) -> EncodedAudio:
         """Return the file of one clip.
 
-        ``source``: the file that it was edited from, if files are signed. Raises
+        ``source``: the file that it was edited from, if its format is signed. Raises
         ``GenerationError`` if it cannot be encoded or signed.
         """
         engine, made = self._engine, checked.rendered.samples

@@ -5,7 +5,7 @@ import hashlib
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Executor
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
 from sa_ray.audio import laid_out
 from sa_ray.contracts import SAMPLE_RATE, Source, StoredObject
@@ -21,6 +21,8 @@ PIECE_BYTES: Final = 8 << 20
 
 _Key = tuple[str, int, int]
 """Digest of the object, the sample of the clip at which it begins, and samples of the clip."""
+
+T = TypeVar("T")
 
 
 class Reader(Protocol):
@@ -70,16 +72,8 @@ class Sources:
 
     async def _read(self, source: Source, key: _Key) -> Audio:
         data = await self.file(source)
-        digest, at, frames = key
-
-        def read() -> Audio:
-            if hashlib.sha256(data).hexdigest() != digest:
-                raise ObjectStoreError(
-                    f"{source.object.key} holds other bytes than were uploaded.", transient=False
-                )
-            return laid_out(self._decode(data), at, frames)
-
-        audio = await asyncio.get_running_loop().run_in_executor(self._threads, read)
+        _, at, frames = key
+        audio = await self._threaded(lambda: laid_out(self._decode(data), at, frames))
         self._keep(key, audio)
         return audio
 
@@ -98,7 +92,15 @@ class Sources:
             if not piece:
                 break
             data += piece
+        digest = await self._threaded(lambda: hashlib.sha256(data).hexdigest())
+        if digest != stored.sha256:
+            raise ObjectStoreError(
+                f"{stored.key} holds other bytes than were uploaded.", transient=False
+            )
         return bytes(data)
+
+    async def _threaded(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
     def _keep(self, key: _Key, audio: Audio) -> None:
         self._kept[key] = audio
