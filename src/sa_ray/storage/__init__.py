@@ -7,7 +7,7 @@ from sa_ray.storage.opening import open_object_store
 from sa_ray.storage.port import ListedObject, ObjectStore
 from sa_ray.storage.removal import Removal
 from sa_ray.storage.threads import in_thread
-from sa_ray.storage.uploads import Uploads
+from sa_ray.storage.uploads import Uploads, arrived
 
 __all__ = [
     "Inputs",
@@ -16,6 +16,7 @@ __all__ = [
     "ObjectStores",
     "Removal",
     "Uploads",
+    "arrived",
     "file_name",
     "in_thread",
     "object_key",

@@ -33,6 +33,17 @@ Fetch = Callable[[], Awaitable[bytes]]
 """Fetches the bytes to upload; called again for each attempt."""
 
 
+async def arrived(audio: Awaitable[bytes]) -> bytes:
+    """Return ``audio``; raise ``InfrastructureError`` after ``FETCH_TIMEOUT_S``."""
+    try:
+        async with asyncio.timeout(FETCH_TIMEOUT_S):
+            return await audio
+    except TimeoutError as error:
+        raise InfrastructureError(
+            f"The audio did not arrive within {FETCH_TIMEOUT_S:g} s from the node that made it."
+        ) from error
+
+
 class Uploads:
     """Uploads to ``store`` and acknowledges only what it has confirmed. For one event loop.
 
@@ -135,13 +146,7 @@ class Uploads:
 
     async def _attempt(self, put: Callable[[bytes], StoredObject], fetch: Fetch) -> StoredObject:
         # In a method of its own, so that the bytes are freed while the upload waits.
-        try:
-            async with asyncio.timeout(FETCH_TIMEOUT_S):
-                data = await fetch()
-        except TimeoutError as error:
-            raise InfrastructureError(
-                f"The audio did not arrive within {FETCH_TIMEOUT_S:g} s from the node that made it."
-            ) from error
+        data = await arrived(fetch())
         return await in_thread(self._writers, partial(put, data))
 
     def _put(

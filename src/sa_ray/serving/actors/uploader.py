@@ -18,7 +18,7 @@ from sa_ray.contracts import (
 )
 from sa_ray.errors import ObjectElsewhereError, ObjectStoreError
 from sa_ray.settings import StorageSettings
-from sa_ray.storage import Inputs, ObjectStores, Removal, Uploads, in_thread, object_key
+from sa_ray.storage import Inputs, ObjectStores, Removal, Uploads, arrived, in_thread, object_key
 from sa_ray.telemetry import configure_logging
 
 MAX_CONCURRENT_READS = 16
@@ -30,7 +30,7 @@ MAX_CONCURRENT_INPUTS = 4
 class UploaderApi(Protocol):
     """Methods of the uploader for other processes. Each may raise ``ObjectStoreError``.
 
-    Uploads, downloads and removals have threads of their own, and never wait for each other.
+    Uploads, downloads, removals and sweeps have threads of their own: none waits for another.
     """
 
     async def health(self) -> ComponentHealth:
@@ -97,7 +97,10 @@ class UploaderApi(Protocol):
     async def keep_input(
         self, upload_id: str, read: ReadAudio, size_bytes: int, audio: list["ObjectRef[bytes]"]
     ) -> Upload:
-        """Store audio that a client has sent, as ``upload`` does, but without retrying."""
+        """Store audio that a client has sent, as ``upload`` does, but without retrying.
+
+        Raises ``InfrastructureError`` if ``audio`` does not arrive.
+        """
         ...
 
     async def remove_input(self, upload_id: str) -> None:
@@ -126,6 +129,9 @@ class Uploader(UploaderApi):
         self._removal = Removal(settings, self._stores, self._uploads)
         self._inputs = Inputs(settings, self._stores.current)
         self._input_threads = ThreadPoolExecutor(MAX_CONCURRENT_INPUTS, "input")
+        self._input_slots = asyncio.Semaphore(MAX_CONCURRENT_INPUTS)
+        # A sweep deletes many objects, and no client waits for it.
+        self._sweeper = ThreadPoolExecutor(1, "input-sweep")
         self._readers = ThreadPoolExecutor(MAX_CONCURRENT_READS, "object-read")
         self._checker = asyncio.create_task(self._uploads.check_forever())
 
@@ -183,15 +189,16 @@ class Uploader(UploaderApi):
     async def keep_input(
         self, upload_id: str, read: ReadAudio, size_bytes: int, audio: list["ObjectRef[bytes]"]
     ) -> Upload:
-        data = await audio[0]
-        keep = partial(self._inputs.keep, upload_id, read, size_bytes, data)
-        return await in_thread(self._input_threads, keep)
+        async with self._input_slots:  # of which only so many are held here
+            data = await arrived(audio[0])
+            keep = partial(self._inputs.keep, upload_id, read, size_bytes, data)
+            return await in_thread(self._input_threads, keep)
 
     async def remove_input(self, upload_id: str) -> None:
         await in_thread(self._input_threads, lambda: self._inputs.remove(upload_id))
 
     async def due_inputs(self) -> list[str]:
-        return await in_thread(self._input_threads, self._inputs.due)
+        return await in_thread(self._sweeper, self._inputs.due)
 
     async def sweep_inputs(self, due: Collection[str], pinned: Collection[str]) -> None:
-        await in_thread(self._input_threads, lambda: self._inputs.sweep(due, pinned))
+        await in_thread(self._sweeper, lambda: self._inputs.sweep(due, pinned))
