@@ -25,7 +25,7 @@ class VariantSpec(BaseModel):
         ge=0, description="CPUs for a replica; rounded up, the threads of the real model."
     )
     max_replicas: int = Field(ge=1, description="Upper autoscaling bound.")
-    max_batch_rows: int = Field(ge=1, description="Most requests in one batch.")
+    max_batch_rows: int = Field(ge=1, description="Most clips in one batch.")
     max_batch_seconds: float = Field(
         gt=0, description="Most audio in one batch: rows times the longest row, seconds."
     )

@@ -22,10 +22,9 @@ MAX_RATIO: Final = 5.0
 class Estimator:
     """Costs of requests that are batched.
 
-    ``max_rows`` requests and ``max_seconds`` of padded audio (rows times the longest) bound a
-    batch. ``scale``: measured over estimated time of batches. ``fill``: cost per request in batches
-    formed under load, relative to full batches; above 1 when mixed lengths keep batches from
-    filling.
+    ``max_rows`` clips and ``max_seconds`` of padded audio (rows times the longest) bound a batch.
+    ``scale``: measured over estimated time of batches. ``fill``: cost per clip in batches formed
+    under load, relative to full batches; above 1 when mixed lengths keep batches from filling.
     """
 
     cost: Cost

@@ -73,16 +73,17 @@ def router_config(spec: VariantSpec, cost: Cost) -> dict[str, Any]:
 
 
 def grace_seconds(spec: VariantSpec, cost: Cost) -> float:
-    """Return the seconds that a stopping replica may go on, until all that it may hold is done.
+    """Return the seconds that a stopping replica may go on: as long as its places take to be done.
 
-    Assumes the default number of steps and the longest clips; at least ``spec.grace_seconds``.
+    Assumes a single clip in each, no loop, of the default number of steps and the longest duration.
+    Requests for several take longer together. At least ``spec.grace_seconds``.
     """
     longest = estimator(spec, cost).share(_clip(duration=spec.max_duration))
     return max(spec.grace_seconds, spec.max_ongoing_requests * longest)
 
 
 def capacity(spec: VariantSpec, running: int) -> int:
-    """Return the number of jobs to lease for a variant with so many ``running`` replicas.
+    """Return the number of clips to lease for a variant with so many ``running`` replicas.
 
     One batch more than they take: it starts the first replica, or is there when the next one comes.
     All others wait in the queue, where jobs of a higher priority overtake them.

@@ -20,7 +20,8 @@ class Edits:
 
     ``initials``: by row, the latents that it starts from, float32 ``[channels, latents]``.
     ``local``: for all rows the model's local conditioning, float32 ``[rows, channels, length]``,
-    which is silence in rows without regions; None: in every row.
+    which is silence in rows without regions; None: in every row. A batch of one
+    ``batch_key`` has regions in all rows or in none.
     """
 
     initials: Mapping[int, Any]

@@ -153,9 +153,9 @@ class StableAudioEngine:
     ) -> list[BatchOutcome]:
         """Generate every request; halve and repeat a batch too large for the GPU's memory.
 
-        Rows of a repeated batch report their steps again from the first. Rows with a source, with
-        regions in it or without, may share a batch with others. Raises ``ValueError`` for sources
-        that are not as the port wants them.
+        Rows of a repeated batch report their steps again from the first. Rows with a source may
+        share a batch with others; so would those with regions, which ``batch_key`` keeps apart.
+        Raises ``ValueError`` for sources that are not as the port wants them.
         """
         sources = sources or [None] * len(batch)
         call = _Call(batch, sources, on_step, is_cancelled, outcomes={})

@@ -67,7 +67,7 @@ class Leases:
         return [*(self._lease_forever(name) for name in self._capacity), self._renew_forever()]
 
     def resize(self, capacity: Mapping[VariantName, int]) -> None:
-        """Hold as many jobs as ``capacity`` says from now on; those held already go on."""
+        """Hold as many clips as ``capacity`` says from now on; jobs held already go on."""
         self._capacity.update(capacity)
         self._changed.set()
 
