@@ -45,6 +45,7 @@ def test_a_generation_whose_answer_is_lost_is_not_begun_again(network: FaultProx
         client.generate(SHORT)
 
 
+@pytest.mark.cluster
 def test_waiting_outlives_lost_connections_and_a_restart_of_the_service(
     service: Service, network: FaultProxy, tmp_path: Path
 ) -> None:

@@ -96,6 +96,7 @@ def test_an_outage_delays_a_job_and_loses_nothing(on_s3: Service, s3_server: S3S
     assert httpx.get(view["download_url"]).status_code == 200
 
 
+@pytest.mark.cluster
 def test_audio_in_a_store_that_is_no_longer_reached_is_told(
     deploy: Deploy, s3_server: S3Server, tmp_path: Path
 ) -> None:
