@@ -9,13 +9,13 @@ from typing import Any, Final
 
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
-from ray import serve
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 
 from sa_ray.contracts import Upload
 from sa_ray.errors import InvalidRequestError, MalformedRequestError, SaRayError
 from sa_ray.serving.ingress.edits import SOURCE_FIELDS
+from sa_ray.serving.ingress.services import of_this_replica
 from sa_ray.serving.ingress.uploads import ClientUploads, ReceivedFile, no_room
 from sa_ray.serving.request_bounds import MAX_BODY_BYTES, replay
 from sa_ray.serving.streamed_bodies import RELEASE, is_streamed
@@ -112,6 +112,7 @@ async def take_file(file: UploadFile, uploads: ClientUploads, name: str = "audio
 
 async def _as_json(request: Request) -> Request:
     """Return the same request with a JSON body; the file is an upload from then on."""
+    uploads = (await of_this_replica()).uploads
     async with opened_form(request) as form:
         told = form.get(REQUEST)
         try:
@@ -137,7 +138,7 @@ async def _as_json(request: Request) -> Request:
                     f"{name} is both in the request and a file of the form. Send one of them.",
                     param=name,
                 )
-            body[name] = (await take_file(part, _uploads(), name)).id
+            body[name] = (await take_file(part, uploads, name)).id
     return _with_json(request, body)
 
 
@@ -146,8 +147,3 @@ def _with_json(request: Request, body: dict[str, Any]) -> Request:
     headers = [(name, value) for name, value in request.scope["headers"] if name not in own]
     scope = {**request.scope, "headers": [*headers, (b"content-type", b"application/json")]}
     return Request(scope, replay(json.dumps(body).encode(), request.receive))
-
-
-def _uploads() -> ClientUploads:
-    replica: Any = serve.get_replica_context().servable_object
-    return replica.services.uploads  # type: ignore[no-any-return]

@@ -41,10 +41,11 @@ class Services:
     clients: ClientShares
 
 
-async def _of_this_replica() -> Services:
+async def of_this_replica() -> Services:
+    """Return the services of the replica that this runs in."""
     # A coroutine, or FastAPI would run it in a thread for every request.
     replica: Any = serve.get_replica_context().servable_object
     return replica.services  # type: ignore[no-any-return]
 
 
-ServicesDep = Annotated[Services, Depends(_of_this_replica)]
+ServicesDep = Annotated[Services, Depends(of_this_replica)]

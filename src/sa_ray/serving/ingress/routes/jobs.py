@@ -51,6 +51,16 @@ MAX_PAGE_WITH_PROMPTS = 20
 MAX_WAIT_S = 120.0
 """Longest long poll; proxies in front of the service cut silent requests not much later."""
 
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        min_length=1,
+        max_length=255,
+        description="Repeating a request with its key returns the job it made, with "
+        "`Idempotent-Replayed: true`; the key lives as long as the job.",
+    ),
+]
+
 
 @router.post(
     "",
@@ -66,15 +76,7 @@ async def submit(
     services: ServicesDep,
     http: Request,
     response: Response,
-    idempotency_key: Annotated[
-        str | None,
-        Header(
-            min_length=1,
-            max_length=255,
-            description="Repeating a request with its key returns the job it made, with "
-            "`Idempotent-Replayed: true`; the key lives as long as the job.",
-        ),
-    ] = None,
+    idempotency_key: IdempotencyKey = None,
 ) -> JobAccepted:
     """Accept a job. Once this answers 202 the job is durable and will end, whatever happens."""
     resolved = await settle(request, services)

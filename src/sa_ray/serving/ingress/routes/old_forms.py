@@ -5,9 +5,9 @@ do not have may be given too, as text.
 """
 
 import json
-from typing import Annotated, Any, Final, TypeVar
+from typing import Any, Final, TypeVar
 
-from fastapi import APIRouter, Header, Request, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import StreamingResponse
 from pydantic import ValidationError
@@ -23,7 +23,7 @@ from sa_ray.errors import (
 from sa_ray.serving.ingress.errors import responses
 from sa_ray.serving.ingress.forms import opened_form, take_file
 from sa_ray.serving.ingress.routes.generation import BODY_ERRORS, FILES, generate
-from sa_ray.serving.ingress.routes.jobs import submit
+from sa_ray.serving.ingress.routes.jobs import IdempotencyKey, submit
 from sa_ray.serving.ingress.services import ServicesDep
 from sa_ray.serving.ingress.uploads import ClientUploads
 from sa_ray.serving.streamed_bodies import is_form
@@ -81,8 +81,6 @@ INPAINT: Final = _form(**{STARTS: _PLACES, ENDS: _PLACES})
 
 SYNC_ERRORS = responses(*BODY_ERRORS, OverloadedError, UnavailableError)
 JOB_ERRORS = responses(*BODY_ERRORS, IdempotencyConflictError, OverloadedError, UnavailableError)
-
-IdempotencyKey = Annotated[str | None, Header(min_length=1, max_length=255)]
 
 
 @router.post(
