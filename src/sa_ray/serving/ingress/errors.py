@@ -3,14 +3,14 @@
 import difflib
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
 
 from sa_ray.contracts import (
@@ -122,10 +122,26 @@ async def _on_invalid(request: Request, error: Exception) -> JSONResponse:
     if not isinstance(error, RequestValidationError):
         raise error
     path = request.url.path.rstrip("/")
-    body: type[BaseModel] = JobRequest if "/jobs" in path else GenerationRequest
-    if path.endswith("/jobs/batch"):
-        body = BatchRequest
+    bodies: dict[str, type[BaseModel]] = {"jobs": JobRequest, "batch": BatchRequest}
+    body = bodies.get(path.rpartition("/")[2], GenerationRequest)
     return error_response(describe_invalid(error.errors(), body), request)
+
+
+def describe_unfit(
+    error: ValidationError, body: type[BaseModel], names: Mapping[str, str] | None = None
+) -> SaRayError:
+    """Do as ``describe_invalid`` does for what was checked apart from FastAPI.
+
+    ``names``: what the client calls fields, where that is another name than ours.
+    """
+    names = names or {}
+    return describe_invalid(
+        [
+            {**one, "loc": ("body", *(names.get(str(part), part) for part in one["loc"]))}
+            for one in error.errors(include_url=False)
+        ],
+        body,
+    )
 
 
 def describe_invalid(errors: Sequence[Any], body: type[BaseModel]) -> SaRayError:

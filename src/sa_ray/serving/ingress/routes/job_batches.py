@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from sa_ray.contracts import BatchAccepted, BatchRequest, JobAccepted, JobRequest, RefusedJob
 from sa_ray.errors import SaRayError, UnavailableError
 from sa_ray.jobs import Submission
-from sa_ray.serving.ingress.errors import describe_invalid, error_body, responses, retry_after_of
+from sa_ray.serving.ingress.errors import describe_unfit, error_body, responses, retry_after_of
 from sa_ray.serving.ingress.job_lookup import base_url
 from sa_ray.serving.ingress.resolution import settle
 from sa_ray.serving.ingress.routes.generation import BODY_ERRORS
@@ -95,10 +95,7 @@ def _checked(given: Any) -> JobRequest:
     try:
         return JobRequest.model_validate(given)
     except ValidationError as error:
-        found = error.errors(include_url=False)
-        raise describe_invalid(
-            [{**one, "loc": ("body", *one["loc"])} for one in found], JobRequest
-        ) from None
+        raise describe_unfit(error, JobRequest) from None
 
 
 def _keys(key: str | None, count: int) -> list[str | None]:

@@ -8,7 +8,6 @@ import json
 from typing import Any, Final, TypeVar
 
 from fastapi import APIRouter, Request, Response
-from fastapi.exceptions import RequestValidationError
 from fastapi.responses import StreamingResponse
 from pydantic import ValidationError
 from starlette.datastructures import FormData, UploadFile
@@ -20,7 +19,7 @@ from sa_ray.errors import (
     OverloadedError,
     UnavailableError,
 )
-from sa_ray.serving.ingress.errors import responses
+from sa_ray.serving.ingress.errors import describe_unfit, responses
 from sa_ray.serving.ingress.forms import opened_form, take_file
 from sa_ray.serving.ingress.routes.generation import BODY_ERRORS, FILES, generate
 from sa_ray.serving.ingress.routes.jobs import IdempotencyKey, submit
@@ -206,8 +205,4 @@ def _checked(body: type[R], fields: dict[str, Any]) -> R:
         return body.model_validate(fields, strict=False)
     except ValidationError as error:
         names = {ours: theirs for theirs, ours in THEIR_NAMES.items()} | {"regions": STARTS}
-        found = [
-            {**item, "loc": ("body", *(names.get(str(part), part) for part in item["loc"]))}
-            for item in error.errors()
-        ]
-        raise RequestValidationError(found) from error
+        raise describe_unfit(error, body, names) from None
