@@ -56,30 +56,35 @@ class Command(BookedService):
                 stderr=log,
             )
 
-    def find(self, title: str) -> psutil.Process | None:
-        """The process of this title among those of the command."""
+    def find(self, title: str) -> list[psutil.Process]:
+        """The processes of this title among those of the command.
+
+        While an actor runs a method its title ends in ``.<method>``.
+        """
+        found = []
         for process in psutil.Process(self.process.pid).children(recursive=True):
             with suppress(psutil.Error, IndexError):
-                if Path(process.cmdline()[0]).name == title:
-                    return process
-        return None
+                name = Path(process.cmdline()[0]).name
+                if name == title or name.startswith(f"{title}."):
+                    found.append(process)
+        return found
 
-    def kill(self, title: str) -> psutil.Process:
-        """Kill that process, and return it."""
-        self._until(lambda: self.find(title) is not None)
-        victim = self.find(title)
-        assert victim is not None
-        victim.kill()
-        return victim
+    def kill(self, title: str) -> list[psutil.Process]:
+        """Kill the processes of that title, of which there is at least one, and return them."""
+        victims: list[psutil.Process] = []
 
-    def wait_until_back(self, title: str, victim: psutil.Process) -> None:
+        def found() -> bool:
+            victims[:] = self.find(title)
+            return bool(victims)
+
+        self._until(found)
+        for victim in victims:
+            victim.kill()
+        return victims
+
+    def wait_until_back(self, title: str, victims: list[psutil.Process]) -> None:
         """Return once there is another process of the title, and the service is well."""
-
-        def back() -> bool:
-            another = self.find(title)
-            return another is not None and another != victim and self.is_well()
-
-        self._until(back)
+        self._until(lambda: bool(set(self.find(title)) - set(victims)) and self.is_well())
 
     def is_well(self) -> bool:
         try:
