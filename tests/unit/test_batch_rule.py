@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sa_ray.contracts import Region, ResolvedRequest
+from sa_ray.contracts import Lora, Region, ResolvedRequest
 from sa_ray.scheduling.batch_rule import Bounds, batch_key, bucket_of, length_bucket, take_batch
 
 
@@ -39,9 +39,10 @@ def test_rows_may_differ_in_what_a_batch_does_not_share(alike: dict[str, Any]) -
     [
         {"steps": 8}, {"cfg_scale": 2.0}, {"sampler": "euler"},
         {"regions": [Region(start=0.1, end=0.3)]},
+        {"loras": [Lora(name="warm", strength=1.0, sha256="0" * 64)]},
     ],
 )  # fmt: skip
-def test_rows_of_one_batch_agree_in_steps_guidance_sampler_and_keeping_audio(
+def test_rows_of_one_batch_agree_in_steps_guidance_sampler_keeping_audio_and_adapters(
     other: dict[str, Any],
 ) -> None:
     assert batch_key(clip(**other)) != batch_key(clip())
@@ -55,6 +56,15 @@ def test_where_regions_lie_does_not_matter_to_a_batch() -> None:
 
 def test_any_guidance_is_like_any_other() -> None:
     assert len({batch_key(clip(cfg_scale=scale)) for scale in (1.5, 2.0, 7.0)}) == 1
+
+
+def test_adapters_share_a_batch_only_with_the_same_files_at_the_same_strengths() -> None:
+    warm = Lora(name="warm", strength=1.0, sha256="0" * 64)
+    others = [{"strength": 0.5}, {"sha256": "1" * 64}]
+    keys = {batch_key(clip(loras=[warm.model_copy(update=other)])) for other in others}
+
+    assert len(keys | {batch_key(clip(loras=[warm])), batch_key(clip(loras=[warm, warm]))}) == 4
+    assert batch_key(clip(loras=[warm])) == batch_key(clip(loras=[warm], prompt="bells"))
 
 
 @given(st.integers(1, 10_000))

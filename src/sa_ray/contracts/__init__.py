@@ -33,6 +33,7 @@ from sa_ray.contracts.jobs import (
     StoredClip,
     Webhook,
 )
+from sa_ray.contracts.loras import LORA_NAME_PATTERN, Lora, LoraFields
 from sa_ray.contracts.names import (
     FINAL_STATUSES,
     JOB_ID_PATTERN,
@@ -103,6 +104,7 @@ __all__ = [
     "INAUDIBLE",
     "JOB_ID_PATTERN",
     "LIMITER_WINDOW",
+    "LORA_NAME_PATTERN",
     "MAX_BATCH",
     "MAX_EXPIRES_IN",
     "MAX_KEY_BYTES",
@@ -153,6 +155,8 @@ __all__ = [
     "JobView",
     "Lease",
     "ListedJob",
+    "Lora",
+    "LoraFields",
     "MakingFields",
     "Manifest",
     "ModelList",

@@ -8,6 +8,7 @@ from pydantic import AfterValidator, BaseModel, Field, StringConstraints
 from sa_ray.contracts.asked import Asked
 from sa_ray.contracts.edit_requests import EditRequest
 from sa_ray.contracts.edits import EditFields
+from sa_ray.contracts.loras import LoraFields
 from sa_ray.contracts.names import AudioFormat, Priority, Sampler, VariantName
 from sa_ray.contracts.output import OutputFields, OutputRequest, Whole
 from sa_ray.contracts.record import Record
@@ -185,7 +186,7 @@ class JobRequest(GenerationRequest):
     )
 
 
-class ResolvedRequest(OutputFields, MakingFields, EditFields, ClipFields, Record):
+class ResolvedRequest(OutputFields, MakingFields, LoraFields, EditFields, ClipFields, Record):
     """A request with every choice made: what an engine needs, and all it may depend on."""
 
     model: VariantName

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, TypeVar
 
-from sa_ray.contracts import SAMPLE_RATE, ResolvedRequest, Sampler
+from sa_ray.contracts import SAMPLE_RATE, Lora, ResolvedRequest, Sampler
 
 HEADROOM_S: Final = 6.0
 """Audio generated past the end of a clip, seconds; ``duration_padding_sec`` of the package."""
@@ -24,16 +24,16 @@ DEFAULT_SAMPLER: Final[Sampler] = "pingpong"
 T = TypeVar("T")
 
 
-BatchKey = tuple[int, Sampler, bool, bool]
-"""Common to the rows of a batch: steps, sampler, guidance, and whether parts of an audio are kept,
-of which the model is told by other inputs. A plain tuple, since the router makes some hundred for
-each request."""
+BatchKey = tuple[int, Sampler, bool, bool, tuple[Lora, ...]]
+"""Common to the rows of a batch: steps, sampler, guidance, whether parts of an audio are kept, of
+which the model is told by other inputs, and the adapters, which are merged into its weights. A
+plain tuple, since the router makes some hundred for each request."""
 
 
 def batch_key(request: ResolvedRequest) -> BatchKey:
     """Return the key of ``request``: only those with equal keys may share a batch."""
     sampler = request.sampler or DEFAULT_SAMPLER
-    return request.steps, sampler, is_guided(request), bool(request.regions)
+    return request.steps, sampler, is_guided(request), bool(request.regions), request.loras
 
 
 @lru_cache(maxsize=4096)
