@@ -60,6 +60,8 @@ class EngineOptions:
     """Hugging Face token for gated weights; None: what ``huggingface_hub`` finds by itself."""
     weights_dir: Path | None = None
     """Folder with one folder for each variant; None: the Hugging Face Hub and its cache."""
+    lora_dir: Path | None = None
+    """Folder with one folder of adapters for each variant; None: there are none."""
     gpu_fraction: float | None = None
     """Share in (0, 1] of the GPU's memory that this process may take; None: no bound."""
     cpu_threads: int | None = None
@@ -110,7 +112,8 @@ class Engine(Protocol):
         the closer to its source the lower its ``init_noise_level``. ``loop`` and ``source`` in the
         request are for the caller.
 
-        All requests have the same ``sa_ray.scheduling.batch_rule.batch_key``. A row's audio depends
+        All requests have the same ``sa_ray.scheduling.batch_rule.batch_key``; where that is another
+        than of the batch before, changing adapters (``loras``) may take time. A row's audio depends
         on its own request alone, never on its batch mates. A failure of one row is that row's
         ``GenerationError``; an exception raised from here means that the whole batch failed,
         ``DeviceLostError`` that every other will fail, too.

@@ -1,7 +1,7 @@
 """Conditioning of a batch: embed the prompts and durations that steer its rows."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import torch
 
@@ -10,6 +10,9 @@ from sa_ray.engines.stable_audio.denoiser import Conditioning, Denoiser
 from sa_ray.engines.stable_audio.graphs import Graphs
 from sa_ray.engines.stable_audio.text_encoder import PromptEncoder, TextEmbedding
 from sa_ray.scheduling.batch_rule import is_guided
+
+PROMPT_LAYERS: Final = "conditioners.prompt."
+"""Prefix of the package's names of layers that the embeddings of prompts depend on."""
 
 
 class Conditioner:
@@ -23,6 +26,10 @@ class Conditioner:
     def record_prompts(self) -> None:
         """Run the text encoder at every length that it is run at."""
         self._prompts.encode_nothing()
+
+    def forget_prompts(self) -> None:
+        """Embed prompts anew from here on, by other weights."""
+        self._prompts.forget()
 
     def __call__(self, requests: Sequence[ResolvedRequest], local: Any = None) -> Conditioning:
         """Embed ``requests``; all are guided (``cfg_scale`` is not 1), or none is.

@@ -16,6 +16,7 @@ from sa_ray.engines.stable_audio.graphs import Graphs, Size
 from sa_ray.engines.stable_audio.stand_ins import (
     BoundProjection,
     fold_silence,
+    fold_silence_again,
     leave_out_padding,
 )
 
@@ -142,6 +143,12 @@ class Denoiser:
             projection.bound = None
         if self._fused is not None:
             self._fused.contexts = None
+
+    def fold_again(self) -> None:
+        """Compute again, in place, what was computed once of weights that have changed."""
+        for layer in self.transformer.layers:
+            if layer.to_local_embed is not None:
+                fold_silence_again(layer.to_local_embed)
 
     def velocity(self, x: Any, level: Any, valid: Any, conditioning: Conditioning) -> Any:
         """Predict the guided velocity (noise minus clean latents) at ``x``.

@@ -1,12 +1,13 @@
 """``StableAudioEngine``: batches on the ``stable-audio-3`` package, and what their rows yield."""
 
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
-from stable_audio_3.inference.sampling import build_schedule
 
 from sa_ray.contracts import EngineName, ResolvedRequest, VariantName
 from sa_ray.engines.port import (
@@ -25,16 +26,18 @@ from sa_ray.engines.stable_audio.assembly import (
 )
 from sa_ray.engines.stable_audio.blocks import Tools
 from sa_ray.engines.stable_audio.capture import CudaRecorder, Recorder
-from sa_ray.engines.stable_audio.conditioning import Conditioner
-from sa_ray.engines.stable_audio.decoder import Clip, Decoder
+from sa_ray.engines.stable_audio.conditioning import PROMPT_LAYERS, Conditioner
+from sa_ray.engines.stable_audio.decoder import Decoder
 from sa_ray.engines.stable_audio.denoiser import Denoiser
 from sa_ray.engines.stable_audio.device_faults import is_device_lost
 from sa_ray.engines.stable_audio.edits import Editor
 from sa_ray.engines.stable_audio.encoder import Encoder
 from sa_ray.engines.stable_audio.graphs import Counts, Graphs
 from sa_ray.engines.stable_audio.kernels import UNFUSED
+from sa_ray.engines.stable_audio.lora import Adapters
 from sa_ray.engines.stable_audio.memory import Fitting
-from sa_ray.engines.stable_audio.sampling import Row, sample
+from sa_ray.engines.stable_audio.rows import clip_of, row_of
+from sa_ray.engines.stable_audio.sampling import sample
 from sa_ray.engines.stable_audio.solvers import DEFAULT_SAMPLERS
 from sa_ray.errors import ConfigurationError, GenerationError
 from sa_ray.scheduling.costs import Calibration
@@ -61,6 +64,7 @@ class StableAudioEngine:
     recorded as a CUDA graph. ``tools``: what to compute transformer blocks with; None: what is
     right and fastest on this device. ``recorder``: what to record CUDA graphs with; None: a
     ``CudaRecorder`` on CUDA, elsewhere none. ``graph_bytes``: most memory for CUDA graphs.
+    ``lora_dir``: as in ``EngineOptions``.
     """
 
     def __init__(
@@ -74,6 +78,7 @@ class StableAudioEngine:
         tools: Tools | None = None,
         recorder: Recorder | None = None,
         graph_bytes: int = 1 << 31,
+        lora_dir: Path | None = None,
     ) -> None:
         if model.diffusion_objective not in DEFAULT_SAMPLERS:
             raise ConfigurationError(
@@ -112,6 +117,7 @@ class StableAudioEngine:
             )
             self._condition = Conditioner(model.conditioner, self._denoiser, graphs)
         self._fitting = Fitting(graphs, self._denoiser.forget)
+        self._adapters = Adapters(variant, model, lora_dir and lora_dir / variant, self._reweighted)
 
     @property
     def name(self) -> EngineName:
@@ -158,6 +164,10 @@ class StableAudioEngine:
         Raises ``ValueError`` for sources that are not as the port wants them.
         """
         sources = sources or [None] * len(batch)
+        try:
+            self._adapters.read(batch[0].loras if batch else ())
+        except GenerationError as error:
+            return [error] * len(batch)
         call = _Call(batch, sources, on_step, is_cancelled, outcomes={})
         rows = []
         for row, request in enumerate(batch):
@@ -193,7 +203,8 @@ class StableAudioEngine:
 
     def _attempt(self, call: _Call, rows: Sequence[int]) -> dict[int, BatchOutcome]:
         requests = [call.batch[row] for row in rows]
-        geometry = self._geometry
+        self._adapters.use(requests[0].loras)
+        geometry, dist_shift = self._geometry, self._model.sampling_dist_shift
         length = max(geometry.latents(request.duration) for request in requests)
         if self._pad_shapes:
             length = geometry.padded(length)
@@ -201,7 +212,7 @@ class StableAudioEngine:
         latents = sample(
             self._denoiser,
             [
-                self._row(request, edits.initials.get(place))
+                row_of(request, geometry, dist_shift, edits.initials.get(place))
                 for place, request in enumerate(requests)
             ],
             self._condition(requests, edits.local),
@@ -213,38 +224,13 @@ class StableAudioEngine:
         )
         outcomes: dict[int, BatchOutcome] = {row: Cancelled() for row in rows}
         places = [place for place in latents if not call.is_cancelled(rows[place])]
-        clips = [self._clip(requests[place], latents[place]) for place in places]
+        clips = [clip_of(requests[place], geometry, latents[place]) for place in places]
         for place, audio in zip(places, self._decoder(clips), strict=True):
             outcomes[rows[place]] = Generated(audio.numpy())
         return outcomes
 
-    def _row(self, request: ResolvedRequest, initial: Any) -> Row:
-        geometry = self._geometry
-        start = 1.0
-        if initial is not None and request.init_noise_level is not None:
-            start = request.init_noise_level
-        schedule = build_schedule(
-            request.steps,
-            sigma_max=start,
-            dist_shift=self._model.sampling_dist_shift,
-            effective_seq_len=geometry.content(request.duration),
-        )
-        return Row(
-            request.seed,
-            geometry.latents(request.duration),
-            geometry.valid(request.duration),
-            schedule.float(),
-            initial,
-            start,
-        )
-
-    def _clip(self, request: ResolvedRequest, latents: Any) -> Clip:
-        geometry = self._geometry
-        return Clip(
-            latents,
-            decoded=geometry.decoded(request.duration),
-            samples=geometry.samples(request.duration),
-            whole=request.chunked_decode is False,
-            # What is joined to a source is limited here or nowhere, so as not to change the source.
-            limit=request.normalize != "none" or bool(request.regions),
-        )
+    def _reweighted(self, layers: AbstractSet[str]) -> None:
+        """Drop what was computed with the old weights of ``layers``."""
+        self._denoiser.fold_again()
+        if any(layer.startswith(PROMPT_LAYERS) for layer in layers):
+            self._condition.forget_prompts()

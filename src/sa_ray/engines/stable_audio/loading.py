@@ -61,6 +61,7 @@ def load(variant: VariantName, options: EngineOptions) -> StableAudioEngine:
             config,
             max_batch_rows=options.max_batch_rows,
             graph_bytes=graph_bytes,
+            lora_dir=options.lora_dir,
         )
         self_test(variant, engine)
         if device.type == "cuda":

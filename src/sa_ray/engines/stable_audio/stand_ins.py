@@ -30,11 +30,20 @@ def fold_silence(to_local_embed: Any) -> Any:
 
     Return what it makes of silence, ``[width]``.
     """
-    weight = to_local_embed[0].weight
-    silence = torch.zeros(1, 1, weight.shape[1], dtype=weight.dtype, device=weight.device)
-    embedded = to_local_embed(silence)
+    embedded = to_local_embed(_silence(to_local_embed))
     to_local_embed.forward = partial(_embed, to_local_embed.forward, embedded)
     return embedded.flatten()
+
+
+def fold_silence_again(to_local_embed: Any) -> None:
+    """Embed silence by weights that have changed, in place: CUDA graphs have its address."""
+    embed, embedded = to_local_embed.forward.args
+    embedded.copy_(embed(_silence(to_local_embed)))
+
+
+def _silence(to_local_embed: Any) -> Any:
+    weight = to_local_embed[0].weight
+    return torch.zeros(1, 1, weight.shape[1], dtype=weight.dtype, device=weight.device)
 
 
 def _embed(embed: Any, silence: Any, local: Any) -> Any:

@@ -68,6 +68,10 @@ class PromptEncoder:
             self._cache.popitem(last=False)
         return [found[prompt] for prompt in prompts]
 
+    def forget(self) -> None:
+        """Drop the embeddings that are kept."""
+        self._cache.clear()
+
     def encode_nothing(self) -> None:
         """Run the encoder once at every length, so that each can have its CUDA graph."""
         lengths = {self._bucket(top) for top in (*TOKEN_BUCKETS, math.inf)}
