@@ -240,8 +240,9 @@ def test_an_adapter_of_no_strength_changes_nothing(folder: Path, engine: StableA
     np.testing.assert_array_equal(found, plain)
 
 
-def test_a_change_that_failed_midway_is_made_good_by_the_next(folder: Path) -> None:
-    model, _ = fresh_model("small-sfx")
+@pytest.mark.parametrize("half", [False, True])
+def test_a_change_that_failed_midway_is_made_good_by_the_next(folder: Path, half: bool) -> None:
+    model, _ = fresh_model("small-sfx", half=half)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     told: list[set[str]] = []
 

@@ -21,7 +21,8 @@ from pretended import (
 from stable_audio_3.models import dit
 from stable_audio_3.models import transformer as package_transformer
 
-from sa_ray.contracts import Region, ResolvedRequest, VariantName
+from sa_ray.contracts import Lora, Region, ResolvedRequest, VariantName
+from sa_ray.engines.adapters import AdapterFile
 from sa_ray.engines.port import Cancelled, EngineOptions, Generated
 from sa_ray.engines.stable_audio import loading
 from sa_ray.engines.stable_audio.attention import Attend, flash, masked
@@ -29,6 +30,7 @@ from sa_ray.engines.stable_audio.blocks import Tools
 from sa_ray.engines.stable_audio.calibration import calibrate, stopwatch
 from sa_ray.engines.stable_audio.engine import StableAudioEngine
 from sa_ray.engines.stable_audio.loading import OUTSIDE_BYTES, warm_up
+from sa_ray.engines.stable_audio.lora import Adapter, Change
 from sa_ray.engines.stable_audio.operations import Operations, TorchOperations
 from sa_ray.scheduling.costs import cost_of
 
@@ -322,3 +324,47 @@ def test_the_check_finds_the_packages_adapters(monkeypatch: pytest.MonkeyPatch) 
 
     with engine.recording(), pytest.raises(IllegalInCaptureError, match="waits for the host"):
         engine.generate(batch("small-sfx", 1), lambda row, fraction: None, lambda row: False)
+
+
+def hold_an_adapter(engine: StableAudioEngine, rank: int = 16) -> Lora:
+    """Have ``engine`` hold an adapter of all layers, as if it had read it."""
+    lora = Lora(name="warm", strength=1.0, sha256="0" * 64)
+    sizes, changes = {}, {}
+    for name, layer in engine._adapters._layers.items():
+        outputs, inputs = layer.weight.flatten(1).shape
+        sizes[name] = outputs, inputs
+        down, up = torch.empty(rank, inputs).half(), torch.empty(outputs, rank).half()
+        changes[name] = Change(down, up, ((1, torch.empty(outputs).half()),))
+    file = AdapterFile("warm", 1, lora.sha256, "dora-rows", rank, 1.0, sizes, ())
+    engine._adapters._read[lora.sha256] = Adapter(file, changes)
+    return lora
+
+
+@pytest.mark.parametrize("size", ["tiny", "real"])
+@pytest.mark.parametrize("variant", ["small-sfx", "medium"])
+@pytest.mark.usefixtures("cuda")
+def test_adapters_are_merged_on_the_device_and_what_is_recorded_stays(
+    variant: VariantName, size: str
+) -> None:
+    recorder = CheckingRecorder()
+    operations = TorchOperations()
+    engine = engine_for(variant, recorder, tiny=size == "tiny", operations=operations)
+    lora = hold_an_adapter(engine)
+    weights = [layer.weight for layer in engine._adapters._layers.values()]
+
+    def generate(**changes: object) -> list[type]:
+        rows = batch(variant, 2, **changes)
+        outcomes = engine.generate(rows, lambda row, fraction: None, lambda row: False)
+        return [type(one) for one in outcomes]
+
+    with engine.recording():
+        assert generate() == [Generated] * 2
+        recorded = recorder.recordings
+        with PeakMemory() as memory:
+            assert generate(loras=[lora]) == [Generated] * 2
+        assert generate() == [Generated] * 2
+
+    assert recorder.recordings == recorded
+    assert not engine._adapters._bases
+    copies = sum(weight.nbytes for weight in weights)
+    assert copies < memory.peak < copies + (256 << 20)

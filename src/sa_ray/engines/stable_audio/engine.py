@@ -167,7 +167,7 @@ class StableAudioEngine:
         try:
             self._adapters.read(batch[0].loras if batch else ())
         except GenerationError as error:
-            return [error] * len(batch)
+            return [GenerationError(error.message, param=error.param) for _ in batch]
         call = _Call(batch, sources, on_step, is_cancelled, outcomes={})
         rows = []
         for row, request in enumerate(batch):

@@ -34,7 +34,7 @@ EPSILON: Final = 1e-12
 
 
 @dataclass(frozen=True, slots=True)
-class _Change:
+class Change:
     """What an adapter does to one weight. ``magnitudes``: see ``MAGNITUDES``."""
 
     down: Any
@@ -52,13 +52,15 @@ class _Change:
 
 
 @dataclass(frozen=True, slots=True)
-class _Adapter:
+class Adapter:
+    """An adapter in the host's memory; ``changes``: by layer."""
+
     file: AdapterFile
-    changes: Mapping[str, _Change]
+    changes: Mapping[str, Change]
 
 
 class Adapters:
-    """The adapters of one model, and what of them is in its weights now.
+    """Reads the adapters of one model, and merges any set of them into its weights.
 
     A weight is computed from a copy of what it was without adapters, which is kept for as long as
     it is changed: any set of adapters gives the same weights whatever was merged before, and none
@@ -84,7 +86,7 @@ class Adapters:
             for name, module in part.named_modules()
             if isinstance(module, (torch.nn.Linear, torch.nn.Conv1d))
         }
-        self._read: OrderedDict[str, _Adapter] = OrderedDict()
+        self._read: OrderedDict[str, Adapter] = OrderedDict()
         """By digest, the last used at the end."""
         self._bases: dict[str, Any] = {}
         """What the weights that are changed were when they were loaded."""
@@ -118,7 +120,7 @@ class Adapters:
         if loras == self._merged:
             return
         self._merged = None
-        wanted: dict[str, list[tuple[_Change, float]]] = {}
+        wanted: dict[str, list[tuple[Change, float]]] = {}
         for lora in loras:
             adapter = self._read[lora.sha256]
             for name, change in adapter.changes.items():
@@ -140,7 +142,7 @@ class Adapters:
     def _bytes(self) -> int:
         return sum(adapter.file.size for adapter in self._read.values())
 
-    def _checked(self, lora: Lora) -> _Adapter:
+    def _checked(self, lora: Lora) -> Adapter:
         data = self._data(lora)
         file = describe(lora.name, io.BytesIO(data))
         if file.sha256 != lora.sha256:
@@ -156,14 +158,14 @@ class Adapters:
             if not all(part.isfinite().all() for part in parts.values()):
                 raise refusal(lora.name, f"{name} has values that are not numbers")
             magnitudes = ((over, parts[part].flatten()) for part, over in MAGNITUDES[file.kind])
-            changes[name] = _Change(parts["lora_A"], parts["lora_B"], tuple(magnitudes))
+            changes[name] = Change(parts["lora_A"], parts["lora_B"], tuple(magnitudes))
         if file.left_out:
             _log.warning(
                 "The adapter %s changes layers of %s, which are left as they are: with such "
                 "changes, the models render silence. Train it with `--exclude seconds_total`.",
                 *(lora.name, LEFT_OUT.rstrip(".")),
             )
-        return _Adapter(file, changes)
+        return Adapter(file, changes)
 
     def _data(self, lora: Lora) -> bytes:
         if self._folder is not None and re.fullmatch(LORA_NAME_PATTERN, lora.name):
@@ -190,7 +192,7 @@ class Adapters:
             )
 
 
-def _changed(base: Any, changes: Sequence[tuple[_Change, float]]) -> Any:
+def _changed(base: Any, changes: Sequence[tuple[Change, float]]) -> Any:
     weight = base.flatten(1).float()
     for change, factor in changes:
         if factor:  # lengths would be set even so, and the package does not
@@ -199,4 +201,5 @@ def _changed(base: Any, changes: Sequence[tuple[_Change, float]]) -> Any:
 
 
 def _like(weight: Any, part: Any) -> Any:
-    return part.to(device=weight.device, dtype=weight.dtype)
+    # In this order: half as much goes to the device.
+    return part.to(weight.device).to(weight.dtype)
