@@ -1,5 +1,6 @@
 """Adapters in the weights: the package's audio, any set after any other, and none exactly."""
 
+import json
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -296,6 +297,23 @@ def test_an_adapter_that_does_not_fit_is_refused(
     save_file(tensors, own / "broken.safetensors", {"lora_config": '{"rank": 4, "alpha": 6}'})
 
     refused(quiet_engine(tmp_path), asked(own, broken=1.0), f"The adapter broken .*{reason}")
+
+
+def test_an_adapter_whose_tensors_overlap_is_refused(folder: Path, tmp_path: Path) -> None:
+    data = (folder / "small-sfx" / "plain.safetensors").read_bytes()
+    end = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:end])
+    one, other, *_ = (
+        key for key in header if key.endswith("to_out.parametrizations.weight.0.lora_A")
+    )
+    header[one]["data_offsets"] = header[other]["data_offsets"]
+    text = json.dumps(header).encode()
+    own = tmp_path / "small-sfx"
+    own.mkdir()
+    broken = len(text).to_bytes(8, "little") + text + data[end:]
+    (own / "broken.safetensors").write_bytes(broken)
+
+    refused(quiet_engine(tmp_path), asked(own, broken=1.0), "broken .* its file is damaged")
 
 
 def refused(engine: StableAudioEngine, loras: tuple[Lora, ...], message: str) -> None:

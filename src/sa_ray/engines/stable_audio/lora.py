@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load
 
 from sa_ray.contracts import LORA_NAME_PATTERN, Lora, VariantName
@@ -148,7 +149,10 @@ class Adapters:
         if file.sha256 != lora.sha256:
             raise refusal(lora.name, "its file was replaced after the request: send that again")
         self._require_fit(file)
-        tensors = load(data)
+        try:
+            tensors = load(data)
+        except SafetensorError as error:
+            raise refusal(lora.name, f"its file is damaged ({error})") from error
         changes = {}
         for name in file.layers:
             parts = {
