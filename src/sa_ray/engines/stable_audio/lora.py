@@ -47,8 +47,8 @@ class Change:
         down, up = (_like(weight, part) for part in (self.down, self.up))
         weight = torch.addmm(weight, up, down, alpha=factor)
         for over, magnitude in self.magnitudes:
-            weight = weight / (weight.norm(dim=over, keepdim=True) + EPSILON)
-            weight = weight * _like(weight, magnitude).unsqueeze(over)
+            lengths = weight.norm(dim=over, keepdim=True) + EPSILON
+            weight.mul_(_like(weight, magnitude).unsqueeze(over) / lengths)
         return weight
 
 
