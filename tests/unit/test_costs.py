@@ -1,8 +1,10 @@
 """What clips cost, and what a replica learns of it."""
 
+from dataclasses import replace
+
 import pytest
 
-from sa_ray.contracts import ResolvedRequest
+from sa_ray.contracts import Lora, ResolvedRequest
 from sa_ray.scheduling.autoscaling_policy import BUSY, PENDING_SECONDS, REQUEST_SECONDS
 from sa_ray.scheduling.costs import Cost
 from sa_ray.scheduling.estimator import Estimator
@@ -106,6 +108,23 @@ def test_what_is_left_follows_the_progress_where_there_is_any(
     clock.now += 12
     workload.finished(learn=True)
     assert workload.scale == pytest.approx(1.1)
+
+
+def test_a_change_of_adapters_counts_and_does_not_make_the_replica_seem_slow(
+    clock: Clock,
+) -> None:
+    cost = ESTIMATOR.cost.model_copy(update={"adapters": 3.0})
+    workload = Workload(replace(ESTIMATOR, cost=cost), TARGET_WAIT, clock)
+    warm = (Lora(name="warm", strength=1.0, sha256="0" * 64),)
+
+    for loras, seconds in (((), 6), (warm, 9), (warm, 6), ((), 9)):
+        workload.started([clip(10).model_copy(update={"loras": loras})], crowded=False)
+        assert workload.loras == loras
+        assert workload.seconds_left([]) == pytest.approx(seconds)
+        clock.now += seconds
+        workload.finished(learn=True)
+
+    assert workload.scale == pytest.approx(1.0)
 
 
 def test_what_comes_after_the_last_step_goes_by_the_estimate(

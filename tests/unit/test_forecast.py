@@ -2,7 +2,7 @@
 
 import pytest
 
-from sa_ray.contracts import ResolvedRequest
+from sa_ray.contracts import Lora, ResolvedRequest
 from sa_ray.scheduling.costs import Calibration, Cost
 from sa_ray.scheduling.estimator import Estimator
 from sa_ray.scheduling.forecast import PATIENCE_S, Forecast
@@ -23,10 +23,14 @@ def forecast(clock: Clock) -> Forecast:
     return Forecast(Estimator(COST, max_rows=2, max_seconds=600), clock)
 
 
-def clip(duration: float = 5, n: int = 1) -> ResolvedRequest:
+WARM, DARK = ((Lora(name=name, strength=1.0, sha256=name),) for name in ("warm", "dark"))
+
+
+def clip(duration: float = 5, n: int = 1, loras: tuple[Lora, ...] = ()) -> ResolvedRequest:
     return ResolvedRequest(
-        model="medium", prompt="rain", duration=duration, steps=8, cfg_scale=1, seed=0, n=n
-    )
+        model="medium", prompt="rain", duration=duration, steps=8, cfg_scale=1, seed=0, n=n,
+        loras=loras,
+    )  # fmt: skip
 
 
 def test_an_idle_replica_starts_at_once(forecast: Forecast) -> None:
@@ -212,3 +216,38 @@ def test_rows_that_share_the_batch_are_not_waited_for(forecast: Forecast) -> Non
     said = LONG_S + share
 
     assert forecast.seconds("a", clip(), busy=said) == pytest.approx(LONG_S + 4 + 2 * 0.5)
+
+
+@pytest.fixture
+def changing(clock: Clock) -> Forecast:
+    """As ``forecast``, and other adapters take 2 s."""
+    cost = COST.model_copy(update={"adapters": 2.0})
+    return Forecast(Estimator(cost, max_rows=2, max_seconds=600), clock)
+
+
+def test_a_replica_with_other_adapters_takes_longer(changing: Forecast) -> None:
+    changing.arrived("a", "first", clip(loras=WARM))
+    changing.returned("a", "first")
+
+    assert changing.seconds("a", clip(loras=WARM)) == pytest.approx(SHORT_S)
+    for other in (clip(), clip(loras=DARK)):
+        assert changing.seconds("a", other) == pytest.approx(2 + SHORT_S)
+    assert changing.seconds("new", clip()) == pytest.approx(SHORT_S)
+    assert changing.seconds("new", clip(loras=WARM)) == pytest.approx(2 + SHORT_S)
+
+
+def test_each_change_of_adapters_before_a_request_is_waited_for(changing: Forecast) -> None:
+    changing.arrived("a", "running", clip(loras=WARM))
+    changing.arrived("a", "waiting", clip(loras=DARK))
+
+    found = changing.seconds("a", clip(loras=WARM))
+
+    assert found == pytest.approx(SHORT_S + 2 + SHORT_S + 2 + SHORT_S)
+
+
+def test_adapters_that_the_replica_told_of_hold(changing: Forecast) -> None:
+    changing.arrived("a", "first", clip(loras=WARM))
+    changing.returned("a", "first")
+
+    assert changing.seconds("a", clip(loras=DARK), loras=DARK) == pytest.approx(SHORT_S)
+    assert changing.seconds("a", clip(loras=WARM), loras=()) == pytest.approx(2 + SHORT_S)

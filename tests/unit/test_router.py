@@ -14,14 +14,15 @@ from ray.serve._private.common import (
 )
 from ray.serve.request_router import PendingRequest
 
-from sa_ray.contracts import ResolvedRequest
+from sa_ray.contracts import Lora, ResolvedRequest
 from sa_ray.scheduling.costs import Calibration, Cost
-from sa_ray.scheduling.reports import BUSY_UNTIL, SCALE, routing_report
+from sa_ray.scheduling.reports import BUSY_UNTIL, LORAS, SCALE, loras_reported, routing_report
 from sa_ray.serving.router import EarliestCompletionRouter
 
 VARIANT = DeploymentID("medium", "sa-ray")
 SLOTS = 4
-COST = Cost(batch=4, row=0, second=0.1, sampling=0, guidance=1)
+COST = Cost(batch=4, row=0, second=0.1, sampling=0, guidance=1, adapters=1)
+WARM = (Lora(name="warm", strength=1.0, sha256="0" * 64),)
 
 
 @dataclass
@@ -64,9 +65,9 @@ def replicas() -> list[Replica]:
     return [Replica(ReplicaID(name, VARIANT)) for name in ("a", "b", "c")]
 
 
-def pending(name: str, duration: float = 5) -> PendingRequest:
+def pending(name: str, duration: float = 5, loras: tuple[Lora, ...] = ()) -> PendingRequest:
     clip = ResolvedRequest(
-        model="medium", prompt="rain", duration=duration, steps=8, cfg_scale=1, seed=0
+        model="medium", prompt="rain", duration=duration, steps=8, cfg_scale=1, seed=0, loras=loras
     )
     return PendingRequest([clip], {}, RequestMetadata(name, name))
 
@@ -277,6 +278,23 @@ async def test_the_scale_of_the_replicas_is_the_routers(
     router.update_replicas(both)  # type: ignore[arg-type]
 
     assert (await names(router, both, pending("two")))[0] == ["b"], "68 s against 50"
+
+
+async def test_a_replica_that_holds_the_adapters_comes_first(
+    router: EarliestCompletionRouter, replicas: list[Replica]
+) -> None:
+    lengths(router, replicas, 0, 0, 0)
+    replicas[1].routing_stats = routing_report(0.0, None, loras=WARM)
+
+    assert (await names(router, replicas, pending("one", loras=WARM)))[0] == ["b"]
+    router.on_request_completed(replicas[1].replica_id, "one")
+    assert (await names(router, replicas, pending("two")))[-1] == ["b"]
+
+
+def test_adapters_that_another_release_reports_are_not_known() -> None:
+    assert loras_reported(routing_report(0.0, None, loras=WARM)) == WARM
+    assert routing_report(0.0, None, loras=()) == {}
+    assert loras_reported({LORAS: [{"name": "warm"}]}) == ()
 
 
 def test_a_report_says_little_and_changes_seldom() -> None:

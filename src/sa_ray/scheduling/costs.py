@@ -30,6 +30,9 @@ class Cost(BaseModel):
         ge=0, le=1, description="Share of all this that grows with the number of steps."
     )
     guidance: float = Field(ge=1, description="Factor on the sampling of a guided request.")
+    adapters: float = Field(
+        default=0, ge=0, description="Seconds that merging other adapters into the weights takes."
+    )
 
     def of(self, batch: Sequence[ResolvedRequest], batches: int = 1) -> float:
         """Return the seconds of one batch, whose rows share steps and guidance; 0 if empty.
@@ -78,18 +81,24 @@ _PROCEDURAL: Final = Cost(batch=0, row=0.03, second=0.003, sampling=0, guidance=
 """Measured: 1 to 300 s clips of five prompts, on one core of an AMD EPYC (2026-11-24). Prompts
 differ by a factor of five; steps and batches change nothing."""
 
-_SMALL_CPU: Final = Cost(batch=0, row=11.4, second=1.156, sampling=0.88, guidance=2)
+_SMALL_CPU: Final = Cost(batch=0, row=11.4, second=1.156, sampling=0.88, guidance=2, adapters=1)
 """Measured: 17.2 s for a clip of 5 s and 46.1 s for one of 30 s, on one thread
-(``bench/results/engine.md``); batches gain nothing there. Guidance evaluates the model twice."""
+(``bench/results/engine.md``); batches gain nothing there. Guidance evaluates the model twice.
+Adapters of rank 16 on weights of these sizes: 0.6 to 1.4 s."""
 
-_SMALL_CUDA: Final = Cost(batch=0.019, row=0.0017, second=0.0004, sampling=0.6, guidance=2)
+_SMALL_CUDA: Final = Cost(
+    batch=0.019, row=0.0017, second=0.0004, sampling=0.6, guidance=2, adapters=0.03
+)
 """Measured on an H100 with random weights: 25 ms for a clip of 5 s, 80 for 16; 34 ms for one of
-30 s, 136 for 8; 200 ms for four of 120 s (``bench/results/engine.md``)."""
+30 s, 136 for 8; 200 ms for four of 120 s (``bench/results/engine.md``). Adapters are not measured:
+some 2,000 kernels, and 20 MB that go to the device."""
 
-_MEDIUM_CUDA: Final = Cost(batch=0.030, row=0.0066, second=0.0013, sampling=0.5, guidance=2)
+_MEDIUM_CUDA: Final = Cost(
+    batch=0.030, row=0.0066, second=0.0013, sampling=0.5, guidance=2, adapters=0.06
+)
 """As ``_SMALL_CUDA``: 75 ms for a clip of 30 s, 210 for 4, 397 for 8; 352 ms for two of 120 s."""
 
-_MEDIUM_CPU: Final = Cost(batch=0, row=35, second=3.5, sampling=0.88, guidance=2)
+_MEDIUM_CPU: Final = Cost(batch=0, row=35, second=3.5, sampling=0.88, guidance=2, adapters=3)
 """Not measured: ``_SMALL_CPU`` times the three of the models' sizes. ``medium`` is for CUDA."""
 
 _CUDA: Final = MappingProxyType[VariantName, Cost](

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Self, TypeVar
 
-from sa_ray.contracts import ResolvedRequest
+from sa_ray.contracts import Lora, ResolvedRequest
 from sa_ray.scheduling.batch_rule import Bounds, take_batch
 from sa_ray.scheduling.costs import Calibration, Cost
 
@@ -44,6 +44,10 @@ class Estimator:
         batches = 1 if fits else math.ceil(rows / self._rows(longest))
         return self.scale * self.cost.of(requests, batches)
 
+    def change(self, before: Sequence[Lora], after: Sequence[Lora]) -> float:
+        """Return the seconds that a batch takes longer if others' adapters are in the weights."""
+        return 0.0 if before == after else self.scale * self.cost.adapters
+
     def next_batch(
         self, waiting: Sequence[T], request_of: Callable[[T], ResolvedRequest]
     ) -> tuple[list[T], list[T]]:
@@ -79,9 +83,12 @@ class Estimator:
             max_seconds=calibration.max_seconds or self.max_seconds,
         )
 
-    def corrected(self, batch: Sequence[ResolvedRequest], seconds: float) -> Self:
-        """Move ``scale`` towards the ``seconds`` that ``batch`` took."""
-        ratio = min(max(seconds / self.batch(batch), 1 / MAX_RATIO), MAX_RATIO)
+    def corrected(
+        self, batch: Sequence[ResolvedRequest], seconds: float, change: float = 0.0
+    ) -> Self:
+        """Move ``scale`` towards the ``seconds`` that ``batch`` took, of which ``change`` were
+        estimated for a change of adapters."""
+        ratio = min(max(seconds / (change + self.batch(batch)), 1 / MAX_RATIO), MAX_RATIO)
         return replace(self, scale=self.scale * moved(1.0, ratio))
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from sa_ray.contracts import ResolvedRequest
+from sa_ray.contracts import Lora, ResolvedRequest
 from sa_ray.scheduling.costs import Calibration
 from sa_ray.scheduling.estimator import Estimator, moved
 
@@ -26,6 +26,8 @@ class _Replica:
     running: set[str] = field(default_factory=set)
     """Requests of the batch that have not come back."""
     since: float = 0.0
+    loras: tuple[Lora, ...] | None = None
+    """Adapters of the last batch of ours; None before the first."""
     heard_at: float = -math.inf
     """Clock time at which it last took or answered a request of ours."""
 
@@ -126,12 +128,19 @@ class Forecast:
         self._estimator = replace(self._estimator, scale=scale)
 
     def seconds(
-        self, replica: Hashable, request: ResolvedRequest, *, others: int = 0, busy: float = 0.0
+        self,
+        replica: Hashable,
+        request: ResolvedRequest,
+        *,
+        others: int = 0,
+        busy: float = 0.0,
+        loras: tuple[Lora, ...] | None = None,
     ) -> float:
         """Return the seconds until ``request`` would be finished, sent to ``replica`` now.
 
         ``others``: requests that the replica has from other senders, each taken to cost the average
         of ours. ``busy``: seconds of work that the replica itself reported, whatever its sender.
+        ``loras``: the adapters that it reported; None: those of our last batch.
         """
         state = self._replicas.get(replica, _Replica())
         running = 0.0
@@ -140,10 +149,13 @@ class Forecast:
             running = max(0.0, batch - (self._clock() - state.since))
         waiting = [*state.waiting.items(), (_OURS, request)]
         before = 0.0
+        merged = state.loras or () if loras is None else loras
         while True:
             rows, waiting = self._batch_of(waiting)
             ids, next_batch = zip(*rows, strict=True)
-            seconds = self._estimator.batch(next_batch)
+            change = self._estimator.change(merged, next_batch[0].loras)
+            seconds = change + self._estimator.batch(next_batch)
+            merged = next_batch[0].loras
             if ids[-1] == _OURS:
                 break
             before += seconds
@@ -166,6 +178,8 @@ class Forecast:
         state.batch, state.waiting = dict(rows), dict(waiting)
         state.running = set(state.batch)
         state.since = self._clock()
+        if rows:
+            state.loras = rows[0][1].loras
 
     def _batch_of(self, waiting: Sequence[_Sent]) -> tuple[list[_Sent], list[_Sent]]:
         return self._estimator.next_batch(waiting, lambda sent: sent[1])

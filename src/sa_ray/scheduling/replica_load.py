@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from sa_ray.contracts import ResolvedRequest
+from sa_ray.contracts import Lora, ResolvedRequest
 from sa_ray.scheduling.autoscaling_policy import BUSY, PENDING_SECONDS, REQUEST_SECONDS
 from sa_ray.scheduling.estimator import Estimator, moved
 
@@ -29,6 +29,9 @@ class Workload:
         self._running: Sequence[ResolvedRequest] = ()
         self._running_since = 0.0
         self._whole = 0.0
+        self._change = 0.0
+        self.loras: tuple[Lora, ...] = ()
+        """Adapters of the last batch that has started."""
         self._crowded = False
         self._done_seconds = 0.0
         self._reported_at = clock()
@@ -44,7 +47,9 @@ class Workload:
         self._running = batch
         self._crowded = crowded
         self._running_since = self._clock()
-        self._whole = self.estimator.batch(batch)
+        self._change = self.estimator.change(self.loras, batch[0].loras)
+        self._whole = self._change + self.estimator.batch(batch)
+        self.loras = batch[0].loras
 
     def progressed(self, fraction: float) -> None:
         """Note that a fraction in [0, 1] of the running batch's sampling is done.
@@ -68,7 +73,7 @@ class Workload:
         if self._crowded:
             in_full_batches = self._shares(batch) / fill
             fill = moved(fill, max(1.0, estimator.batch(batch) / in_full_batches))
-        self.estimator = replace(estimator.corrected(batch, seconds), fill=fill)
+        self.estimator = replace(estimator.corrected(batch, seconds, self._change), fill=fill)
         self._done_seconds += self._shares(batch)
         counted = self._counted(batch) / len(batch)
         self._request_seconds = moved(self._request_seconds or counted, counted)

@@ -20,7 +20,7 @@ from sa_ray.contracts import ResolvedRequest
 from sa_ray.scheduling.costs import Calibration, Cost
 from sa_ray.scheduling.estimator import Estimator
 from sa_ray.scheduling.forecast import Forecast
-from sa_ray.scheduling.reports import BUSY_UNTIL, CALIBRATION, SCALE
+from sa_ray.scheduling.reports import BUSY_UNTIL, CALIBRATION, SCALE, loras_reported
 
 REPORT_PERIOD_S: Final = 0.5
 """Seconds between two routing reports that Serve asks of a replica."""
@@ -112,11 +112,14 @@ class EarliestCompletionRouter(FIFOMixin, RequestRouter):
         held = self._forecast.held(replica.replica_id)
         known = self.replica_queue_len_cache.get(replica.replica_id)
         others = max(0, known - held) if known is not None else 0
-        busy = 0.0
+        busy, loras = 0.0, None
         # If the replica just told us that all its requests are ours, the forecast knows better.
         if others or self._forecast.silent(replica.replica_id) > REPORT_AGE_S:
             busy = max(0.0, replica.routing_stats.get(BUSY_UNTIL, 0.0) - time.time())
-        return self._forecast.seconds(replica.replica_id, request, others=others, busy=busy)
+            loras = loras_reported(replica.routing_stats)
+        return self._forecast.seconds(
+            replica.replica_id, request, others=others, busy=busy, loras=loras
+        )
 
 
 def _id(pending: PendingRequest) -> str:

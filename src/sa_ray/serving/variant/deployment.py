@@ -161,6 +161,7 @@ class Variant:
             self._workload.scale,
             slowdown=self._engine.slowdown,
             calibration=None if calibration == self._assumed else calibration,
+            loras=self._workload.loras,
         )
 
     async def stream(
