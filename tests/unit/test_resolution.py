@@ -32,6 +32,21 @@ def test_what_is_absent_takes_its_default(settings: Settings) -> None:
     assert resolved.format == "wav"
 
 
+def test_steps_and_guidance_left_out_are_those_of_the_weights_served() -> None:
+    base = {"repository": "stabilityai/stable-audio-3-medium-base", "revision": "0" * 40}
+    settings = load_settings({"variants": {"medium": {**base, "steps": 50, "cfg_scale": 7.0}}})
+
+    def resolved(**fields: object) -> tuple[int, float]:
+        request = GenerationRequest.model_validate({"prompt": "x", **fields})
+        made = resolve(request, settings.models, settings.limits, "procedural")
+        return made.steps, made.cfg_scale
+
+    assert resolved(model="medium") == (50, 7.0)
+    assert resolved(model="medium", steps=8) == (8, 7.0)
+    assert resolved(model="medium", cfg_scale=1.0) == (50, 1.0)
+    assert resolved(model="small-sfx") == (8, 1.0)
+
+
 def test_a_given_seed_is_kept(settings: Settings) -> None:
     for seed in (0, 7, 2**32 - 1):
         assert (

@@ -397,6 +397,10 @@ def test_the_default_models_name_wins_over_its_old_alias(monkeypatch: pytest.Mon
         ({"device": "tpu"}, "device"),
         ({"variants": {"medium": {"gpus": 1}}}, "variants.medium.gpus"),
         ({"variants": {"large": {"gpu": 1}}}, "variants.large"),
+        ({"variants": {"medium": {"repository": "me/mine"}}}, "needs a revision"),
+        ({"variants": {"medium": {"repository": "me", "revision": "0" * 40}}}, "repository"),
+        ({"variants": {"medium": {"revision": "main"}}}, "variants.medium.revision"),
+        ({"variants": {"medium": {"steps": 51}}}, "steps of medium is 51"),
         ({"engine": "stable-audio-3", "device": "cpu", "preload_models": "medium"}, "CUDA"),
     ],
 )

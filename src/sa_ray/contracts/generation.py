@@ -111,10 +111,16 @@ class GenerationRequest(OutputRequest, EditRequest, MakingFields, ClipFields, As
         "Left out with `init_audio` or `inpaint_audio`: as long as that.",
     )
     steps: Whole = Field(
-        default=8, ge=1, description="Sampling steps, at most `STABLE_AUDIO_MAX_STEPS`."
+        default=8,
+        ge=1,
+        description="Sampling steps, at most `STABLE_AUDIO_MAX_STEPS`. Left out: the model's own "
+        "number, 8 unless the operator serves other weights; `GET /v1/models` tells it.",
     )
     cfg_scale: float = Field(
-        default=1.0, ge=0, le=20, description="Classifier-free guidance scale."
+        default=1.0,
+        ge=0,
+        le=20,
+        description="Classifier-free guidance scale. Left out: the model's own, as of `steps`.",
     )
     apg_scale: Annotated[float | None, MODEL_ONLY] = Field(
         default=None,

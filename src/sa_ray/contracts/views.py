@@ -124,6 +124,8 @@ class ModelView(BaseModel):
     id: VariantName
     aliases: list[str]
     max_duration_seconds: float
+    default_steps: int = Field(description="Sampling steps of a request that names none.")
+    default_cfg_scale: float = Field(description="Guidance scale of a request that names none.")
     state: str
     message: str | None
 

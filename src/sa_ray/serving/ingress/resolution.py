@@ -4,7 +4,7 @@ import secrets
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from sa_ray.catalogue import VARIANTS, find_variant
+from sa_ray.catalogue import VARIANTS, VariantSpec, find_variant
 from sa_ray.contracts import (
     MAX_SEED,
     RANDOM_SEED,
@@ -63,6 +63,7 @@ def resolve(
     ``source``: the upload that ``request`` names.
     """
     variant = _variant(request.model, models)
+    request = _with_defaults(request, models.spec(variant))
     edit = edit_of(request, source)
     _require_allowed_length(request, edit, variant, models, limits)
     if request.steps > limits.max_steps:
@@ -86,6 +87,13 @@ def resolve(
         chosen["normalize"] = "none"
     shared = request.model_dump(include=set(ResolvedRequest.model_fields))
     return ResolvedRequest.model_validate(shared | chosen)
+
+
+def _with_defaults(request: GenerationRequest, spec: VariantSpec) -> GenerationRequest:
+    """Return ``request`` with the model's own steps and guidance scale where it names none."""
+    defaults = {"steps": spec.steps, "cfg_scale": spec.cfg_scale}
+    missing = {name: defaults[name] for name in defaults.keys() - request.model_fields_set}
+    return request.model_copy(update=missing)
 
 
 def _require_allowed_length(

@@ -78,6 +78,8 @@ class Variant:
             device="cpu" if gpu is None and models.device == "auto" else models.device,
             half=weights.model_half,
             hf_token=token.get_secret_value() if token else None,
+            repository=spec.repository,
+            revision=spec.revision,
             weights_dir=weights.weights_dir,
             gpu_fraction=gpu and min(gpu, 1.0),
             cpu_threads=math.ceil(spec.cpu) or 1,

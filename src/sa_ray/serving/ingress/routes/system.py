@@ -36,8 +36,9 @@ async def health(services: ServicesDep, http: Request) -> Health | HealthStatus:
 
 @router.get("/v1/models", responses=responses())
 async def models(services: ServicesDep, http: Request) -> ModelList:
-    """The model variants, their aliases and their caps."""
+    """The model variants, their aliases, caps and defaults."""
     tells = _tells(services, http)
+    specs = {name: services.models.spec(name) for name in VARIANTS}
     return ModelList(
         default=services.models.default_model,
         models=[
@@ -45,6 +46,8 @@ async def models(services: ServicesDep, http: Request) -> ModelList:
                 id=name,
                 aliases=list(aliases(name)),
                 max_duration_seconds=duration_limit(services.models, services.limits, name),
+                default_steps=specs[name].steps,
+                default_cfg_scale=specs[name].cfg_scale,
                 state=services.health.variant(name).state,
                 message=services.health.variant(name).message if tells else None,
             )
