@@ -71,6 +71,29 @@ def test_the_same_content_is_stored_once_and_renewed(place: Place) -> None:
     assert place.inputs.due() == []
 
 
+def test_a_marked_file_is_kept_as_it_was_sent_and_goes_with_its_audio(place: Place) -> None:
+    upload = place.inputs.keep(uuid4().hex * 2, READ, 1_000, b"fLaC", b"marked")
+
+    assert upload.marked is not None
+    assert upload.marked.format == READ.format
+    assert b"".join(place.store.read(upload.marked.object.key)) == b"marked"
+    assert place.another().find(upload.id) == upload
+    assert place.inputs.renew(upload.id) is not None
+    place.clock.now += TTL_S + GRACE_S
+    place.inputs.sweep([upload.id], pinned=[upload.object.key])
+    assert len(place.left()) == 3
+    place.inputs.sweep([upload.id], pinned=[])
+    assert place.left() == []
+
+
+def test_a_file_without_its_mark_has_to_be_sent_again(place: Place) -> None:
+    upload = place.inputs.keep(uuid4().hex * 2, READ, 1_000, b"fLaC", b"marked")
+    assert upload.marked is not None
+    place.store.delete([upload.marked.object.key])
+
+    assert place.inputs.renew(upload.id) is None
+
+
 def test_what_has_expired_or_lost_its_audio_has_to_be_sent_again(place: Place) -> None:
     expired, lost = place.kept(), place.kept()
     place.store.delete([lost.object.key])

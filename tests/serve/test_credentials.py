@@ -44,4 +44,6 @@ def test_an_edit_names_its_upload(signing: Service, files: Identity) -> None:
     said = read_credentials(edit.content, "audio/wav", files.anchor)
     assert said["state"] == "Trusted"
     assert said["actions"]["c2pa.edited"]["digitalSourceType"].endswith("/composite")
-    assert [one["relationship"] for one in said["ingredients"]] == ["parentOf"]
+    (ingredient,) = said["ingredients"]
+    assert ingredient["relationship"] == "parentOf"
+    assert ingredient["active_manifest"], "the mark of the upload, which the service signed"

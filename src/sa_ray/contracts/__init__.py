@@ -51,7 +51,7 @@ from sa_ray.contracts.names import (
     VariantName,
     is_sound_key,
 )
-from sa_ray.contracts.objects import StoredObject
+from sa_ray.contracts.objects import MarkedFile, StoredObject
 from sa_ray.contracts.output import (
     DEFAULT_LOUDNESS,
     INAUDIBLE,
@@ -159,6 +159,7 @@ __all__ = [
     "LoraFields",
     "MakingFields",
     "Manifest",
+    "MarkedFile",
     "ModelList",
     "ModelView",
     "Normalization",

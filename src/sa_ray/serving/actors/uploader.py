@@ -99,6 +99,8 @@ class UploaderApi(Protocol):
     ) -> Upload:
         """Store audio that a client has sent, as ``upload`` does, but without retrying.
 
+        ``audio``: its stored form, and the file itself if it carries a C2PA manifest.
+
         Raises ``InfrastructureError`` if ``audio`` does not arrive.
         """
         ...
@@ -190,8 +192,8 @@ class Uploader(UploaderApi):
         self, upload_id: str, read: ReadAudio, size_bytes: int, audio: list["ObjectRef[bytes]"]
     ) -> Upload:
         async with self._input_slots:  # of which only so many are held here
-            data = await arrived(audio[0])
-            keep = partial(self._inputs.keep, upload_id, read, size_bytes, data)
+            data = [await arrived(one) for one in audio]
+            keep = partial(self._inputs.keep, upload_id, read, size_bytes, *data)
             return await in_thread(self._input_threads, keep)
 
     async def remove_input(self, upload_id: str) -> None:

@@ -46,7 +46,8 @@ async def settle(request: GenerationRequest, services: "Services") -> ResolvedRe
                 "again with POST /v1/uploads. The same file gets the same id.",
                 param=field,
             ) from None
-        source = Source(upload_id=upload.id, object=upload.object, seconds=upload.seconds)
+        kept = upload.model_dump(include={"object", "marked", "seconds"})
+        source = Source(upload_id=upload.id, **kept)
     return resolve(request, services.models, services.limits, services.engine, source=source)
 
 

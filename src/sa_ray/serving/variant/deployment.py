@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from ray import serve
 
-from sa_ray.audio import read_source
+from sa_ray.audio import Origin, read_source
 from sa_ray.contracts import EngineName, ResolvedRequest, VariantName
 from sa_ray.engines import EngineOptions, flaw_of, load_engine
 from sa_ray.errors import ConfigurationError, SaRayError, UnavailableError
@@ -198,18 +198,18 @@ class Variant:
         clips = zip(request.variations(), told, strict=True)
         return await all_of(self._produce(clip, tell, origin, request.n) for clip, tell in clips)
 
-    async def _origin(self, request: ResolvedRequest) -> bytes | None:
-        """Return the file that the signed files of ``request`` are edited from, if any are."""
+    async def _origin(self, request: ResolvedRequest) -> Origin | None:
+        """Return what the signed files of ``request`` are edited from, if any are."""
         # Once for all clips, and before the work, which would be lost if it cannot be had.
         if request.source and self._finishing.signs(request.format):
-            return await self._sources.file(request.source)
+            return await self._sources.origin(request.source)
         return None
 
     async def _produce(
         self,
         request: ResolvedRequest,
         on_progress: OnProgress,
-        origin: bytes | None,
+        origin: Origin | None,
         spacing: int = 1,
     ) -> EncodedAudio:
         """Make one clip. ``spacing``: from its seed to that of a second attempt."""
