@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from sa_ray import __version__, local
+from sa_ray.cli.batch import batch
 from sa_ray.cli.check import check
 from sa_ray.cli.console import console
 from sa_ray.cli.demo import demo
@@ -32,6 +33,7 @@ app = typer.Typer(
 
 app.command()(demo)
 app.command()(generate)
+app.command()(batch)
 app.command()(check)
 app.command()(regenerate)
 
