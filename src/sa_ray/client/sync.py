@@ -3,7 +3,7 @@
 import time
 import uuid
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -31,7 +31,10 @@ from sa_ray.contracts import (
     Health,
     HealthStatus,
     JobAccepted,
+    JobPage,
+    JobStatus,
     JobView,
+    ListedJob,
     ModelList,
     UploadView,
 )
@@ -146,6 +149,22 @@ class Client(Connection):
 
     def job(self, job_id: str) -> JobView:
         return self._job(job_id, wait_s=0)
+
+    def jobs(
+        self, status: JobStatus | None = None, *, prompts: bool = False
+    ) -> Iterator[ListedJob]:
+        """List the jobs, newest first, a page at a time; with their ``prompts``, or null for them.
+
+        Jobs that are submitted meanwhile are not among them.
+        """
+        asked = {"status": status, "include": "prompts" if prompts else None}
+        params = {name: value for name, value in asked.items() if value}
+        while True:
+            page = JobPage.model_validate(self._call("GET", "/jobs", params=params).json())
+            yield from page.jobs
+            if page.next_cursor is None:
+                return
+            params["cursor"] = page.next_cursor
 
     def cancel(self, job_id: str) -> None:
         """Cancel the job, or delete it if it has ended.

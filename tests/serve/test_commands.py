@@ -1,17 +1,20 @@
-"""`sa-ray batch`: the clips of a file of requests, also after an interruption."""
+"""The command line with a running service."""
 
 import hashlib
 import json
 import os
 import signal
 import subprocess
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import soundfile
 
+from sa_ray.client import Client
+from sa_ray.contracts import GenerationRequest
 from tests.support.commands import BIN, run
-from tests.support.service import Service
+from tests.support.service import SLOW, Service
 
 PROMPTS = 12
 
@@ -86,3 +89,46 @@ def test_what_fails_is_told_and_tried_anew(service: Service, tmp_path: Path) -> 
     (tmp_path / "out" / "edits" / "bell.wav").unlink()
     third = run("sa-ray", *command, cwd=tmp_path)
     assert third.stdout.split() == ["out/edits/bell.wav"]
+
+
+def test_jobs_are_listed_shown_watched_downloaded_and_deleted(
+    service: Service, tmp_path: Path
+) -> None:
+    job_id = service.submit(prompt="a  bell\n[red]", format="flac")
+    slow = service.submit(**SLOW)
+    at = ("--url", service.base_url)
+
+    def ask(*command: str, status: int = 0) -> str:
+        done = run("sa-ray", *command, *at, cwd=tmp_path)
+        assert done.returncode == status, done.stderr
+        return done.stdout
+
+    assert ask("jobs", "watch", job_id) == "succeeded\n"
+    assert ask("jobs", "download", job_id) == f"{job_id}.flac\n"
+    assert soundfile.info(tmp_path / f"{job_id}.flac").duration == 0.5
+    listed = [line.split("\t") for line in ask("jobs", "list", "-n", "2").splitlines()]
+    assert [line[0] for line in listed] == [slow, job_id]
+    assert (listed[1][1], listed[1][4:]) == ("succeeded", ["0.5 s", "a bell [red]"])
+    [told] = json.loads(ask("jobs", "list", "-n", "1", "--status", "succeeded", "--json"))
+    assert (told["id"], told["prompt"]) == (job_id, "a  bell\n[red]")
+    assert "status\tsucceeded\n" in ask("jobs", "show", job_id)
+    assert json.loads(ask("jobs", "show", job_id, "--json"))["id"] == job_id
+    ask("jobs", "cancel", slow, job_id)
+    assert ask("jobs", "watch", slow, status=1) == "cancelled\n"
+    ask("jobs", "show", job_id, status=1)
+
+
+def test_pages_of_jobs_follow_each_other(service: Service) -> None:
+    with Client(service.base_url) as client:
+        made = [client.submit(GenerationRequest(prompt="x", duration=0.1)).id for _ in range(202)]
+        listed = [job.id for job in islice(client.jobs(), 202)]
+
+    assert listed == made[::-1]
+
+
+def test_models_are_listed_with_their_defaults(service: Service, tmp_path: Path) -> None:
+    done = run("sa-ray", "models", service.base_url, cwd=tmp_path)
+
+    rows = [line.split("\t") for line in done.stdout.splitlines()]
+    assert [row[0] for row in rows] == ["small-sfx (default)", "small-music", "medium"]
+    assert rows[2][2:5] == ["380 s", "8", "1"]
