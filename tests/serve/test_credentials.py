@@ -2,21 +2,8 @@
 
 from pathlib import Path
 
-import pytest
-
-from tests.support.deployment import Deploy
 from tests.support.service import Service
-from tests.support.signing import Identity, identity, read_credentials
-
-
-@pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> Identity:
-    return identity(tmp_path_factory.mktemp("identity"))
-
-
-@pytest.fixture(scope="module")
-def signing(deploy: Deploy, files: Identity) -> Service:
-    return deploy(c2pa_certificate=str(files.certificate), c2pa_key=str(files.key))
+from tests.support.signing import Identity, read_credentials
 
 
 def test_answers_and_jobs_are_signed(signing: Service, files: Identity) -> None:
