@@ -231,6 +231,24 @@ def test_a_key_that_no_request_could_carry_is_named_and_not_shown(
     assert text not in refused.value.message
 
 
+@pytest.mark.parametrize(
+    ("place", "read"),
+    [
+        ("/models/loras", "/models/loras"),
+        ("s3://adapters/", "s3://adapters"),
+        ("s3://adapters/a/b/", "s3://adapters/a/b"),
+    ],
+)
+def test_adapters_lie_in_a_folder_or_a_bucket(place: str, read: str) -> None:
+    assert load_settings({"lora_dir": place}).storage.lora_dir == read
+
+
+@pytest.mark.parametrize("place", ["loras", "./loras", "s3:///loras", "s3://b/../c", "http://h/l"])
+def test_another_place_for_adapters_is_refused(place: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"lora_dir.*s3://bucket/loras"):
+        load_settings({"lora_dir": place})
+
+
 @pytest.mark.parametrize("field", ["public_url", "storage_public_base_url", "storage_endpoint_url"])
 @pytest.mark.parametrize(
     "url",
