@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from sa_ray.contracts import GenerationRequest
+from sa_ray.contracts import GenerationRequest, Lora
 from sa_ray.errors import InvalidRequestError
 from sa_ray.serving.ingress.resolution import draw_seed, resolve
 from sa_ray.settings import Settings, load_settings
@@ -134,7 +134,7 @@ def test_limits_are_named(
     assert len(caught.value.message) < 500
 
 
-@pytest.mark.parametrize(("field", "value"), [("sampler", "euler"), ("apg_scale", 0.5)])
+@pytest.mark.parametrize(("field", "value"), [("sampler", "euler"), ("apg_scale", 0.0)])
 def test_what_only_the_model_has_is_refused_where_the_procedural_engine_answers(
     settings: Settings, field: str, value: object
 ) -> None:
@@ -148,6 +148,26 @@ def test_what_only_the_model_has_is_refused_where_the_procedural_engine_answers(
         getattr(resolve(request, settings.models, settings.limits, "stable-audio-3"), field)
         == value
     )
+
+
+def test_adapters_are_refused_where_the_procedural_engine_answers(settings: Settings) -> None:
+    named = GenerationRequest.model_validate({"prompt": "x", "loras": [{"name": "rain"}]})
+    none = GenerationRequest.model_validate({"prompt": "x", "loras": []})
+
+    with pytest.raises(InvalidRequestError, match="loras is a choice of Stable Audio 3") as caught:
+        resolve(named, settings.models, settings.limits, "procedural")
+
+    assert caught.value.param == "loras"
+    assert resolve(none, settings.models, settings.limits, "procedural").loras == ()
+
+
+def test_adapters_are_those_that_were_found(settings: Settings) -> None:
+    request = GenerationRequest.model_validate({"prompt": "x", "loras": [{"name": "rain"}]})
+    rain = Lora(name="rain", strength=1.0, sha256="ab" * 32)
+
+    resolved = resolve(request, settings.models, settings.limits, "stable-audio-3", loras=(rain,))
+
+    assert resolved.loras == (rain,)
 
 
 def test_no_longer_model_is_offered_where_none_is_longer(settings: Settings) -> None:

@@ -17,6 +17,7 @@ from sa_ray.cli.console import console
 from sa_ray.cli.demo import demo
 from sa_ray.cli.generate import generate
 from sa_ray.cli.job_commands import app as jobs
+from sa_ray.cli.loras import loras
 from sa_ray.cli.models import models
 from sa_ray.cli.regenerate import regenerate
 from sa_ray.errors import SaRayError
@@ -39,6 +40,7 @@ app.add_typer(jobs, name="jobs")
 app.command()(models)
 app.command()(check)
 app.command()(regenerate)
+app.command()(loras)
 
 
 @app.command()

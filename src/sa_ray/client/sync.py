@@ -35,6 +35,7 @@ from sa_ray.contracts import (
     JobStatus,
     JobView,
     ListedJob,
+    LoraList,
     ModelList,
     UploadView,
 )
@@ -70,6 +71,11 @@ class Client(Connection):
     def models(self) -> ModelList:
         """Ask which models there are, and how each fares."""
         return ModelList.model_validate(self._call("GET", "/v1/models").json())
+
+    def loras(self, model: str | None = None) -> LoraList:
+        """Ask which adapters there are, of all models or of one, by the name of its variant."""
+        params = {"model": model} if model else None
+        return LoraList.model_validate(self._call("GET", "/v1/loras", params=params).json())
 
     def generate(self, request: GenerationRequest) -> bytes:
         """Generate one clip and return its encoded bytes; waits until it is done.

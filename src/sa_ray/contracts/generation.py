@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BaseModel, Field, StringConstraints
 from sa_ray.contracts.asked import Asked
 from sa_ray.contracts.edit_requests import EditRequest
 from sa_ray.contracts.edits import EditFields
-from sa_ray.contracts.loras import LoraFields
+from sa_ray.contracts.loras import MAX_LORAS, LoraFields, LoraRequest
 from sa_ray.contracts.names import AudioFormat, Priority, Sampler, VariantName
 from sa_ray.contracts.output import OutputFields, OutputRequest, Whole
 from sa_ray.contracts.record import Record
@@ -134,6 +134,12 @@ class GenerationRequest(OutputRequest, EditRequest, MakingFields, ClipFields, As
         default=None,
         description="How the steps are taken. Null: `pingpong`, which the models are distilled "
         "for. Stable Audio 3 only.",
+    )
+    loras: Annotated[list[LoraRequest], MODEL_ONLY] = Field(
+        default=[],
+        max_length=MAX_LORAS,
+        description="Adapters (LoRA) to make it with, each once, in any order; `GET /v1/loras` "
+        "lists them. Stable Audio 3 only.",
     )
     seed: Whole = Field(
         default=RANDOM_SEED,

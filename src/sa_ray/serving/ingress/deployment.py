@@ -15,6 +15,7 @@ from sa_ray.engines import INSTALL_HINT
 from sa_ray.errors import ObjectStoreError
 from sa_ray.jobs.webhook_secrets import WebhookSecrets
 from sa_ray.serving.actors import jobs_client, uploader_client
+from sa_ray.serving.ingress.adapters import ClientAdapters
 from sa_ray.serving.ingress.app import build_http_app
 from sa_ray.serving.ingress.clients import ClientShares
 from sa_ray.serving.ingress.grouped_calls import GroupedCalls
@@ -33,7 +34,7 @@ from sa_ray.settings import (
     WebhookSettings,
     duration_limit,
 )
-from sa_ray.storage import ObjectStores
+from sa_ray.storage import ObjectStores, open_adapters
 from sa_ray.telemetry import configure_logging
 
 logger = logging.getLogger(__name__)
@@ -82,6 +83,7 @@ class Ingress:
             job_feed=JobFeed(jobs.changed, read_job, limits.max_waiting_requests),
             uploader=uploader,
             uploads=ClientUploads(uploader, jobs, limits.max_upload_mb, _longest(models, limits)),
+            adapters=ClientAdapters(open_adapters(storage)),
             views=JobViews(stores),
             health=health,
             clients=ClientShares(limits.max_open_per_client),

@@ -10,6 +10,7 @@ from sa_ray.contracts import (
     RANDOM_SEED,
     EngineName,
     GenerationRequest,
+    Lora,
     ResolvedRequest,
     Source,
     VariantName,
@@ -32,7 +33,7 @@ def draw_seed() -> int:
 async def settle(request: GenerationRequest, services: "Services") -> ResolvedRequest:
     """Resolve ``request`` with the settings of the service and the upload that it names.
 
-    Raises as ``resolve`` does, also where there is no such upload.
+    Raises as ``resolve`` does, also where there is no such upload or adapter.
     """
     field = source_field(request)
     source = None
@@ -48,7 +49,12 @@ async def settle(request: GenerationRequest, services: "Services") -> ResolvedRe
             ) from None
         kept = upload.model_dump(include={"object", "marked", "seconds"})
         source = Source(upload_id=upload.id, **kept)
-    return resolve(request, services.models, services.limits, services.engine, source=source)
+    loras: tuple[Lora, ...] = ()
+    if request.loras and services.engine != "procedural":  # which refuses them
+        variant = _variant(request.model, services.models)
+        loras = await services.adapters.resolved(request.loras, variant)
+    models, limits = services.models, services.limits
+    return resolve(request, models, limits, services.engine, source=source, loras=loras)
 
 
 def resolve(
@@ -58,10 +64,11 @@ def resolve(
     engine: EngineName,
     draw: Callable[[], int] = draw_seed,
     source: Source | None = None,
+    loras: tuple[Lora, ...] = (),
 ) -> ResolvedRequest:
     """Settle every choice. Raises ``InvalidRequestError`` naming the field, the limit, the fix.
 
-    ``source``: the upload that ``request`` names.
+    ``source``: the upload that ``request`` names. ``loras``: the adapters that it names.
     """
     variant = _variant(request.model, models)
     request = _with_defaults(request, models.spec(variant))
@@ -81,6 +88,7 @@ def resolve(
         "negative_prompt": request.negative_prompt or None,
         "seed": draw() if request.seed == RANDOM_SEED else request.seed,
         "duration": edit.duration,
+        "loras": loras,
         **dict(edit.fields),
     }
     if edit.fields.regions and "normalize" not in request.model_fields_set:
@@ -128,7 +136,7 @@ def _variant(name: str | None, models: ModelSettings) -> VariantName:
 
 def _refuse_what_only_a_model_has(request: GenerationRequest) -> None:
     for name in fields_only_a_model_has():
-        if getattr(request, name) is not None:
+        if getattr(request, name) != GenerationRequest.model_fields[name].default:
             raise InvalidRequestError(
                 f"{name} is a choice of Stable Audio 3, but the procedural engine answers here. "
                 "Leave it out.",

@@ -10,6 +10,7 @@ from sa_ray.contracts import EngineName
 from sa_ray.jobs import JobSnapshot, Submission
 from sa_ray.jobs.webhook_secrets import WebhookSecrets
 from sa_ray.serving.actors import JobsClient, UploaderClient
+from sa_ray.serving.ingress.adapters import ClientAdapters
 from sa_ray.serving.ingress.clients import ClientShares
 from sa_ray.serving.ingress.grouped_calls import GroupedCalls
 from sa_ray.serving.ingress.health import HealthMonitor
@@ -36,6 +37,7 @@ class Services:
     job_feed: JobFeed
     uploader: UploaderClient
     uploads: ClientUploads
+    adapters: ClientAdapters
     views: JobViews
     health: HealthMonitor
     clients: ClientShares
