@@ -61,7 +61,7 @@ class ClientAdapters:
             field = f"loras.{place}.name"
             if one.name in named:
                 raise InvalidRequestError(
-                    f"{field}: {one.name} is there twice. Name it once, with the sum of strengths.",
+                    f"{field}: {one.name} is there twice. Name it once.",
                     param=field,
                 )
             named.add(one.name)
