@@ -102,6 +102,8 @@ class Job(Record):
     """Unique among the stored jobs."""
     fingerprint: str | None = None
     """Digest of the client's request, to tell a repeat from another request with its key."""
+    owner: str = ""
+    """Name of the key that submitted it; empty: there were no keys."""
     status: JobStatus = "queued"
     created_at: float
     started_at: float | None = None

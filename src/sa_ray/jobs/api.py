@@ -39,6 +39,7 @@ class JobOptions:
     fingerprint: str | None = None
     webhook_url: str | None = None
     sealed_secrets: str | None = None
+    owner: str = ""
 
     def __setstate__(self, state: list[Any]) -> None:
         """Unpickle; replicas of the deploy before, which outlive its job actor, know less."""

@@ -1,0 +1,30 @@
+"""Callers: who sends a request, and what they may do."""
+
+from typing import Final, Literal, get_args
+
+from sa_ray.contracts.record import Record
+
+Scope = Literal["generate", "jobs:own", "jobs:all", "admin"]
+"""``generate``: make audio. ``jobs:own``, ``jobs:all``: see and change one's own jobs, or those of
+all. ``admin``: everything, and the detail of ``/health``."""
+
+KEY_NAME_PATTERN: Final = r"^[a-z0-9][a-z0-9._-]{0,63}$"
+
+
+class Caller(Record):
+    """The sender of a request: the key that it came with, or anybody where there are no keys."""
+
+    name: str
+    """Name of the key, which owns what the caller makes; empty: anybody."""
+    scopes: frozenset[Scope]
+
+    def may(self, scope: Scope) -> bool:
+        return scope in self.scopes or "admin" in self.scopes
+
+    def sees(self, owner: str) -> bool:
+        """Return whether what ``owner`` made exists for this caller."""
+        return owner == self.name or self.may("jobs:all")
+
+
+ANYBODY: Final = Caller(name="", scopes=frozenset(get_args(Scope)))
+"""The caller where there are no keys. What it made belongs to admins once there are."""
