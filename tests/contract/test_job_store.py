@@ -541,14 +541,14 @@ def test_an_idempotency_key_is_taken_once_and_lives_as_long_as_its_job(
         insert(job_store, with_options(2, idempotency_key="key \N{CLOUD}"))
 
     assert job_store.get(f"{2:032x}") is None
-    assert job_store.get_by_key("key \N{CLOUD}") == first
-    assert job_store.get_by_key("other") is None
+    assert job_store.get_by_key("", "key \N{CLOUD}") == first
+    assert job_store.get_by_key("", "other") is None
 
     failed = ended(job_store, now=2000.0)
-    assert job_store.get_by_key("key \N{CLOUD}") == failed
+    assert job_store.get_by_key("", "key \N{CLOUD}") == failed
 
     assert job_store.delete(failed)
-    assert job_store.get_by_key("key \N{CLOUD}") is None
+    assert job_store.get_by_key("", "key \N{CLOUD}") is None
 
     insert(job_store, with_options(2, idempotency_key="key \N{CLOUD}"))
 

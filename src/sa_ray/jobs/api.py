@@ -29,8 +29,9 @@ LeaseVerdict = Literal["held", "cancel", "lost"]
 class JobOptions:
     """Options of a job besides its clip.
 
-    ``idempotency_key`` and ``fingerprint`` (digest of the client's request before any choice is
-    made for it) go together; ``expires_in`` is in seconds. ``sealed_secrets``: see ``Webhook``.
+    ``idempotency_key``, which tells apart the jobs of one ``owner``, and ``fingerprint`` (digest of
+    the client's request before any choice is made for it) go together; ``expires_in`` is in
+    seconds. ``sealed_secrets``: see ``Webhook``.
     """
 
     priority: Priority = "normal"
@@ -152,10 +153,12 @@ class JobApi(Protocol):
         after: Cursor | None = None,
         status: JobStatus | None = None,
         *,
+        owner: str | None = None,
         prompts: bool = True,
     ) -> list[JobSnapshot]:
         """List jobs newest first, strictly older than ``after``, without queue positions.
 
+        ``owner``: a name, for what it owns; None: all.
         ``prompts``: False leaves them blank, which keeps the answer small.
         """
         ...

@@ -120,7 +120,7 @@ class JobLedger:
         """Return the stored job that ``job`` repeats, if it repeats one."""
         existing = self._store.get(job.id)
         if existing is None and job.idempotency_key is not None:
-            existing = self._store.get_by_key(job.idempotency_key)
+            existing = self._store.get_by_key(job.owner, job.idempotency_key)
             if existing is not None and existing.fingerprint != job.fingerprint:
                 raise IdempotencyConflictError(
                     "This idempotency key came with another request before; use a new key, or "

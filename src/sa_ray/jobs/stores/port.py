@@ -44,14 +44,14 @@ class JobStore(Protocol):
     def insert(self, job: Job) -> None:
         """Store a new queued job.
 
-        Raises ``ConflictError`` if the id or the idempotency key is taken. The very same job again,
-        from a call that a driver repeats, may count as stored.
+        Raises ``ConflictError`` if the id is taken, or the idempotency key among the jobs of its
+        owner. The very same job again, from a call that a driver repeats, may count as stored.
         """
         ...
 
     def get(self, job_id: str) -> Job | None: ...
 
-    def get_by_key(self, idempotency_key: str) -> Job | None: ...
+    def get_by_key(self, owner: str, idempotency_key: str) -> Job | None: ...
 
     def replace(self, job: Job) -> bool:
         """Store ``job`` if the stored version is ``job.version - 1``; return whether it was."""
@@ -127,9 +127,17 @@ class JobStore(Protocol):
         ...
 
     def page(
-        self, *, limit: int, after: Cursor | None = None, status: JobStatus | None = None
+        self,
+        *,
+        limit: int,
+        after: Cursor | None = None,
+        status: JobStatus | None = None,
+        owner: str | None = None,
     ) -> list[Job]:
-        """List jobs newest first, strictly older than ``after``."""
+        """List jobs newest first, strictly older than ``after``.
+
+        ``owner``: a name, for what it owns; None: all.
+        """
         ...
 
     def counts(self) -> QueueCounts:

@@ -22,6 +22,7 @@ def columns(job: Job) -> dict[str, Any]:
     """Return values by column; None where that index must not find the job."""
     return {
         "id": job.id,
+        "owner": job.owner,
         "variant": job.request.model,
         "status": job.status,
         "created_at": job.created_at,

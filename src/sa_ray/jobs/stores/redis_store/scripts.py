@@ -5,7 +5,8 @@ key names on a cluster too. Under the prefix:
 
 ``schema``                   version of this layout
 ``job:<id>``                 hash: ``body`` (JSON) and the columns that scripts look at
-``key``                      hash: idempotency key -> job id
+``key``                      hash: idempotency key (after the owner's name and a line break, if there is
+                             one) -> job id
 ``queue:<variant>``          waiting jobs by ``queue_order`` (Redis orders equals by id, as we do)
 ``due:<variant>``            waiting jobs by ``not_before``
 ``deadlines``                waiting jobs by ``deadline``
@@ -15,6 +16,7 @@ key names on a cluster too. Under the prefix:
 ``ended``                    ended jobs by ``completed_at``
 ``cleanup``, ``webhooks``    jobs by the time at which that is due
 ``age``, ``age:<status>``    jobs by ``created_at``
+``age/<owner>``, ``age/<owner>:<status>``  those of a named owner
 
 Numbers are passed and stored as text: Lua's own conversion keeps only 14 digits.
 """
@@ -41,19 +43,34 @@ local function index(id, c)
   place('webhooks', c.webhook_at, id)
 end
 
+-- The names of the sets by age that have the jobs of an owner.
+local function ages(owner)
+  -- Jobs of an older layout have no such field.
+  if not owner or owner == '' then return {'age'} end
+  return {'age', 'age/' .. owner}
+end
+
+-- The field of the hash of keys. Neither name nor key has a line break.
+local function named(owner, idempotency_key)
+  if not owner or owner == '' then return idempotency_key end
+  return owner .. string.char(10) .. idempotency_key
+end
+
 local function write(id, c, body)
   call('HSET', key('job:' .. id), 'body', body, 'version', c.version, 'token', c.token,
        'status', c.status, 'variant', c.variant, 'not_before', c.not_before,
        'stop_at', c.stop_at or '', 'worker', c.worker or '',
-       'idempotency_key', c.idempotency_key or '')
+       'idempotency_key', c.idempotency_key or '', 'owner', c.owner)
   index(id, c)
-  call('ZADD', key('age'), c.created_at, id)
-  call('ZADD', key('age:' .. c.status), c.created_at, id)
+  for _, age in ipairs(ages(c.owner)) do
+    call('ZADD', key(age), c.created_at, id)
+    call('ZADD', key(age .. ':' .. c.status), c.created_at, id)
+  end
 end
 
 -- Takes the job out of the sets that its old state is in and its next one may not be.
-local function leave(id, status, worker)
-  call('ZREM', key('age:' .. status), id)
+local function leave(id, status, worker, owner)
+  for _, age in ipairs(ages(owner)) do call('ZREM', key(age .. ':' .. status), id) end
   -- Jobs that had ended under an older layout have no such field.
   if worker and worker ~= '' then call('SREM', key('leases:' .. worker), id) end
 end
@@ -69,12 +86,12 @@ end
 
 -- Stores the next version of a job. 1: stored, or it was before; 0: another version is there.
 local function replace(id, c, body)
-  local old = call('HMGET', key('job:' .. id), 'version', 'status', 'worker', 'body')
+  local old = call('HMGET', key('job:' .. id), 'version', 'status', 'worker', 'body', 'owner')
   if not old[1] then return 0 end
   -- The answer to this very call may have been lost, and the client's library has repeated it.
   if old[1] == c.version and old[4] == body then return 1 end
   if tonumber(old[1]) ~= tonumber(c.version) - 1 then return 0 end
-  leave(id, old[2], old[3])
+  leave(id, old[2], old[3], old[5])
   write(id, c, body)
   return 1
 end
@@ -97,7 +114,8 @@ local held = call('HGET', key('job:' .. c.id), 'body')
 if held == body then return 'stored' end
 if held then return 'taken' end
 if c.idempotency_key then
-  if call('HSETNX', key('key'), c.idempotency_key, c.id) == 0 then return 'taken' end
+  local field = named(c.owner, c.idempotency_key)
+  if call('HSETNX', key('key'), field, c.id) == 0 then return 'taken' end
 end
 write(c.id, c, body)
 return 'stored'
@@ -122,12 +140,12 @@ DELETE = (
     + """
 local id, version = ARGV[1], ARGV[2]
 local old = call('HMGET', key('job:' .. id), 'version', 'status', 'variant', 'worker',
-                 'idempotency_key')
+                 'idempotency_key', 'owner')
 if old[1] ~= version then return 0 end
 index(id, {variant = old[3]})
-leave(id, old[2], old[4])
-call('ZREM', key('age'), id)
-if old[5] ~= '' then call('HDEL', key('key'), old[5]) end
+leave(id, old[2], old[4], old[6])
+for _, age in ipairs(ages(old[6])) do call('ZREM', key(age), id) end
+if old[5] ~= '' then call('HDEL', key('key'), named(old[6], old[5])) end
 call('DEL', key('job:' .. id))
 return 1
 """
@@ -187,7 +205,7 @@ return stored({ARGV[1]})
 GET_BY_KEY = (
     _PRELUDE
     + """
-local id = call('HGET', key('key'), ARGV[1])
+local id = call('HGET', key('key'), named(ARGV[1], ARGV[2]))
 if not id then return {} end
 return stored({id})
 """
@@ -257,5 +275,13 @@ for _, variant in ipairs({'small-sfx', 'small-music', 'medium'}) do
   end
 end
 call('SET', key('schema'), 2)
+"""
+)
+
+MIGRATE_TO_3 = (
+    _PRELUDE
+    + """
+-- Owners. Jobs without the field have none.
+if call('GET', key('schema')) == '2' then call('SET', key('schema'), 3) end
 """
 )

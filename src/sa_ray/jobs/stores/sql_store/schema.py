@@ -24,6 +24,7 @@ JOBS = Table(
     "jobs",
     _METADATA,
     Column("id", Text, primary_key=True),
+    Column("owner", Text, nullable=False),
     Column("variant", Text, nullable=False),
     Column("status", Text, nullable=False),
     Column("created_at", Double, nullable=False),
@@ -144,6 +145,18 @@ MIGRATIONS: Sequence[Sequence[Statement]] = (
         "CREATE INDEX jobs_due ON jobs (variant, not_before) WHERE status = 'queued'",
         "CREATE INDEX jobs_running ON jobs (variant) WHERE status = 'running'",
         "DROP INDEX jobs_variant",
+    ),
+    # Owners: those of jobs that there are remain unnamed.
+    (
+        "ALTER TABLE jobs ADD COLUMN owner TEXT NOT NULL DEFAULT ''",
+        "DROP INDEX jobs_key",
+        """
+        CREATE UNIQUE INDEX jobs_key ON jobs (owner, idempotency_key)
+        WHERE idempotency_key IS NOT NULL
+        """,
+        # page by owner; jobs without a named one are only listed among all
+        "CREATE INDEX jobs_owner ON jobs (owner, created_at, id) WHERE owner <> ''",
+        "CREATE INDEX jobs_owner_status ON jobs (owner, status, created_at, id) WHERE owner <> ''",
     ),
 )
 
