@@ -16,6 +16,7 @@ from sa_ray.contracts import (
     ResolvedRequest,
     VariantName,
 )
+from sa_ray.errors import JobNotFoundError
 from sa_ray.scheduling.estimator import Estimator
 
 QueueCounts = Mapping[VariantName, Mapping[JobStatus, int]]
@@ -107,6 +108,11 @@ class LeaseReport:
     job_id: str
     token: int
     progress: float
+
+
+def no_such_job(job_id: str) -> JobNotFoundError:
+    """Return the error for an id that no job has, as far as who asks may know."""
+    return JobNotFoundError(f"There is no job {job_id}.")
 
 
 class JobApi(Protocol):

@@ -5,8 +5,8 @@ key names on a cluster too. Under the prefix:
 
 ``schema``                   version of this layout
 ``job:<id>``                 hash: ``body`` (JSON) and the columns that scripts look at
-``key``                      hash: idempotency key (after the owner's name and a line break, if there is
-                             one) -> job id
+``key``                      hash: idempotency key -> job id; a named owner's begin with its name
+                             and a line break
 ``queue:<variant>``          waiting jobs by ``queue_order`` (Redis orders equals by id, as we do)
 ``due:<variant>``            waiting jobs by ``not_before``
 ``deadlines``                waiting jobs by ``deadline``
