@@ -197,3 +197,32 @@ def test_jobs_without_an_owner_live_beside_those_with_one(second: JobStore) -> N
         assert second.delete(job)
     assert second.get_by_key("", "key") is None
     assert len(second.page(limit=10)) == 6
+
+
+def test_new_jobs_come_behind_those_that_waited(second: JobStore) -> None:
+    waiting = second.queue("small-sfx", limit=10)
+    request = stored(second, 5).request
+
+    def new(number: int, owner: str, **options: Any) -> str:
+        made = JobOptions(owner=owner, work=0.5, **options)
+        job = lifecycle.new_job(f"{number:032x}", request, 1006.5, made)
+        second.insert(job)
+        return job.id
+
+    later = [new(10, ""), new(11, "")]
+    assert second.queue("small-sfx", limit=10) == [*waiting, *later]
+    fresh = new(12, "ann")
+    assert second.queue("small-sfx", limit=10).index(fresh) <= 1
+    urgent = new(13, "", priority="high")
+    assert second.queue("small-sfx", limit=10) == [
+        urgent, *[one for one in second.queue("small-sfx", limit=10) if one != urgent]
+    ]  # fmt: skip
+
+    # A job that had been leased before, and is handed back, has waited longest.
+    held = stored(second, 4)
+    assert second.replace(lifecycle.release(held, 1, 1130.0))
+    taken = second.claim(
+        "small-sfx", "w", now=2000.0, limit=10, take=lambda job: lifecycle.lease(job, "w", 2000.0)
+    )
+    order = [job.id for job in taken]
+    assert order.index(held.id) < min(order.index(one) for one in later)

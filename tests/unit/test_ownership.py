@@ -12,11 +12,14 @@ import httpx
 import pytest
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from sa_ray.catalogue import VARIANTS
 from sa_ray.contracts import JobError
 from sa_ray.contracts.access import ANYBODY, NOBODY, Caller
 from sa_ray.jobs import JobCoordinator, open_job_store
 from sa_ray.jobs.webhook_secrets import WebhookSecrets
+from sa_ray.scheduling.costs import cost_of
 from sa_ray.serving.actors.uploader import Uploader
+from sa_ray.serving.deployment_options import estimator
 from sa_ray.serving.ingress.app import build_http_app
 from sa_ray.serving.ingress.auth import CALLER
 from sa_ray.serving.ingress.clients import ClientShares
@@ -92,6 +95,10 @@ async def site_of(folder: Path, clock: Clock) -> AsyncIterator[Site]:
         limits=settings.limits,
         webhooks=WebhookSecrets(["whsec_" + base64.b64encode(b"o" * 32).decode()]),
         engine="procedural",
+        estimators={
+            name: estimator(settings.models.spec(name), cost_of(name, "procedural", gpu=False))
+            for name in VARIANTS
+        },
         generation=SyncGeneration({}, health),
         jobs=jobs,  # type: ignore[arg-type]
         submit_job=GroupedCalls(jobs.submit_all),
@@ -225,3 +232,18 @@ async def test_a_long_poll_answers_404_then(site: Site, monkeypatch: pytest.Monk
         monkeypatch.setattr("sa_ray.serving.ingress.job_lookup.still_calls", lambda http: NOBODY)
         await site.jobs.cancel(job_id)
         assert (await waiting).status_code == 404
+
+
+async def test_one_job_waits_for_none_of_anothers_batch(site: Site) -> None:
+    async with site.client("ann") as ann:
+        batch = {"requests": [REQUEST | {"duration": 30}] * 40}
+        assert (await ann.post("/jobs/batch", json=batch)).status_code == 202
+    [first] = await site.jobs.lease("small-sfx", "w", 1)
+    assert first.owner == "ann"
+
+    job_id = await submitted(site, "bob")
+
+    async with site.client("bob") as bob:
+        assert (await bob.get(f"/jobs/{job_id}")).json()["queue_position"] <= 2
+    leased = await site.jobs.lease("small-sfx", "w", 2)
+    assert job_id in {job.id for job in leased}

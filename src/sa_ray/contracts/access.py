@@ -2,6 +2,8 @@
 
 from typing import Final, Literal, get_args
 
+from pydantic import Field
+
 from sa_ray.contracts.record import Record
 
 Scope = Literal["generate", "jobs:own", "jobs:all", "admin"]
@@ -17,6 +19,8 @@ class Caller(Record):
     name: str
     """Name of the key, which owns what the caller makes; empty: anybody."""
     scopes: frozenset[Scope]
+    weight: float = Field(default=1.0, gt=0)
+    """Share of the queue's work, as against that of others."""
 
     def may(self, scope: Scope) -> bool:
         return scope in self.scopes or "admin" in self.scopes

@@ -32,7 +32,8 @@ class JobOptions:
 
     ``idempotency_key``, which tells apart the jobs of one ``owner``, and ``fingerprint`` (digest of
     the client's request before any choice is made for it) go together; ``expires_in`` is in
-    seconds. ``sealed_secrets``: see ``Webhook``.
+    seconds. ``sealed_secrets``: see ``Webhook``. ``weight``: share of the owner, as
+    against that of others. ``work``: estimated seconds of one replica; None: not estimated.
     """
 
     priority: Priority = "normal"
@@ -42,6 +43,8 @@ class JobOptions:
     webhook_url: str | None = None
     sealed_secrets: str | None = None
     owner: str = ""
+    weight: float = 1.0
+    work: float | None = None
 
     def __setstate__(self, state: list[Any]) -> None:
         """Unpickle; replicas of the deploy before, which outlive its job actor, know less."""

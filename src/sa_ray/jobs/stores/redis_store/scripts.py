@@ -8,6 +8,8 @@ key names on a cluster too. Under the prefix:
 ``key``                      hash: idempotency key -> job id; a named owner's begin with its name
                              and a line break
 ``queue:<variant>``          waiting jobs by ``queue_order`` (Redis orders equals by id, as we do)
+``positions:<variant>``      hash: priority -> greatest start tag of a job that was claimed
+``shares:<variant>:<priority>``  owners by where their jobs finish
 ``due:<variant>``            waiting jobs by ``not_before``
 ``deadlines``                waiting jobs by ``deadline``
 ``running:<variant>``        set: running jobs
@@ -21,21 +23,28 @@ key names on a cluster too. Under the prefix:
 Numbers are passed and stored as text: Lua's own conversion keeps only 14 digits.
 """
 
-_PRELUDE = """
+from sa_ray.jobs.stores.redis_store.fair_shares import FAIR_SHARES
+
+PRELUDE = (
+    """
 local prefix = KEYS[1]
 local call = redis.call
 
 local function key(name) return prefix .. name end
 
+"""
+    + FAIR_SHARES
+    + """
 local function place(name, score, id)
   if score then call('ZADD', key(name), score, id) else call('ZREM', key(name), id) end
 end
 
 local function index(id, c)
   local queued = c.status == 'queued'
+  local queue_order = queued and call('HGET', key('job:' .. id), 'queue_order')
   call(c.status == 'running' and 'SADD' or 'SREM', key('running:' .. c.variant), id)
   if c.worker then call('SADD', key('leases:' .. c.worker), id) end
-  place('queue:' .. c.variant, queued and c.queue_order, id)
+  place('queue:' .. c.variant, queue_order, id)
   place('due:' .. c.variant, queued and c.not_before, id)
   place('deadlines', queued and c.stop_at, id)
   place('ended', c.completed_at, id)
@@ -93,6 +102,7 @@ local function replace(id, c, body)
   if tonumber(old[1]) ~= tonumber(c.version) - 1 then return 0 end
   leave(id, old[2], old[3], old[5])
   write(id, c, body)
+  if old[2] == 'queued' and c.status == 'running' then advance(c) end
   return 1
 end
 
@@ -105,9 +115,10 @@ local function stored(ids)
   return rows
 end
 """
+)
 
 INSERT = (
-    _PRELUDE
+    PRELUDE
     + """
 local c, body = cjson.decode(ARGV[1]), ARGV[2]
 local held = call('HGET', key('job:' .. c.id), 'body')
@@ -117,26 +128,29 @@ if c.idempotency_key then
   local field = named(c.owner, c.idempotency_key)
   if call('HSETNX', key('key'), field, c.id) == 0 then return 'taken' end
 end
+take_share(c)
 write(c.id, c, body)
 return 'stored'
 """
 )
 
 REPLACE = (
-    _PRELUDE
+    PRELUDE
     + """
-local done = {}
+local done, variant = {}, nil
 if ARGV[1] ~= '' then call('HSET', key('workers'), ARGV[1], ARGV[2]) end
 for i = 3, #ARGV, 2 do
   local c = cjson.decode(ARGV[i])
   done[#done + 1] = replace(c.id, c, ARGV[i + 1])
+  variant = c.variant
 end
+if ARGV[1] ~= '' then forget_idle(variant) end
 return done
 """
 )
 
 DELETE = (
-    _PRELUDE
+    PRELUDE
     + """
 local id, version = ARGV[1], ARGV[2]
 local old = call('HMGET', key('job:' .. id), 'version', 'status', 'variant', 'worker',
@@ -152,7 +166,7 @@ return 1
 )
 
 DUE = (
-    _PRELUDE
+    PRELUDE
     + """
 local queue, now, limit = key('queue:' .. ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local rows, from = {}, 0
@@ -173,7 +187,7 @@ return rows
 )
 
 RENEW = (
-    _PRELUDE
+    PRELUDE
     + """
 call('HSET', key('workers'), ARGV[1], ARGV[2])
 return leases(ARGV[1])
@@ -181,14 +195,14 @@ return leases(ARGV[1])
 )
 
 LEASES = (
-    _PRELUDE
+    PRELUDE
     + """
 return leases(ARGV[1])
 """
 )
 
 FORGET_WORKER = (
-    _PRELUDE
+    PRELUDE
     + """
 if call('HGET', key('workers'), ARGV[1]) ~= ARGV[2] then return end
 if call('SCARD', key('leases:' .. ARGV[1])) == 0 then call('HDEL', key('workers'), ARGV[1]) end
@@ -196,14 +210,14 @@ if call('SCARD', key('leases:' .. ARGV[1])) == 0 then call('HDEL', key('workers'
 )
 
 GET = (
-    _PRELUDE
+    PRELUDE
     + """
 return stored({ARGV[1]})
 """
 )
 
 GET_BY_KEY = (
-    _PRELUDE
+    PRELUDE
     + """
 local id = call('HGET', key('key'), named(ARGV[1], ARGV[2]))
 if not id then return {} end
@@ -212,21 +226,21 @@ return stored({id})
 )
 
 REACHED = (
-    _PRELUDE
+    PRELUDE
     + """
 return stored(call('ZRANGEBYSCORE', key(ARGV[1]), '-inf', ARGV[2], 'LIMIT', 0, ARGV[3]))
 """
 )
 
 FIRST = (
-    _PRELUDE
+    PRELUDE
     + """
 return stored(call('ZRANGE', key(ARGV[1]), 0, ARGV[2] - 1))
 """
 )
 
 PAGE = (
-    _PRELUDE
+    PRELUDE
     + """
 local set, limit, created_at, last = key(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4]
 if not created_at then
@@ -241,47 +255,5 @@ if #ids < limit then
   for _, id in ipairs(older) do ids[#ids + 1] = id end
 end
 return stored(ids)
-"""
-)
-
-MIGRATE_TO_2 = (
-    _PRELUDE
-    + """
--- Leases of workers instead of an expiry for each job, and no sets that only variants needed.
-if call('GET', key('schema')) ~= '1' then return end
-for _, status in ipairs({'queued', 'running'}) do
-  for _, id in ipairs(call('ZRANGE', key('age:' .. status), 0, -1)) do
-    local job = key('job:' .. id)
-    local old = cjson.decode(call('HGET', job, 'body'))
-    local stop_at = call('HGET', job, 'deadline')
-    local worker = ''
-    if status == 'running' then
-      worker = old.lease.worker
-      stop_at = type(old.deadline) == 'number' and string.format('%.17g', old.deadline) or ''
-      if old.cancel_requested then stop_at = '0.0' end
-      call('SADD', key('running:' .. old.request.model), id)
-      call('SADD', key('leases:' .. worker), id)
-      call('HSET', key('workers'), worker, '0.0')
-    end
-    call('HSET', job, 'stop_at', stop_at, 'worker', worker)
-    call('HDEL', job, 'deadline', 'lease')
-  end
-end
-call('DEL', key('leases'))
-for _, variant in ipairs({'small-sfx', 'small-music', 'medium'}) do
-  call('DEL', key('age:' .. variant))
-  for _, status in ipairs({'queued', 'running', 'succeeded', 'failed', 'cancelled'}) do
-    call('DEL', key('age:' .. variant .. ':' .. status))
-  end
-end
-call('SET', key('schema'), 2)
-"""
-)
-
-MIGRATE_TO_3 = (
-    _PRELUDE
-    + """
--- Owners. Jobs without the field have none.
-if call('GET', key('schema')) == '2' then call('SET', key('schema'), 3) end
 """
 )

@@ -27,12 +27,13 @@ from sa_ray.jobs.stores.redis_store.connection import (
     is_read_only,
     without_password,
 )
+from sa_ray.jobs.stores.redis_store.migrations import MIGRATIONS
 from sa_ray.jobs.stores.rows import JobReader, StoredRow, columns
 
 logger = logging.getLogger(__name__)
 
 PREFIX = "{sa-ray}:"
-SCHEMA = 3
+SCHEMA = 4
 """Version of the layout that ``scripts`` describes."""
 
 MAX_CLAIM_ROUNDS = 50
@@ -191,7 +192,7 @@ class RedisJobStore:
     def _open(self) -> None:
         with self._answering() as client:
             client.set(f"{PREFIX}schema", SCHEMA, nx=True)
-            for step in (scripts.MIGRATE_TO_2, scripts.MIGRATE_TO_3):
+            for step in MIGRATIONS:
                 client.register_script(step)(keys=[PREFIX])
             version = int(cast(bytes, client.get(f"{PREFIX}schema")))
         if version > SCHEMA:
@@ -253,7 +254,7 @@ class RedisJobStore:
 
 def row(job: Job) -> tuple[str, str]:
     """Return the columns as JSON of strings, without those that are None, and the body."""
-    values = columns(job)
+    values = columns(job) | {"priority": job.priority, "work": job.work}
     body = values.pop("body")
     texts = {
         name: repr(value) if isinstance(value, float) else str(value)

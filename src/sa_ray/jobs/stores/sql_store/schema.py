@@ -56,6 +56,15 @@ SCHEMA_VERSION = Table("schema_version", _METADATA, Column("version", BigInteger
 Statement = str | Mapping[str, str]
 """SQL, or SQL by dialect."""
 
+_SHARES_OF_QUEUED = """
+    INSERT INTO queue_shares (variant, priority, owner, finish)
+    SELECT variant, priority, owner, MAX(created_at) + 0.001 FROM (
+        SELECT variant, COALESCE({priority}, 'normal') AS priority, owner, created_at
+        FROM jobs WHERE status = 'queued'
+    ) AS waiting
+    GROUP BY variant, priority, owner
+"""
+
 MIGRATIONS: Sequence[Sequence[Statement]] = (
     # Literal SQL: a released step must never change with JOBS.
     (
@@ -157,6 +166,40 @@ MIGRATIONS: Sequence[Sequence[Statement]] = (
         # page by owner; jobs without a named one are only listed among all
         "CREATE INDEX jobs_owner ON jobs (owner, created_at, id) WHERE owner <> ''",
         "CREATE INDEX jobs_owner_status ON jobs (owner, status, created_at, id) WHERE owner <> ''",
+    ),
+    # Fair shares. Those who wait keep their order; later jobs of the same owner come behind them.
+    (
+        """
+        CREATE TABLE queue_positions (
+            variant TEXT NOT NULL,
+            priority TEXT NOT NULL,
+            start DOUBLE PRECISION NOT NULL,
+            reached DOUBLE PRECISION NOT NULL,
+            PRIMARY KEY (variant, priority)
+        )
+        """,
+        """
+        CREATE TABLE queue_shares (
+            variant TEXT NOT NULL,
+            priority TEXT NOT NULL,
+            owner TEXT NOT NULL,
+            finish DOUBLE PRECISION NOT NULL,
+            PRIMARY KEY (variant, priority, owner)
+        )
+        """,
+        """
+        INSERT INTO queue_positions (variant, priority, start, reached)
+        SELECT variant, 'normal', first, first FROM (
+            SELECT variant, COALESCE(
+                MIN(CASE WHEN status = 'queued' THEN queue_order END), MAX(queue_order)
+            ) AS first
+            FROM jobs WHERE status IN ('queued', 'running') GROUP BY variant
+        ) AS live
+        """,
+        {
+            "sqlite": _SHARES_OF_QUEUED.format(priority="json_extract(body, '$.priority')"),
+            "postgresql": _SHARES_OF_QUEUED.format(priority="body::json ->> 'priority'"),
+        },
     ),
 )
 

@@ -16,8 +16,10 @@ def job_options(
     idempotency_key: str | None,
     webhooks: WebhookSecrets | None,
     caller: Caller = ANYBODY,
+    work: float | None = None,
 ) -> JobOptions:
     """Return the options of a job of ``caller``. ``webhooks``: None where no webhooks are called.
+    ``work``: as of ``JobOptions``.
 
     Raises ``InvalidRequestError`` for a webhook that can never be called.
     """
@@ -40,6 +42,8 @@ def job_options(
         webhook_url=request.webhook_url,
         sealed_secrets=sealed,
         owner=caller.name,
+        weight=caller.weight,
+        work=work,
         idempotency_key=idempotency_key,
         fingerprint=_fingerprint(request, digest) if idempotency_key else None,
     )

@@ -81,7 +81,9 @@ async def submit(
 ) -> JobAccepted:
     """Accept a job. Once this answers 202 the job is durable and will end, whatever happens."""
     resolved = await settle(request, services)
-    options = job_options(request, idempotency_key, services.webhooks, caller_of(http))
+    options = job_options(
+        request, idempotency_key, services.webhooks, caller_of(http), services.work(resolved)
+    )
     submission = Submission(uuid.uuid4().hex, resolved, options)
     snapshot = await submit_or_find(services, submission, services.submit_job)
     if snapshot.replayed:
