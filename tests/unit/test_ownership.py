@@ -13,7 +13,7 @@ import pytest
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sa_ray.catalogue import VARIANTS
-from sa_ray.contracts import JobError
+from sa_ray.contracts import JobError, ReadAudio
 from sa_ray.contracts.access import ANYBODY, NOBODY, Caller
 from sa_ray.jobs import JobCoordinator, open_job_store
 from sa_ray.jobs.webhook_secrets import WebhookSecrets
@@ -30,7 +30,7 @@ from sa_ray.serving.ingress.sync_generation import SyncGeneration
 from sa_ray.serving.ingress.uploads import ClientUploads
 from sa_ray.serving.job_view import JobViews
 from sa_ray.settings import load_settings
-from sa_ray.storage import ObjectStores
+from sa_ray.storage import Inputs, ObjectStores
 from tests.support.asgi_server import served
 from tests.support.clock import Clock
 from tests.support.jobs import feed_of
@@ -71,6 +71,7 @@ class Serving:
 class Site:
     jobs: JobCoordinator
     services: Services
+    inputs: Inputs
     base_url: str
 
     def client(self, name: str) -> httpx.AsyncClient:
@@ -119,7 +120,9 @@ async def site_of(folder: Path, clock: Clock) -> AsyncIterator[Site]:
     app.dependency_overrides[of_this_replica] = ours
     async with served(Callers(app)) as port:
         try:
-            yield Site(jobs, services, f"http://127.0.0.1:{port}")
+            yield Site(
+                jobs, services, Inputs(settings.storage, stores.current), f"http://127.0.0.1:{port}"
+            )
         finally:
             await jobs.close()
 
@@ -247,3 +250,49 @@ async def test_one_job_waits_for_none_of_anothers_batch(site: Site) -> None:
         assert (await bob.get(f"/jobs/{job_id}")).json()["queue_position"] <= 2
     leased = await site.jobs.lease("small-sfx", "w", 2)
     assert job_id in {job.id for job in leased}
+
+
+READ = ReadAudio(frames=44_100, sample_rate=44_100, channels=2, format="wav")
+UPLOAD, NO_UPLOAD = "1" * 64, "0" * 64
+
+
+async def test_anothers_upload_is_as_unknown_as_none(site: Site) -> None:
+    site.inputs.keep(UPLOAD, READ, 100, b"fLaC", "ann")
+
+    async def told(name: str, upload_id: str) -> list[tuple[int, str]]:
+        async with site.client(name) as client:
+            answers = [
+                await client.get(f"/v1/uploads/{upload_id}"),
+                await client.delete(f"/v1/uploads/{upload_id}"),
+                await client.post("/jobs", json=REQUEST | {"init_audio": upload_id}),
+                await client.post("/generate", json=REQUEST | {"init_audio": upload_id}),
+            ]
+        return [(one.status_code, one.json()["error"]["message"]) for one in answers]
+
+    for name in ("bob", "nobody"):
+        unknown = await told(name, NO_UPLOAD)
+        assert [status for status, _ in unknown] == [404, 404, 422, 422]
+        foreign = await told(name, UPLOAD)
+        assert [(status, text.replace(UPLOAD, NO_UPLOAD)) for status, text in foreign] == unknown
+    assert site.inputs.find(UPLOAD) is not None
+
+
+async def test_ones_own_upload_can_be_named_and_deleted(site: Site) -> None:
+    site.inputs.keep(UPLOAD, READ, 100, b"fLaC", "ann")
+    site.inputs.renew(UPLOAD, "bob")
+
+    async with site.client("ann") as ann, site.client("bob") as bob:
+        assert (await ann.get(f"/v1/uploads/{UPLOAD}")).status_code == 200
+        edit = {"prompt": "rain", "model": "small-sfx", "init_audio": UPLOAD}
+        job_id = (await ann.post("/jobs", json=edit)).json()["id"]
+
+        # It is the other's too: what is deleted is the right to name it.
+        assert (await ann.delete(f"/v1/uploads/{UPLOAD}")).status_code == 204
+        assert (await ann.get(f"/v1/uploads/{UPLOAD}")).status_code == 404
+        assert (await bob.get(f"/v1/uploads/{UPLOAD}")).status_code == 200
+        refused = await bob.delete(f"/v1/uploads/{UPLOAD}")
+        assert refused.status_code == 409
+        assert job_id not in refused.text
+        assert (await ann.delete(f"/jobs/{job_id}")).status_code == 200
+        assert (await bob.delete(f"/v1/uploads/{UPLOAD}")).status_code == 204
+    assert site.inputs.find(UPLOAD) is None

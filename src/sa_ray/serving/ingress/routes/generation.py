@@ -17,6 +17,7 @@ from sa_ray.errors import (
     UnavailableError,
     UnsupportedMediaTypeError,
 )
+from sa_ray.serving.ingress.auth import caller_of
 from sa_ray.serving.ingress.errors import responses
 from sa_ray.serving.ingress.forms import FORM, FormRoute
 from sa_ray.serving.ingress.packing import MULTIPART, ZIP, in_parts, zipped
@@ -84,7 +85,7 @@ async def generate(
     request: GenerationRequest, services: ServicesDep, http: Request
 ) -> StreamingResponse:
     """Generate one clip, or `n`, and answer with its bytes. Hanging up cancels the work."""
-    resolved = await settle(request, services)
+    resolved = await settle(request, services, caller_of(http))
     clips = await services.generation.generate(resolved)
     if resolved.n > 1:
         return await _several(resolved, clips, http.headers.get("accept", ""))

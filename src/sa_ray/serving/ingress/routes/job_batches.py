@@ -82,7 +82,7 @@ async def _outcome(
 async def _submit(
     services: Services, http: Request, request: JobRequest, key: str | None
 ) -> JobAccepted:
-    resolved = await settle(request, services)
+    resolved = await settle(request, services, caller_of(http))
     options = job_options(request, key, services.webhooks, caller_of(http), services.work(resolved))
     submission = Submission(uuid.uuid4().hex, resolved, options)
     job = (await submit_or_find(services, submission, services.submit_of_batch)).job

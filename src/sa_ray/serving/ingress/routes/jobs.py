@@ -80,7 +80,7 @@ async def submit(
     idempotency_key: IdempotencyKey = None,
 ) -> JobAccepted:
     """Accept a job. Once this answers 202 the job is durable and will end, whatever happens."""
-    resolved = await settle(request, services)
+    resolved = await settle(request, services, caller_of(http))
     options = job_options(
         request, idempotency_key, services.webhooks, caller_of(http), services.work(resolved)
     )
