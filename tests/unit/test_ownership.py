@@ -13,7 +13,7 @@ import pytest
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sa_ray.catalogue import VARIANTS
-from sa_ray.contracts import JobError, ReadAudio
+from sa_ray.contracts import JobError, JobResult, ReadAudio, StoredClip
 from sa_ray.contracts.access import ANYBODY, NOBODY, Caller
 from sa_ray.jobs import JobCoordinator, open_job_store
 from sa_ray.jobs.webhook_secrets import WebhookSecrets
@@ -29,11 +29,13 @@ from sa_ray.serving.ingress.services import Services, of_this_replica
 from sa_ray.serving.ingress.sync_generation import SyncGeneration
 from sa_ray.serving.ingress.uploads import ClientUploads
 from sa_ray.serving.job_view import JobViews
+from sa_ray.serving.links import Links
 from sa_ray.settings import load_settings
 from sa_ray.storage import Inputs, ObjectStores
+from sa_ray.storage.port import ObjectStore
 from tests.support.asgi_server import served
 from tests.support.clock import Clock
-from tests.support.jobs import feed_of
+from tests.support.jobs import RESULT, feed_of
 
 CALLERS = {
     "ann": Caller(name="ann", scopes=frozenset({"generate", "jobs:own"})),
@@ -72,6 +74,7 @@ class Site:
     jobs: JobCoordinator
     services: Services
     inputs: Inputs
+    store: ObjectStore
     base_url: str
 
     def client(self, name: str) -> httpx.AsyncClient:
@@ -90,6 +93,7 @@ async def site_of(folder: Path, clock: Clock) -> AsyncIterator[Site]:
     await Uploader.__init__(uploader, settings.storage, "test")  # type: ignore[misc]
     stores = ObjectStores(settings.storage)
     read_job = GroupedCalls(jobs.get_all)
+    links = Links(jobs.secret, 60.0, clock)
     health = cast(HealthMonitor, Serving())
     services = Services(
         models=settings.models,
@@ -108,7 +112,8 @@ async def site_of(folder: Path, clock: Clock) -> AsyncIterator[Site]:
         job_feed=feed_of(jobs),
         uploader=uploader,  # type: ignore[arg-type]
         uploads=ClientUploads(uploader, jobs, 1, 60.0),  # type: ignore[arg-type]
-        views=JobViews(stores),
+        links=links,
+        views=JobViews(stores, links),
         health=health,
         clients=ClientShares(100),
     )
@@ -121,15 +126,24 @@ async def site_of(folder: Path, clock: Clock) -> AsyncIterator[Site]:
     async with served(Callers(app)) as port:
         try:
             yield Site(
-                jobs, services, Inputs(settings.storage, stores.current), f"http://127.0.0.1:{port}"
+                jobs,
+                services,
+                Inputs(settings.storage, stores.current),
+                stores.current,
+                f"http://127.0.0.1:{port}",
             )
         finally:
             await jobs.close()
 
 
 @pytest.fixture
-async def site(tmp_path: Path) -> AsyncIterator[Site]:
-    async with site_of(tmp_path, Clock()) as made:
+def clock() -> Clock:
+    return Clock(1000.0)
+
+
+@pytest.fixture
+async def site(tmp_path: Path, clock: Clock) -> AsyncIterator[Site]:
+    async with site_of(tmp_path, clock) as made:
         yield made
 
 
@@ -296,3 +310,70 @@ async def test_ones_own_upload_can_be_named_and_deleted(site: Site) -> None:
         assert (await ann.delete(f"/jobs/{job_id}")).status_code == 200
         assert (await bob.delete(f"/v1/uploads/{UPLOAD}")).status_code == 204
     assert site.inputs.find(UPLOAD) is None
+
+
+async def finished(site: Site, name: str) -> str:
+    """Return the id of a job with two files, ``one`` and ``two``."""
+    job_id = await submitted(site, name)
+    [held] = await site.jobs.lease("small-sfx", "w", 1)
+    one, two = (
+        StoredClip(
+            audio=RESULT.audio,
+            object=site.store.put(
+                f"{job_id}{part}.wav", text, content_type="audio/wav", filename="a.wav"
+            ),
+        )
+        for part, text in (("", b"one"), ("_1", b"two"))
+    )
+    result = JobResult(audio=one.audio, object=one.object, upload_seconds=0.1, others=(two,))
+    await site.jobs.succeed(job_id, held.token, result)
+    return job_id
+
+
+async def test_a_link_to_audio_needs_no_key_until_it_expires(site: Site, clock: Clock) -> None:
+    job_id = await finished(site, "ann")
+    async with site.client("ann") as ann, site.client("nobody") as nobody:
+        view = (await ann.get(f"/jobs/{job_id}")).json()
+        listed = (await ann.get("/jobs")).json()["jobs"][0]
+        links = [one["download_url"] for one in view["results"]]
+        assert view["download_url"] == listed["download_url"] == links[0]
+
+        assert [(await nobody.get(link)).content for link in links] == [b"one", b"two"]
+        part = await nobody.get(links[0], headers={"Range": "bytes=1-"})
+        assert (part.status_code, part.content) == (206, b"ne")
+        clock.now += 59
+        assert (await nobody.get(links[0])).status_code == 200
+        clock.now += 1
+        late = await nobody.get(links[0])
+        assert (late.status_code, late.json()["error"]["code"]) == (403, "link_expired")
+        again = (await ann.get(f"/jobs/{job_id}")).json()["download_url"]
+        assert (await nobody.get(again)).content == b"one"
+
+
+async def test_a_link_is_for_nothing_but_what_it_was_signed_for(site: Site) -> None:
+    mine, other = await finished(site, "ann"), await finished(site, "ann")
+    async with site.client("ann") as ann, site.client("nobody") as nobody:
+        link = (await ann.get(f"/jobs/{mine}")).json()["download_url"]
+        unknown = (await nobody.get(f"/jobs/{UNKNOWN}/audio")).json()["error"]
+        for forged in (
+            link.replace(mine, other),
+            link.replace("?", "?index=1&"),
+            link.replace("expires=", "expires=1"),
+            link[:-1] + ("0" if link[-1] != "0" else "1"),
+            link.partition("&signature")[0],
+            link.partition("signature=")[0] + "signature=%C3%A9",
+            f"/jobs/{mine}/audio",
+        ):
+            answer = await nobody.get(forged)
+            told = answer.json()["error"]
+            assert (answer.status_code, told["code"]) == (404, unknown["code"])
+        for path in (f"/jobs/{mine}", f"/jobs/{mine}/events"):
+            assert (await nobody.get(f"{path}?{link.partition('?')[2]}")).status_code == 404
+
+
+async def test_where_there_are_no_keys_links_are_as_they_were(site: Site) -> None:
+    job_id = await finished(site, "anybody")
+    async with site.client("anybody") as client:
+        view = (await client.get(f"/jobs/{job_id}")).json()
+        assert view["download_url"] == f"{site.base_url}/jobs/{job_id}/audio"
+        assert (await client.get(view["download_url"])).content == b"one"

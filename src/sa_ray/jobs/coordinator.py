@@ -8,6 +8,7 @@ killed at any time, and its successor on the same store carries on.
 import asyncio
 import math
 import random
+import secrets
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -225,6 +226,9 @@ class JobCoordinator(JobApi):
 
     async def backlog(self, variant: VariantName, estimator: Estimator, at_most: float) -> float:
         return await self._queues.backlog(variant, estimator, at_most)
+
+    async def secret(self, name: str) -> str:
+        return await self._write(self._store.secret, name, secrets.token_hex(32))
 
     async def check(self) -> None:
         await self._write(self._store.check)

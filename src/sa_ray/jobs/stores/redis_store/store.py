@@ -186,6 +186,11 @@ class RedisJobStore:
 
         return self._jobs.first_readable(earliest)
 
+    def secret(self, name: str, fresh: str) -> str:
+        with self._answering() as client:
+            client.hsetnx(f"{PREFIX}secrets", name, fresh)
+            return cast(bytes, client.hget(f"{PREFIX}secrets", name)).decode()
+
     def close(self) -> None:
         self._redis.connection_pool.disconnect()
 

@@ -33,7 +33,7 @@ from sa_ray.jobs.stores.rows import JobReader, StoredRow, columns
 from sa_ray.jobs.stores.sql_store.engine import create_job_engine, reading, transaction
 from sa_ray.jobs.stores.sql_store.fair_shares import advance, insert_in_order
 from sa_ray.jobs.stores.sql_store.postgresql import unbounded
-from sa_ray.jobs.stores.sql_store.schema import JOBS, SCHEMA_VERSION, WORKERS, migrate
+from sa_ray.jobs.stores.sql_store.schema import JOBS, SCHEMA_VERSION, SECRETS, WORKERS, migrate
 from sa_ray.jobs.stores.sql_store.writes import GroupedWrites, SingleWrites, Writes
 
 _STORED = (JOBS.c.id, JOBS.c.body)
@@ -84,6 +84,10 @@ _HEARTBEAT = {
         (postgresql.dialect, postgresql.insert(WORKERS)),
     )
 }
+_KEEP_SECRET = {
+    "sqlite": sqlite.insert(SECRETS).on_conflict_do_nothing(),
+    "postgresql": postgresql.insert(SECRETS).on_conflict_do_nothing(),
+}
 _COUNTS = select(
     *(
         select(func.count()).where(JOBS.c.variant == variant, _is(status)).scalar_subquery()
@@ -109,6 +113,7 @@ class SqlJobStore:
         self._jobs = JobReader()
         dialect = self._writer.dialect.name
         self._heartbeat = _HEARTBEAT[dialect]
+        self._keep_secret = _KEEP_SECRET[dialect]
         self._writes: Writes = (GroupedWrites if dialect == "sqlite" else SingleWrites)(
             self._writer
         )
@@ -278,6 +283,14 @@ class SqlJobStore:
             return [(row.id, row.not_before) for row in self._rows(earliest.limit(limit))]
 
         return self._jobs.first_readable(first)
+
+    def secret(self, name: str, fresh: str) -> str:
+        def write(connection: Connection) -> str:
+            connection.execute(self._keep_secret, {"name": name, "value": fresh})
+            found = select(SECRETS.c.value).where(SECRETS.c.name == name)
+            return str(connection.execute(found).scalar_one())
+
+        return self._writes.run(write)
 
     def close(self) -> None:
         self._inserts.close()
