@@ -11,10 +11,14 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from sa_ray import __version__, local
+from sa_ray.cli.batch import batch
 from sa_ray.cli.check import check
 from sa_ray.cli.console import console
 from sa_ray.cli.demo import demo
 from sa_ray.cli.generate import generate
+from sa_ray.cli.job_commands import app as jobs
+from sa_ray.cli.loras import loras
+from sa_ray.cli.models import models
 from sa_ray.cli.regenerate import regenerate
 from sa_ray.errors import SaRayError
 from sa_ray.settings import load_settings
@@ -26,14 +30,17 @@ app = typer.Typer(
     help="Stable Audio 3 as a service on Ray Serve.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
 )
 
 
 app.command()(demo)
 app.command()(generate)
+app.command()(batch)
+app.add_typer(jobs, name="jobs")
+app.command()(models)
 app.command()(check)
 app.command()(regenerate)
+app.command()(loras)
 
 
 @app.command()

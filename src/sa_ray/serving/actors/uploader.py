@@ -104,6 +104,8 @@ class UploaderApi(Protocol):
     ) -> Upload:
         """Store audio that a client has sent, as ``upload`` does, but without retrying.
 
+        ``audio``: its stored form, and the file itself if it carries a C2PA manifest.
+
         Raises ``InfrastructureError`` if ``audio`` does not arrive.
         """
         ...
@@ -200,8 +202,8 @@ class Uploader(UploaderApi):
         owner: str = "",
     ) -> Upload:
         async with self._input_slots:  # of which only so many are held here
-            data = await arrived(audio[0])
-            keep = partial(self._inputs.keep, upload_id, read, size_bytes, data, owner)
+            data = [await arrived(one) for one in audio]
+            keep = partial(self._inputs.keep, upload_id, read, size_bytes, *data, owner=owner)
             return await in_thread(self._input_threads, keep)
 
     async def remove_input(self, upload_id: str, owner: str | None = None) -> None:

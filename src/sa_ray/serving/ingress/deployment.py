@@ -17,6 +17,7 @@ from sa_ray.jobs.webhook_secrets import WebhookSecrets
 from sa_ray.scheduling.costs import Cost
 from sa_ray.serving.actors import jobs_client, uploader_client
 from sa_ray.serving.deployment_options import estimator
+from sa_ray.serving.ingress.adapters import ClientAdapters
 from sa_ray.serving.ingress.app import build_http_app
 from sa_ray.serving.ingress.clients import ClientShares
 from sa_ray.serving.ingress.grouped_calls import GroupedCalls
@@ -36,7 +37,7 @@ from sa_ray.settings import (
     WebhookSettings,
     duration_limit,
 )
-from sa_ray.storage import ObjectStores
+from sa_ray.storage import ObjectStores, open_adapters
 from sa_ray.telemetry import configure_logging
 
 logger = logging.getLogger(__name__)
@@ -90,6 +91,7 @@ class Ingress:
             uploads=ClientUploads(uploader, jobs, limits.max_upload_mb, _longest(models, limits)),
             links=links,
             views=JobViews(stores, links),
+            adapters=ClientAdapters(open_adapters(storage)),
             health=health,
             clients=ClientShares(limits.max_open_per_client),
         )
