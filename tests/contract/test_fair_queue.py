@@ -265,3 +265,36 @@ def test_concurrent_claimers_share_fairly_too(job_store: JobStore) -> None:
 
     assert served["few"] >= 18
     assert served["few"] + served["many"] == 40
+
+
+def test_cancelled_jobs_are_not_charged_once_none_waits(job_store: JobStore) -> None:
+    queue = Queue(job_store)
+    made = queue.add("ann", 10, work=100.0)
+    queue.add("bob", 10)
+    assert set(queue.served(2)) == {"ann", "bob"}
+    for job in made:
+        found = job_store.get(job.id)
+        if found and found.status == "queued":
+            assert job_store.replace(lifecycle.cancel(found, NOW))
+
+    # What was claimed counts: a job of 100 s. What was cancelled does not.
+    [again] = queue.add("ann", work=100.0)
+    queue.add("bob", 20, work=10.0)
+    served = queue.served(25)
+    assert 14 <= served.index("ann") <= 22
+    assert job_store.position(again) == 1
+
+
+def test_jobs_cancelled_behind_one_that_is_claimed_are_not_charged_either(
+    job_store: JobStore,
+) -> None:
+    queue = Queue(job_store)
+    first, *others = queue.add("ann", 5, work=100.0)
+    for job in others:
+        assert job_store.replace(lifecycle.cancel(job, NOW))
+    assert [job.id for job in queue.claim()] == [first.id]
+    queue.add("bob", 15, work=10.0)
+
+    queue.add("ann", work=100.0)
+
+    assert 8 <= queue.served(13).index("ann") <= 12

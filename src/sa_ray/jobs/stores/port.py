@@ -32,7 +32,8 @@ class JobStore(Protocol):
     fairly: start-time fair queueing (Goyal, Vin, Cheng 1996) on ``Job.work``, by owner, within
     each priority. A new job gets a start tag, the greatest of where the queue has come and where
     the owner's jobs of this priority before it finish: their tags plus their work. It keeps it,
-    whatever becomes of the job. ``queue_order`` is the tag less ``lifecycle.HEAD_START_S``. Where
+    whatever becomes of the job. Once an owner has no job in the queue, those that left it without
+    being claimed do not count. ``queue_order`` is the tag less ``lifecycle.HEAD_START_S``. Where
     the queue has come: the greatest tag of the jobs of this priority that were claimed, or of
     others', as by ``lifecycle.reached``. So who was idle starts with all others, with no claim to
     what it did not use, nor any debt for what it used alone.

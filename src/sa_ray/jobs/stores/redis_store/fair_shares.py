@@ -31,6 +31,23 @@ local function take_share(c)
   call('HSET', key('job:' .. c.id), 'queue_order', exact(start - heads[c.priority]))
 end
 
+-- Counts the jobs of an owner in a queue. Without any, it is charged for those alone that were
+-- claimed.
+local function wait(variant, owner, change)
+  local waiting = key('waiting:' .. variant)
+  if call('HINCRBY', waiting, owner, change) > 0 then return end
+  call('HDEL', waiting, owner)
+  for priority in pairs(heads) do
+    local claimed = call('ZSCORE', key('claimed:' .. variant .. ':' .. priority), owner)
+    local shares = key('shares:' .. variant .. ':' .. priority)
+    if claimed then
+      call('ZADD', shares, 'XX', claimed, owner)
+    else
+      call('ZREM', shares, owner)
+    end
+  end
+end
+
 -- Notes that a job is claimed.
 local function advance(c)
   local positions = key('positions:' .. c.variant)
@@ -38,13 +55,17 @@ local function advance(c)
   if start > tonumber(call('HGET', positions, c.priority) or '-inf') then
     call('HSET', positions, c.priority, exact(start))
   end
+  local claimed = key('claimed:' .. c.variant .. ':' .. c.priority)
+  call('ZADD', claimed, 'GT', exact(start + tonumber(c.work)), c.owner)
 end
 
 -- Forgets owners whose shares make no difference any more.
 local function forget_idle(variant)
   for priority in pairs(heads) do
-    local shares = key('shares:' .. variant .. ':' .. priority)
-    call('ZREMRANGEBYSCORE', shares, '-inf', exact(floor(variant, priority)))
+    for _, name in ipairs({'shares:', 'claimed:'}) do
+      local until_there = exact(floor(variant, priority))
+      call('ZREMRANGEBYSCORE', key(name .. variant .. ':' .. priority), '-inf', until_there)
+    end
   end
 end
 """

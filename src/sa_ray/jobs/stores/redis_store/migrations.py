@@ -61,6 +61,7 @@ for _, variant in ipairs({'small-sfx', 'small-music', 'medium'}) do
         first = math.min(first or order, order)
         local shares = key('shares:' .. variant .. ':' .. priority)
         call('ZADD', shares, 'GT', exact(job.created_at + 0.001), job.owner or '')
+        call('HINCRBY', key('waiting:' .. variant), job.owner or '', 1)
       else
         first = math.max(first or order, order)
       end

@@ -10,6 +10,8 @@ key names on a cluster too. Under the prefix:
 ``queue:<variant>``          waiting jobs by ``queue_order`` (Redis orders equals by id, as we do)
 ``positions:<variant>``      hash: priority -> greatest start tag of a job that was claimed
 ``shares:<variant>:<priority>``  owners by where their jobs finish
+``claimed:<variant>:<priority>``  owners by where those finish that were claimed
+``waiting:<variant>``        hash: owner -> number of its waiting jobs
 ``due:<variant>``            waiting jobs by ``not_before``
 ``deadlines``                waiting jobs by ``deadline``
 ``running:<variant>``        set: running jobs
@@ -104,6 +106,8 @@ local function replace(id, c, body)
   leave(id, old[2], old[3], old[5])
   write(id, c, body)
   if old[2] == 'queued' and c.status == 'running' then advance(c) end
+  if old[2] == 'queued' and c.status ~= 'queued' then wait(c.variant, c.owner, -1) end
+  if old[2] ~= 'queued' and c.status == 'queued' then wait(c.variant, c.owner, 1) end
   return 1
 end
 
@@ -130,6 +134,7 @@ if c.idempotency_key then
   if call('HSETNX', key('key'), field, c.id) == 0 then return 'taken' end
 end
 take_share(c)
+wait(c.variant, c.owner, 1)
 write(c.id, c, body)
 return 'stored'
 """
@@ -158,6 +163,7 @@ local old = call('HMGET', key('job:' .. id), 'version', 'status', 'variant', 'wo
                  'idempotency_key', 'owner')
 if old[1] ~= version then return 0 end
 index(id, {variant = old[3]})
+if old[2] == 'queued' then wait(old[3], old[6] or '', -1) end
 leave(id, old[2], old[4], old[6])
 for _, age in ipairs(ages(old[6])) do call('ZREM', key(age), id) end
 if old[5] ~= '' then call('HDEL', key('key'), named(old[6], old[5])) end

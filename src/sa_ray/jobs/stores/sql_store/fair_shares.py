@@ -2,8 +2,7 @@
 
 # ruff: noqa: S608 - what is put into the texts are constants of this module
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Sequence
 
 from sqlalchemy import Connection, Insert, insert, text
 from sqlalchemy.dialects import postgresql
@@ -64,6 +63,32 @@ _ADVANCE = {
     )
     for name, greatest in (("sqlite", "max"), ("postgresql", "GREATEST"))
 }
+_CLAIM = {
+    name: text(
+        f"""
+        UPDATE queue_shares SET claimed = {greatest}(claimed, :finish)
+        WHERE variant = :variant AND priority = :priority AND owner = :owner
+        """
+    )
+    for name, greatest in (("sqlite", "max"), ("postgresql", "GREATEST"))
+}
+_UNUSED = """
+    variant = :variant AND owner = :owner AND finish > claimed AND NOT EXISTS (
+        SELECT 1 FROM jobs
+        WHERE jobs.variant = :variant AND jobs.owner = :owner AND jobs.status = 'queued'
+    )
+"""
+_SETTLE = {
+    "sqlite": text(f"UPDATE queue_shares SET finish = claimed WHERE {_UNUSED}"),
+    "postgresql": text(
+        f"""
+        UPDATE queue_shares SET finish = claimed WHERE (variant, priority, owner) IN (
+            SELECT variant, priority, owner FROM queue_shares WHERE {_UNUSED}
+            FOR UPDATE SKIP LOCKED
+        )
+        """
+    ),
+}
 _IDLE = f"variant = :variant AND finish <= ({_FLOOR.format(priority='queue_shares.priority')})"
 _PRUNE = {
     "sqlite": text(f"DELETE FROM queue_shares WHERE {_IDLE}"),
@@ -99,20 +124,37 @@ def insert_in_order(connection: Connection, job: Job) -> bool:
     return True
 
 
-def advance(
-    connection: Connection, variant: VariantName, claimed: Iterable[tuple[Priority, float]]
-) -> None:
-    """Note the priority and the ``queue_order`` of jobs that are claimed, and forget owners whose
-    shares make no difference any more."""
-    starts: dict[Priority, float] = {}
-    for priority, order in claimed:
-        start = order + HEAD_START_S[priority]
-        starts[priority] = max(start, starts.get(priority, start))
+def locked_share(job: Job) -> str:
+    """Name the share of a job, by which transactions that lock several of them sort."""
+    return f"{job.request.model} {job.priority} {job.owner}"
+
+
+def settle(connection: Connection, variant: VariantName, owner: str) -> None:
+    """Charge an owner that has no more jobs in the queue for those alone that were claimed."""
     dialect = connection.dialect.name
-    for priority in sorted(starts):  # in one order, so that claimers do not wait for each other
-        row: dict[str, Any] = {"variant": variant, "priority": priority}
-        start = starts[priority]
-        connection.execute(
-            _ADVANCE[dialect], row | {"start": start, "reached": reached(priority, start)}
-        )
+    connection.execute(_SETTLE[dialect], {"variant": variant, "owner": owner})
+
+
+def advance(
+    connection: Connection, variant: VariantName, claimed: Sequence[tuple[Job, float]]
+) -> None:
+    """Note jobs that are claimed, each with its ``queue_order``, and forget owners whose shares
+    make no difference any more."""
+    dialect = connection.dialect.name
+    # Each row once, and in one order, so that claimers do not wait for each other.
+    starts: dict[Priority, float] = {}
+    finishes: dict[tuple[Priority, str], float] = {}
+    for job, order in sorted(claimed, key=lambda one: locked_share(one[0])):
+        start = order + HEAD_START_S[job.priority]
+        share = job.priority, job.owner
+        starts[job.priority] = max(start, starts.get(job.priority, start))
+        finishes[share] = max(start + job.work, finishes.get(share, 0.0))
+    for priority, start in starts.items():
+        position = {"variant": variant, "priority": priority, "start": start}
+        connection.execute(_ADVANCE[dialect], position | {"reached": reached(priority, start)})
+    for (priority, owner), finish in finishes.items():
+        share_of = {"variant": variant, "priority": priority, "owner": owner}
+        connection.execute(_CLAIM[dialect], share_of | {"finish": finish})
+    for owner in sorted({owner for _, owner in finishes}):
+        settle(connection, variant, owner)
     connection.execute(_PRUNE[dialect], {"variant": variant})

@@ -192,6 +192,7 @@ MIGRATIONS: Sequence[Sequence[Statement]] = (
             priority TEXT NOT NULL,
             owner TEXT NOT NULL,
             finish DOUBLE PRECISION NOT NULL,
+            claimed DOUBLE PRECISION NOT NULL DEFAULT 0,
             PRIMARY KEY (variant, priority, owner)
         )
         """,

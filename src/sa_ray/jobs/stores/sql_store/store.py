@@ -31,7 +31,12 @@ from sa_ray.jobs.api import Cursor, QueueCounts
 from sa_ray.jobs.stores.port import COUNTED, QUEUE_HORIZON, HeldLease, Password
 from sa_ray.jobs.stores.rows import JobReader, StoredRow, columns
 from sa_ray.jobs.stores.sql_store.engine import create_job_engine, reading, transaction
-from sa_ray.jobs.stores.sql_store.fair_shares import advance, insert_in_order
+from sa_ray.jobs.stores.sql_store.fair_shares import (
+    advance,
+    insert_in_order,
+    locked_share,
+    settle,
+)
 from sa_ray.jobs.stores.sql_store.postgresql import unbounded
 from sa_ray.jobs.stores.sql_store.schema import JOBS, SCHEMA_VERSION, SECRETS, WORKERS, migrate
 from sa_ray.jobs.stores.sql_store.writes import GroupedWrites, SingleWrites, Writes
@@ -138,8 +143,7 @@ class SqlJobStore:
             except IntegrityError:
                 raise _conflict(job) from None
 
-        locks = f"{job.request.model} {job.priority} {job.owner}"
-        if not self._inserts.run(write, locks):
+        if not self._inserts.run(write, locked_share(job)):
             raise _conflict(job)
 
     def get(self, job_id: str) -> Job | None:
@@ -155,7 +159,14 @@ class SqlJobStore:
     def replace(self, job: Job) -> bool:
         previous = and_(JOBS.c.id == job.id, JOBS.c.version == job.version - 1)
         change = update(JOBS).where(previous).values(columns(job))
-        return self._writes.run(lambda connection: connection.execute(change).rowcount == 1)
+
+        def write(connection: Connection) -> bool:
+            replaced = connection.execute(change).rowcount == 1
+            if replaced and job.status in ("failed", "cancelled"):
+                settle(connection, job.request.model, job.owner)
+            return replaced
+
+        return self._writes.run(write)
 
     def delete(self, job: Job) -> bool:
         current = and_(JOBS.c.id == job.id, JOBS.c.version == job.version)
@@ -196,7 +207,7 @@ class SqlJobStore:
                 connection.execute(
                     _UPDATE_LOCKED, [columns(job) | {"_id": job.id} for job in taken]
                 )
-                advance(connection, variant, ((job.priority, orders[job.id]) for job in taken))
+                advance(connection, variant, [(job, orders[job.id]) for job in taken])
             return taken
 
         return self._writes.run(write)
