@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from sa_ray.catalogue import VARIANTS
 from sa_ray.contracts import JobError, JobResult, ReadAudio, StoredClip
 from sa_ray.contracts.access import ANYBODY, NOBODY, Caller
-from sa_ray.jobs import JobCoordinator, open_job_store
+from sa_ray.jobs import JobCoordinator, UsageMeter, open_job_store
 from sa_ray.jobs.webhook_secrets import WebhookSecrets
 from sa_ray.scheduling.costs import cost_of
 from sa_ray.serving.actors.uploader import Uploader
@@ -105,7 +105,7 @@ async def site_of(folder: Path, clock: Clock) -> AsyncIterator[Site]:
             name: estimator(settings.models.spec(name), cost_of(name, "procedural", gpu=False))
             for name in VARIANTS
         },
-        generation=SyncGeneration({}, health),
+        generation=SyncGeneration({}, health, UsageMeter(jobs.add_usage)),
         jobs=jobs,  # type: ignore[arg-type]
         submit_job=GroupedCalls(jobs.submit_all),
         submit_of_batch=GroupedCalls(jobs.submit_all, under_way=1),

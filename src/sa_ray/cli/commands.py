@@ -1,19 +1,16 @@
 """The command line: ``sa-ray`` and ``stable-audio-api``, which the Stable Audio API server had."""
 
-import sys
 from typing import Annotated
 
 import httpx
 import typer
 from pydantic import ValidationError
-from rich.console import Console
 from rich.markup import escape
-from rich.table import Column, Table
 
 from sa_ray import __version__, local
 from sa_ray.cli.batch import batch
 from sa_ray.cli.check import check
-from sa_ray.cli.console import console
+from sa_ray.cli.console import console, print_table
 from sa_ray.cli.demo import demo
 from sa_ray.cli.generate import generate
 from sa_ray.cli.job_commands import app as jobs
@@ -56,14 +53,7 @@ def config(
     if as_markdown:
         typer.echo(markdown(), nl=False)
         return
-    rows = list(effective_values(load_settings()))
-    if not sys.stdout.isatty():
-        typer.echo("\n".join("\t".join(row) for row in rows))
-        return
-    table = Table(*(Column(name, overflow="fold") for name in COLUMNS))
-    for row in rows:
-        table.add_row(*map(escape, row))
-    Console().print(table)
+    print_table(COLUMNS, list(effective_values(load_settings())))
 
 
 @app.command()

@@ -1,17 +1,14 @@
 """``sa-ray jobs``: list, show, watch, cancel and download jobs of a running service."""
 
 import json
-import sys
 from itertools import islice
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.markup import escape
-from rich.table import Column, Table
 
-from sa_ray.cli.console import console, service_address
+from sa_ray.cli.console import console, print_table, service_address
 from sa_ray.cli.jobs import JobProgress, print_warning
 from sa_ray.client import Client
 from sa_ray.contracts import JobStatus, JobView
@@ -40,14 +37,7 @@ def list_(
     if as_json:
         typer.echo(json.dumps([job.model_dump(mode="json") for job in found], indent=2))
         return
-    rows = [_cells(job) for job in found]
-    if not sys.stdout.isatty():
-        typer.echo("".join("\t".join(row) + "\n" for row in rows), nl=False)
-        return
-    table = Table(*(Column(name, no_wrap=name != "prompt") for name in COLUMNS))
-    for row in rows:
-        table.add_row(*map(escape, row))
-    Console().print(table)
+    print_table(COLUMNS, [_cells(job) for job in found])
 
 
 @app.command()

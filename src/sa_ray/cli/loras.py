@@ -3,11 +3,8 @@
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
-from sa_ray.cli.console import service_address
+from sa_ray.cli.console import print_table, service_address
 from sa_ray.client import Client
 
 COLUMNS = ("name", "model", "kind", "rank", "MB", "sha256")
@@ -20,15 +17,15 @@ def loras(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with notes.")] = False,
 ) -> None:
-    """List the adapters (LoRA) that requests can name."""
+    """List the adapters (LoRA) that requests can name. In a pipe or file: one on a line, between
+    tabs."""
     with Client(service_address(url)) as client:
         found = client.loras(model)
     if as_json:
         typer.echo(found.model_dump_json(indent=2))
         return
-    table = Table(*COLUMNS)
-    for one in found.loras:
-        size = f"{one.size_bytes / 1e6:.1f}"
-        cells = (one.name, one.model, one.kind, str(one.rank), size, one.sha256[:12])
-        table.add_row(*map(escape, cells))
-    Console().print(table)
+    rows = [
+        (one.name, one.model, one.kind, str(one.rank), f"{one.size_bytes / 1e6:.1f}", one.sha256)
+        for one in found.loras
+    ]
+    print_table(COLUMNS, rows)

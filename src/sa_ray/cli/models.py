@@ -1,14 +1,10 @@
 """``sa-ray models``: the models of a running service."""
 
-import sys
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
-from sa_ray.cli.console import service_address
+from sa_ray.cli.console import print_table, service_address
 from sa_ray.client import Client
 
 COLUMNS = ("model", "state", "longest clip", "steps", "guidance", "")
@@ -35,10 +31,4 @@ def models(
         ]
         for one in told.models
     ]
-    if not sys.stdout.isatty():
-        typer.echo("\n".join("\t".join(row) for row in rows))
-        return
-    table = Table(*COLUMNS)
-    for row in rows:
-        table.add_row(*map(escape, row))
-    Console().print(table)
+    print_table(COLUMNS, rows)
