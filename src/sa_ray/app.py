@@ -54,12 +54,13 @@ def build(args: dict[str, Any]) -> Application:
     variants = {
         name: variant(name, engine, settings, costs[name], on_gpu=on_gpu) for name in VARIANTS
     }
-    return ingress(engine, settings, variants, dispatcher(settings, variants))
+    return ingress(engine, settings, costs, variants, dispatcher(settings, variants))
 
 
 def ingress(
     engine: EngineName,
     settings: Settings,
+    costs: dict[VariantName, Cost],
     variants: dict[VariantName, Application],
     jobs: Application,
 ) -> Application:
@@ -83,6 +84,7 @@ def ingress(
         variants,
         jobs,
         webhooks=settings.webhooks,
+        costs=costs,
     )
 
 

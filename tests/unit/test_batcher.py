@@ -367,3 +367,26 @@ async def test_the_gpu_seconds_of_a_batch_are_shared_by_the_work_of_its_rows() -
     assert {row.owner: row.gpu_seconds for row in reports} == pytest.approx(
         {"anna": 2.0, "ben": 3.0}
     )
+
+
+async def test_owners_take_turns_to_begin_a_batch(engine: GatedEngine) -> None:
+    batcher = batching(engine, max_rows=2, max_seconds=60)
+    begun = {"many": 0, "one": 0}
+
+    def ask(owner: str, steps: int = 4) -> "asyncio.Task[object]":
+        OWNER.set(owner)  # which the task takes along
+        begun[owner] += 1
+        return render(batcher, request(f"{owner} {begun[owner]}", steps=steps))
+
+    work = [ask("many") for _ in range(6)]
+    await started(engine)  # with those that had come
+    work += [ask("one", steps=5)]  # which fits no batch of the others
+    while len(batcher.waiting) < 5:
+        await asyncio.sleep(0)
+    engine.allow_steps()
+    await asyncio.gather(*work)
+
+    assert engine.batches[0] == ["many 1", "many 2"]
+    assert ["one 1"] in engine.batches[1:3]
+    made = [prompt for batch in engine.batches for prompt in batch if prompt.startswith("many")]
+    assert made == [f"many {number}" for number in range(1, 7)]

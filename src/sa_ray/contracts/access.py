@@ -2,6 +2,8 @@
 
 from typing import Final, Literal, get_args
 
+from pydantic import Field
+
 from sa_ray.contracts.record import Record
 
 Scope = Literal["generate", "jobs:own", "jobs:all", "admin"]
@@ -17,14 +19,19 @@ class Caller(Record):
     name: str
     """Name of the key, which owns what the caller makes; empty: anybody."""
     scopes: frozenset[Scope]
+    weight: float = Field(default=1.0, gt=0)
+    """Share of the queue's work, as against that of others."""
 
     def may(self, scope: Scope) -> bool:
         return scope in self.scopes or "admin" in self.scopes
 
     def sees(self, owner: str) -> bool:
         """Return whether what ``owner`` made exists for this caller."""
-        return owner == self.name or self.may("jobs:all")
+        return (owner != "" and owner == self.name) or self.may("jobs:all")
 
+
+NOBODY: Final = Caller(name="", scopes=frozenset())
+"""A caller without rights: who comes with a signed link, which says itself what it is for."""
 
 ANYBODY: Final = Caller(name="", scopes=frozenset(get_args(Scope)))
 """The caller where there are no keys. What it made belongs to admins once there are."""

@@ -8,6 +8,7 @@ killed at any time, and its successor on the same store carries on.
 import asyncio
 import math
 import random
+import secrets
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -143,10 +144,11 @@ class JobCoordinator(JobApi):
         after: Cursor | None = None,
         status: JobStatus | None = None,
         *,
+        owner: str | None = None,
         prompts: bool = True,
     ) -> list[JobSnapshot]:
         def page() -> list[Job]:
-            jobs = self._store.page(limit=limit, after=after, status=status)
+            jobs = self._store.page(limit=limit, after=after, status=status, owner=owner)
             return jobs if prompts else [job.without_prompts() for job in jobs]
 
         jobs = await self._threads.list(page)
@@ -242,6 +244,9 @@ class JobCoordinator(JobApi):
 
     async def backlog(self, variant: VariantName, estimator: Estimator, at_most: float) -> float:
         return await self._queues.backlog(variant, estimator, at_most)
+
+    async def secret(self, name: str) -> str:
+        return await self._write(self._store.secret, name, secrets.token_hex(32))
 
     async def queue_age(self, variant: VariantName) -> float:
         """Return the age in seconds of the oldest of the jobs that are next; 0: none waits."""

@@ -73,12 +73,15 @@ class Inputs:
         size_bytes: int,
         audio: bytes,
         sent: bytes | None = None,
+        *,
+        owner: str = "",
     ) -> Upload:
         """Store ``audio``, the stored form of a file of ``size_bytes``, for the time to live.
 
         ``sent``: the file itself, if it carries a C2PA manifest.
         """
         with self._lock(upload_id):
+            known = self.find(upload_id)
             marked = None if sent is None else self._keep_sent(upload_id, read, sent)
             stored = self._store.put(
                 self._audio_key(upload_id),
@@ -94,11 +97,13 @@ class Inputs:
                 seconds=read.frames / SAMPLE_RATE,
                 size_bytes=size_bytes,
                 expires_at=0,
+                owners=known.owners if known else (),
             )
-            return self._renewed(upload)
+            return self._renewed(upload, owner)
 
-    def renew(self, upload_id: str) -> Upload | None:
-        """Have the upload live on as if it were new; None if it has expired or its audio is gone.
+    def renew(self, upload_id: str, owner: str = "") -> Upload | None:
+        """Have the upload live on as if it were new, as ``owner``'s too; None if it has expired or
+        its audio is gone.
 
         Its audio goes first, if anything is deleted by others: it has to be sent again then.
         """
@@ -109,12 +114,20 @@ class Inputs:
             kept = [upload.object, *([upload.marked.object] if upload.marked else [])]
             if any(self._store.size(one.key) != one.size for one in kept):
                 return None
-            return self._renewed(upload)
+            return self._renewed(upload, owner)
 
-    def remove(self, upload_id: str) -> None:
-        """Delete the upload, whether or not it has expired; no error if it is gone."""
+    def remove(self, upload_id: str, owner: str | None = None) -> None:
+        """Delete the upload, whether or not it has expired; no error if it is gone.
+
+        ``owner``: whose it is no more; it stays where it is others' too. None: whoever's.
+        """
         with self._lock(upload_id):
-            self._delete(upload_id)
+            upload = self.find(upload_id) if owner is not None else None
+            others = [one for one in upload.owners if one != owner] if upload else []
+            if upload and others:
+                self._write(upload.model_copy(update={"owners": tuple(others)}))
+            else:
+                self._delete(upload_id)
 
     def due(self) -> list[str]:
         """Return the ids of uploads that are to be deleted, ``MAX_DUE`` at most."""
@@ -154,15 +167,23 @@ class Inputs:
         except ValidationError:  # of another release: sent again, it is replaced
             return None
 
-    def _renewed(self, upload: Upload) -> Upload:
-        upload = upload.model_copy(update={"expires_at": self._clock() + self._ttl_s})
+    def _renewed(self, upload: Upload, owner: str) -> Upload:
+        upload = upload.model_copy(
+            update={
+                "expires_at": self._clock() + self._ttl_s,
+                "owners": tuple(sorted({*upload.owners, owner})),
+            }
+        )
+        self._write(upload)
+        return upload
+
+    def _write(self, upload: Upload) -> None:
         self._store.put(
             self._record_key(upload.id),
             upload.model_dump_json().encode(),
             content_type="application/json",
             filename=f"{upload.id}.json",
         )
-        return upload
 
     def _keep_sent(self, upload_id: str, read: ReadAudio, sent: bytes) -> MarkedFile | None:
         if read.format == "aiff":  # C2PA has no place for a manifest in it

@@ -15,7 +15,9 @@ from sa_ray.engines import INSTALL_HINT
 from sa_ray.errors import ObjectStoreError
 from sa_ray.jobs import UsageMeter
 from sa_ray.jobs.webhook_secrets import WebhookSecrets
+from sa_ray.scheduling.costs import Cost
 from sa_ray.serving.actors import jobs_client, uploader_client
+from sa_ray.serving.deployment_options import estimator
 from sa_ray.serving.ingress.adapters import ClientAdapters
 from sa_ray.serving.ingress.app import build_http_app
 from sa_ray.serving.ingress.clients import ClientShares
@@ -26,6 +28,7 @@ from sa_ray.serving.ingress.services import Services
 from sa_ray.serving.ingress.sync_generation import SyncGeneration
 from sa_ray.serving.ingress.uploads import ClientUploads
 from sa_ray.serving.job_view import JobViews
+from sa_ray.serving.links import Links
 from sa_ray.settings import (
     EdgeSettings,
     JobSettings,
@@ -60,6 +63,7 @@ class Ingress:
         _dispatcher: DeploymentHandle[Any],
         *,
         webhooks: WebhookSettings,
+        costs: dict[VariantName, Cost],
     ) -> None:
         configure_logging()
         self._edge = edge
@@ -70,6 +74,7 @@ class Ingress:
             await asyncio.to_thread(stores.current.url, "first")
         health = HealthMonitor(models, limits, engine, stores.current.backend, jobs, uploader)
         read_job = GroupedCalls(jobs.get_all)
+        links = Links(jobs.secret, storage.presigned_url_expires)
         signing = webhooks.opened().signing_secrets
         self._usage = UsageMeter(jobs.add_usage)
         self.services = Services(
@@ -77,6 +82,7 @@ class Ingress:
             limits=limits,
             webhooks=WebhookSecrets(signing) if signing else None,
             engine=engine,
+            estimators={name: estimator(models.spec(name), costs[name]) for name in VARIANTS},
             generation=SyncGeneration(variants, health, self._usage),
             jobs=jobs,
             submit_job=GroupedCalls(jobs.submit_all),
@@ -85,8 +91,9 @@ class Ingress:
             job_feed=JobFeed(jobs.changed, read_job, limits.max_waiting_requests),
             uploader=uploader,
             uploads=ClientUploads(uploader, jobs, limits.max_upload_mb, _longest(models, limits)),
+            links=links,
+            views=JobViews(stores, links),
             adapters=ClientAdapters(open_adapters(storage)),
-            views=JobViews(stores),
             health=health,
             clients=ClientShares(limits.max_open_per_client),
         )

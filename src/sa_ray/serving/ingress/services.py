@@ -1,14 +1,16 @@
 """Services that the routes work with: one instance in every ingress replica."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import Depends
 from ray import serve
 
-from sa_ray.contracts import EngineName
+from sa_ray.contracts import EngineName, ResolvedRequest, VariantName
 from sa_ray.jobs import JobSnapshot, Submission
 from sa_ray.jobs.webhook_secrets import WebhookSecrets
+from sa_ray.scheduling.estimator import Estimator
 from sa_ray.serving.actors import JobsClient, UploaderClient
 from sa_ray.serving.ingress.adapters import ClientAdapters
 from sa_ray.serving.ingress.clients import ClientShares
@@ -18,6 +20,7 @@ from sa_ray.serving.ingress.job_feed import JobFeed
 from sa_ray.serving.ingress.sync_generation import SyncGeneration
 from sa_ray.serving.ingress.uploads import ClientUploads
 from sa_ray.serving.job_view import JobViews
+from sa_ray.serving.links import Links
 from sa_ray.settings import LimitSettings, ModelSettings
 
 
@@ -28,6 +31,8 @@ class Services:
     webhooks: WebhookSecrets | None
     """None: no webhooks are called."""
     engine: EngineName
+    estimators: Mapping[VariantName, Estimator]
+    """Of what requests cost, before anything is measured here."""
     generation: SyncGeneration
     jobs: JobsClient
     submit_job: GroupedCalls[Submission, JobSnapshot]
@@ -37,10 +42,15 @@ class Services:
     job_feed: JobFeed
     uploader: UploaderClient
     uploads: ClientUploads
+    links: Links
     adapters: ClientAdapters
     views: JobViews
     health: HealthMonitor
     clients: ClientShares
+
+    def work(self, request: ResolvedRequest) -> float:
+        """Estimate the seconds of one replica that ``request`` takes under load."""
+        return self.estimators[request.model].share(request)
 
 
 async def of_this_replica() -> Services:

@@ -12,6 +12,7 @@ from typing import NoReturn
 from sa_ray.contracts import ResolvedRequest
 from sa_ray.engines import Audio, BatchOutcome, Cancelled, Engine, Generated
 from sa_ray.errors import InfrastructureError, ReplicaBrokenError
+from sa_ray.scheduling.fairness import FairOrder
 from sa_ray.scheduling.replica_load import Workload
 from sa_ray.serving.ray_errors import RETRY_AFTER_S
 from sa_ray.serving.variant.engine_health import EngineHealth
@@ -53,11 +54,13 @@ class _Row:
     done: asyncio.Future[Rendered]
     owner: str
     since: float
+    tag: float
     cancelled: bool = field(default=False)
 
 
 class Batcher:
-    """Runs waiting requests in the batches that ``batch_rule`` forms.
+    """Runs waiting requests in the batches that ``batch_rule`` forms, the owners' in a fair order:
+    whose turn it is begins a batch, and whatever fits it comes along.
 
     The bounds are those of ``workload.estimator``: ``max_rows`` and ``max_seconds``.
 
@@ -81,6 +84,7 @@ class Batcher:
         self._engine = engine
         self._workload = workload
         self._waiting: list[_Row] = []
+        self._order = FairOrder()
         self._worker: asyncio.Task[None] | None = None
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine")
         self.health = EngineHealth()
@@ -109,7 +113,9 @@ class Batcher:
             await self._refuse(request)
         loop = asyncio.get_running_loop()
         done: asyncio.Future[Rendered] = loop.create_future()
-        row = _Row(request, on_progress, source, done, OWNER.get(), time.monotonic())
+        owner = OWNER.get()
+        tag = self._order.tag(owner, self._workload.estimator.share(request))
+        row = _Row(request, on_progress, source, done, owner, time.monotonic(), tag)
         self._waiting.append(row)
         if self._worker is None or self._worker.done():
             self._worker = loop.create_task(self._work())
@@ -127,6 +133,9 @@ class Batcher:
 
     def _next_batch(self) -> list[_Row]:
         waiting = [row for row in self._waiting if not row.cancelled]
+        waiting.sort(key=lambda row: row.tag)
+        if waiting:
+            self._order.served(waiting[0].tag)
         estimator = self._workload.estimator
         batch, self._waiting = estimator.next_batch(waiting, lambda row: row.request)
         return batch

@@ -88,7 +88,7 @@ async def generate(
 ) -> StreamingResponse:
     """Generate one clip, or `n`, and answer with its bytes. Hanging up cancels the work."""
     started = time.monotonic()
-    resolved = await settle(request, services)
+    resolved = await settle(request, services, caller_of(http))
     began = time.monotonic()
     clips = await services.generation.generate(resolved, caller_of(http).name)
     called = time.monotonic() - began

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from sa_ray.contracts import BatchAccepted, BatchRequest, JobAccepted, JobRequest, RefusedJob
 from sa_ray.errors import SaRayError, UnavailableError
 from sa_ray.jobs import Submission
+from sa_ray.serving.ingress.auth import caller_of
 from sa_ray.serving.ingress.errors import describe_unfit, error_body, responses, retry_after_of
 from sa_ray.serving.ingress.job_lookup import base_url
 from sa_ray.serving.ingress.resolution import settle
@@ -81,8 +82,8 @@ async def _outcome(
 async def _submit(
     services: Services, http: Request, request: JobRequest, key: str | None
 ) -> JobAccepted:
-    resolved = await settle(request, services)
-    options = job_options(request, key, services.webhooks)
+    resolved = await settle(request, services, caller_of(http))
+    options = job_options(request, key, services.webhooks, caller_of(http), services.work(resolved))
     submission = Submission(uuid.uuid4().hex, resolved, options)
     job = (await submit_or_find(services, submission, services.submit_of_batch)).job
     return JobAccepted(id=job.id, status=job.status, status_url=status_url(base_url(http), job.id))

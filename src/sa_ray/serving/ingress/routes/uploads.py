@@ -14,6 +14,7 @@ from sa_ray.errors import (
     UnavailableError,
     UploadNotFoundError,
 )
+from sa_ray.serving.ingress.auth import caller_of
 from sa_ray.serving.ingress.errors import responses
 from sa_ray.serving.ingress.forms import PIECE_BYTES, opened_form, take_file
 from sa_ray.serving.ingress.job_lookup import base_url
@@ -63,15 +64,15 @@ async def upload(http: Request, response: Response, services: ServicesDep) -> Up
     else:
         with ReceivedFile(services.uploads.max_mb) as received:
             await _take_whole(http, received)
-            taken = await services.uploads.take(received)
+            taken = await services.uploads.take(received, caller_of(http))
     response.headers["Location"] = f"{base_url(http)}/v1/uploads/{taken.id}"
     return UploadView.of(taken)
 
 
 @router.get("/{upload_id}", responses=responses(UploadNotFoundError, UnavailableError))
-async def find_upload(upload_id: UploadId, services: ServicesDep) -> UploadView:
+async def find_upload(upload_id: UploadId, services: ServicesDep, http: Request) -> UploadView:
     """What is known of an upload that has not expired."""
-    return UploadView.of(await services.uploads.find(upload_id))
+    return UploadView.of(await services.uploads.find(upload_id, caller_of(http)))
 
 
 @router.delete(
@@ -79,9 +80,9 @@ async def find_upload(upload_id: UploadId, services: ServicesDep) -> UploadView:
     status_code=204,
     responses=responses(UploadNotFoundError, ConflictError, UnavailableError),
 )
-async def delete_upload(upload_id: UploadId, services: ServicesDep) -> None:
+async def delete_upload(upload_id: UploadId, services: ServicesDep, http: Request) -> None:
     """Delete an upload, unless a job that has not ended is made from it."""
-    await services.uploads.remove(upload_id)
+    await services.uploads.remove(upload_id, caller_of(http))
 
 
 async def _take_whole(http: Request, received: ReceivedFile) -> None:
@@ -99,4 +100,4 @@ async def _take_part(http: Request, uploads: ClientUploads) -> Upload:
         parts = [part for part in form.values() if isinstance(part, UploadFile)]
         if not parts:
             raise MalformedRequestError("The form has no file. Send one part, the audio file.")
-        return await take_file(parts[0], uploads)
+        return await take_file(parts[0], uploads, caller_of(http))
