@@ -15,6 +15,7 @@ from sa_ray.cli.check import check
 from sa_ray.cli.console import console
 from sa_ray.cli.demo import demo
 from sa_ray.cli.generate import generate
+from sa_ray.cli.keys import keys
 from sa_ray.cli.regenerate import regenerate
 from sa_ray.errors import SaRayError
 from sa_ray.settings import load_settings
@@ -34,6 +35,7 @@ app.command()(demo)
 app.command()(generate)
 app.command()(check)
 app.command()(regenerate)
+app.add_typer(keys, name="keys")
 
 
 @app.command()

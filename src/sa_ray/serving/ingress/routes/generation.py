@@ -17,10 +17,12 @@ from sa_ray.errors import (
     UnavailableError,
     UnsupportedMediaTypeError,
 )
+from sa_ray.serving.ingress.auth import caller_of
 from sa_ray.serving.ingress.errors import responses
 from sa_ray.serving.ingress.forms import FORM, FormRoute
 from sa_ray.serving.ingress.packing import MULTIPART, ZIP, in_parts, zipped
 from sa_ray.serving.ingress.resolution import settle
+from sa_ray.serving.ingress.rights import require_rights
 from sa_ray.serving.ingress.services import ServicesDep
 from sa_ray.serving.messages import EncodedAudio
 
@@ -85,6 +87,7 @@ async def generate(
 ) -> StreamingResponse:
     """Generate one clip, or `n`, and answer with its bytes. Hanging up cancels the work."""
     resolved = await settle(request, services)
+    require_rights(caller_of(http), request, resolved.model)
     clips = await services.generation.generate(resolved)
     if resolved.n > 1:
         return await _several(resolved, clips, http.headers.get("accept", ""))
