@@ -17,6 +17,7 @@ from sa_ray.errors import (
     UnavailableError,
     UnsupportedMediaTypeError,
 )
+from sa_ray.serving.ingress.audit import audit
 from sa_ray.serving.ingress.auth import caller_of
 from sa_ray.serving.ingress.errors import responses
 from sa_ray.serving.ingress.forms import FORM, FormRoute
@@ -89,6 +90,7 @@ async def generate(
     resolved = await settle(request, services)
     require_rights(caller_of(http), request, resolved.model)
     clips = await services.generation.generate(resolved)
+    audit(http, "generated", caller_of(http).name)
     if resolved.n > 1:
         return await _several(resolved, clips, http.headers.get("accept", ""))
     [encoded] = clips
