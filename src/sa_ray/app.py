@@ -54,12 +54,13 @@ def build(args: dict[str, Any]) -> Application:
     variants = {
         name: variant(name, engine, settings, costs[name], on_gpu=on_gpu) for name in VARIANTS
     }
-    return ingress(engine, settings, variants, dispatcher(settings, variants))
+    return ingress(engine, settings, costs, variants, dispatcher(settings, variants))
 
 
 def ingress(
     engine: EngineName,
     settings: Settings,
+    costs: dict[VariantName, Cost],
     variants: dict[VariantName, Application],
     jobs: Application,
 ) -> Application:
@@ -84,6 +85,7 @@ def ingress(
         jobs,
         webhooks=settings.webhooks,
         access=settings.access,
+        costs=costs,
     )
 
 

@@ -11,7 +11,7 @@ from sqlalchemy import create_engine
 
 from bench.databases import PostgresqlServer, RedisServer
 from sa_ray.contracts import Job
-from sa_ray.jobs import JobStore, endings, lifecycle, open_job_store
+from sa_ray.jobs import JobOptions, JobStore, endings, lifecycle, open_job_store
 from sa_ray.jobs.stores.port import HeldLease
 from sa_ray.jobs.stores.sql_store.schema import MIGRATIONS
 
@@ -175,8 +175,54 @@ def test_the_queue_and_what_is_due_after_the_end_live_on(second: JobStore) -> No
     assert second.queue("small-sfx", limit=10) == [f"{5:032x}", f"{6:032x}"]
     assert second.next_due("small-sfx") == 1005.125
     assert second.overdue(now=1700.0, limit=10) == [stored(second, 5)]
-    assert second.get_by_key("key") == stored(second, 6)
+    assert second.get_by_key("", "key") == stored(second, 6)
     assert second.ended(before=9999.0, limit=10) == [stored(second, 0), stored(second, 1)]
     assert second.unclean(now=9999.0, limit=10) == [stored(second, 1)]
     assert second.due_webhooks(now=9999.0, limit=10) == [stored(second, 1)]
     assert [job.id for job in second.page(limit=2)] == [f"{6:032x}", f"{5:032x}"]
+
+
+def test_jobs_without_an_owner_live_beside_those_with_one(second: JobStore) -> None:
+    keyed = stored(second, 6)
+    assert keyed.owner == ""
+    options = JobOptions(owner="ann", idempotency_key="key", fingerprint="f")
+    second.insert(lifecycle.new_job("a" * 32, keyed.request, 1006.5, options))
+
+    assert second.get_by_key("", "key") == keyed
+    assert second.get_by_key("ann", "key") == second.get("a" * 32)
+    assert [job.id for job in second.page(limit=10, owner="ann")] == ["a" * 32]
+
+    for job in (lifecycle.cancel(keyed, 1200.0), endings.cleaned(stored(second, 1), 9999.0)):
+        assert second.replace(job)
+        assert second.delete(job)
+    assert second.get_by_key("", "key") is None
+    assert len(second.page(limit=10)) == 6
+
+
+def test_new_jobs_come_behind_those_that_waited(second: JobStore) -> None:
+    waiting = second.queue("small-sfx", limit=10)
+    request = stored(second, 5).request
+
+    def new(number: int, owner: str, **options: Any) -> str:
+        made = JobOptions(owner=owner, work=0.5, **options)
+        job = lifecycle.new_job(f"{number:032x}", request, 1006.5, made)
+        second.insert(job)
+        return job.id
+
+    later = [new(10, ""), new(11, "")]
+    assert second.queue("small-sfx", limit=10) == [*waiting, *later]
+    fresh = new(12, "ann")
+    assert second.queue("small-sfx", limit=10).index(fresh) <= 1
+    urgent = new(13, "", priority="high")
+    assert second.queue("small-sfx", limit=10) == [
+        urgent, *[one for one in second.queue("small-sfx", limit=10) if one != urgent]
+    ]  # fmt: skip
+
+    # A job that had been leased before, and is handed back, has waited longest.
+    held = stored(second, 4)
+    assert second.replace(lifecycle.release(held, 1, 1130.0))
+    taken = second.claim(
+        "small-sfx", "w", now=2000.0, limit=10, take=lambda job: lifecycle.lease(job, "w", 2000.0)
+    )
+    order = [job.id for job in taken]
+    assert order.index(held.id) < min(order.index(one) for one in later)

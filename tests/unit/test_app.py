@@ -49,7 +49,7 @@ def test_no_secret_is_in_what_deployments_and_actors_are_constructed_with(
     given = [
         arguments_of(small),
         arguments_of(dispatcher(sealed, {"small-sfx": small})),
-        arguments_of(ingress("procedural", sealed, {"small-sfx": small}, small)),
+        arguments_of(ingress("procedural", sealed, {}, {"small-sfx": small}, small)),
         job_actor_spec(settings.jobs),
         uploader_spec(settings.storage),
     ]

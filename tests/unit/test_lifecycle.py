@@ -176,12 +176,16 @@ def test_an_ended_job_cannot_be_cancelled(job: Job) -> None:
         lifecycle.cancel(job, 106.0)
 
 
-def test_priority_moves_a_job_in_the_queue_by_a_bounded_time() -> None:
-    high, normal, low = (queued(priority=each) for each in ("high", "normal", "low"))
+def test_a_job_counts_by_its_work_over_the_weight_of_its_owner() -> None:
+    request = queued().request
 
-    assert lifecycle.queue_order(normal) == 100.0
-    assert lifecycle.queue_order(high) == 100.0 - 600.0
-    assert lifecycle.queue_order(low) == 100.0 + 600.0
+    def work(**options: Any) -> float:
+        return lifecycle.new_job("a" * 32, request, 1.0, JobOptions(**options)).work
+
+    assert work(work=3.0) == 3.0
+    assert work(work=3.0, weight=2.0) == 1.5
+    assert work() == request.n * request.duration
+    assert work(work=0.0, weight=1e9) > 0
 
 
 def test_a_queued_job_fails_at_its_deadline_and_not_before() -> None:

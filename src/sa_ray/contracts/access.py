@@ -42,8 +42,8 @@ class Caller(Record):
     scopes: frozenset[Scope]
     limits: Limits = Limits()
     rights: Rights = Rights()
-    weight: float = 1.0
-    """Share of the queue, relative to those of other callers."""
+    weight: float = Field(default=1.0, gt=0)
+    """Share of the queue's work, as against that of others."""
 
     def may(self, scope: Scope) -> bool:
         """Return whether the caller has ``scope``, or one that includes it."""
@@ -52,11 +52,11 @@ class Caller(Record):
 
     def sees(self, owner: str) -> bool:
         """Return whether what ``owner`` made exists for this caller."""
-        return owner == self.name or self.may("jobs:all")
+        return (owner != "" and owner == self.name) or self.may("jobs:all")
 
+
+NOBODY: Final = Caller(name="", scopes=frozenset())
+"""A caller without rights: who comes with a signed link, which says itself what it is for."""
 
 ANYBODY: Final = Caller(name="", scopes=frozenset(get_args(Scope)))
 """The caller where there are no keys. What it made belongs to admins once there are."""
-
-STRANGER: Final = Caller(name="?", scopes=frozenset())
-"""The caller of what needs no key, who gave none. No key can have that name."""

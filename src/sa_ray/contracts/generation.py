@@ -164,8 +164,9 @@ class JobRequest(GenerationRequest):
 
     priority: Priority = Field(
         default="normal",
-        description="`high` is served as if submitted 10 minutes earlier, `low` as if 10 minutes "
-        "later; nothing waits for ever.",
+        description="`high` is served as if there were 10 minutes of work less before it, `low` as "
+        "if there were 10 minutes more; nothing waits for ever. Within a priority, clients with "
+        "keys of their own share the work fairly.",
     )
     expires_in: float | None = Field(
         default=None,

@@ -104,6 +104,8 @@ class Job(Record):
     """Digest of the client's request, to tell a repeat from another request with its key."""
     owner: str = ""
     """Name of the key that submitted it; empty: there were no keys."""
+    work: float = Field(default=1.0, gt=0)
+    """What it counts for in the queue: seconds of one replica, over the weight of its owner."""
     status: JobStatus = "queued"
     created_at: float
     started_at: float | None = None

@@ -16,6 +16,7 @@ from sa_ray.contracts import (
     ResolvedRequest,
     VariantName,
 )
+from sa_ray.errors import JobNotFoundError
 from sa_ray.scheduling.estimator import Estimator
 
 QueueCounts = Mapping[VariantName, Mapping[JobStatus, int]]
@@ -29,8 +30,10 @@ LeaseVerdict = Literal["held", "cancel", "lost"]
 class JobOptions:
     """Options of a job besides its clip.
 
-    ``idempotency_key`` and ``fingerprint`` (digest of the client's request before any choice is
-    made for it) go together; ``expires_in`` is in seconds. ``sealed_secrets``: see ``Webhook``.
+    ``idempotency_key``, which tells apart the jobs of one ``owner``, and ``fingerprint`` (digest of
+    the client's request before any choice is made for it) go together; ``expires_in`` is in
+    seconds. ``sealed_secrets``: see ``Webhook``. ``weight``: share of the owner, as
+    against that of others. ``work``: estimated seconds of one replica; None: not estimated.
     """
 
     priority: Priority = "normal"
@@ -40,6 +43,8 @@ class JobOptions:
     webhook_url: str | None = None
     sealed_secrets: str | None = None
     owner: str = ""
+    weight: float = 1.0
+    work: float | None = None
 
     def __setstate__(self, state: list[Any]) -> None:
         """Unpickle; replicas of the deploy before, which outlive its job actor, know less."""
@@ -108,6 +113,11 @@ class LeaseReport:
     progress: float
 
 
+def no_such_job(job_id: str) -> JobNotFoundError:
+    """Return the error for an id that no job has, as far as who asks may know."""
+    return JobNotFoundError(f"There is no job {job_id}.")
+
+
 class JobApi(Protocol):
     """Submits, hands out and ends jobs. Every method may run twice for one call.
 
@@ -152,10 +162,12 @@ class JobApi(Protocol):
         after: Cursor | None = None,
         status: JobStatus | None = None,
         *,
+        owner: str | None = None,
         prompts: bool = True,
     ) -> list[JobSnapshot]:
         """List jobs newest first, strictly older than ``after``, without queue positions.
 
+        ``owner``: a name, for what it owns; None: all.
         ``prompts``: False leaves them blank, which keeps the answer small.
         """
         ...

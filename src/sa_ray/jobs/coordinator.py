@@ -126,10 +126,11 @@ class JobCoordinator(JobApi):
         after: Cursor | None = None,
         status: JobStatus | None = None,
         *,
+        owner: str | None = None,
         prompts: bool = True,
     ) -> list[JobSnapshot]:
         def page() -> list[Job]:
-            jobs = self._store.page(limit=limit, after=after, status=status)
+            jobs = self._store.page(limit=limit, after=after, status=status, owner=owner)
             return jobs if prompts else [job.without_prompts() for job in jobs]
 
         jobs = await self._threads.list(page)

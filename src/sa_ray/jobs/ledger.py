@@ -6,11 +6,10 @@ from sa_ray.contracts import FINAL_STATUSES, Job, VariantName
 from sa_ray.errors import (
     ConflictError,
     IdempotencyConflictError,
-    JobNotFoundError,
     JobStoreError,
 )
 from sa_ray.jobs import lifecycle, webhook_schedule
-from sa_ray.jobs.api import JobSnapshot
+from sa_ray.jobs.api import JobSnapshot, no_such_job
 from sa_ray.jobs.stores.port import JobStore
 
 MAX_ROUNDS = 20
@@ -120,7 +119,7 @@ class JobLedger:
         """Return the stored job that ``job`` repeats, if it repeats one."""
         existing = self._store.get(job.id)
         if existing is None and job.idempotency_key is not None:
-            existing = self._store.get_by_key(job.idempotency_key)
+            existing = self._store.get_by_key(job.owner, job.idempotency_key)
             if existing is not None and existing.fingerprint != job.fingerprint:
                 raise IdempotencyConflictError(
                     "This idempotency key came with another request before; use a new key, or "
@@ -132,13 +131,9 @@ class JobLedger:
     def _read(self, job_id: str) -> Job:
         job = self._store.get(job_id)
         if job is None:
-            raise _not_found(job_id)
+            raise no_such_job(job_id)
         return job
 
 
 def _busy(job_id: str) -> JobStoreError:
     return JobStoreError(f"Job {job_id} changes too fast to be updated; try again.")
-
-
-def _not_found(job_id: str) -> JobNotFoundError:
-    return JobNotFoundError(f"There is no job {job_id}.")

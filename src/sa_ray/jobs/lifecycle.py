@@ -53,8 +53,11 @@ MAX_BACKOFF_S = 60.0
 HEAD_START_S: Mapping[Priority, float] = MappingProxyType(
     {"high": 600.0, "normal": 0.0, "low": -600.0}
 )
-"""Seconds by which a job of each priority is queued as if submitted earlier. The differences bound
-how long a job can be overtaken, so that none starves."""
+"""Seconds of work by which a job of each priority is queued further ahead. The differences bound
+how much can overtake a job, so that none starves."""
+
+MIN_WORK_S = 1e-3
+"""Least work of a job, so that those of one owner have an order."""
 
 
 def new_job(
@@ -79,6 +82,8 @@ def new_job(
         start_by=None if max_wait is None else now + max_wait,
         idempotency_key=options.idempotency_key,
         fingerprint=options.fingerprint,
+        owner=options.owner,
+        work=_work(request, options),
         webhook=_webhook(options),
         created_at=now,
         not_before=now,
@@ -91,9 +96,19 @@ def _webhook(options: JobOptions) -> Webhook | None:
     return Webhook(url=options.webhook_url, sealed_secrets=options.sealed_secrets)
 
 
-def queue_order(job: Job) -> float:
-    """Unix seconds; a variant's queue is served in the order of ``(queue_order, id)``."""
-    return job.created_at - HEAD_START_S[job.priority]
+def _work(request: ResolvedRequest, options: JobOptions) -> float:
+    # Without an estimate (of a replica of the release before): the seconds of audio.
+    seconds = options.work or request.n * request.duration
+    return max(seconds / options.weight, MIN_WORK_S)
+
+
+def reached(priority: Priority, start: float) -> float:
+    """Return how far a queue has come for other priorities, once a job with the start tag
+    ``start`` is served.
+
+    The head start of a high priority is not part of it, or else it would be the others' delay.
+    """
+    return start - max(0.0, HEAD_START_S[priority])
 
 
 def lease(job: Job, worker: str, now: float) -> Job:
@@ -244,7 +259,7 @@ def _after_fault(job: Job, reason: JobError, now: float) -> Job:
 
 
 def _requeued(job: Job, not_before: float, **changes: Any) -> Job:
-    # created_at stays, so the job takes its old place in the queue.
+    # Stores keep the start tag, so the job takes its old place in the queue.
     start_by = None if job.max_wait is None else not_before + job.max_wait
     queued = {"status": "queued", "lease": None, "progress": 0.0, "start_by": start_by}
     return changed(job, **queued | {"not_before": not_before} | changes)

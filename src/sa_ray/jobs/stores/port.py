@@ -28,7 +28,16 @@ class HeldLease:
 
 
 class JobStore(Protocol):
-    """Every write is durable when the method returns. Methods block and are thread-safe.
+    """Queues are in the order of ``(queue_order, id)``, which shares their variant's replicas
+    fairly: start-time fair queueing (Goyal, Vin, Cheng 1996) on ``Job.work``, by owner, within
+    each priority. A new job gets a start tag, the greatest of where the queue has come and where
+    the owner's jobs of this priority before it finish: their tags plus their work. It keeps it,
+    whatever becomes of the job. ``queue_order`` is the tag less ``lifecycle.HEAD_START_S``. Where
+    the queue has come: the greatest tag of the jobs of this priority that were claimed, or of
+    others', as by ``lifecycle.reached``. So who was idle starts with all others, with no claim to
+    what it did not use, nor any debt for what it used alone.
+
+    Every write is durable when the method returns. Methods block and are thread-safe.
 
     ``jobs.lifecycle`` decides what a transition does to a job; the store writes the result only if
     nobody wrote in between (``version``).
@@ -44,14 +53,14 @@ class JobStore(Protocol):
     def insert(self, job: Job) -> None:
         """Store a new queued job.
 
-        Raises ``ConflictError`` if the id or the idempotency key is taken. The very same job again,
-        from a call that a driver repeats, may count as stored.
+        Raises ``ConflictError`` if the id is taken, or the idempotency key among the jobs of its
+        owner. The very same job again, from a call that a driver repeats, may count as stored.
         """
         ...
 
     def get(self, job_id: str) -> Job | None: ...
 
-    def get_by_key(self, idempotency_key: str) -> Job | None: ...
+    def get_by_key(self, owner: str, idempotency_key: str) -> Job | None: ...
 
     def replace(self, job: Job) -> bool:
         """Store ``job`` if the stored version is ``job.version - 1``; return whether it was."""
@@ -127,9 +136,17 @@ class JobStore(Protocol):
         ...
 
     def page(
-        self, *, limit: int, after: Cursor | None = None, status: JobStatus | None = None
+        self,
+        *,
+        limit: int,
+        after: Cursor | None = None,
+        status: JobStatus | None = None,
+        owner: str | None = None,
     ) -> list[Job]:
-        """List jobs newest first, strictly older than ``after``."""
+        """List jobs newest first, strictly older than ``after``.
+
+        ``owner``: a name, for what it owns; None: all.
+        """
         ...
 
     def counts(self) -> QueueCounts:

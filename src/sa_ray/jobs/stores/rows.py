@@ -9,7 +9,6 @@ from pydantic import ValidationError
 
 from sa_ray.contracts import Job
 from sa_ray.errors import JobStoreError
-from sa_ray.jobs.lifecycle import queue_order
 from sa_ray.jobs.time_limits import stop_at
 
 logger = logging.getLogger(__name__)
@@ -19,13 +18,16 @@ StoredRow = Sequence[Any]
 
 
 def columns(job: Job) -> dict[str, Any]:
-    """Return values by column; None where that index must not find the job."""
+    """Return values by column; None where that index must not find the job.
+
+    Without ``queue_order``, which the store gives the job when it comes.
+    """
     return {
         "id": job.id,
+        "owner": job.owner,
         "variant": job.request.model,
         "status": job.status,
         "created_at": job.created_at,
-        "queue_order": queue_order(job),
         "not_before": job.not_before,
         "stop_at": stop_at(job),
         "worker": None if job.lease is None else job.lease.worker,

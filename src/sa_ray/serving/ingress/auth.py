@@ -7,7 +7,7 @@ from starlette.requests import HTTPConnection, Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sa_ray.access import Keyring
-from sa_ray.contracts.access import ANYBODY, STRANGER, Caller
+from sa_ray.contracts.access import ANYBODY, NOBODY, Caller
 from sa_ray.errors import (
     AnonymousRefusedError,
     InvalidKeyError,
@@ -30,6 +30,9 @@ OTHER_HEADER: Final = b"xi-api-key"
 CREDENTIALS: Final = frozenset({AUTHORIZATION, OTHER_HEADER})
 
 BEARER: Final = b"bearer "
+
+UNKNOWN: Final = "?"
+"""Who was refused, in the audit log: no key can have that name."""
 
 
 def caller_of(http: HTTPConnection) -> Caller:
@@ -58,14 +61,14 @@ class Authentication:
         need = needed_for(scope["method"], _path(scope))
         caller = self._caller(scope)
         if need == "nothing":
-            caller = caller or STRANGER
+            caller = caller or NOBODY
         error = self._refusal(need, caller)
         if error is None:
             kept = [header for header in scope["headers"] if header[0] not in CREDENTIALS]
             await self._app({**scope, "headers": kept, CALLER: caller}, receive, send)
             return
         http = Request(scope)
-        self._refusals.log(http, caller.name if caller else STRANGER.name, error.code)
+        self._refusals.log(http, caller.name if caller else UNKNOWN, error.code)
         response = error_response(error, http)
         if error.status == HTTPStatus.UNAUTHORIZED:
             response.headers["WWW-Authenticate"] = "Bearer"

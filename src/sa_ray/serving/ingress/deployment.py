@@ -15,7 +15,9 @@ from sa_ray.contracts import EngineName, VariantName
 from sa_ray.engines import INSTALL_HINT
 from sa_ray.errors import ObjectStoreError
 from sa_ray.jobs.webhook_secrets import WebhookSecrets
+from sa_ray.scheduling.costs import Cost
 from sa_ray.serving.actors import counts_client, jobs_client, uploader_client
+from sa_ray.serving.deployment_options import estimator
 from sa_ray.serving.ingress.app import build_http_app
 from sa_ray.serving.ingress.clients import ClientShares
 from sa_ray.serving.ingress.grouped_calls import GroupedCalls
@@ -61,6 +63,7 @@ class Ingress:
         *,
         webhooks: WebhookSettings,
         access: AccessSettings,
+        costs: dict[VariantName, Cost],
     ) -> None:
         configure_logging()
         self._edge = edge
@@ -82,6 +85,7 @@ class Ingress:
             limits=limits,
             webhooks=WebhookSecrets(signing) if signing else None,
             engine=engine,
+            estimators={name: estimator(models.spec(name), costs[name]) for name in VARIANTS},
             generation=SyncGeneration(variants, health),
             jobs=jobs,
             submit_job=GroupedCalls(jobs.submit_all),

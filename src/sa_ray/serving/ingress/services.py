@@ -1,5 +1,6 @@
 """Services that the routes work with: one instance in every ingress replica."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -7,9 +8,10 @@ from fastapi import Depends
 from ray import serve
 
 from sa_ray.access import Keyring
-from sa_ray.contracts import EngineName
+from sa_ray.contracts import EngineName, ResolvedRequest, VariantName
 from sa_ray.jobs import JobSnapshot, Submission
 from sa_ray.jobs.webhook_secrets import WebhookSecrets
+from sa_ray.scheduling.estimator import Estimator
 from sa_ray.serving.actors import JobsClient, UploaderClient
 from sa_ray.serving.ingress.clients import ClientShares
 from sa_ray.serving.ingress.grouped_calls import GroupedCalls
@@ -28,6 +30,8 @@ class Services:
     webhooks: WebhookSecrets | None
     """None: no webhooks are called."""
     engine: EngineName
+    estimators: Mapping[VariantName, Estimator]
+    """Of what requests cost, before anything is measured here."""
     generation: SyncGeneration
     jobs: JobsClient
     submit_job: GroupedCalls[Submission, JobSnapshot]
@@ -41,6 +45,10 @@ class Services:
     health: HealthMonitor
     clients: ClientShares
     keyring: Keyring
+
+    def work(self, request: ResolvedRequest) -> float:
+        """Estimate the seconds of one replica that ``request`` takes under load."""
+        return self.estimators[request.model].share(request)
 
 
 async def of_this_replica() -> Services:

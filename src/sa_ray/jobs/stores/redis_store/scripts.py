@@ -5,8 +5,11 @@ key names on a cluster too. Under the prefix:
 
 ``schema``                   version of this layout
 ``job:<id>``                 hash: ``body`` (JSON) and the columns that scripts look at
-``key``                      hash: idempotency key -> job id
+``key``                      hash: idempotency key -> job id; a named owner's begin with its name
+                             and a line break
 ``queue:<variant>``          waiting jobs by ``queue_order`` (Redis orders equals by id, as we do)
+``positions:<variant>``      hash: priority -> greatest start tag of a job that was claimed
+``shares:<variant>:<priority>``  owners by where their jobs finish
 ``due:<variant>``            waiting jobs by ``not_before``
 ``deadlines``                waiting jobs by ``deadline``
 ``running:<variant>``        set: running jobs
@@ -15,25 +18,33 @@ key names on a cluster too. Under the prefix:
 ``ended``                    ended jobs by ``completed_at``
 ``cleanup``, ``webhooks``    jobs by the time at which that is due
 ``age``, ``age:<status>``    jobs by ``created_at``
+``age/<owner>``, ``age/<owner>:<status>``  those of a named owner
 
 Numbers are passed and stored as text: Lua's own conversion keeps only 14 digits.
 """
 
-_PRELUDE = """
+from sa_ray.jobs.stores.redis_store.fair_shares import FAIR_SHARES
+
+PRELUDE = (
+    """
 local prefix = KEYS[1]
 local call = redis.call
 
 local function key(name) return prefix .. name end
 
+"""
+    + FAIR_SHARES
+    + """
 local function place(name, score, id)
   if score then call('ZADD', key(name), score, id) else call('ZREM', key(name), id) end
 end
 
 local function index(id, c)
   local queued = c.status == 'queued'
+  local queue_order = queued and call('HGET', key('job:' .. id), 'queue_order')
   call(c.status == 'running' and 'SADD' or 'SREM', key('running:' .. c.variant), id)
   if c.worker then call('SADD', key('leases:' .. c.worker), id) end
-  place('queue:' .. c.variant, queued and c.queue_order, id)
+  place('queue:' .. c.variant, queue_order, id)
   place('due:' .. c.variant, queued and c.not_before, id)
   place('deadlines', queued and c.stop_at, id)
   place('ended', c.completed_at, id)
@@ -41,19 +52,34 @@ local function index(id, c)
   place('webhooks', c.webhook_at, id)
 end
 
+-- The names of the sets by age that have the jobs of an owner.
+local function ages(owner)
+  -- Jobs of an older layout have no such field.
+  if not owner or owner == '' then return {'age'} end
+  return {'age', 'age/' .. owner}
+end
+
+-- The field of the hash of keys. Neither name nor key has a line break.
+local function named(owner, idempotency_key)
+  if not owner or owner == '' then return idempotency_key end
+  return owner .. string.char(10) .. idempotency_key
+end
+
 local function write(id, c, body)
   call('HSET', key('job:' .. id), 'body', body, 'version', c.version, 'token', c.token,
        'status', c.status, 'variant', c.variant, 'not_before', c.not_before,
        'stop_at', c.stop_at or '', 'worker', c.worker or '',
-       'idempotency_key', c.idempotency_key or '')
+       'idempotency_key', c.idempotency_key or '', 'owner', c.owner)
   index(id, c)
-  call('ZADD', key('age'), c.created_at, id)
-  call('ZADD', key('age:' .. c.status), c.created_at, id)
+  for _, age in ipairs(ages(c.owner)) do
+    call('ZADD', key(age), c.created_at, id)
+    call('ZADD', key(age .. ':' .. c.status), c.created_at, id)
+  end
 end
 
 -- Takes the job out of the sets that its old state is in and its next one may not be.
-local function leave(id, status, worker)
-  call('ZREM', key('age:' .. status), id)
+local function leave(id, status, worker, owner)
+  for _, age in ipairs(ages(owner)) do call('ZREM', key(age .. ':' .. status), id) end
   -- Jobs that had ended under an older layout have no such field.
   if worker and worker ~= '' then call('SREM', key('leases:' .. worker), id) end
 end
@@ -69,13 +95,14 @@ end
 
 -- Stores the next version of a job. 1: stored, or it was before; 0: another version is there.
 local function replace(id, c, body)
-  local old = call('HMGET', key('job:' .. id), 'version', 'status', 'worker', 'body')
+  local old = call('HMGET', key('job:' .. id), 'version', 'status', 'worker', 'body', 'owner')
   if not old[1] then return 0 end
   -- The answer to this very call may have been lost, and the client's library has repeated it.
   if old[1] == c.version and old[4] == body then return 1 end
   if tonumber(old[1]) ~= tonumber(c.version) - 1 then return 0 end
-  leave(id, old[2], old[3])
+  leave(id, old[2], old[3], old[5])
   write(id, c, body)
+  if old[2] == 'queued' and c.status == 'running' then advance(c) end
   return 1
 end
 
@@ -88,53 +115,58 @@ local function stored(ids)
   return rows
 end
 """
+)
 
 INSERT = (
-    _PRELUDE
+    PRELUDE
     + """
 local c, body = cjson.decode(ARGV[1]), ARGV[2]
 local held = call('HGET', key('job:' .. c.id), 'body')
 if held == body then return 'stored' end
 if held then return 'taken' end
 if c.idempotency_key then
-  if call('HSETNX', key('key'), c.idempotency_key, c.id) == 0 then return 'taken' end
+  local field = named(c.owner, c.idempotency_key)
+  if call('HSETNX', key('key'), field, c.id) == 0 then return 'taken' end
 end
+take_share(c)
 write(c.id, c, body)
 return 'stored'
 """
 )
 
 REPLACE = (
-    _PRELUDE
+    PRELUDE
     + """
-local done = {}
+local done, variant = {}, nil
 if ARGV[1] ~= '' then call('HSET', key('workers'), ARGV[1], ARGV[2]) end
 for i = 3, #ARGV, 2 do
   local c = cjson.decode(ARGV[i])
   done[#done + 1] = replace(c.id, c, ARGV[i + 1])
+  variant = c.variant
 end
+if ARGV[1] ~= '' then forget_idle(variant) end
 return done
 """
 )
 
 DELETE = (
-    _PRELUDE
+    PRELUDE
     + """
 local id, version = ARGV[1], ARGV[2]
 local old = call('HMGET', key('job:' .. id), 'version', 'status', 'variant', 'worker',
-                 'idempotency_key')
+                 'idempotency_key', 'owner')
 if old[1] ~= version then return 0 end
 index(id, {variant = old[3]})
-leave(id, old[2], old[4])
-call('ZREM', key('age'), id)
-if old[5] ~= '' then call('HDEL', key('key'), old[5]) end
+leave(id, old[2], old[4], old[6])
+for _, age in ipairs(ages(old[6])) do call('ZREM', key(age), id) end
+if old[5] ~= '' then call('HDEL', key('key'), named(old[6], old[5])) end
 call('DEL', key('job:' .. id))
 return 1
 """
 )
 
 DUE = (
-    _PRELUDE
+    PRELUDE
     + """
 local queue, now, limit = key('queue:' .. ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local rows, from = {}, 0
@@ -155,7 +187,7 @@ return rows
 )
 
 RENEW = (
-    _PRELUDE
+    PRELUDE
     + """
 call('HSET', key('workers'), ARGV[1], ARGV[2])
 return leases(ARGV[1])
@@ -163,14 +195,14 @@ return leases(ARGV[1])
 )
 
 LEASES = (
-    _PRELUDE
+    PRELUDE
     + """
 return leases(ARGV[1])
 """
 )
 
 FORGET_WORKER = (
-    _PRELUDE
+    PRELUDE
     + """
 if call('HGET', key('workers'), ARGV[1]) ~= ARGV[2] then return end
 if call('SCARD', key('leases:' .. ARGV[1])) == 0 then call('HDEL', key('workers'), ARGV[1]) end
@@ -178,37 +210,37 @@ if call('SCARD', key('leases:' .. ARGV[1])) == 0 then call('HDEL', key('workers'
 )
 
 GET = (
-    _PRELUDE
+    PRELUDE
     + """
 return stored({ARGV[1]})
 """
 )
 
 GET_BY_KEY = (
-    _PRELUDE
+    PRELUDE
     + """
-local id = call('HGET', key('key'), ARGV[1])
+local id = call('HGET', key('key'), named(ARGV[1], ARGV[2]))
 if not id then return {} end
 return stored({id})
 """
 )
 
 REACHED = (
-    _PRELUDE
+    PRELUDE
     + """
 return stored(call('ZRANGEBYSCORE', key(ARGV[1]), '-inf', ARGV[2], 'LIMIT', 0, ARGV[3]))
 """
 )
 
 FIRST = (
-    _PRELUDE
+    PRELUDE
     + """
 return stored(call('ZRANGE', key(ARGV[1]), 0, ARGV[2] - 1))
 """
 )
 
 PAGE = (
-    _PRELUDE
+    PRELUDE
     + """
 local set, limit, created_at, last = key(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4]
 if not created_at then
@@ -223,39 +255,5 @@ if #ids < limit then
   for _, id in ipairs(older) do ids[#ids + 1] = id end
 end
 return stored(ids)
-"""
-)
-
-MIGRATE_TO_2 = (
-    _PRELUDE
-    + """
--- Leases of workers instead of an expiry for each job, and no sets that only variants needed.
-if call('GET', key('schema')) ~= '1' then return end
-for _, status in ipairs({'queued', 'running'}) do
-  for _, id in ipairs(call('ZRANGE', key('age:' .. status), 0, -1)) do
-    local job = key('job:' .. id)
-    local old = cjson.decode(call('HGET', job, 'body'))
-    local stop_at = call('HGET', job, 'deadline')
-    local worker = ''
-    if status == 'running' then
-      worker = old.lease.worker
-      stop_at = type(old.deadline) == 'number' and string.format('%.17g', old.deadline) or ''
-      if old.cancel_requested then stop_at = '0.0' end
-      call('SADD', key('running:' .. old.request.model), id)
-      call('SADD', key('leases:' .. worker), id)
-      call('HSET', key('workers'), worker, '0.0')
-    end
-    call('HSET', job, 'stop_at', stop_at, 'worker', worker)
-    call('HDEL', job, 'deadline', 'lease')
-  end
-end
-call('DEL', key('leases'))
-for _, variant in ipairs({'small-sfx', 'small-music', 'medium'}) do
-  call('DEL', key('age:' .. variant))
-  for _, status in ipairs({'queued', 'running', 'succeeded', 'failed', 'cancelled'}) do
-    call('DEL', key('age:' .. variant .. ':' .. status))
-  end
-end
-call('SET', key('schema'), 2)
 """
 )

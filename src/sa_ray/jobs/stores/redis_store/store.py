@@ -27,12 +27,13 @@ from sa_ray.jobs.stores.redis_store.connection import (
     is_read_only,
     without_password,
 )
+from sa_ray.jobs.stores.redis_store.migrations import MIGRATIONS
 from sa_ray.jobs.stores.rows import JobReader, StoredRow, columns
 
 logger = logging.getLogger(__name__)
 
 PREFIX = "{sa-ray}:"
-SCHEMA = 2
+SCHEMA = 4
 """Version of the layout that ``scripts`` describes."""
 
 MAX_CLAIM_ROUNDS = 50
@@ -80,8 +81,8 @@ class RedisJobStore:
     def get(self, job_id: str) -> Job | None:
         return self._one(self._get, job_id)
 
-    def get_by_key(self, idempotency_key: str) -> Job | None:
-        return self._one(self._get_by_key, idempotency_key)
+    def get_by_key(self, owner: str, idempotency_key: str) -> Job | None:
+        return self._one(self._get_by_key, owner, idempotency_key)
 
     def replace(self, job: Job) -> bool:
         return bool(self._run(self._replace, "", "", *row(job)) == [1])
@@ -157,9 +158,15 @@ class RedisJobStore:
         return self._jobs.first(limit, lambda n: self._rows(self._first_of, queue, n))
 
     def page(
-        self, *, limit: int, after: Cursor | None = None, status: JobStatus | None = None
+        self,
+        *,
+        limit: int,
+        after: Cursor | None = None,
+        status: JobStatus | None = None,
+        owner: str | None = None,
     ) -> list[Job]:
-        by_age = f"age:{status}" if status else "age"
+        by_age = "age" if owner is None else f"age/{owner}"
+        by_age += f":{status}" if status else ""
         cursor = () if after is None else (repr(after.created_at), after.id)
         return self._jobs.first(limit, lambda n: self._rows(self._page, by_age, n, *cursor))
 
@@ -185,7 +192,8 @@ class RedisJobStore:
     def _open(self) -> None:
         with self._answering() as client:
             client.set(f"{PREFIX}schema", SCHEMA, nx=True)
-            client.register_script(scripts.MIGRATE_TO_2)(keys=[PREFIX])
+            for step in MIGRATIONS:
+                client.register_script(step)(keys=[PREFIX])
             version = int(cast(bytes, client.get(f"{PREFIX}schema")))
         if version > SCHEMA:
             raise JobStoreError(
@@ -218,8 +226,8 @@ class RedisJobStore:
     def _first(self, times: str, until: float, limit: int) -> list[Job]:
         return self._jobs.first(limit, lambda n: self._rows(self._reached, times, repr(until), n))
 
-    def _one(self, script: Any, name: str) -> Job | None:
-        rows = self._rows(script, name)
+    def _one(self, script: Any, *names: str) -> Job | None:
+        rows = self._rows(script, *names)
         return self._jobs.one(rows[0]) if rows else None
 
     def _rows(self, script: Any, *args: Any) -> list[StoredRow]:
@@ -246,7 +254,7 @@ class RedisJobStore:
 
 def row(job: Job) -> tuple[str, str]:
     """Return the columns as JSON of strings, without those that are None, and the body."""
-    values = columns(job)
+    values = columns(job) | {"priority": job.priority, "work": job.work}
     body = values.pop("body")
     texts = {
         name: repr(value) if isinstance(value, float) else str(value)

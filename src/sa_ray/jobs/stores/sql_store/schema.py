@@ -24,6 +24,7 @@ JOBS = Table(
     "jobs",
     _METADATA,
     Column("id", Text, primary_key=True),
+    Column("owner", Text, nullable=False),
     Column("variant", Text, nullable=False),
     Column("status", Text, nullable=False),
     Column("created_at", Double, nullable=False),
@@ -54,6 +55,15 @@ SCHEMA_VERSION = Table("schema_version", _METADATA, Column("version", BigInteger
 
 Statement = str | Mapping[str, str]
 """SQL, or SQL by dialect."""
+
+_SHARES_OF_QUEUED = """
+    INSERT INTO queue_shares (variant, priority, owner, finish)
+    SELECT variant, priority, owner, MAX(created_at) + 0.001 FROM (
+        SELECT variant, COALESCE({priority}, 'normal') AS priority, owner, created_at
+        FROM jobs WHERE status = 'queued'
+    ) AS waiting
+    GROUP BY variant, priority, owner
+"""
 
 MIGRATIONS: Sequence[Sequence[Statement]] = (
     # Literal SQL: a released step must never change with JOBS.
@@ -144,6 +154,52 @@ MIGRATIONS: Sequence[Sequence[Statement]] = (
         "CREATE INDEX jobs_due ON jobs (variant, not_before) WHERE status = 'queued'",
         "CREATE INDEX jobs_running ON jobs (variant) WHERE status = 'running'",
         "DROP INDEX jobs_variant",
+    ),
+    # Owners: those of jobs that there are remain unnamed.
+    (
+        "ALTER TABLE jobs ADD COLUMN owner TEXT NOT NULL DEFAULT ''",
+        "DROP INDEX jobs_key",
+        """
+        CREATE UNIQUE INDEX jobs_key ON jobs (owner, idempotency_key)
+        WHERE idempotency_key IS NOT NULL
+        """,
+        # page by owner; jobs without a named one are only listed among all
+        "CREATE INDEX jobs_owner ON jobs (owner, created_at, id) WHERE owner <> ''",
+        "CREATE INDEX jobs_owner_status ON jobs (owner, status, created_at, id) WHERE owner <> ''",
+    ),
+    # Fair shares. Those who wait keep their order; later jobs of the same owner come behind them.
+    (
+        """
+        CREATE TABLE queue_positions (
+            variant TEXT NOT NULL,
+            priority TEXT NOT NULL,
+            start DOUBLE PRECISION NOT NULL,
+            reached DOUBLE PRECISION NOT NULL,
+            PRIMARY KEY (variant, priority)
+        )
+        """,
+        """
+        CREATE TABLE queue_shares (
+            variant TEXT NOT NULL,
+            priority TEXT NOT NULL,
+            owner TEXT NOT NULL,
+            finish DOUBLE PRECISION NOT NULL,
+            PRIMARY KEY (variant, priority, owner)
+        )
+        """,
+        """
+        INSERT INTO queue_positions (variant, priority, start, reached)
+        SELECT variant, 'normal', first, first FROM (
+            SELECT variant, COALESCE(
+                MIN(CASE WHEN status = 'queued' THEN queue_order END), MAX(queue_order)
+            ) AS first
+            FROM jobs WHERE status IN ('queued', 'running') GROUP BY variant
+        ) AS live
+        """,
+        {
+            "sqlite": _SHARES_OF_QUEUED.format(priority="json_extract(body, '$.priority')"),
+            "postgresql": _SHARES_OF_QUEUED.format(priority="body::json ->> 'priority'"),
+        },
     ),
 )
 

@@ -14,7 +14,6 @@ from sqlalchemy import (
     delete,
     exists,
     func,
-    insert,
     literal,
     literal_column,
     or_,
@@ -29,10 +28,10 @@ from sa_ray.catalogue import VARIANTS
 from sa_ray.contracts import Job, JobStatus, VariantName
 from sa_ray.errors import ConflictError
 from sa_ray.jobs.api import Cursor, QueueCounts
-from sa_ray.jobs.lifecycle import queue_order
 from sa_ray.jobs.stores.port import COUNTED, QUEUE_HORIZON, HeldLease, Password
-from sa_ray.jobs.stores.rows import JobReader, columns
+from sa_ray.jobs.stores.rows import JobReader, StoredRow, columns
 from sa_ray.jobs.stores.sql_store.engine import create_job_engine, reading, transaction
+from sa_ray.jobs.stores.sql_store.fair_shares import advance, insert_in_order
 from sa_ray.jobs.stores.sql_store.postgresql import unbounded
 from sa_ray.jobs.stores.sql_store.schema import JOBS, SCHEMA_VERSION, WORKERS, migrate
 from sa_ray.jobs.stores.sql_store.writes import GroupedWrites, SingleWrites, Writes
@@ -45,16 +44,26 @@ def _is(status: JobStatus) -> ColumnElement[bool]:
     return JOBS.c.status == literal_column(f"'{status}'")
 
 
+def _of(owner: str) -> ColumnElement[bool]:
+    # Said in so many words, or the planner cannot know that the partial indexes have all rows.
+    return and_(JOBS.c.owner == owner, JOBS.c.owner != literal_column("''"))
+
+
 def _queued(variant: "VariantName | ColumnElement[str]") -> ColumnElement[bool]:
     return and_(JOBS.c.variant == variant, _is("queued"))
 
 
+_SAME = JOBS.alias()
 _GET = select(*_STORED).where(JOBS.c.id == bindparam("id"))
 _POSITION = select(func.count()).select_from(
     select(JOBS.c.id)
     .where(_queued(bindparam("variant")))
     .where(
-        tuple_(JOBS.c.queue_order, JOBS.c.id) <= tuple_(bindparam("queue_order"), bindparam("id"))
+        tuple_(JOBS.c.queue_order, JOBS.c.id)
+        <= tuple_(
+            select(_SAME.c.queue_order).where(_SAME.c.id == bindparam("id")).scalar_subquery(),
+            bindparam("id"),
+        )
     )
     # The order counts for nothing, but has the planner read the index and no more of it.
     .order_by(JOBS.c.queue_order, JOBS.c.id)
@@ -103,6 +112,10 @@ class SqlJobStore:
         self._writes: Writes = (GroupedWrites if dialect == "sqlite" else SingleWrites)(
             self._writer
         )
+        # Jobs of one owner wait for each other's shares; together they wait for the disk once.
+        self._inserts = (
+            self._writes if dialect == "sqlite" else GroupedWrites(self._writer, savepoints=False)
+        )
         try:
             self._writes.run(_migrate)
         except BaseException:
@@ -114,23 +127,24 @@ class SqlJobStore:
         self._writes.run(lambda connection: connection.execute(touch))
 
     def insert(self, job: Job) -> None:
-        def write(connection: Connection) -> None:
+        def write(connection: Connection) -> bool:
             try:
-                connection.execute(insert(JOBS).values(columns(job)))
+                return insert_in_order(connection, job)
             except IntegrityError:
-                raise ConflictError(
-                    f"Job {job.id} or its idempotency key exists already."
-                ) from None
+                raise _conflict(job) from None
 
-        self._writes.run(write)
+        locks = f"{job.request.model} {job.priority} {job.owner}"
+        if not self._inserts.run(write, locks):
+            raise _conflict(job)
 
     def get(self, job_id: str) -> Job | None:
         with transaction(self._reader) as connection:
             row = connection.execute(_GET, {"id": job_id}).one_or_none()
         return None if row is None else self._jobs.one(row)
 
-    def get_by_key(self, idempotency_key: str) -> Job | None:
-        found = self._rows(select(*_STORED).where(JOBS.c.idempotency_key == idempotency_key))
+    def get_by_key(self, owner: str, idempotency_key: str) -> Job | None:
+        named = and_(JOBS.c.owner == owner, JOBS.c.idempotency_key == idempotency_key)
+        found = self._rows(select(*_STORED).where(named))
         return self._jobs.one(found[0]) if found else None
 
     def replace(self, job: Job) -> bool:
@@ -155,7 +169,7 @@ class SqlJobStore:
         if limit <= 0:  # which SQLite takes for no limit
             return []
         due = (
-            select(*_STORED)
+            select(*_STORED, JOBS.c.queue_order)
             # An expression, or SQLite takes the index of what is due and sorts all of it.
             .where(_queued(variant), JOBS.c.not_before + 0.0 <= now)
             .where(or_(JOBS.c.stop_at.is_(None), JOBS.c.stop_at > now))
@@ -165,12 +179,19 @@ class SqlJobStore:
 
         def write(connection: Connection) -> list[Job]:
             connection.execute(self._heartbeat, {"id": worker, "heartbeat": now})
-            found = self._jobs.first(limit, lambda n: connection.execute(due.limit(n)).all())
-            taken = [take(job) for job in found]
+            orders: dict[str, float] = {}
+
+            def fetch(n: int) -> Sequence[StoredRow]:
+                rows = connection.execute(due.limit(n)).all()
+                orders.update({row.id: row.queue_order for row in rows})
+                return rows
+
+            taken = [take(job) for job in self._jobs.first(limit, fetch)]
             if taken:
                 connection.execute(
                     _UPDATE_LOCKED, [columns(job) | {"_id": job.id} for job in taken]
                 )
+                advance(connection, variant, ((job.priority, orders[job.id]) for job in taken))
             return taken
 
         return self._writes.run(write)
@@ -213,10 +234,10 @@ class SqlJobStore:
         return self._first(limit, _reached(JOBS.c.webhook_at, now))
 
     def position(self, job: Job) -> int:
-        place = {"variant": job.request.model, "queue_order": queue_order(job), "id": job.id}
+        place = {"variant": job.request.model, "id": job.id}
         with transaction(self._reader) as connection:
             position: int = connection.execute(_POSITION, place).scalar_one()
-        return position
+        return max(position, 1)  # it may just have been deleted
 
     def queue(self, variant: VariantName, *, limit: int) -> list[str]:
         with transaction(self._reader) as connection:
@@ -226,7 +247,12 @@ class SqlJobStore:
         return self._first(limit, _in_order(variant, *_STORED))
 
     def page(
-        self, *, limit: int, after: Cursor | None = None, status: JobStatus | None = None
+        self,
+        *,
+        limit: int,
+        after: Cursor | None = None,
+        status: JobStatus | None = None,
+        owner: str | None = None,
     ) -> list[Job]:
         newest_first = select(*_STORED).order_by(JOBS.c.created_at.desc(), JOBS.c.id.desc())
         if after is not None:
@@ -234,6 +260,8 @@ class SqlJobStore:
             newest_first = newest_first.where(older)
         if status is not None:
             newest_first = newest_first.where(JOBS.c.status == status)
+        if owner is not None:
+            newest_first = newest_first.where(_of(owner))
         return self._first(limit, newest_first)
 
     def counts(self) -> QueueCounts:
@@ -252,6 +280,7 @@ class SqlJobStore:
         return self._jobs.first_readable(first)
 
     def close(self) -> None:
+        self._inserts.close()
         self._writes.close()
         self._writer.dispose()
 
@@ -271,8 +300,18 @@ def _migrate(connection: Connection) -> None:
 _UPDATE_LOCKED = (
     update(JOBS)
     .where(JOBS.c.id == bindparam("_id"))
-    .values({column: bindparam(column.name) for column in JOBS.c if not column.primary_key})
+    .values(
+        {
+            column: bindparam(column.name)
+            for column in JOBS.c
+            if not column.primary_key and column is not JOBS.c.queue_order
+        }
+    )
 )
+
+
+def _conflict(job: Job) -> ConflictError:
+    return ConflictError(f"Job {job.id} or its idempotency key exists already.")
 
 
 def _leases(connection: Connection, worker: str) -> list[HeldLease]:

@@ -15,8 +15,12 @@ T = TypeVar("T")
 
 
 class Writes(Protocol):
-    def run(self, work: Callable[[Connection], T]) -> T:
-        """Return what ``work`` returns once its writes are durable; if it raises, none is kept."""
+    def run(self, work: Callable[[Connection], T], locks: str = "") -> T:
+        """Return what ``work`` returns once its writes are durable; if it raises, none is kept.
+
+        ``locks``: names the row that it locks, so that transactions of several writes lock theirs
+        in one order.
+        """
         ...
 
     def close(self) -> None:
@@ -30,7 +34,7 @@ class SingleWrites:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def run(self, work: Callable[[Connection], T]) -> T:
+    def run(self, work: Callable[[Connection], T], locks: str = "") -> T:
         with transaction(self._engine) as connection:
             return work(connection)
 
@@ -43,16 +47,19 @@ class GroupedWrites:
 
     SQLite has one writer at a time, which waits for the disk at the end of each transaction. So one
     thread does the work of all that wait, and waits for the disk once.
+
+    ``savepoints``: False where no work raises an error, and each would cost two round trips.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, *, savepoints: bool = True) -> None:
         self._engine = engine
+        self._savepoints = savepoints
         self._waiting: queue.SimpleQueue[_Write | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._write_forever, name="writer", daemon=True)
         self._thread.start()
 
-    def run(self, work: Callable[[Connection], T]) -> T:
-        mine = _Write(work)
+    def run(self, work: Callable[[Connection], T], locks: str = "") -> T:
+        mine = _Write(work, locks)
         self._waiting.put(mine)
         value: T = mine.outcome.result()
         return value
@@ -66,23 +73,26 @@ class GroupedWrites:
             group: list[_Write | None] = [first]
             while not self._waiting.empty() and group[-1] is not None:
                 group.append(self._waiting.get())
-            _commit(self._engine, [write for write in group if write is not None])
+            writes = [write for write in group if write is not None]
+            writes.sort(key=lambda write: write.locks)
+            _commit(self._engine, writes, savepoints=self._savepoints)
             if group[-1] is None:
                 return
 
 
 class _Write:
-    def __init__(self, work: Callable[[Connection], Any]) -> None:
+    def __init__(self, work: Callable[[Connection], Any], locks: str) -> None:
         self.work = work
+        self.locks = locks
         self.outcome: Future[Any] = Future()
 
 
-def _commit(engine: Engine, group: list[_Write]) -> None:
+def _commit(engine: Engine, group: list[_Write], *, savepoints: bool) -> None:
     """Write the group in one transaction, and tell each what became of it once that is durable."""
     try:
         with transaction(engine) as connection:
-            alone = len(group) == 1
-            told = [_perform(write, connection, alone=alone) for write in group]
+            apart = savepoints and len(group) > 1
+            told = [_perform(write, connection, apart=apart) for write in group]
     except BaseException as error:  # noqa: BLE001 - raised again in every thread it concerns
         for write in group:
             write.outcome.set_exception(error)
@@ -91,18 +101,18 @@ def _commit(engine: Engine, group: list[_Write]) -> None:
             tell()
 
 
-def _perform(write: _Write, connection: Connection, *, alone: bool) -> Callable[[], None]:
-    """Do the work so that it can fail alone. A fault of the database fails the group."""
+def _perform(write: _Write, connection: Connection, *, apart: bool) -> Callable[[], None]:
+    """Do the work, ``apart`` so that it can fail alone. Faults of the database fail the group."""
     try:
-        if alone:
-            value = write.work(connection)
-        else:
+        if apart:
             with connection.begin_nested():
                 value = write.work(connection)
+        else:
+            value = write.work(connection)
     except DBAPIError:
         raise
     except Exception as error:
-        if alone:
+        if not apart:
             raise
         fault = error
         return lambda: write.outcome.set_exception(fault)

@@ -5,7 +5,7 @@ import re
 from collections.abc import AsyncGenerator
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import RedirectResponse, StreamingResponse
 from ray.exceptions import TaskCancelledError
 from starlette.types import Send
@@ -80,6 +80,7 @@ class Download(StreamingResponse):
 async def download(
     job_id: str,
     services: ServicesDep,
+    http: Request,
     index: Annotated[
         int, Query(ge=0, lt=MAX_VARIATIONS, description="Which of its files, from 0.")
     ] = 0,
@@ -87,7 +88,7 @@ async def download(
     piece: Annotated[str, Header(alias=HEADER.decode(), include_in_schema=False)] = "",
 ) -> Response:
     """A file of a job that has succeeded; a redirect if the store has an address of its own."""
-    job = (await find_job(services, job_id)).job
+    job = (await find_job(services, http, job_id)).job
     clip = _clip(job, index)
     stored = clip.object
     try:

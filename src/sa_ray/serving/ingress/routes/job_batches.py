@@ -85,8 +85,9 @@ async def _submit(
     services: Services, http: Request, request: JobRequest, key: str | None
 ) -> JobAccepted:
     resolved = await settle(request, services)
-    require_rights(caller_of(http), request, resolved.model)
-    options = job_options(request, key, services.webhooks)
+    caller = caller_of(http)
+    require_rights(caller, request, resolved.model)
+    options = job_options(request, key, services.webhooks, caller, services.work(resolved))
     submission = Submission(uuid.uuid4().hex, resolved, options)
     job = (await submit_or_find(services, submission, services.submit_of_batch)).job
     audit(http, "submitted", caller_of(http).name, thing=job.id)

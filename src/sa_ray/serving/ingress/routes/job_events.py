@@ -15,7 +15,12 @@ from sa_ray.jobs import JobChange, JobSnapshot
 from sa_ray.serving.client_address import address_of
 from sa_ray.serving.ingress.clients import MIN_SHARE_S, ClientShares
 from sa_ray.serving.ingress.errors import responses
-from sa_ray.serving.ingress.job_lookup import require_job_id, view_of
+from sa_ray.serving.ingress.job_lookup import (
+    require_job_id,
+    require_seen,
+    still_calls,
+    view_of,
+)
 from sa_ray.serving.ingress.services import Services, ServicesDep
 from sa_ray.serving.ingress.sse import HEARTBEAT_S, EventStream, job_events
 
@@ -44,7 +49,9 @@ async def events(
     """Follow a job as server-sent events until it has ended."""
     require_job_id(job_id)
     changes = _counted(
-        services.clients, address_of(http.scope), services.job_feed.follow(job_id, HEARTBEAT_S)
+        services.clients,
+        address_of(http.scope),
+        _while_seen(http, services.job_feed.follow(job_id, HEARTBEAT_S)),
     )
     now = await anext(changes)
     if now and now.event_id == last_event_id and now.snapshot.job.status in FINAL_STATUSES:
@@ -63,6 +70,19 @@ async def _counted(
         async with aclosing(changes):
             async for change in changes:
                 yield change
+
+
+async def _while_seen(
+    http: Request, changes: AsyncGenerator[JobChange | None, None]
+) -> AsyncGenerator[JobChange | None, None]:
+    """Yield ``changes`` for as long as the caller may know of the job, and raise then."""
+    async with aclosing(changes):
+        async for change in changes:
+            if change is None:
+                still_calls(http)
+            else:
+                require_seen(http, change.snapshot)
+            yield change
 
 
 async def _brief_view(services: Services, http: Request, snapshot: JobSnapshot) -> JobView:

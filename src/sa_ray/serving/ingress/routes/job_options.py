@@ -3,6 +3,7 @@
 import hashlib
 
 from sa_ray.contracts import JobRequest
+from sa_ray.contracts.access import ANYBODY, Caller
 from sa_ray.errors import InvalidRequestError
 from sa_ray.jobs import JobOptions
 from sa_ray.jobs.webhook_secrets import WebhookSecrets
@@ -11,9 +12,14 @@ from sa_ray.serving.ingress.edits import source_field
 
 
 def job_options(
-    request: JobRequest, idempotency_key: str | None, webhooks: WebhookSecrets | None
+    request: JobRequest,
+    idempotency_key: str | None,
+    webhooks: WebhookSecrets | None,
+    caller: Caller = ANYBODY,
+    work: float | None = None,
 ) -> JobOptions:
-    """Return the options of a job. ``webhooks``: None where no webhooks are called.
+    """Return the options of a job of ``caller``. ``webhooks``: None where no webhooks are called.
+    ``work``: as of ``JobOptions``.
 
     Raises ``InvalidRequestError`` for a webhook that can never be called.
     """
@@ -35,6 +41,9 @@ def job_options(
         expires_in=request.expires_in,
         webhook_url=request.webhook_url,
         sealed_secrets=sealed,
+        owner=caller.name,
+        weight=caller.weight,
+        work=work,
         idempotency_key=idempotency_key,
         fingerprint=_fingerprint(request, digest) if idempotency_key else None,
     )

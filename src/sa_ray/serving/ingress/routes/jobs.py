@@ -35,7 +35,7 @@ from sa_ray.serving.ingress.auth import caller_of
 from sa_ray.serving.ingress.errors import responses
 from sa_ray.serving.ingress.forms import FORM, FormRoute
 from sa_ray.serving.ingress.grouped_calls import GroupedCalls
-from sa_ray.serving.ingress.job_lookup import base_url, find_job, is_job_id, view_of
+from sa_ray.serving.ingress.job_lookup import base_url, find_job, is_job_id, require_seen, view_of
 from sa_ray.serving.ingress.resolution import settle
 from sa_ray.serving.ingress.rights import require_rights
 from sa_ray.serving.ingress.routes.generation import BODY_ERRORS
@@ -83,8 +83,11 @@ async def submit(
 ) -> JobAccepted:
     """Accept a job. Once this answers 202 the job is durable and will end, whatever happens."""
     resolved = await settle(request, services)
-    require_rights(caller_of(http), request, resolved.model)
-    options = job_options(request, idempotency_key, services.webhooks)
+    caller = caller_of(http)
+    require_rights(caller, request, resolved.model)
+    options = job_options(
+        request, idempotency_key, services.webhooks, caller, services.work(resolved)
+    )
     submission = Submission(uuid.uuid4().hex, resolved, options)
     snapshot = await submit_or_find(services, submission, services.submit_job)
     outcome = "found" if snapshot.replayed else "done"
@@ -114,10 +117,17 @@ async def list_jobs(
         ),
     ] = None,
 ) -> JobPage:
-    """List jobs, newest first."""
+    """List jobs, newest first: with a key, those made with it; all of them with `jobs:all`."""
     after = _decode_cursor(cursor) if cursor else None
     limit = min(limit, MAX_PAGE_WITH_PROMPTS) if include else limit
-    found = await services.jobs.page(limit + 1, after, status, prompts=include is not None)
+    caller = caller_of(http)
+    found = await services.jobs.page(
+        limit + 1,
+        after,
+        status,
+        owner=None if caller.may("jobs:all") else caller.name,
+        prompts=include is not None,
+    )
     page = found[:limit]
     views = await services.views.of(page, base_url(http))
     return JobPage(
@@ -140,10 +150,11 @@ async def get_job(
     ] = 0,
 ) -> JobView:
     """Status, progress and, once the job has succeeded, a download URL minted at this read."""
-    snapshot = await find_job(services, job_id)
+    snapshot = await find_job(services, http, job_id)
     if wait and snapshot.job.status not in FINAL_STATUSES:
         with services.clients.share(address_of(http.scope)):
             snapshot = await services.job_feed.end(job_id, wait)
+        require_seen(http, snapshot)
     return await view_of(services, http, snapshot)
 
 
@@ -160,13 +171,13 @@ async def cancel_or_delete(job_id: str, services: ServicesDep, http: Request) ->
 
     A running job stops at its next step; until then it reads `cancel_requested: true`.
     """
-    snapshot = await find_job(services, job_id)
+    snapshot = await find_job(services, http, job_id)
     if snapshot.job.status not in FINAL_STATUSES:
         # A conflict means that it ended in this moment: the view below says how.
         with contextlib.suppress(ConflictError):
             await services.jobs.cancel(job_id)
             audit(http, "cancelled", caller_of(http).name, thing=job_id)
-        return await view_of(services, http, await find_job(services, job_id))
+        return await view_of(services, http, await find_job(services, http, job_id))
     # Whatever became of the job, an upload of it may still be under way.
     [refusal] = await services.uploader.discard([snapshot.job])
     if refusal:
