@@ -79,6 +79,7 @@ def new_job(
         start_by=None if max_wait is None else now + max_wait,
         idempotency_key=options.idempotency_key,
         fingerprint=options.fingerprint,
+        owner=options.owner,
         webhook=_webhook(options),
         created_at=now,
         not_before=now,

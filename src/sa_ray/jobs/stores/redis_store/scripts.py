@@ -15,6 +15,7 @@ key names on a cluster too. Under the prefix:
 ``ended``                    ended jobs by ``completed_at``
 ``cleanup``, ``webhooks``    jobs by the time at which that is due
 ``age``, ``age:<status>``    jobs by ``created_at``
+``usage:<day>``              hash: amounts by key, variant and kind; see ``usage``
 
 Numbers are passed and stored as text: Lua's own conversion keeps only 14 digits.
 """

@@ -145,6 +145,23 @@ MIGRATIONS: Sequence[Sequence[Statement]] = (
         "CREATE INDEX jobs_running ON jobs (variant) WHERE status = 'running'",
         "DROP INDEX jobs_variant",
     ),
+    # Usage by day.
+    (
+        """
+        CREATE TABLE usage (
+            day TEXT NOT NULL,
+            owner TEXT NOT NULL,
+            variant TEXT NOT NULL,
+            requests BIGINT NOT NULL,
+            jobs BIGINT NOT NULL,
+            clips BIGINT NOT NULL,
+            audio_seconds DOUBLE PRECISION NOT NULL,
+            gpu_seconds DOUBLE PRECISION NOT NULL,
+            accepted_seconds DOUBLE PRECISION NOT NULL,
+            PRIMARY KEY (day, owner, variant)
+        )
+        """,
+    ),
 )
 
 _MIGRATION_LOCK = 0x5A_52_41_59
