@@ -243,6 +243,10 @@ class JobCoordinator(JobApi):
     async def backlog(self, variant: VariantName, estimator: Estimator, at_most: float) -> float:
         return await self._queues.backlog(variant, estimator, at_most)
 
+    async def queue_age(self, variant: VariantName) -> float:
+        """Return the age in seconds of the oldest of the jobs that are next; 0: none waits."""
+        return await self._queues.age(variant)
+
     async def add_usage(self, report_id: str, rows: Sequence[UsageRow]) -> None:
         await self._accounts.add(report_id, rows)
 

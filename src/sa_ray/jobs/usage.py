@@ -17,6 +17,9 @@ logger = logging.getLogger(__name__)
 HAND_OVER_S = 2.0
 """Seconds between what is counted and what is handed over: what a process that dies loses."""
 
+LAST_HAND_OVER_S = 3.0
+"""Seconds that a process which ends waits for its last report to be taken."""
+
 HandOver = Callable[[str, Sequence[UsageRow]], Awaitable[object]]
 """``hand_over(report_id, rows)``: may be called again with the same report, which counts once."""
 
@@ -72,9 +75,10 @@ class UsageMeter:
         if self._task:
             self._task.cancel()
         try:
-            await self.flush()
-        except SaRayError as error:
-            logger.warning("usage of the last seconds is lost: %s", error.message)
+            async with asyncio.timeout(LAST_HAND_OVER_S):
+                await self.flush()
+        except (SaRayError, TimeoutError) as error:
+            logger.warning("usage of the last seconds is lost: %s", error)
 
     async def _hand_over_later(self) -> None:
         while self._unsent or self._rows:
