@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from sa_ray.contracts import Job, JobError, StoredClip, VariantName
+from sa_ray.contracts import Job, JobError, StoredClip, UsageRow, VariantName
 from sa_ray.errors import ConflictError, JobStoreError
 from sa_ray.jobs import (
     Cursor,
@@ -702,3 +702,36 @@ def test_a_job_that_cannot_be_read_is_not_said_to_be_missing(job_store: JobStore
     with pytest.raises(JobStoreError, match=job(1).id) as refused:
         job_store.get(job(1).id)
     assert not refused.value.transient
+
+
+def used(owner: str = "anna", day: str = "2026-01-31", **counts: float) -> UsageRow:
+    return UsageRow.model_validate({"day": day, "owner": owner, "variant": "medium", **counts})
+
+
+def test_usage_adds_up_by_day_owner_and_variant_whoever_reports(
+    job_store: JobStore, store_url: str
+) -> None:
+    other = open_job_store(store_url)
+    job_store.add_usage([used(jobs=1, audio_seconds=2.5), used(requests=2, owner="")])
+    other.add_usage([used(jobs=1, clips=3, audio_seconds=0.25, accepted_seconds=7.0)])
+    other.add_usage([used(accepted_seconds=-7.0), used(day="2026-02-01", gpu_seconds=0.125)])
+    other.close()
+
+    assert job_store.usage("2026-01-31", "2026-02-01", None) == [
+        used(requests=2, owner=""),
+        used(jobs=2, clips=3, audio_seconds=2.75),
+        used(day="2026-02-01", gpu_seconds=0.125),
+    ]
+    assert job_store.usage("2026-01-01", "2026-01-31", "anna") == [
+        used(jobs=2, clips=3, audio_seconds=2.75)
+    ]
+    assert job_store.usage("2026-02-02", "2026-02-28", None) == []
+
+
+def test_reports_that_come_at_once_all_count(job_store: JobStore) -> None:
+    rows = [used(owner=owner, jobs=1) for owner in ("anna", "ben")]
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(job_store.add_usage, [rows, rows[::-1]] * 20))
+
+    kept = job_store.usage("2026-01-31", "2026-01-31", None)
+    assert [(row.owner, row.jobs) for row in kept] == [("anna", 40), ("ben", 40)]

@@ -27,7 +27,8 @@ def render(kube: Kube, folder: Path, image: str = IMAGE) -> list[Manifest]:
     documents: list[Manifest] = [
         document
         for document in yaml.safe_load_all(kube.run("kustomize", str(folder)))
-        if document["kind"] != "PodMonitor" or "podmonitors.monitoring.coreos.com" in known
+        if document["kind"] not in ("PodMonitor", "PrometheusRule")
+        or f"{document['kind'].lower()}s.monitoring.coreos.com" in known
     ]
     for document in documents:
         _set_images(document, image)

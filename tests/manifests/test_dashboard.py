@@ -1,4 +1,4 @@
-"""Grafana's dashboard asks for metrics that Ray exports."""
+"""Grafana's dashboard asks for metrics that there are, and for all of ours."""
 
 import json
 import re
@@ -9,6 +9,7 @@ import pytest
 import ray
 
 from sa_ray.catalogue import VARIANTS
+from sa_ray.serving.metrics import METRICS, Metric
 from tests.manifests.agreement import Deployment
 
 PANELS = Path(ray.__file__).parent / "dashboard" / "modules" / "metrics" / "dashboards"
@@ -24,16 +25,42 @@ def dashboard(of_ones_own: Deployment) -> dict[str, Any]:
     return loaded
 
 
+def series_of(metric: Metric) -> set[str]:
+    """The names under which Prometheus keeps it."""
+    if metric.kind != "histogram":
+        return {metric.exported}
+    return {f"{metric.exported}_{part}" for part in ("bucket", "sum", "count")}
+
+
 def expressions(dashboard: dict[str, Any]) -> list[str]:
     return [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
 
 
-def test_metrics_are_those_of_rays_own_dashboards(dashboard: dict[str, Any]) -> None:
-    known = set(METRIC.findall("".join(file.read_text() for file in PANELS.glob("*.py"))))
+def test_metrics_are_ours_or_those_of_rays_own_dashboards(dashboard: dict[str, Any]) -> None:
+    rays = set(METRIC.findall("".join(file.read_text() for file in PANELS.glob("*.py"))))
+    known = rays | {series for metric in METRICS for series in series_of(metric)}
     for expression in expressions(dashboard):
         asked = set(METRIC.findall(expression)) - LABELS
         assert asked
         assert asked <= known
+
+
+def test_every_metric_of_ours_is_on_a_panel(dashboard: dict[str, Any]) -> None:
+    asked = {name for one in expressions(dashboard) for name in METRIC.findall(one)}
+
+    assert [metric.name for metric in METRICS if not asked & series_of(metric)] == []
+
+
+def test_panels_group_by_labels_that_their_metric_has(dashboard: dict[str, Any]) -> None:
+    by_series = {series: metric for metric in METRICS for series in series_of(metric)}
+    for expression in expressions(dashboard):
+        for name in set(METRIC.findall(expression)) & set(by_series):
+            grouped = {
+                label.strip()
+                for labels in re.findall(r"by \(([^)]*)\)", expression)
+                for label in labels.split(",")
+            }
+            assert grouped <= {*by_series[name].labels, "le"}, expression
 
 
 def test_panels_name_the_application_and_its_variants(dashboard: dict[str, Any]) -> None:

@@ -16,7 +16,7 @@ import yaml
 from tests.manifests.agreement import Deployment
 from tests.manifests.kustomize import Manifest
 
-OWN_KINDS = {"RayService", "PodMonitor"}
+OWN_KINDS = {"RayService", "PodMonitor", "PrometheusRule"}
 ACCEPTED = {
     "container-image-pull-policy": "images are named by digest or version: what is there is right",
     "container-ephemeral-storage-request-and-limit": "emptyDirs have limits, and nothing else is "

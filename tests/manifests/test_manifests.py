@@ -27,6 +27,8 @@ def problems(deployment: Deployment, custom_resources: CustomResources | None) -
                 found += refused or operator_rules.problems(manifest)
             case "PodMonitor":
                 found += pod_monitor_problems(manifest)
+            case "PrometheusRule":
+                pass  # Prometheus itself reads the rules: test_alerts
             case _:
                 found += kubernetes_problems(manifest)
     return found or agreement.problems(deployment)
@@ -45,7 +47,7 @@ def test_overlays_need_no_kinds_but_those_of_kubernetes_and_kuberay(
     deployment: Deployment,
 ) -> None:
     """Where a kind is not known, applying fails."""
-    assert not deployment.of_kind("PodMonitor")
+    assert not deployment.of_kind("PodMonitor") + deployment.of_kind("PrometheusRule")
 
 
 def test_overlays_are_what_kuberay_accepts(

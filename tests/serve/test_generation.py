@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import re
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from email import message_from_bytes
@@ -43,6 +44,18 @@ def test_the_old_servers_example_answers_with_wav(service: Service) -> None:
     assert (info.samplerate, info.channels, info.frames) == (44_100, 2, 7 * 44_100)
     assert info.subtype == "PCM_16"
     assert float(response.headers["x-audio-duration"]) == 7.0
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_an_answer_says_where_its_time_went(service: Service, n: int) -> None:
+    header = service.generate(duration=1, n=n).headers["server-timing"]
+
+    spans = re.findall(r"(\w+);dur=(\d+\.\d)", header)
+    assert [name for name, _ in spans] == ["queue", "engine", "encode", "total"]
+    queue, engine, encode, total = (float(milliseconds) for _, milliseconds in spans)
+    assert 0 < engine < total
+    assert 0 <= encode < total
+    assert queue + engine + encode <= total + 1
 
 
 def test_generate_is_an_alias(service: Service) -> None:

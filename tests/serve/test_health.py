@@ -93,7 +93,7 @@ def test_the_api_describes_itself(service: Service) -> None:
     assert set(spec["paths"]) == {
         "/v1/audio/generations", "/generate", "/jobs", "/jobs/{job_id}", "/jobs/{job_id}/audio",
         "/jobs/{job_id}/events", "/v1/presets",
-        "/v1/models", "/health", "/jobs/batch", "/jobs/variations", "/jobs/inpaint",
+        "/v1/models", "/v1/usage", "/health", "/jobs/batch", "/jobs/variations", "/jobs/inpaint",
         "/v1/audio/variations", "/v1/audio/inpaint", "/v1/uploads", "/v1/uploads/{upload_id}",
     }  # fmt: skip
     assert "/health" in spec["paths"]

@@ -9,15 +9,17 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pytest
 
-from sa_ray.contracts import EngineName, ResolvedRequest
+from sa_ray.contracts import EngineName, ResolvedRequest, UsageRow
 from sa_ray.engines import Audio, BatchOutcome, Cancelled, DeviceLostError, Generated
 from sa_ray.engines.port import IsCancelled, OnStep
 from sa_ray.errors import GenerationError, InfrastructureError, ReplicaBrokenError
-from sa_ray.scheduling.costs import Cost
+from sa_ray.jobs import UsageMeter
+from sa_ray.scheduling import costs
 from sa_ray.scheduling.estimator import Estimator
 from sa_ray.scheduling.replica_load import Workload
 from sa_ray.serving.variant.batcher import PROGRESS_PERIOD_S, Batcher
 from sa_ray.serving.variant.engine_health import MAX_FAILED_BATCHES
+from sa_ray.serving.variant.spending import OWNER, Cost, Spending
 
 
 def request(prompt: str, *, steps: int = 4, duration: float = 1.0) -> ResolvedRequest:
@@ -85,10 +87,11 @@ def batching(
     max_seconds: float,
     row_seconds: float = 1,
     clock: Callable[[], float] = time.monotonic,
+    spent: Callable[[Sequence[Cost], float], object] = lambda rows, seconds: None,
 ) -> Batcher:
-    cost = Cost(batch=0, row=row_seconds, second=0, sampling=0, guidance=1)
+    cost = costs.Cost(batch=0, row=row_seconds, second=0, sampling=0, guidance=1)
     workload = Workload(Estimator(cost, max_rows, max_seconds), target_wait=10)
-    return Batcher(engine, workload, clock)
+    return Batcher(engine, workload, clock, spent)
 
 
 @pytest.fixture
@@ -326,3 +329,41 @@ async def test_a_lost_device_is_a_fault_at_once(
         ReplicaBrokenError,
         ReplicaBrokenError,
     ]
+
+
+async def test_each_row_of_a_batch_is_told_of_with_its_key(engine: GatedEngine) -> None:
+    spent: list[Sequence[Cost]] = []
+    batcher = batching(
+        engine, max_rows=8, max_seconds=100, spent=lambda rows, seconds: spent.append(rows)
+    )
+    work = []
+    for owner in ("first", "anna", "ben"):
+        OWNER.set(owner)
+        work.append(render(batcher, request(owner)))
+        if owner == "first":
+            await started(engine)
+    engine.allow_steps()
+    await asyncio.gather(*work)
+
+    assert [[(row.owner, row.request.prompt) for row in rows] for rows in spent] == [
+        [("first", "first")],
+        [("anna", "anna"), ("ben", "ben")],
+    ]
+    assert all(row.waited > 0 for row in spent[1])
+
+
+async def test_the_gpu_seconds_of_a_batch_are_shared_by_the_work_of_its_rows() -> None:
+    reports: list[UsageRow] = []
+
+    async def take(_: str, rows: Sequence[UsageRow]) -> None:
+        reports.extend(rows)
+
+    meter = UsageMeter(take)
+    shares = (("anna", 1.0), ("ben", 3.0), ("anna", 1.0))
+    rows = [Cost(request("a"), owner, waited=0.0, work=work) for owner, work in shares]
+    Spending("small-sfx", 0.5, meter).batch(rows, seconds=10.0)
+    await meter.close()
+
+    assert {row.owner: row.gpu_seconds for row in reports} == pytest.approx(
+        {"anna": 2.0, "ben": 3.0}
+    )

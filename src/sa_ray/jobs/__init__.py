@@ -16,6 +16,7 @@ from sa_ray.jobs.changes import JobChange, change_of
 from sa_ray.jobs.coordinator import JobCoordinator
 from sa_ray.jobs.stores.opening import check_job_store_url, open_job_store
 from sa_ray.jobs.stores.port import JobStore
+from sa_ray.jobs.usage import UsageMeter
 
 __all__ = [
     "ChangedJobs",
@@ -31,6 +32,7 @@ __all__ = [
     "LeaseVerdict",
     "QueueCounts",
     "Submission",
+    "UsageMeter",
     "change_of",
     "check_job_store_url",
     "open_job_store",

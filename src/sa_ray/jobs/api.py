@@ -14,6 +14,7 @@ from sa_ray.contracts import (
     JobStatus,
     Priority,
     ResolvedRequest,
+    UsageRow,
     VariantName,
 )
 from sa_ray.errors import JobNotFoundError
@@ -300,6 +301,19 @@ class JobApi(Protocol):
 
         Each job counts at most ``at_most`` seconds.
         """
+        ...
+
+    async def add_usage(self, report_id: str, rows: Sequence[UsageRow]) -> None:
+        """Add ``rows`` to the accounts; a repeated report counts once."""
+        ...
+
+    async def usage(self, first: str, last: str, owner: str | None) -> list[UsageRow]:
+        """Return the usage of the days from ``first`` to ``last``, of ``owner`` or of all."""
+        ...
+
+    async def audio_seconds(self, owner: str, day: str) -> float:
+        """Return the audio seconds that ``owner`` asked for on ``day`` (of UTC, as
+        ``2026-01-31``), without what was refused, failed or cancelled."""
         ...
 
     async def check(self) -> None:

@@ -13,8 +13,17 @@ from dataclasses import replace
 from functools import partial
 from typing import TypeVar, cast
 
-from sa_ray.contracts import Job, JobError, JobResult, JobStatus, ResolvedRequest, VariantName
+from sa_ray.contracts import (
+    Job,
+    JobError,
+    JobResult,
+    JobStatus,
+    ResolvedRequest,
+    UsageRow,
+    VariantName,
+)
 from sa_ray.jobs import endings, lifecycle, webhook_schedule
+from sa_ray.jobs.accounts import Accounts
 from sa_ray.jobs.api import (
     ChangedJobs,
     Cursor,
@@ -28,6 +37,7 @@ from sa_ray.jobs.api import (
     Submission,
 )
 from sa_ray.jobs.ledger import Announce, JobLedger, Transition
+from sa_ray.jobs.observing import JobObserver, Observers
 from sa_ray.jobs.progress import LiveProgress
 from sa_ray.jobs.queue_ticks import TICK_S
 from sa_ray.jobs.queueing import Queues
@@ -56,6 +66,7 @@ class JobCoordinator(JobApi):
     queued jobs of each variant. In seconds: ``lease_ttl``, ``reap_period``, ``job_ttl`` after a
     job's end, ``max_wait`` for a worker (None: for ever), and ``queue_refresh_s``, the least time
     between two updates of queue positions for watchers. ``jitter`` returns fractions in [0, 1).
+    ``observer`` is told what becomes of jobs, besides the accounts of usage.
     """
 
     def __init__(
@@ -70,6 +81,7 @@ class JobCoordinator(JobApi):
         max_wait: float | None = None,
         jitter: Callable[[], float] = random.random,
         queue_refresh_s: float = TICK_S,
+        observer: JobObserver | None = None,
     ) -> None:
         self._store = store
         self._clock = clock
@@ -84,6 +96,8 @@ class JobCoordinator(JobApi):
         self._queues = Queues(store, threads, clock=clock, max_queued=max_queued, max_wait=max_wait)
         self._housekeepers = asyncio.Semaphore(MAX_HOUSEKEEPING_WRITES)
         self._watch = JobWatch(self._read_queue, queue_refresh_s)
+        self._accounts = Accounts(store, threads, clock)
+        self._told = Observers([self._accounts.jobs, *([observer] if observer else [])])
         self._renewals = Renewals(
             store,
             threads,
@@ -108,7 +122,10 @@ class JobCoordinator(JobApi):
         self, job_id: str, request: ResolvedRequest, options: JobOptions | None = None
     ) -> JobSnapshot:
         submission = Submission(job_id, request, options or JobOptions())
-        return await self._queues.submit(submission, self._announcer())
+        snapshot = await self._queues.submit(submission, self._announcer())
+        if not snapshot.replayed:
+            self._told.submitted(snapshot.job)
+        return snapshot
 
     async def find_repeated(self, submission: Submission) -> JobSnapshot | None:
         return await self._queues.find_repeated(submission, self._announcer())
@@ -146,7 +163,8 @@ class JobCoordinator(JobApi):
 
     async def lease(self, variant: VariantName, worker: str, limit: int) -> list[Job]:
         with self._workers.calling(worker):
-            return await self._write(self._ledger.claim, variant, worker, limit, self._announcer())
+            announce = self._announcer(self._told.leased)
+            return await self._write(self._ledger.claim, variant, worker, limit, announce)
 
     async def wait_for_work(self, variant: VariantName, wait_s: float) -> None:
         async def due_in() -> float | None:
@@ -226,6 +244,19 @@ class JobCoordinator(JobApi):
     async def backlog(self, variant: VariantName, estimator: Estimator, at_most: float) -> float:
         return await self._queues.backlog(variant, estimator, at_most)
 
+    async def queue_age(self, variant: VariantName) -> float:
+        """Return the age in seconds of the oldest of the jobs that are next; 0: none waits."""
+        return await self._queues.age(variant)
+
+    async def add_usage(self, report_id: str, rows: Sequence[UsageRow]) -> None:
+        await self._accounts.add(report_id, rows)
+
+    async def usage(self, first: str, last: str, owner: str | None) -> list[UsageRow]:
+        return await self._accounts.read(first, last, owner)
+
+    async def audio_seconds(self, owner: str, day: str) -> float:
+        return await self._accounts.accepted_seconds(owner, day)
+
     async def check(self) -> None:
         await self._write(self._store.check)
 
@@ -241,22 +272,24 @@ class JobCoordinator(JobApi):
     async def close(self) -> None:
         """Finish the store calls under way and close the store."""
         await self._watch.close()
+        await self._accounts.close()
         await self._threads.close()
         self._store.close()
 
     async def _read_queue(self, variant: VariantName) -> list[str]:
         return await self._read(self._store.queue, variant, limit=QUEUE_HORIZON)
 
-    def _announcer(self) -> Announce:
+    def _announcer(self, tell: Callable[[Job], object] = lambda _: None) -> Announce:
         # The thread that made a change durable announces it, so that waiters hear of it even if
         # the coroutine that asked for the change was cancelled.
         loop = asyncio.get_running_loop()
-        return lambda job: loop.call_soon_threadsafe(self._announce, job)
+        return lambda job: loop.call_soon_threadsafe(self._announce, job, tell)
 
-    def _announce(self, job: Job) -> None:
+    def _announce(self, job: Job, tell: Callable[[Job], object]) -> None:
         if job.status != "running":
             self._progress.drop(job.id, job.token)
         self._watch.announce(job)
+        tell(job)
 
     async def _aside(self, calls: Iterable[Callable[[], Awaitable[T]]]) -> list[T | Exception]:
         """Make ``calls`` in an order of their own, a few at a time: clients' writes go between."""
@@ -268,7 +301,9 @@ class JobCoordinator(JobApi):
         return await _outcomes(map(one, calls))
 
     async def _apply(self, job_id: str, transition: Transition, known: Job | None = None) -> Job:
-        return await self._write(self._ledger.apply, job_id, transition, self._announcer(), known)
+        change = self._told.change_by(transition)
+        announce = self._announcer(change.stored)
+        return await self._write(self._ledger.apply, job_id, change, announce, known)
 
     async def _forget(self, job_id: str, known: Job | None = None) -> None:
         await self._write(self._ledger.delete, job_id, known)

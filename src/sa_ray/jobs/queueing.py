@@ -16,6 +16,9 @@ from sa_ray.scheduling.estimator import Estimator
 BACKLOG_SAMPLE = 256
 """Most queued jobs that are read to estimate the work of all of them."""
 
+AGE_SAMPLE = 16
+"""Jobs at the head of a queue whose ages are looked at: the first may have overtaken others."""
+
 
 class Queues:
     """The queues of a store, one for each variant, of at most ``max_queued`` jobs each.
@@ -58,6 +61,10 @@ class Queues:
 
     async def counts(self) -> QueueCounts:
         return await self._counter.counts()
+
+    async def age(self, variant: VariantName) -> float:
+        jobs = await self._read(self._store.next_jobs, variant, limit=AGE_SAMPLE)
+        return max((self._clock() - job.created_at for job in jobs), default=0.0)
 
     async def backlog(self, variant: VariantName, estimator: Estimator, at_most: float) -> float:
         jobs, counts = await asyncio.gather(

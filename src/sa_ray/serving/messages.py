@@ -1,6 +1,7 @@
 """Messages from a variant replica."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 from sa_ray.contracts import AudioInfo
 
@@ -26,3 +27,11 @@ class AudioReady:
 class EncodedAudio:
     data: bytes
     info: AudioInfo
+    encode_seconds: float = 0.0
+    """Seconds that mastering, encoding and signing took, the wait for a thread included."""
+
+    def __setstate__(self, state: list[Any]) -> None:
+        """Unpickle; replicas of the deploy before say nothing of seconds."""
+        for position, field in enumerate(fields(self)):
+            value = state[position] if position < len(state) else field.default
+            object.__setattr__(self, field.name, value)

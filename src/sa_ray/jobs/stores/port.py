@@ -1,10 +1,10 @@
 """The job store port: durable state and compare-and-set. A store decides nothing."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from sa_ray.contracts import Job, JobStatus, VariantName
+from sa_ray.contracts import Job, JobStatus, UsageRow, VariantName
 from sa_ray.jobs.api import Cursor, QueueCounts
 
 COUNTED: tuple[JobStatus, ...] = ("queued", "running")
@@ -158,6 +158,15 @@ class JobStore(Protocol):
 
     def next_due(self, variant: VariantName) -> float | None:
         """Return the earliest ``not_before`` of the variant's queued jobs; None if none waits."""
+        ...
+
+    def add_usage(self, rows: Sequence[UsageRow]) -> None:
+        """Add ``rows`` to what is counted for their days, owners and variants."""
+        ...
+
+    def usage(self, first: str, last: str, owner: str | None) -> list[UsageRow]:
+        """Return what is counted for the days from ``first`` to ``last``, of ``owner`` or of all,
+        in the order of day, owner and variant."""
         ...
 
     def close(self) -> None: ...

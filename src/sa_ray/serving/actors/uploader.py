@@ -1,6 +1,7 @@
 """The uploader actor: a Ray shell that writes audio to the object store and reads it back."""
 
 import asyncio
+import time
 from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -17,6 +18,7 @@ from sa_ray.contracts import (
     Upload,
 )
 from sa_ray.errors import ObjectElsewhereError, ObjectStoreError
+from sa_ray.serving.metrics import UPLOAD_SECONDS
 from sa_ray.settings import StorageSettings
 from sa_ray.storage import Inputs, ObjectStores, Removal, Uploads, arrived, in_thread, object_key
 from sa_ray.telemetry import configure_logging
@@ -152,7 +154,10 @@ class Uploader(UploaderApi):
         async def fetch() -> bytes:
             return await audio[0]
 
-        return await self._uploads.upload(job_id, token, fmt, fetch, index)
+        started = time.monotonic()
+        stored = await self._uploads.upload(job_id, token, fmt, fetch, index)
+        UPLOAD_SECONDS.observe(time.monotonic() - started, format=fmt)
+        return stored
 
     async def withdraw(self, job: Job) -> None:
         await self._removal.withdraw(job)

@@ -101,7 +101,11 @@ class Dispatcher:
     ) -> list[tuple[AudioInfo, "ObjectRef[bytes]"]]:
         request = job.request
         response = cast(
-            DeploymentResponseGenerator[Any], self._variants[request.model].stream.remote(request)
+            DeploymentResponseGenerator[Any],
+            # Replicas of a release without keys take no owner.
+            self._variants[request.model].stream.remote(
+                request, *([job.owner] if job.owner else [])
+            ),
         )
         try:
             # The references, not the values: the audio goes to the uploader without passing here.

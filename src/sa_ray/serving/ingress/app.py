@@ -6,6 +6,7 @@ from starlette.middleware.cors import CORSMiddleware
 from sa_ray import __version__
 from sa_ray.access import Keyring, RequestAllowances, RequestCounts
 from sa_ray.serving.ingress.auth import Authentication
+from sa_ray.serving.ingress.counting import Counted, Routed
 from sa_ray.serving.ingress.edge import Edge
 from sa_ray.serving.ingress.errors import install_error_handlers
 from sa_ray.serving.ingress.guard import Guard
@@ -21,6 +22,7 @@ from sa_ray.serving.ingress.routes import (
     old_forms,
     system,
     uploads,
+    usage,
 )
 from sa_ray.settings import EdgeSettings, LimitSettings
 
@@ -31,9 +33,9 @@ Every error has the shape `{"error": {"code", "message", "param", "request_id"}}
 
 
 SHOWN_TO_PAGES = (
-    "Content-Disposition", "Idempotent-Replayed", "Location", "Retry-After", "X-Audio-Duration",
-    "X-Engine", "X-Model", "X-Request-Id", "X-Sample-Rate", "X-Seed", "X-Warning",
-    "RateLimit", "RateLimit-Policy", "WWW-Authenticate",
+    "Content-Disposition", "Idempotent-Replayed", "Location", "RateLimit", "RateLimit-Policy",
+    "Retry-After", "Server-Timing", "WWW-Authenticate", "X-Audio-Duration", "X-Engine", "X-Model",
+    "X-Request-Id", "X-Sample-Rate", "X-Seed", "X-Warning",
 )  # fmt: skip
 """Headers of answers that pages of ``allowed_origins`` may read."""
 
@@ -51,11 +53,22 @@ def build_http_app(
     ``keyring``: none, no keys. ``allowances``: none, requests are counted in this process alone.
     """
     app = FastAPI(title="sa-ray", version=__version__, description=DESCRIPTION)
-    parts = (generation, jobs, job_batches, job_events, job_audio, uploads, old_forms, system)
+    parts = (
+        generation,
+        jobs,
+        job_batches,
+        job_events,
+        job_audio,
+        uploads,
+        old_forms,
+        system,
+        usage,
+    )
     for routes in parts:
         app.include_router(routes.router)
     install_error_handlers(app)
     show_security(app)
+    app.add_middleware(Routed)
     app.add_middleware(Edge, public_url=edge.public_url)
     app.add_middleware(Guard, max_upload_mb=limits.max_upload_mb)
     app.add_middleware(
@@ -73,4 +86,5 @@ def build_http_app(
             expose_headers=SHOWN_TO_PAGES,
         )
     app.add_middleware(Origins, edge=edge)
+    app.add_middleware(Counted)
     return app

@@ -14,6 +14,7 @@ from sa_ray.catalogue import VARIANTS
 from sa_ray.contracts import EngineName, VariantName
 from sa_ray.engines import INSTALL_HINT
 from sa_ray.errors import ObjectStoreError
+from sa_ray.jobs import UsageMeter
 from sa_ray.jobs.webhook_secrets import WebhookSecrets
 from sa_ray.scheduling.costs import Cost
 from sa_ray.serving.actors import counts_client, jobs_client, uploader_client
@@ -80,13 +81,14 @@ class Ingress:
         health = HealthMonitor(models, limits, engine, stores.current.backend, jobs, uploader)
         read_job = GroupedCalls(jobs.get_all)
         signing = webhooks.opened().signing_secrets
+        self._usage = UsageMeter(jobs.add_usage)
         self.services = Services(
             models=models,
             limits=limits,
             webhooks=WebhookSecrets(signing) if signing else None,
             engine=engine,
             estimators={name: estimator(models.spec(name), costs[name]) for name in VARIANTS},
-            generation=SyncGeneration(variants, health),
+            generation=SyncGeneration(variants, health, self._usage),
             jobs=jobs,
             submit_job=GroupedCalls(jobs.submit_all),
             submit_of_batch=GroupedCalls(jobs.submit_all, under_way=1),
@@ -101,6 +103,9 @@ class Ingress:
         )
         _say_if_stand_in(engine)
         _say_whom_it_answers(access)
+
+    async def __del__(self) -> None:
+        await self._usage.close()
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         return build_http_app(

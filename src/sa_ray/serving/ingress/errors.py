@@ -27,6 +27,7 @@ from sa_ray.errors import (
     NotFoundError,
     SaRayError,
 )
+from sa_ray.serving.metrics import REFUSALS
 from sa_ray.serving.request_bounds import CLIENT_ID, is_sound_id
 
 logger = logging.getLogger(__name__)
@@ -87,6 +88,7 @@ def retry_after_of(error: SaRayError) -> int | None:
 
 
 def error_response(error: SaRayError, request: Request) -> JSONResponse:
+    REFUSALS.add(code=error.code, status=str(error.status))
     body = ErrorResponse(error=error_body(error, request))
     retry_after_s = retry_after_of(error)
     headers = {} if retry_after_s is None else {"Retry-After": str(retry_after_s)}

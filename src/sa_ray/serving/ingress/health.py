@@ -22,6 +22,7 @@ from sa_ray.contracts import (
 )
 from sa_ray.serving.actors import JobsClient, UploaderClient
 from sa_ray.serving.cluster_room import cluster_room
+from sa_ray.serving.metrics import STORE_UP
 from sa_ray.serving.ray_errors import translate
 from sa_ray.serving.serve_status import (
     FAILED_STATUSES,
@@ -152,6 +153,7 @@ class HealthMonitor:
             self._storage = await self._uploader.health()
         except Exception as error:  # noqa: BLE001 - reported, whatever it is
             self._storage = ComponentHealth(ok=False, message=translate(error).message)
+        STORE_UP.set(float(self._storage.ok), store="objects")
 
     async def _ask_jobs(self) -> None:
         try:
@@ -165,6 +167,7 @@ class HealthMonitor:
             self._counts = None
             self._next_write_check = 0.0
             self._job_store = ComponentHealth(ok=False, message=translate(error).message)
+        STORE_UP.set(float(self._job_store.ok), store="jobs")
 
 
 def variant_health(deployment: Deployment, slowdown: str | None = None) -> VariantHealth:

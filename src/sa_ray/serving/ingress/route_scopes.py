@@ -32,6 +32,7 @@ NEEDED: Final[Mapping[tuple[str, str], Need]] = MappingProxyType(
         ("GET", "/jobs/{job_id}/events"): "jobs:own",
         ("GET", "/v1/uploads/{upload_id}"): "jobs:own",
         ("DELETE", "/v1/uploads/{upload_id}"): "jobs:own",
+        ("GET", "/v1/usage"): "any key",
         ("GET", "/v1/models"): "any key",
         ("GET", "/v1/presets"): "any key",
         # Says in one word how the service fares; the routes tell more to admins. Probes ask it.

@@ -1,14 +1,17 @@
 """Synchronous generation: wait for a variant, and try once more if its replica dies."""
 
 import asyncio
+import time
 from typing import Any, cast
 
 from ray.serve.handle import DeploymentHandle, DeploymentResponse
 
 from sa_ray.contracts import ResolvedRequest, VariantName
 from sa_ray.errors import InfrastructureError
+from sa_ray.jobs import UsageMeter
 from sa_ray.serving.ingress.health import REFRESH_PERIOD_S, HealthMonitor
 from sa_ray.serving.messages import EncodedAudio
+from sa_ray.serving.metrics import AUDIO_SECONDS, key_label
 from sa_ray.serving.ray_errors import cannot_serve, translate
 
 SYNC_ATTEMPTS = 2
@@ -19,25 +22,44 @@ class SyncGeneration:
     """Calls variants for clients that wait."""
 
     def __init__(
-        self, variants: dict[VariantName, DeploymentHandle[Any]], health: HealthMonitor
+        self,
+        variants: dict[VariantName, DeploymentHandle[Any]],
+        health: HealthMonitor,
+        usage: UsageMeter,
     ) -> None:
         self._variants = variants
         self._health = health
+        self._usage = usage
 
-    async def generate(self, request: ResolvedRequest) -> list[EncodedAudio]:
+    async def generate(self, request: ResolvedRequest, owner: str = "") -> list[EncodedAudio]:
         """Have the variant make the clips of ``request`` while the caller waits; cancelling cancels
-        the work.
+        the work. It counts for the key ``owner``.
 
         Raises ``UnavailableError`` if the variant has no replica and gets none, and other errors of
         the call as ``translate`` returns them.
         """
         if self._health.variant(request.model).state == "unavailable":
             raise cannot_serve(request.model)
+        asked, now = request.n * request.duration, time.time()
+        self._usage.add(owner, request.model, now, accepted_seconds=asked)
+        try:
+            clips = await self._made(request, owner)
+        except BaseException:
+            self._usage.add(owner, request.model, now, accepted_seconds=-asked)
+            raise
+        seconds = sum(clip.info.duration for clip in clips)
+        self._usage.add(owner, request.model, requests=1, clips=len(clips), audio_seconds=seconds)
+        AUDIO_SECONDS.add(seconds, key=key_label(owner), variant=request.model)
+        return clips
+
+    async def _made(self, request: ResolvedRequest, owner: str) -> list[EncodedAudio]:
+        # Replicas of a release without keys take no owner.
+        of_whom = [owner] if owner else []
         for attempt in range(1, SYNC_ATTEMPTS + 1):
             variant = self._variants[request.model]
             # Replicas of a release that makes one clip have no other method.
             call = variant.generate if request.n == 1 else variant.generate_all
-            response = cast(DeploymentResponse[Any], call.remote(request))
+            response = cast(DeploymentResponse[Any], call.remote(request, *of_whom))
             try:
                 made = await self._answer(request.model, response)
                 return [made] if request.n == 1 else made

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import NoReturn
@@ -15,6 +15,7 @@ from sa_ray.errors import InfrastructureError, ReplicaBrokenError
 from sa_ray.scheduling.replica_load import Workload
 from sa_ray.serving.ray_errors import RETRY_AFTER_S
 from sa_ray.serving.variant.engine_health import EngineHealth
+from sa_ray.serving.variant.spending import OWNER, Cost
 
 logger = logging.getLogger(__name__)
 
@@ -32,11 +33,16 @@ OnProgress = Callable[[float], None]
 class Rendered:
     """Samples of one request.
 
-    ``seconds``: time that its batch took.
+    ``seconds``: time that its batch took. ``waited``: seconds until that began.
     """
 
     samples: Audio
     seconds: float
+    waited: float = 0.0
+
+    def behind(self, first: "Rendered") -> "Rendered":
+        """Return these samples, with what ``first`` took before them added."""
+        return Rendered(self.samples, first.seconds + self.seconds, first.waited + self.waited)
 
 
 @dataclass(slots=True, eq=False)
@@ -45,6 +51,8 @@ class _Row:
     on_progress: OnProgress
     source: Audio | None
     done: asyncio.Future[Rendered]
+    owner: str
+    since: float
     cancelled: bool = field(default=False)
 
 
@@ -58,9 +66,17 @@ class Batcher:
     """
 
     def __init__(
-        self, engine: Engine, workload: Workload, clock: Callable[[], float] = time.monotonic
+        self,
+        engine: Engine,
+        workload: Workload,
+        clock: Callable[[], float] = time.monotonic,
+        spent: Callable[[Sequence[Cost], float], object] = lambda rows, seconds: None,
     ) -> None:
-        """``clock`` gives seconds that only grow, to whoever asks."""
+        """``clock`` gives seconds that only grow, to whoever asks.
+
+        ``spent(rows, seconds)`` is called after each batch that did not fail as a whole.
+        """
+        self._spent = spent
         self._clock = clock
         self._engine = engine
         self._workload = workload
@@ -92,7 +108,8 @@ class Batcher:
         if self.health.fault:
             await self._refuse(request)
         loop = asyncio.get_running_loop()
-        row = _Row(request, on_progress, source, loop.create_future())
+        done: asyncio.Future[Rendered] = loop.create_future()
+        row = _Row(request, on_progress, source, done, OWNER.get(), time.monotonic())
         self._waiting.append(row)
         if self._worker is None or self._worker.done():
             self._worker = loop.create_task(self._work())
@@ -143,9 +160,12 @@ class Batcher:
         self.health.succeeded()
         self._workload.finished(learn=all(isinstance(one, Generated) for one in outcomes))
         seconds = time.monotonic() - started
+        share = self._workload.estimator.share
+        costs = [Cost(r.request, r.owner, started - r.since, share(r.request)) for r in batch]
+        self._spent(costs, seconds)
         for row, outcome in zip(batch, outcomes, strict=True):
             if not row.done.done():
-                _settle(row.done, outcome, seconds)
+                _settle(row.done, outcome, seconds, started - row.since)
 
     async def _fail(self, batch: list[_Row], error: Exception, started: float) -> None:
         """Tell the callers of a batch that failed as a whole, as late as if it had succeeded.
@@ -189,10 +209,12 @@ def _broken() -> ReplicaBrokenError:
     )
 
 
-def _settle(done: asyncio.Future[Rendered], outcome: BatchOutcome, seconds: float) -> None:
+def _settle(
+    done: asyncio.Future[Rendered], outcome: BatchOutcome, seconds: float, waited: float
+) -> None:
     match outcome:
         case Generated(samples):
-            done.set_result(Rendered(samples, seconds))
+            done.set_result(Rendered(samples, seconds, waited))
         case Cancelled():
             done.cancel()
         case error:

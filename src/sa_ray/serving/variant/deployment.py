@@ -4,8 +4,10 @@ import asyncio
 import logging
 import math
 import os
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from ray import serve
@@ -14,6 +16,7 @@ from sa_ray.audio import read_source
 from sa_ray.contracts import EngineName, ResolvedRequest, VariantName
 from sa_ray.engines import EngineOptions, flaw_of, load_engine
 from sa_ray.errors import ConfigurationError, SaRayError, UnavailableError
+from sa_ray.jobs import UsageMeter
 from sa_ray.scheduling.autoscaling_policy import QUEUE_SECONDS
 from sa_ray.scheduling.costs import cost_of
 from sa_ray.scheduling.estimator import Estimator
@@ -22,6 +25,7 @@ from sa_ray.scheduling.reports import routing_report
 from sa_ray.serving.actors import jobs_client, uploader_client
 from sa_ray.serving.deployment_options import estimator
 from sa_ray.serving.messages import AudioReady, EncodedAudio, Progress
+from sa_ray.serving.metrics import ENCODE_SECONDS
 from sa_ray.serving.together import all_of
 from sa_ray.serving.variant.batcher import Batcher, OnProgress
 from sa_ray.serving.variant.editing import Editor
@@ -30,6 +34,7 @@ from sa_ray.serving.variant.joint_progress import joint_progress
 from sa_ray.serving.variant.limits import batch_limits, default_limits
 from sa_ray.serving.variant.second_attempt import render_checked
 from sa_ray.serving.variant.sources import Sources
+from sa_ray.serving.variant.spending import OWNER, Spending, gpu_share
 from sa_ray.settings import (
     CredentialSettings,
     JobSettings,
@@ -96,8 +101,10 @@ class Variant:
         self._assumed = estimator(spec, assumed).calibration
         cost = calibration.cost if calibration else assumed
         self._workload = Workload(Estimator(cost, *self._limits), spec.target_wait)
-        self._batcher = Batcher(self._engine, self._workload)
         self._jobs = jobs_client(jobs)
+        self._usage = UsageMeter(self._jobs.add_usage)
+        spending = Spending(variant, gpu_share(), self._usage)
+        self._batcher = Batcher(self._engine, self._workload, spent=spending.batch)
         self._reports_queue = models.autoscaling == "backlog"
         # Encoding has threads of its own: the engine's thread is already on the next batch.
         self._encoder = ThreadPoolExecutor(ENCODER_THREADS, thread_name_prefix="encoder")
@@ -129,13 +136,21 @@ class Variant:
         if fault := self._batcher.health.fault:
             raise UnavailableError(f"{self._variant} must be started again: {fault}.")
 
-    async def generate(self, request: ResolvedRequest) -> EncodedAudio:
-        """Generate and encode one clip; cancelling the call stops the work at the next step."""
+    async def __del__(self) -> None:
+        await self._usage.close()
+
+    async def generate(self, request: ResolvedRequest, owner: str = "") -> EncodedAudio:
+        """Generate and encode one clip; cancelling the call stops the work at the next step.
+
+        ``owner``: name of the key that it is for.
+        """
+        OWNER.set(owner)
         origin = await self._origin(request)
         return await self._produce(request, lambda _: None, origin)
 
-    async def generate_all(self, request: ResolvedRequest) -> list[EncodedAudio]:
+    async def generate_all(self, request: ResolvedRequest, owner: str = "") -> list[EncodedAudio]:
         """Generate and encode all clips of ``request``, or fail; the same for each as one alone."""
+        OWNER.set(owner)
         return await self._produce_all(request, lambda _: None)
 
     async def record_autoscaling_stats(self) -> dict[str, float]:
@@ -165,10 +180,11 @@ class Variant:
         )
 
     async def stream(
-        self, request: ResolvedRequest
+        self, request: ResolvedRequest, owner: str = ""
     ) -> AsyncGenerator[Progress | AudioReady | bytes, None]:
         """Yield ``Progress`` any number of times, then ``AudioReady`` and the encoded bytes, of
         each clip in turn."""
+        OWNER.set(owner)
         reports: asyncio.Queue[float] = asyncio.Queue()
         work = asyncio.create_task(self._produce_all(request, reports.put_nowait))
         sent = 0.0
@@ -215,9 +231,13 @@ class Variant:
         flaw = _in(self._checker, flaw_of)
         checked = await render_checked(self._editor.render, flaw, request, on_progress, spacing)
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(
+        started = time.monotonic()
+        encoded = await loop.run_in_executor(
             self._encoder, self._finishing.finish, request, checked, origin
         )
+        seconds = time.monotonic() - started
+        ENCODE_SECONDS.observe(seconds, format=request.format, variant=self._variant)
+        return replace(encoded, encode_seconds=seconds)
 
 
 def _in(threads: ThreadPoolExecutor, work: Callable[[A], T]) -> Callable[[A], Awaitable[T]]:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import Executor
+from dataclasses import replace
 from typing import Final, TypeVar
 
 from sa_ray.audio import Span, smoothest_start, spliced, turned
@@ -68,7 +69,8 @@ class Editor:
             loop = turned(closed.samples, -half)
             return turned(loop, smoothest_start(loop, _sample(START_REACH)))
 
-        return Rendered(await self._threaded(begun), first.seconds + closed.seconds)
+        loop = await self._threaded(begun)
+        return replace(closed, samples=loop).behind(first)
 
     async def _kept(
         self, request: ResolvedRequest, source: Audio, on_progress: OnProgress
@@ -80,7 +82,7 @@ class Editor:
         spans = [_span(region) for region in request.regions]
         fade = _sample(CROSSFADE)
         samples = await self._threaded(lambda: spliced(source, made.samples, spans, fade))
-        return Rendered(samples, made.seconds)
+        return replace(made, samples=samples)
 
     async def _threaded(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)

@@ -55,7 +55,7 @@ async def render_checked(
     no_better = "That with seed {} was no better: try another prompt."
     try:
         second = await render(request.model_copy(update={"seed": seed}), on_progress)
-        second = Rendered(second.samples, rendered.seconds + second.seconds)
+        second = second.behind(rendered)
         second_flaw = await flaw_of(second.samples)
         return _judged(second, seed, second_flaw, no_better.format(request.seed))
     except GenerationError:

@@ -19,6 +19,7 @@ key names on a cluster too. Under the prefix:
 ``cleanup``, ``webhooks``    jobs by the time at which that is due
 ``age``, ``age:<status>``    jobs by ``created_at``
 ``age/<owner>``, ``age/<owner>:<status>``  those of a named owner
+``usage:<day>``              hash: amounts by key, variant and kind; see ``usage``
 
 Numbers are passed and stored as text: Lua's own conversion keeps only 14 digits.
 """

@@ -7,7 +7,7 @@ Redis must write its append-only file before it answers (``appendonly yes`` and
 
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, cast
@@ -16,11 +16,11 @@ import redis
 from redis.exceptions import RedisError
 
 from sa_ray.catalogue import VARIANTS
-from sa_ray.contracts import Job, JobStatus, VariantName
+from sa_ray.contracts import Job, JobStatus, UsageRow, VariantName
 from sa_ray.errors import ConflictError, JobStoreError
 from sa_ray.jobs.api import Cursor, QueueCounts
 from sa_ray.jobs.stores.port import COUNTED, QUEUE_HORIZON, HeldLease, Password
-from sa_ray.jobs.stores.redis_store import scripts
+from sa_ray.jobs.stores.redis_store import scripts, usage
 from sa_ray.jobs.stores.redis_store.connection import (
     create_pool,
     is_passing,
@@ -185,6 +185,14 @@ class RedisJobStore:
             return [(job_id.decode(), float(due)) for job_id, due in found]
 
         return self._jobs.first_readable(earliest)
+
+    def add_usage(self, rows: Sequence[UsageRow]) -> None:
+        with self._answering() as client:
+            usage.add(client, PREFIX, rows)
+
+    def usage(self, first: str, last: str, owner: str | None) -> list[UsageRow]:
+        with self._answering() as client:
+            return usage.read(client, PREFIX, first, last, owner)
 
     def close(self) -> None:
         self._redis.connection_pool.disconnect()

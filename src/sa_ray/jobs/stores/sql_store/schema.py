@@ -201,6 +201,23 @@ MIGRATIONS: Sequence[Sequence[Statement]] = (
             "postgresql": _SHARES_OF_QUEUED.format(priority="body::json ->> 'priority'"),
         },
     ),
+    # Usage by day.
+    (
+        """
+        CREATE TABLE usage (
+            day TEXT NOT NULL,
+            owner TEXT NOT NULL,
+            variant TEXT NOT NULL,
+            requests BIGINT NOT NULL,
+            jobs BIGINT NOT NULL,
+            clips BIGINT NOT NULL,
+            audio_seconds DOUBLE PRECISION NOT NULL,
+            gpu_seconds DOUBLE PRECISION NOT NULL,
+            accepted_seconds DOUBLE PRECISION NOT NULL,
+            PRIMARY KEY (day, owner, variant)
+        )
+        """,
+    ),
 )
 
 _MIGRATION_LOCK = 0x5A_52_41_59

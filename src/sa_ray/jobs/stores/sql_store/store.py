@@ -25,11 +25,12 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 
 from sa_ray.catalogue import VARIANTS
-from sa_ray.contracts import Job, JobStatus, VariantName
+from sa_ray.contracts import Job, JobStatus, UsageRow, VariantName
 from sa_ray.errors import ConflictError
 from sa_ray.jobs.api import Cursor, QueueCounts
 from sa_ray.jobs.stores.port import COUNTED, QUEUE_HORIZON, HeldLease, Password
 from sa_ray.jobs.stores.rows import JobReader, StoredRow, columns
+from sa_ray.jobs.stores.sql_store import usage
 from sa_ray.jobs.stores.sql_store.engine import create_job_engine, reading, transaction
 from sa_ray.jobs.stores.sql_store.fair_shares import advance, insert_in_order
 from sa_ray.jobs.stores.sql_store.postgresql import unbounded
@@ -278,6 +279,13 @@ class SqlJobStore:
             return [(row.id, row.not_before) for row in self._rows(earliest.limit(limit))]
 
         return self._jobs.first_readable(first)
+
+    def add_usage(self, rows: Sequence[UsageRow]) -> None:
+        self._writes.run(lambda connection: usage.add(connection, rows))
+
+    def usage(self, first: str, last: str, owner: str | None) -> list[UsageRow]:
+        found = self._rows(usage.days(first, last, owner))
+        return [UsageRow.model_validate(dict(row._mapping)) for row in found]  # noqa: SLF001
 
     def close(self) -> None:
         self._inserts.close()

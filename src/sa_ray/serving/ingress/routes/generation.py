@@ -1,6 +1,7 @@
 """Synchronous generation: the answer is the audio."""
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
@@ -53,6 +54,7 @@ AUDIO: dict[int | str, dict[str, Any]] = {
         },
         "headers": {
             "X-Seed": _header("Seed of the clip; of several, of the first.", "integer"),
+            "Server-Timing": _header("Milliseconds of `queue`, `engine`, `encode` and `total`."),
             "X-Warning": _header("What is wrong with clips without sound, and what to do."),
         },
     }
@@ -87,18 +89,41 @@ async def generate(
     request: GenerationRequest, services: ServicesDep, http: Request
 ) -> StreamingResponse:
     """Generate one clip, or `n`, and answer with its bytes. Hanging up cancels the work."""
+    started = time.monotonic()
     resolved = await settle(request, services)
-    require_rights(caller_of(http), request, resolved.model)
-    clips = await services.generation.generate(resolved)
-    audit(http, "generated", caller_of(http).name)
+    caller = caller_of(http)
+    require_rights(caller, request, resolved.model)
+    began = time.monotonic()
+    clips = await services.generation.generate(resolved, caller.name)
+    called = time.monotonic() - began
+    audit(http, "generated", caller.name)
     if resolved.n > 1:
-        return await _several(resolved, clips, http.headers.get("accept", ""))
-    [encoded] = clips
-    return StreamingResponse(
-        _chunks([encoded.data]),
-        media_type=MEDIA_TYPES[resolved.format],
-        headers=audio_headers(resolved, encoded),
-    )
+        answer = await _several(resolved, clips, http.headers.get("accept", ""))
+    else:
+        [encoded] = clips
+        answer = StreamingResponse(
+            _chunks([encoded.data]),
+            media_type=MEDIA_TYPES[resolved.format],
+            headers=audio_headers(resolved, encoded),
+        )
+    answer.headers["Server-Timing"] = _timing(clips, called, time.monotonic() - started)
+    return answer
+
+
+def _timing(clips: Sequence[EncodedAudio], called: float, total: float) -> str:
+    """Return a ``Server-Timing`` of the W3C; of several clips, the slowest says how long.
+
+    ``called``: seconds of the call of the variant; ``total``: of the request.
+    """
+    engine = max(clip.info.generation_seconds for clip in clips)
+    encode = max(clip.encode_seconds for clip in clips)
+    seconds = {
+        "queue": max(0.0, called - engine - encode),
+        "engine": engine,
+        "encode": encode,
+        "total": total,
+    }
+    return ", ".join(f"{name};dur={1000 * value:.1f}" for name, value in seconds.items())
 
 
 async def _several(

@@ -1,0 +1,93 @@
+"""A real Prometheus scrapes the service, and has an answer for every panel of the dashboard."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from ray._raylet import GcsClient
+from ray.cluster_utils import Cluster
+
+from tests.support.prometheus import Prometheus, panels, scraping, tool
+
+from .application import CONTROL, Application
+from .conftest import AddNode
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(240)]
+
+WITHOUT_DATA = {"GPU utilisation", "GPU memory"}
+"""Panels of which Ray has metrics on real GPUs alone."""
+
+
+def exporters(cluster: Cluster) -> list[str]:
+    nodes = GcsClient(address=cluster.gcs_address).get_all_node_info().values()
+    return [f"127.0.0.1:{node.metrics_export_port}" for node in nodes if node.state == 0]
+
+
+def unanswered(prometheus: Prometheus) -> dict[str, list[str]]:
+    """Queries without a sample, by panel."""
+    asked = {title: queries for title, queries in panels().items() if title not in WITHOUT_DATA}
+    without = {
+        title: [query for query in queries if not prometheus.ask(query)]
+        for title, queries in asked.items()
+    }
+    return {title: queries for title, queries in without.items() if queries}
+
+
+def test_every_panel_has_data_after_some_calls_and_jobs(
+    cluster: Cluster,
+    add_node: AddNode,
+    application: Callable[..., Application],
+    tmp_path: Path,
+) -> None:
+    tool("prometheus")
+    add_node(num_cpus=1, num_gpus=1, resources={"small": 1})
+    app = application(preload_models="small-sfx")
+    half = {"num_cpus": 0.1, "num_gpus": 0.5, "resources": {"small": 0.1}}
+    control = {"ray_actor_options": CONTROL}
+    app.deploy(
+        {
+            "ingress": control,
+            "dispatcher": control,
+            "small-sfx": {"ray_actor_options": half},
+            "small-music": control,
+            "medium": control,
+        }
+    )
+    for _ in range(3):
+        assert app.service.generate(duration=1, n=2).status_code == 200
+    assert app.service.generate(duration=-1).status_code == 422
+    for number in range(2):
+        app.service.wait_for(app.service.submit(seed=number), "succeeded")
+
+    with scraping(exporters(cluster), tmp_path) as prometheus:
+        last: list[dict[str, list[str]]] = [{}]
+
+        def all_answered() -> bool:
+            last[0] = unanswered(prometheus)
+            return not last[0]
+
+        try:
+            app.until(all_answered)
+        except AssertionError:
+            raise AssertionError(last[0]) from None
+
+        assert {rule["health"] for rule in prometheus.rules()} == {"ok"}
+        [audio] = prometheus.ask("sum(ray_sa_ray_audio_seconds_total) by (key, variant)")
+        assert audio["metric"] == {"key": "anonymous", "variant": "small-sfx"}
+        assert float(audio["value"][1]) == pytest.approx(7.0)
+        [gpu] = prometheus.ask("sum(ray_sa_ray_gpu_seconds_total) by (key, variant)")
+        assert gpu["metric"] == {"key": "anonymous", "variant": "small-sfx"}
+        reported = app.service.http.get("/v1/usage").json()["usage"]
+        seconds = sum(day["gpu_seconds"] for day in reported)
+        assert float(gpu["value"][1]) == pytest.approx(seconds)
+        assert seconds > 0
+        routes = prometheus.ask(
+            'sum(ray_sa_ray_requests_total{route="/v1/audio/generations"}) by (method, status)'
+        )
+        answered = {
+            (one["metric"]["method"], one["metric"]["status"]): float(one["value"][1])
+            for one in routes
+        }
+        assert answered == {("POST", "2xx"): 3.0, ("POST", "4xx"): 1.0}
+        [refused] = prometheus.ask('ray_sa_ray_refusals_total{status="422"}')
+        assert refused["metric"]["code"] == "invalid_request"
