@@ -2,26 +2,25 @@
 
 import asyncio
 import base64
+import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import httpx
 import pytest
-from starlette.types import ASGIApp, Receive, Scope, Send
 
+from sa_ray.access import Keyring
 from sa_ray.catalogue import VARIANTS
 from sa_ray.contracts import JobError
-from sa_ray.contracts.access import ANYBODY, NOBODY, Caller
-from sa_ray.jobs import JobCoordinator, open_job_store
+from sa_ray.jobs import JobCoordinator, UsageMeter, open_job_store
 from sa_ray.jobs.webhook_secrets import WebhookSecrets
 from sa_ray.scheduling.costs import cost_of
 from sa_ray.serving.actors.uploader import Uploader
 from sa_ray.serving.deployment_options import estimator
 from sa_ray.serving.ingress.app import build_http_app
-from sa_ray.serving.ingress.auth import CALLER
 from sa_ray.serving.ingress.clients import ClientShares
 from sa_ray.serving.ingress.grouped_calls import GroupedCalls
 from sa_ray.serving.ingress.health import HealthMonitor
@@ -34,28 +33,20 @@ from sa_ray.storage import ObjectStores
 from tests.support.asgi_server import served
 from tests.support.clock import Clock
 from tests.support.jobs import feed_of
+from tests.support.keys import put_keys, write_keys
 
-CALLERS = {
-    "ann": Caller(name="ann", scopes=frozenset({"generate", "jobs:own"})),
-    "bob": Caller(name="bob", scopes=frozenset({"generate", "jobs:own"})),
-    "boss": Caller(name="boss", scopes=frozenset({"generate", "jobs:all"})),
-    "root": Caller(name="root", scopes=frozenset({"admin"})),
-    "nobody": NOBODY,
-    "anybody": ANYBODY,
-}
+KEYS: list[dict[str, Any]] = [
+    {"name": "ann"},
+    {"name": "bob"},
+    {"name": "boss", "scopes": ["generate", "jobs:all"]},
+    {"name": "root", "scopes": ["admin"]},
+    {"name": "few", "limits": {"queued_jobs": 2}},
+    {"name": "brief", "limits": {"audio_seconds_per_day": 2.5}},
+]
+"""Keys; besides them there is ``anybody``, who comes to an ingress without keys."""
+
 REQUEST = {"prompt": "rain", "duration": 1, "model": "small-sfx", "seed": 1}
 UNKNOWN = "0" * 32
-
-
-class Callers:
-    """Names the caller of each request by a header, as the guard does by its key."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        name = dict(scope["headers"]).get(b"x-test-caller", b"anybody").decode()
-        await self._app({**scope, CALLER: CALLERS[name]}, receive, send)
 
 
 class Serving:
@@ -71,12 +62,20 @@ class Serving:
 class Site:
     jobs: JobCoordinator
     services: Services
-    base_url: str
+    keys: Path
+    keyring: Keyring
+    secrets: dict[str, str]
+    with_keys: str
+    without: str
 
     def client(self, name: str) -> httpx.AsyncClient:
-        return httpx.AsyncClient(
-            base_url=self.base_url, headers={"x-test-caller": name}, timeout=60
-        )
+        headers = {"xi-api-key": self.secrets.get(name, "")}
+        url = self.without if name == "anybody" else self.with_keys
+        return httpx.AsyncClient(base_url=url, headers=headers, timeout=60)
+
+    def revoke_all(self) -> None:
+        put_keys(self.keys, [])
+        self.keyring.look()
 
 
 @asynccontextmanager
@@ -90,6 +89,8 @@ async def site_of(folder: Path, clock: Clock) -> AsyncIterator[Site]:
     stores = ObjectStores(settings.storage)
     read_job = GroupedCalls(jobs.get_all)
     health = cast(HealthMonitor, Serving())
+    secrets = write_keys(folder / "keys.yaml", *KEYS)
+    keyring = Keyring(folder / "keys.yaml")
     services = Services(
         models=settings.models,
         limits=settings.limits,
@@ -99,7 +100,7 @@ async def site_of(folder: Path, clock: Clock) -> AsyncIterator[Site]:
             name: estimator(settings.models.spec(name), cost_of(name, "procedural", gpu=False))
             for name in VARIANTS
         },
-        generation=SyncGeneration({}, health),
+        generation=SyncGeneration({}, health, UsageMeter(jobs.add_usage)),
         jobs=jobs,  # type: ignore[arg-type]
         submit_job=GroupedCalls(jobs.submit_all),
         submit_of_batch=GroupedCalls(jobs.submit_all, under_way=1),
@@ -110,16 +111,22 @@ async def site_of(folder: Path, clock: Clock) -> AsyncIterator[Site]:
         views=JobViews(stores),
         health=health,
         clients=ClientShares(100),
+        keyring=keyring,
     )
-    app = build_http_app(settings.edge, settings.limits)
+    apps = [
+        build_http_app(settings.edge, settings.limits, keyring),
+        build_http_app(settings.edge, settings.limits),
+    ]
 
     async def ours() -> Services:
         return services
 
-    app.dependency_overrides[of_this_replica] = ours
-    async with served(Callers(app)) as port:
+    for app in apps:
+        app.dependency_overrides[of_this_replica] = ours
+    async with served(apps[0]) as with_keys, served(apps[1]) as without:
+        ports = (f"http://127.0.0.1:{port}" for port in (with_keys, without))
         try:
-            yield Site(jobs, services, f"http://127.0.0.1:{port}")
+            yield Site(jobs, services, folder / "keys.yaml", keyring, secrets, *ports)
         finally:
             await jobs.close()
 
@@ -152,15 +159,17 @@ ROUTES = [
 async def test_anothers_job_is_as_unknown_as_none(site: Site, method: str, path: str) -> None:
     foreign = [await submitted(site, name) for name in ("ann", "boss", "anybody")]
 
-    async with site.client("bob") as bob, site.client("nobody") as nobody:
-        for client in (bob, nobody):
-            none = await client.request(method, path.format(id=UNKNOWN))
-            for job_id in foreign:
-                answer = await client.request(method, path.format(id=job_id))
-                assert answer.status_code == none.status_code == 404
-                told, expected = answer.json()["error"], none.json()["error"]
-                assert told["message"].replace(job_id, UNKNOWN) == expected["message"]
-                assert (told["code"], told["param"]) == (expected["code"], expected["param"])
+    async with site.client("bob") as bob:
+        none = await bob.request(method, path.format(id=UNKNOWN))
+        for job_id in foreign:
+            answer = await bob.request(method, path.format(id=job_id))
+            assert answer.status_code == none.status_code == 404
+            told, expected = answer.json()["error"], none.json()["error"]
+            assert told["message"].replace(job_id, UNKNOWN) == expected["message"]
+            assert (told["code"], told["param"]) == (expected["code"], expected["param"])
+    async with site.client("nobody") as nobody:
+        for job_id in (UNKNOWN, *foreign):
+            assert (await nobody.request(method, path.format(id=job_id))).status_code == 401
 
     for job_id in foreign:
         assert (await site.jobs.get(job_id)).job.status == "queued"
@@ -205,33 +214,29 @@ async def test_jobs_of_a_batch_have_an_owner(site: Site) -> None:
         assert (await site.jobs.get(job["id"])).job.owner == "ann"
 
 
-async def test_a_stream_ends_where_the_caller_may_not_know_of_the_job_any_more(
-    site: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_stream_ends_where_the_key_is_revoked(site: Site) -> None:
     job_id = await submitted(site, "ann")
 
     async with site.client("ann") as ann, ann.stream("GET", f"/jobs/{job_id}/events") as stream:
         events = stream.aiter_lines()
         async with aclosing(events):
             assert [await anext(events)] == ["event: queued"]
-            monkeypatch.setattr(
-                "sa_ray.serving.ingress.job_lookup.still_calls", lambda http: NOBODY
-            )
+            site.revoke_all()
             [held] = await site.jobs.lease("small-sfx", "w", 1)
             await site.jobs.fail(job_id, held.token, JobError(code="c", message="secret"))
             assert "secret" not in "".join([line async for line in events])
 
 
-async def test_a_long_poll_answers_404_then(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_long_poll_answers_401_then(site: Site) -> None:
     job_id = await submitted(site, "ann")
 
     async with site.client("ann") as ann:
         waiting = asyncio.create_task(ann.get(f"/jobs/{job_id}?wait=60"))
         while not site.services.job_feed.watchers:
             await asyncio.sleep(0.01)
-        monkeypatch.setattr("sa_ray.serving.ingress.job_lookup.still_calls", lambda http: NOBODY)
+        site.revoke_all()
         await site.jobs.cancel(job_id)
-        assert (await waiting).status_code == 404
+        assert (await waiting).status_code == 401
 
 
 async def test_one_job_waits_for_none_of_anothers_batch(site: Site) -> None:
@@ -247,3 +252,49 @@ async def test_one_job_waits_for_none_of_anothers_batch(site: Site) -> None:
         assert (await bob.get(f"/jobs/{job_id}")).json()["queue_position"] <= 2
     leased = await site.jobs.lease("small-sfx", "w", 2)
     assert job_id in {job.id for job in leased}
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+async def test_a_signature_that_is_none_opens_nothing(site: Site, method: str) -> None:
+    job_id = await submitted(site, "ann")
+
+    async with site.client("nobody") as nobody:
+        link = f"/jobs/{job_id}/audio?expires=9999999999&signature=00"
+        assert (await nobody.request(method, link)).status_code in (403, 404)
+        for path in (f"/jobs/{job_id}?signature=00", f"/jobs/{job_id}/events?signature=00"):
+            assert (await nobody.request(method, path)).status_code == 401
+        assert (await nobody.delete(f"/jobs/{job_id}/audio?signature=00")).status_code == 401
+
+
+async def test_a_key_queues_no_more_jobs_than_it_may(site: Site) -> None:
+    first = [await submitted(site, "few", key) for key in ("a", "b")]
+
+    async with site.client("few") as few:
+        over = await few.post("/jobs", json=REQUEST)
+        batch = await few.post("/jobs/batch", json={"requests": [REQUEST]})
+        # Repeating what it queued is no more of it.
+        assert [await submitted(site, "few", key) for key in ("a", "b")] == first
+        await few.delete(f"/jobs/{first[0]}")
+        after = await few.post("/jobs", json=REQUEST)
+
+    assert (over.status_code, over.json()["error"]["code"]) == (429, "rate_limited")
+    assert "queued_jobs" in over.json()["error"]["message"]
+    assert over.headers["retry-after"]
+    assert batch.json()["jobs"][0]["error"]["code"] == "rate_limited"
+    assert after.status_code == 202
+    await submitted(site, "ann")
+
+
+async def test_a_key_has_its_seconds_of_audio_in_a_day(tmp_path: Path) -> None:
+    today = Clock(time.time())
+    async with site_of(tmp_path, today) as site, site.client("brief") as brief:
+        await submitted(site, "brief")
+        longer = await brief.post("/jobs", json=REQUEST | {"duration": 3})
+        several = await brief.post("/jobs", json=REQUEST | {"n": 2})
+        second = await brief.post("/jobs", json=REQUEST)
+        third = await brief.post("/v1/audio/generations", json=REQUEST)
+
+    assert (longer.status_code, longer.json()["error"]["param"]) == (422, "duration")
+    assert (several.status_code, second.status_code, third.status_code) == (429, 202, 429)
+    assert "0.5 s of its 2.5 s" in third.json()["error"]["message"]
+    assert 0 < int(third.headers["retry-after"]) <= 24 * 3600

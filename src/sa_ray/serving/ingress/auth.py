@@ -1,5 +1,6 @@
 """Tell who calls, by the key or the address, before anything of a request's body is read."""
 
+import re
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -33,6 +34,9 @@ OTHER_HEADER: Final = b"xi-api-key"
 CREDENTIALS: Final = frozenset({AUTHORIZATION, OTHER_HEADER})
 
 BEARER: Final = b"bearer "
+
+SIGNED: Final = re.compile(r"/jobs/[^/]+/audio")
+"""Matches paths of links that may be signed."""
 
 UNKNOWN: Final = "?"
 """Who was refused, in the audit log: no key can have that name."""
@@ -78,7 +82,7 @@ class Authentication:
             return
         need = needed_for(scope["method"], _path(scope))
         caller = self._caller(scope)
-        if need == "nothing":
+        if need == "nothing" or (caller is None and _is_signed(scope)):
             caller = caller or NOBODY
         error = self._refusal(need, caller)
         if error is None:
@@ -100,7 +104,7 @@ class Authentication:
         return ANYBODY if self._allow_anonymous or is_local(scope) else None
 
     def _refusal(self, need: Need | None, caller: Caller | None) -> SaRayError | None:
-        if need == "nothing":
+        if need == "nothing" or caller is NOBODY:
             return None
         if caller is None:
             return _no_caller() if self._keyring.has_keys else _not_local()
@@ -112,6 +116,12 @@ class Authentication:
             f"The key {caller.name} has not the scope {need}, which this needs; it has "
             f"{', '.join(sorted(caller.scopes))}. Use another key, or have the scope added."
         )
+
+
+def _is_signed(scope: Scope) -> bool:
+    """Return whether the request has a link's signature, which its route checks."""
+    is_read = scope["method"] in ("GET", "HEAD") and SIGNED.fullmatch(_path(scope)) is not None
+    return is_read and b"signature=" in scope.get("query_string", b"")
 
 
 def _path(scope: Scope) -> str:

@@ -23,6 +23,7 @@ from sa_ray.serving.ingress.auth import caller_of
 from sa_ray.serving.ingress.errors import responses
 from sa_ray.serving.ingress.forms import FORM, FormRoute
 from sa_ray.serving.ingress.packing import MULTIPART, ZIP, in_parts, zipped
+from sa_ray.serving.ingress.quotas import require_audio
 from sa_ray.serving.ingress.resolution import settle
 from sa_ray.serving.ingress.rights import require_rights
 from sa_ray.serving.ingress.services import ServicesDep
@@ -93,6 +94,7 @@ async def generate(
     resolved = await settle(request, services)
     caller = caller_of(http)
     require_rights(caller, request, resolved.model)
+    await require_audio(services, caller, resolved)
     began = time.monotonic()
     clips = await services.generation.generate(resolved, caller.name)
     called = time.monotonic() - began

@@ -89,8 +89,9 @@ async def _submit(
     require_rights(caller, request, resolved.model)
     options = job_options(request, key, services.webhooks, caller, services.work(resolved))
     submission = Submission(uuid.uuid4().hex, resolved, options)
-    job = (await submit_or_find(services, submission, services.submit_of_batch)).job
-    audit(http, "submitted", caller_of(http).name, thing=job.id)
+    found = await submit_or_find(services, submission, services.submit_of_batch, caller)
+    job = found.job
+    audit(http, "submitted", caller.name, thing=job.id)
     return JobAccepted(id=job.id, status=job.status, status_url=status_url(base_url(http), job.id))
 
 
