@@ -85,6 +85,13 @@ class ForeignOriginError(SaRayError):
     status = 403
 
 
+class LinkExpiredError(SaRayError):
+    """A signed link was used after its time."""
+
+    code = "link_expired"
+    status = 403
+
+
 class NotFoundError(SaRayError):
     code = "not_found"
     status = 404

@@ -152,3 +152,41 @@ def test_what_is_removed_leaves_nothing(place: Place) -> None:
         place.inputs.remove(upload.id)
         assert place.inputs.find(upload.id) is None
         assert place.left() == []
+
+
+def test_who_sent_the_same_file_owns_it_too_until_all_have_let_go(place: Place) -> None:
+    upload_id = uuid4().hex * 2
+    kept = place.inputs.keep(upload_id, READ, 1_000, b"fLaC", "bob")
+    renewed = place.another().renew(upload_id, "ann")
+    again = place.inputs.keep(upload_id, READ, 1_000, b"fLaC", "cid")
+
+    assert kept.owners == ("bob",)
+    assert renewed is not None
+    assert renewed.owners == ("ann", "bob")
+    assert again.owners == ("ann", "bob", "cid")
+
+    for owner, left in (("bob", ("ann", "cid")), ("bob", ("ann", "cid")), ("ann", ("cid",))):
+        place.inputs.remove(upload_id, owner)
+        found = place.another().find(upload_id)
+        assert found is not None
+        assert found.owners == left
+    place.inputs.remove(upload_id, "cid")
+    assert place.left() == []
+
+
+def test_what_has_expired_is_nobodys_when_it_is_sent_again(place: Place) -> None:
+    upload_id = uuid4().hex * 2
+    place.inputs.keep(upload_id, READ, 1_000, b"fLaC", "bob")
+    place.clock.now += TTL_S
+
+    assert place.inputs.renew(upload_id, "ann") is None
+    assert place.inputs.keep(upload_id, READ, 1_000, b"fLaC", "ann").owners == ("ann",)
+
+
+def test_an_upload_of_an_earlier_release_has_no_owner(place: Place) -> None:
+    upload = place.kept()
+    record = upload.model_dump_json(exclude={"owners"}).encode()
+    key = upload.object.key.replace(".flac", ".json")
+    place.store.put(key, record, content_type="application/json", filename="r.json")
+
+    assert place.inputs.find(upload.id) == upload.model_copy(update={"owners": ("",)})

@@ -1,10 +1,13 @@
 """Whose jobs are whose, in every job store."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from sa_ray.contracts import Job
 from sa_ray.errors import ConflictError
-from sa_ray.jobs import Cursor, JobOptions, JobStore, lifecycle
+from sa_ray.jobs import Cursor, JobOptions, JobStore, lifecycle, open_job_store
 from tests.support.jobs import FAULT, resolved
 
 
@@ -81,3 +84,19 @@ def test_an_idempotency_key_is_its_owners_alone(job_store: JobStore) -> None:
     assert job_store.get_by_key("ann", "key") is None
     assert job_store.get_by_key("bob", "key") == theirs
     insert(job_store, job(9, "ann", "key"))
+
+
+def test_a_secret_is_drawn_once_for_all(job_store: JobStore, store_url: str) -> None:
+    start = threading.Barrier(4)
+
+    def ask(number: int) -> str:
+        start.wait()
+        return job_store.secret("links", f"{number:064x}")
+
+    with ThreadPoolExecutor(4) as threads:
+        [told] = set(threads.map(ask, range(4)))
+    other = open_job_store(store_url)
+
+    assert other.secret("links", "f" * 64) == told
+    assert other.secret("other", "f" * 64) == "f" * 64
+    other.close()

@@ -14,7 +14,7 @@ import pytest
 
 from sa_ray.access import Keyring
 from sa_ray.catalogue import VARIANTS
-from sa_ray.contracts import JobError
+from sa_ray.contracts import JobError, JobResult, ReadAudio, StoredClip
 from sa_ray.jobs import JobCoordinator, UsageMeter, open_job_store
 from sa_ray.jobs.webhook_secrets import WebhookSecrets
 from sa_ray.scheduling.costs import cost_of
@@ -28,11 +28,13 @@ from sa_ray.serving.ingress.services import Services, of_this_replica
 from sa_ray.serving.ingress.sync_generation import SyncGeneration
 from sa_ray.serving.ingress.uploads import ClientUploads
 from sa_ray.serving.job_view import JobViews
+from sa_ray.serving.links import Links
 from sa_ray.settings import load_settings
-from sa_ray.storage import ObjectStores
+from sa_ray.storage import Inputs, ObjectStores
+from sa_ray.storage.port import ObjectStore
 from tests.support.asgi_server import served
 from tests.support.clock import Clock
-from tests.support.jobs import feed_of
+from tests.support.jobs import RESULT, feed_of
 from tests.support.keys import put_keys, write_keys
 
 KEYS: list[dict[str, Any]] = [
@@ -62,6 +64,8 @@ class Serving:
 class Site:
     jobs: JobCoordinator
     services: Services
+    inputs: Inputs
+    store: ObjectStore
     keys: Path
     keyring: Keyring
     secrets: dict[str, str]
@@ -88,6 +92,7 @@ async def site_of(folder: Path, clock: Clock) -> AsyncIterator[Site]:
     await Uploader.__init__(uploader, settings.storage, "test")  # type: ignore[misc]
     stores = ObjectStores(settings.storage)
     read_job = GroupedCalls(jobs.get_all)
+    links = Links(jobs.secret, 60.0, clock)
     health = cast(HealthMonitor, Serving())
     secrets = write_keys(folder / "keys.yaml", *KEYS)
     keyring = Keyring(folder / "keys.yaml")
@@ -108,7 +113,8 @@ async def site_of(folder: Path, clock: Clock) -> AsyncIterator[Site]:
         job_feed=feed_of(jobs),
         uploader=uploader,  # type: ignore[arg-type]
         uploads=ClientUploads(uploader, jobs, 1, 60.0),  # type: ignore[arg-type]
-        views=JobViews(stores),
+        links=links,
+        views=JobViews(stores, links),
         health=health,
         clients=ClientShares(100),
         keyring=keyring,
@@ -126,14 +132,28 @@ async def site_of(folder: Path, clock: Clock) -> AsyncIterator[Site]:
     async with served(apps[0]) as with_keys, served(apps[1]) as without:
         ports = (f"http://127.0.0.1:{port}" for port in (with_keys, without))
         try:
-            yield Site(jobs, services, folder / "keys.yaml", keyring, secrets, *ports)
+            yield Site(
+                jobs,
+                services,
+                Inputs(settings.storage, stores.current),
+                stores.current,
+                folder / "keys.yaml",
+                keyring,
+                secrets,
+                *ports,
+            )
         finally:
             await jobs.close()
 
 
 @pytest.fixture
-async def site(tmp_path: Path) -> AsyncIterator[Site]:
-    async with site_of(tmp_path, Clock()) as made:
+def clock() -> Clock:
+    return Clock(1000.0)
+
+
+@pytest.fixture
+async def site(tmp_path: Path, clock: Clock) -> AsyncIterator[Site]:
+    async with site_of(tmp_path, clock) as made:
         yield made
 
 
@@ -298,3 +318,118 @@ async def test_a_key_has_its_seconds_of_audio_in_a_day(tmp_path: Path) -> None:
     assert (several.status_code, second.status_code, third.status_code) == (429, 202, 429)
     assert "0.5 s of its 2.5 s" in third.json()["error"]["message"]
     assert 0 < int(third.headers["retry-after"]) <= 24 * 3600
+
+
+READ = ReadAudio(frames=44_100, sample_rate=44_100, channels=2, format="wav")
+UPLOAD, NO_UPLOAD = "1" * 64, "0" * 64
+
+
+async def test_anothers_upload_is_as_unknown_as_none(site: Site) -> None:
+    site.inputs.keep(UPLOAD, READ, 100, b"fLaC", "ann")
+
+    async def told(name: str, upload_id: str) -> list[tuple[int, str]]:
+        async with site.client(name) as client:
+            answers = [
+                await client.get(f"/v1/uploads/{upload_id}"),
+                await client.delete(f"/v1/uploads/{upload_id}"),
+                await client.post("/jobs", json=REQUEST | {"init_audio": upload_id}),
+                await client.post("/generate", json=REQUEST | {"init_audio": upload_id}),
+            ]
+        return [(one.status_code, one.json()["error"]["message"]) for one in answers]
+
+    for name, statuses in {"bob": [404, 404, 422, 422], "nobody": [401] * 4}.items():
+        unknown = await told(name, NO_UPLOAD)
+        assert [status for status, _ in unknown] == statuses
+        foreign = await told(name, UPLOAD)
+        assert [(status, text.replace(UPLOAD, NO_UPLOAD)) for status, text in foreign] == unknown
+    assert site.inputs.find(UPLOAD) is not None
+
+
+async def test_ones_own_upload_can_be_named_and_deleted(site: Site) -> None:
+    site.inputs.keep(UPLOAD, READ, 100, b"fLaC", "ann")
+    site.inputs.renew(UPLOAD, "bob")
+
+    async with site.client("ann") as ann, site.client("bob") as bob:
+        assert (await ann.get(f"/v1/uploads/{UPLOAD}")).status_code == 200
+        edit = {"prompt": "rain", "model": "small-sfx", "init_audio": UPLOAD}
+        job_id = (await ann.post("/jobs", json=edit)).json()["id"]
+
+        # It is the other's too: what is deleted is the right to name it.
+        assert (await ann.delete(f"/v1/uploads/{UPLOAD}")).status_code == 204
+        assert (await ann.get(f"/v1/uploads/{UPLOAD}")).status_code == 404
+        assert (await bob.get(f"/v1/uploads/{UPLOAD}")).status_code == 200
+        refused = await bob.delete(f"/v1/uploads/{UPLOAD}")
+        assert refused.status_code == 409
+        assert job_id not in refused.text
+        assert (await ann.delete(f"/jobs/{job_id}")).status_code == 200
+        assert (await bob.delete(f"/v1/uploads/{UPLOAD}")).status_code == 204
+    assert site.inputs.find(UPLOAD) is None
+
+
+async def finished(site: Site, name: str) -> str:
+    """Return the id of a job with two files, ``one`` and ``two``."""
+    job_id = await submitted(site, name)
+    [held] = await site.jobs.lease("small-sfx", "w", 1)
+    one, two = (
+        StoredClip(
+            audio=RESULT.audio,
+            object=site.store.put(
+                f"{job_id}{part}.wav", text, content_type="audio/wav", filename="a.wav"
+            ),
+        )
+        for part, text in (("", b"one"), ("_1", b"two"))
+    )
+    result = JobResult(audio=one.audio, object=one.object, upload_seconds=0.1, others=(two,))
+    await site.jobs.succeed(job_id, held.token, result)
+    return job_id
+
+
+async def test_a_link_to_audio_needs_no_key_until_it_expires(site: Site, clock: Clock) -> None:
+    job_id = await finished(site, "ann")
+    async with site.client("ann") as ann, site.client("nobody") as nobody:
+        view = (await ann.get(f"/jobs/{job_id}")).json()
+        listed = (await ann.get("/jobs")).json()["jobs"][0]
+        links = [one["download_url"] for one in view["results"]]
+        assert view["download_url"] == listed["download_url"] == links[0]
+
+        assert [(await nobody.get(link)).content for link in links] == [b"one", b"two"]
+        part = await nobody.get(links[0], headers={"Range": "bytes=1-"})
+        assert (part.status_code, part.content) == (206, b"ne")
+        clock.now += 59
+        assert (await nobody.get(links[0])).status_code == 200
+        clock.now += 1
+        late = await nobody.get(links[0])
+        assert (late.status_code, late.json()["error"]["code"]) == (403, "link_expired")
+        again = (await ann.get(f"/jobs/{job_id}")).json()["download_url"]
+        assert (await nobody.get(again)).content == b"one"
+
+
+async def test_a_link_is_for_nothing_but_what_it_was_signed_for(site: Site) -> None:
+    mine, other = await finished(site, "ann"), await finished(site, "ann")
+    async with site.client("ann") as ann, site.client("nobody") as nobody:
+        link = (await ann.get(f"/jobs/{mine}")).json()["download_url"]
+        for forged in (
+            link.replace(mine, other),
+            link.replace("?", "?index=1&"),
+            link.replace("expires=", "expires=1"),
+            link[:-1] + ("0" if link[-1] != "0" else "1"),
+            link.partition("signature=")[0] + "signature=%C3%A9",
+        ):
+            answer = await nobody.get(forged)
+            assert (answer.status_code, answer.json()["error"]["code"]) == (404, "job_not_found")
+        query = link.partition("?")[2]
+        for elsewhere in (
+            f"/jobs/{mine}?{query}",
+            f"/jobs/{mine}/events?{query}",
+            f"/jobs/{mine}/audio",
+            link.partition("&signature")[0],
+        ):
+            assert (await nobody.get(elsewhere)).status_code == 401
+
+
+async def test_where_there_are_no_keys_links_are_as_they_were(site: Site) -> None:
+    job_id = await finished(site, "anybody")
+    async with site.client("anybody") as client:
+        view = (await client.get(f"/jobs/{job_id}")).json()
+        assert view["download_url"] == f"{site.without}/jobs/{job_id}/audio"
+        assert (await client.get(view["download_url"])).content == b"one"

@@ -5,6 +5,7 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
+from sa_ray.contracts.access import Caller
 from sa_ray.contracts.objects import StoredObject
 from sa_ray.contracts.record import Record
 
@@ -40,6 +41,12 @@ class Upload(ReadAudio):
     """Of what was sent."""
     expires_at: float
     """Unix seconds, from which on requests cannot name it."""
+    owners: tuple[str, ...] = ("",)
+    """Names of the keys that sent it, and so may name it; empty: there were no keys."""
+
+    def seen_by(self, caller: Caller) -> bool:
+        """Return whether the upload exists for ``caller``."""
+        return any(map(caller.sees, self.owners))
 
 
 class UploadView(BaseModel):

@@ -320,6 +320,11 @@ class JobApi(Protocol):
         ``2026-01-31``), without what was refused, failed or cancelled."""
         ...
 
+    async def secret(self, name: str) -> str:
+        """Return the secret of this name, which is drawn when it is first asked for: 64 hex digits
+        that all processes share."""
+        ...
+
     async def check(self) -> None:
         """Raise ``JobStoreError`` if the store cannot be written now."""
         ...

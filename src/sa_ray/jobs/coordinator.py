@@ -8,6 +8,7 @@ killed at any time, and its successor on the same store carries on.
 import asyncio
 import math
 import random
+import secrets
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -259,6 +260,9 @@ class JobCoordinator(JobApi):
 
     async def audio_seconds(self, owner: str, day: str) -> float:
         return await self._accounts.accepted_seconds(owner, day)
+
+    async def secret(self, name: str) -> str:
+        return await self._write(self._store.secret, name, secrets.token_hex(32))
 
     async def check(self) -> None:
         await self._write(self._store.check)

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import TypeVar
@@ -14,11 +14,16 @@ from sa_ray.contracts import (
     JobTimings,
     JobView,
     StorageBackend,
-    StoredClip,
     StoredObject,
 )
-from sa_ray.errors import ObjectElsewhereError, ObjectStoreError
+from sa_ray.errors import (
+    JobStoreError,
+    ObjectElsewhereError,
+    ObjectStoreError,
+    UnavailableError,
+)
 from sa_ray.jobs import JobSnapshot
+from sa_ray.serving.links import Links, LinkSigner
 from sa_ray.storage import ObjectStores
 
 logger = logging.getLogger(__name__)
@@ -39,11 +44,13 @@ class JobViews:
     """Builds the views of jobs. For one event loop, which it never blocks.
 
     A presigned URL is minted in a thread: it takes a while, and longer when the credentials that
-    sign it have to be fetched.
+    sign it have to be fetched. ``links`` sign the URLs of this service, for jobs with an owner;
+    None: a key is sent with all requests.
     """
 
-    def __init__(self, stores: ObjectStores) -> None:
+    def __init__(self, stores: ObjectStores, links: Links | None = None) -> None:
         self._stores = stores
+        self._links = links
         self._threads = ThreadPoolExecutor(SIGNING_THREADS, "url-signing")
 
     async def of(self, snapshots: Sequence[JobSnapshot], base_url: str) -> list[JobView]:
@@ -51,12 +58,13 @@ class JobViews:
 
         ``base_url``: the address the client used, without a trailing slash.
         """
-        results = {one.job.id: one.job.result.clips for one in snapshots if one.job.result}
+        done = [one.job for one in snapshots if one.job.result]
         urls: dict[str, list[str | None]] = {}
-        if results:
+        if done:
             try:
-                urls = await self._in_time(lambda: self._urls(results, base_url))
-            except ObjectStoreError as error:
+                signer = await self._signer(done)
+                urls = await self._in_time(lambda: self._urls(done, base_url, signer))
+            except (ObjectStoreError, JobStoreError, UnavailableError) as error:
                 logger.warning("no download URLs: %s", error.message)
         return [
             _job_view(one, base_url, urls.get(one.job.id, ()), self._stores.current.backend)
@@ -74,21 +82,34 @@ class JobViews:
         """
         return await self._in_time(lambda: self._stores.url(stored))
 
+    async def _signer(self, jobs: Sequence[Job]) -> LinkSigner | None:
+        return await self._links.ready() if self._links and any(job.owner for job in jobs) else None
+
     def _urls(
-        self, results: Mapping[str, Sequence[StoredClip]], base_url: str
+        self, jobs: Sequence[Job], base_url: str, signer: LinkSigner | None
     ) -> dict[str, list[str | None]]:
         return {
-            job_id: [
-                self._clip_url(job_id, index, clip.object, base_url)
-                for index, clip in enumerate(clips)
+            job.id: [
+                self._clip_url(job.id, index, clip.object, base_url, signer if job.owner else None)
+                for index, clip in enumerate(job.result.clips if job.result else ())
             ]
-            for job_id, clips in results.items()
+            for job in jobs
         }
 
-    def _clip_url(self, job_id: str, index: int, stored: StoredObject, base_url: str) -> str | None:
-        which = f"?index={index}" if index else ""
+    def _clip_url(
+        self,
+        job_id: str,
+        index: int,
+        stored: StoredObject,
+        base_url: str,
+        signer: LinkSigner | None,
+    ) -> str | None:
+        which = [f"index={index}"] if index else []
+        if signer:
+            which.append(signer.query(job_id, index))
+        query = f"?{'&'.join(which)}" if which else ""
         try:
-            return self._stores.url(stored) or f"{base_url}/jobs/{job_id}/audio{which}"
+            return self._stores.url(stored) or f"{base_url}/jobs/{job_id}/audio{query}"
         except (ObjectStoreError, ObjectElsewhereError) as error:
             # The job can be read all the same; the audio route says what is wrong.
             logger.warning("no URL for job %s: %s", job_id, error.message)

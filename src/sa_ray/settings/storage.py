@@ -79,7 +79,8 @@ class StorageSettings(SettingsGroup):
         ge=1,
         le=604_800,
         validation_alias=AliasChoices("STABLE_AUDIO_PRESIGNED_URL_EXPIRES"),
-        description="Lifetime of a presigned download URL, seconds (S3 allows seven days).",
+        description="Lifetime of a presigned download URL, seconds (S3 allows seven days), and of "
+        "the links that this service signs for jobs of API keys.",
     )
     upload_ttl: int = Field(
         86_400,

@@ -65,9 +65,12 @@ class Inputs:
         upload = self._record(upload_id)
         return upload if upload and self._clock() < upload.expires_at else None
 
-    def keep(self, upload_id: str, read: ReadAudio, size_bytes: int, audio: bytes) -> Upload:
+    def keep(
+        self, upload_id: str, read: ReadAudio, size_bytes: int, audio: bytes, owner: str = ""
+    ) -> Upload:
         """Store ``audio``, the stored form of a file of ``size_bytes``, for the time to live."""
         with self._lock(upload_id):
+            known = self.find(upload_id)
             stored = self._store.put(
                 self._audio_key(upload_id),
                 audio,
@@ -81,11 +84,13 @@ class Inputs:
                 seconds=read.frames / SAMPLE_RATE,
                 size_bytes=size_bytes,
                 expires_at=0,
+                owners=known.owners if known else (),
             )
-            return self._renewed(upload)
+            return self._renewed(upload, owner)
 
-    def renew(self, upload_id: str) -> Upload | None:
-        """Have the upload live on as if it were new; None if it has expired or its audio is gone.
+    def renew(self, upload_id: str, owner: str = "") -> Upload | None:
+        """Have the upload live on as if it were new, as ``owner``'s too; None if it has expired or
+        its audio is gone.
 
         Its audio goes first, if anything is deleted by others: it has to be sent again then.
         """
@@ -93,12 +98,20 @@ class Inputs:
             upload = self.find(upload_id)
             if upload is None or self._store.size(upload.object.key) != upload.object.size:
                 return None
-            return self._renewed(upload)
+            return self._renewed(upload, owner)
 
-    def remove(self, upload_id: str) -> None:
-        """Delete the upload, whether or not it has expired; no error if it is gone."""
+    def remove(self, upload_id: str, owner: str | None = None) -> None:
+        """Delete the upload, whether or not it has expired; no error if it is gone.
+
+        ``owner``: whose it is no more; it stays where it is others' too. None: whoever's.
+        """
         with self._lock(upload_id):
-            self._delete(upload_id)
+            upload = self.find(upload_id) if owner is not None else None
+            others = [one for one in upload.owners if one != owner] if upload else []
+            if upload and others:
+                self._write(upload.model_copy(update={"owners": tuple(others)}))
+            else:
+                self._delete(upload_id)
 
     def due(self) -> list[str]:
         """Return the ids of uploads that are to be deleted, ``MAX_DUE`` at most."""
@@ -138,15 +151,23 @@ class Inputs:
         except ValidationError:  # of another release: sent again, it is replaced
             return None
 
-    def _renewed(self, upload: Upload) -> Upload:
-        upload = upload.model_copy(update={"expires_at": self._clock() + self._ttl_s})
+    def _renewed(self, upload: Upload, owner: str) -> Upload:
+        upload = upload.model_copy(
+            update={
+                "expires_at": self._clock() + self._ttl_s,
+                "owners": tuple(sorted({*upload.owners, owner})),
+            }
+        )
+        self._write(upload)
+        return upload
+
+    def _write(self, upload: Upload) -> None:
         self._store.put(
             self._record_key(upload.id),
             upload.model_dump_json().encode(),
             content_type="application/json",
             filename=f"{upload.id}.json",
         )
-        return upload
 
     def _delete(self, upload_id: str) -> None:
         # The record first: what is found has its audio. Audio that is left without is due in time.

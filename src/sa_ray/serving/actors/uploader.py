@@ -92,12 +92,17 @@ class UploaderApi(Protocol):
         """Return audio that a client has sent, unless there is none or it has expired."""
         ...
 
-    async def renew_input(self, upload_id: str) -> Upload | None:
-        """Have it live on as if it were new; None if it has to be sent again."""
+    async def renew_input(self, upload_id: str, owner: str = "") -> Upload | None:
+        """Have it live on as if new, as ``owner``'s too; None if it has to be sent again."""
         ...
 
     async def keep_input(
-        self, upload_id: str, read: ReadAudio, size_bytes: int, audio: list["ObjectRef[bytes]"]
+        self,
+        upload_id: str,
+        read: ReadAudio,
+        size_bytes: int,
+        audio: list["ObjectRef[bytes]"],
+        owner: str = "",
     ) -> Upload:
         """Store audio that a client has sent, as ``upload`` does, but without retrying.
 
@@ -105,8 +110,8 @@ class UploaderApi(Protocol):
         """
         ...
 
-    async def remove_input(self, upload_id: str) -> None:
-        """Delete it; no error if it is gone."""
+    async def remove_input(self, upload_id: str, owner: str | None = None) -> None:
+        """Delete it, or take it from ``owner`` where it is others' too; no error if it is gone."""
         ...
 
     async def due_inputs(self) -> list[str]:
@@ -188,19 +193,24 @@ class Uploader(UploaderApi):
     async def find_input(self, upload_id: str) -> Upload | None:
         return await in_thread(self._readers, lambda: self._inputs.find(upload_id))
 
-    async def renew_input(self, upload_id: str) -> Upload | None:
-        return await in_thread(self._input_threads, lambda: self._inputs.renew(upload_id))
+    async def renew_input(self, upload_id: str, owner: str = "") -> Upload | None:
+        return await in_thread(self._input_threads, lambda: self._inputs.renew(upload_id, owner))
 
     async def keep_input(
-        self, upload_id: str, read: ReadAudio, size_bytes: int, audio: list["ObjectRef[bytes]"]
+        self,
+        upload_id: str,
+        read: ReadAudio,
+        size_bytes: int,
+        audio: list["ObjectRef[bytes]"],
+        owner: str = "",
     ) -> Upload:
         async with self._input_slots:  # of which only so many are held here
             data = await arrived(audio[0])
-            keep = partial(self._inputs.keep, upload_id, read, size_bytes, data)
+            keep = partial(self._inputs.keep, upload_id, read, size_bytes, data, owner)
             return await in_thread(self._input_threads, keep)
 
-    async def remove_input(self, upload_id: str) -> None:
-        await in_thread(self._input_threads, lambda: self._inputs.remove(upload_id))
+    async def remove_input(self, upload_id: str, owner: str | None = None) -> None:
+        await in_thread(self._input_threads, lambda: self._inputs.remove(upload_id, owner))
 
     async def due_inputs(self) -> list[str]:
         return await in_thread(self._sweeper, self._inputs.due)

@@ -15,7 +15,7 @@ from sa_ray.errors import InfrastructureError
 from sa_ray.jobs import JobSnapshot
 from sa_ray.jobs.webhook_secrets import WebhookSecrets
 from sa_ray.jobs.webhook_sender import WebhookSender
-from sa_ray.serving.actors import jobs_client, uploader_client
+from sa_ray.serving.actors import JobsClient, jobs_client, uploader_client
 from sa_ray.serving.cluster_room import cluster_room
 from sa_ray.serving.deployment_options import capacity
 from sa_ray.serving.dispatcher.attempt import Attempt
@@ -24,6 +24,7 @@ from sa_ray.serving.dispatcher.leases import Leases
 from sa_ray.serving.dispatcher.upload_sweep import UploadSweep
 from sa_ray.serving.dispatcher.webhook_calls import WebhookCalls
 from sa_ray.serving.job_view import JobViews
+from sa_ray.serving.links import Links
 from sa_ray.serving.messages import Progress
 from sa_ray.serving.ray_errors import translate
 from sa_ray.serving.serve_status import Deployment, Starts, deployments_of, running_replicas
@@ -70,7 +71,7 @@ class Dispatcher:
         self._webhooks = _webhook_sender(webhooks.opened(), authorities)
         webhook_loops = []
         if self._webhooks:
-            view = _webhook_view(public_url, storage)
+            view = _webhook_view(public_url, storage, self._jobs)
             webhook_loops.append(WebhookCalls(self._jobs, self._webhooks, view).run())
         loops = (
             *self._leases.loops(),
@@ -158,7 +159,7 @@ def _webhook_sender(settings: WebhookSettings, authorities: str | None) -> Webho
 
 
 def _webhook_view(
-    public_url: str | None, storage: StorageSettings
+    public_url: str | None, storage: StorageSettings, jobs: JobsClient
 ) -> Callable[[Job], Awaitable[JobView]]:
-    views = JobViews(ObjectStores(storage))
+    views = JobViews(ObjectStores(storage), Links(jobs.secret, storage.presigned_url_expires))
     return lambda job: views.one(JobSnapshot(job, None), public_url or "")

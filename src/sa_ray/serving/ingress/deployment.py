@@ -28,6 +28,7 @@ from sa_ray.serving.ingress.services import Services
 from sa_ray.serving.ingress.sync_generation import SyncGeneration
 from sa_ray.serving.ingress.uploads import ClientUploads
 from sa_ray.serving.job_view import JobViews
+from sa_ray.serving.links import Links
 from sa_ray.settings import (
     AccessSettings,
     EdgeSettings,
@@ -80,6 +81,7 @@ class Ingress:
             await asyncio.to_thread(stores.current.url, "first")
         health = HealthMonitor(models, limits, engine, stores.current.backend, jobs, uploader)
         read_job = GroupedCalls(jobs.get_all)
+        links = Links(jobs.secret, storage.presigned_url_expires)
         signing = webhooks.opened().signing_secrets
         self._usage = UsageMeter(jobs.add_usage)
         self.services = Services(
@@ -96,7 +98,8 @@ class Ingress:
             job_feed=JobFeed(jobs.changed, read_job, limits.max_waiting_requests),
             uploader=uploader,
             uploads=ClientUploads(uploader, jobs, limits.max_upload_mb, _longest(models, limits)),
-            views=JobViews(stores),
+            links=links,
+            views=JobViews(stores, links),
             health=health,
             clients=ClientShares(limits.max_open_per_client),
             keyring=self._keyring,

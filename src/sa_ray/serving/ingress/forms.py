@@ -13,7 +13,9 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 
 from sa_ray.contracts import Upload
+from sa_ray.contracts.access import Caller
 from sa_ray.errors import InvalidRequestError, MalformedRequestError, SaRayError
+from sa_ray.serving.ingress.auth import caller_of
 from sa_ray.serving.ingress.edits import SOURCE_FIELDS
 from sa_ray.serving.ingress.services import of_this_replica
 from sa_ray.serving.ingress.uploads import ClientUploads, ReceivedFile, no_room
@@ -97,13 +99,15 @@ async def opened_form(request: Request, max_fields: int = MAX_FIELDS) -> AsyncIt
         request.scope.get(RELEASE, lambda: None)()
 
 
-async def take_file(file: UploadFile, uploads: ClientUploads, name: str = "audio") -> Upload:
+async def take_file(
+    file: UploadFile, uploads: ClientUploads, caller: Caller, name: str = "audio"
+) -> Upload:
     """Store the file of a form, from its part ``name``. Raises as ``ClientUploads.take`` does."""
     try:
         with ReceivedFile(uploads.max_mb) as received:
             while piece := await file.read(PIECE_BYTES):
                 await asyncio.to_thread(received.write, piece)
-            return await uploads.take(received)
+            return await uploads.take(received, caller)
     except SaRayError as error:
         if error.param == "audio":
             error.param = name
@@ -138,7 +142,7 @@ async def _as_json(request: Request) -> Request:
                     f"{name} is both in the request and a file of the form. Send one of them.",
                     param=name,
                 )
-            body[name] = (await take_file(part, uploads, name)).id
+            body[name] = (await take_file(part, uploads, caller_of(request), name)).id
     return _with_json(request, body)
 
 

@@ -15,6 +15,7 @@ from sa_ray.contracts import (
     VariantName,
     fields_only_a_model_has,
 )
+from sa_ray.contracts.access import Caller
 from sa_ray.errors import InvalidRequestError, NotFoundError
 from sa_ray.serving.ingress.edits import Edit, edit_of, length_told, source_field
 from sa_ray.serving.ingress.output_rules import require_possible_output
@@ -29,8 +30,11 @@ def draw_seed() -> int:
     return secrets.randbelow(MAX_SEED + 1)
 
 
-async def settle(request: GenerationRequest, services: "Services") -> ResolvedRequest:
-    """Resolve ``request`` with the settings of the service and the upload that it names.
+async def settle(
+    request: GenerationRequest, services: "Services", caller: Caller
+) -> ResolvedRequest:
+    """Resolve ``request`` of ``caller`` with the settings of the service and the upload that it
+    names.
 
     Raises as ``resolve`` does, also where there is no such upload.
     """
@@ -39,7 +43,7 @@ async def settle(request: GenerationRequest, services: "Services") -> ResolvedRe
     if field is not None:
         upload_id = getattr(request, field)
         try:
-            upload = await services.uploads.find(upload_id)
+            upload = await services.uploads.find(upload_id, caller)
         except NotFoundError:
             raise InvalidRequestError(
                 f"{field}: there is no upload {upload_id}. It may have expired: send the audio "

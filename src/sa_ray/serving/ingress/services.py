@@ -20,6 +20,7 @@ from sa_ray.serving.ingress.job_feed import JobFeed
 from sa_ray.serving.ingress.sync_generation import SyncGeneration
 from sa_ray.serving.ingress.uploads import ClientUploads
 from sa_ray.serving.job_view import JobViews
+from sa_ray.serving.links import Links
 from sa_ray.settings import LimitSettings, ModelSettings
 
 
@@ -41,6 +42,7 @@ class Services:
     job_feed: JobFeed
     uploader: UploaderClient
     uploads: ClientUploads
+    links: Links
     views: JobViews
     health: HealthMonitor
     clients: ClientShares

@@ -13,7 +13,9 @@ import ray
 from sa_ray.audio import ReadingPool
 from sa_ray.audio.reading_pool import MAX_AT_ONCE
 from sa_ray.contracts import UPLOAD_ID_PATTERN, ReadAudio, Upload
+from sa_ray.contracts.access import Caller
 from sa_ray.errors import ConflictError, UnavailableError, UploadNotFoundError
+from sa_ray.jobs import JobSnapshot
 from sa_ray.jobs.sources import sources_in_use
 from sa_ray.serving.actors import JobsClient, UploaderClient
 from sa_ray.serving.streamed_bodies import file_too_large
@@ -82,12 +84,13 @@ class ClientUploads:
         self._slots = asyncio.Semaphore(MAX_AT_ONCE)
         self.max_mb = max_mb
 
-    async def take(self, received: ReceivedFile) -> Upload:
-        """Check the audio of a file and store it, unless the same is there: that is renewed.
+    async def take(self, received: ReceivedFile, caller: Caller) -> Upload:
+        """Check the audio of a file and store it, unless the same is there: that is renewed, and
+        is the caller's too.
 
         Raises ``InvalidRequestError`` (param ``audio``) if it is not taken.
         """
-        if kept := await self._uploader.renew_input(received.sha256):
+        if kept := await self._uploader.renew_input(received.sha256, caller.name):
             return kept
         async with self._slots:
             read, audio = await in_thread(self._threads, lambda: self._read(received))
@@ -95,32 +98,41 @@ class ClientUploads:
             reference = await asyncio.to_thread(ray.put, audio)
             del audio
             return await self._uploader.within(STORE_TIMEOUT_S).keep_input(
-                received.sha256, read, received.size, [reference]
+                received.sha256, read, received.size, [reference], caller.name
             )
 
-    async def find(self, upload_id: str) -> Upload:
-        """Return an upload that requests may name. Raises ``UploadNotFoundError``."""
+    async def find(self, upload_id: str, caller: Caller) -> Upload:
+        """Return an upload that requests of ``caller`` may name. Raises ``UploadNotFoundError``."""
         known = re.fullmatch(UPLOAD_ID_PATTERN, upload_id)
         upload = await self._uploader.find_input(upload_id) if known else None
-        if upload is None:
+        if upload is None or not upload.seen_by(caller):
             raise UploadNotFoundError(
                 f"There is no upload {upload_id[:80]}: it may have expired. Send the audio to "
                 "POST /v1/uploads, and give the id that the answer has."
             )
         return upload
 
-    async def remove(self, upload_id: str) -> None:
-        """Delete an upload.
+    async def remove(self, upload_id: str, caller: Caller) -> None:
+        """Delete an upload, or the caller's right to it where it is others' too.
 
         Raises ``UploadNotFoundError``, and ``ConflictError`` if a job is yet to be made from it.
         """
-        upload = await self.find(upload_id)
-        if job_id := (await sources_in_use(self._jobs)).get(upload.object.key):
-            raise ConflictError(
-                f"Job {job_id} is made from this upload. Cancel the job, or wait until it has "
-                "ended, and delete the upload then."
-            )
-        await self._uploader.remove_input(upload_id)
+        upload = await self.find(upload_id, caller)
+        owner = caller.name if caller.name in upload.owners else None
+        if owner is None or upload.owners == (owner,):
+            await self._require_unused(upload, caller)
+        await self._uploader.remove_input(upload_id, owner)
+
+    async def _require_unused(self, upload: Upload, caller: Caller) -> None:
+        job_id = (await sources_in_use(self._jobs)).get(upload.object.key)
+        if job_id is None:
+            return
+        [found] = await self._jobs.get_all([job_id])
+        named = isinstance(found, JobSnapshot) and caller.sees(found.job.owner)
+        raise ConflictError(
+            f"{f'Job {job_id}' if named else 'A job'} is made from this upload. Cancel the job, or "
+            "wait until it has ended, and delete the upload then."
+        )
 
     def _read(self, received: ReceivedFile) -> tuple[ReadAudio, bytes]:
         with tempfile.TemporaryFile() as stored:

@@ -17,6 +17,7 @@ key names on a cluster too. Under the prefix:
 ``workers``                  hash: worker -> time of its last heartbeat
 ``ended``                    ended jobs by ``completed_at``
 ``cleanup``, ``webhooks``    jobs by the time at which that is due
+``secrets``                  hash: secrets that the service has drawn for itself
 ``age``, ``age:<status>``    jobs by ``created_at``
 ``age/<owner>``, ``age/<owner>:<status>``  those of a named owner
 ``usage:<day>``              hash: amounts by key, variant and kind; see ``usage``

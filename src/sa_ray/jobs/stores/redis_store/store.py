@@ -199,6 +199,11 @@ class RedisJobStore:
         with self._answering() as client:
             return usage.read(client, PREFIX, first, last, owner)
 
+    def secret(self, name: str, fresh: str) -> str:
+        with self._answering() as client:
+            client.hsetnx(f"{PREFIX}secrets", name, fresh)
+            return cast(bytes, client.hget(f"{PREFIX}secrets", name)).decode()
+
     def close(self) -> None:
         self._redis.connection_pool.disconnect()
 

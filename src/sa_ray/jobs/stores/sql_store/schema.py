@@ -50,6 +50,14 @@ WORKERS = Table(
 )
 """Workers that may hold leases, each with the time of its last heartbeat."""
 
+SECRETS = Table(
+    "secrets",
+    _METADATA,
+    Column("name", Text, primary_key=True),
+    Column("value", Text, nullable=False),
+)
+"""Secrets that the service has drawn for itself."""
+
 SCHEMA_VERSION = Table("schema_version", _METADATA, Column("version", BigInteger, nullable=False))
 """One row."""
 
@@ -201,6 +209,7 @@ MIGRATIONS: Sequence[Sequence[Statement]] = (
             "postgresql": _SHARES_OF_QUEUED.format(priority="body::json ->> 'priority'"),
         },
     ),
+    ("CREATE TABLE secrets (name TEXT PRIMARY KEY, value TEXT NOT NULL)",),
     # Usage by day.
     (
         """

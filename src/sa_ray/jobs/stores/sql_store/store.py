@@ -34,7 +34,7 @@ from sa_ray.jobs.stores.sql_store import usage
 from sa_ray.jobs.stores.sql_store.engine import create_job_engine, reading, transaction
 from sa_ray.jobs.stores.sql_store.fair_shares import advance, insert_in_order
 from sa_ray.jobs.stores.sql_store.postgresql import unbounded
-from sa_ray.jobs.stores.sql_store.schema import JOBS, SCHEMA_VERSION, WORKERS, migrate
+from sa_ray.jobs.stores.sql_store.schema import JOBS, SCHEMA_VERSION, SECRETS, WORKERS, migrate
 from sa_ray.jobs.stores.sql_store.writes import GroupedWrites, SingleWrites, Writes
 
 _STORED = (JOBS.c.id, JOBS.c.body)
@@ -85,6 +85,10 @@ _HEARTBEAT = {
         (postgresql.dialect, postgresql.insert(WORKERS)),
     )
 }
+_KEEP_SECRET = {
+    "sqlite": sqlite.insert(SECRETS).on_conflict_do_nothing(),
+    "postgresql": postgresql.insert(SECRETS).on_conflict_do_nothing(),
+}
 _COUNTS = select(
     *(
         select(func.count()).where(JOBS.c.variant == variant, _is(status)).scalar_subquery()
@@ -110,6 +114,7 @@ class SqlJobStore:
         self._jobs = JobReader()
         dialect = self._writer.dialect.name
         self._heartbeat = _HEARTBEAT[dialect]
+        self._keep_secret = _KEEP_SECRET[dialect]
         self._writes: Writes = (GroupedWrites if dialect == "sqlite" else SingleWrites)(
             self._writer
         )
@@ -291,6 +296,14 @@ class SqlJobStore:
     def usage(self, first: str, last: str, owner: str | None) -> list[UsageRow]:
         found = self._rows(usage.days(first, last, owner))
         return [UsageRow.model_validate(dict(row._mapping)) for row in found]  # noqa: SLF001
+
+    def secret(self, name: str, fresh: str) -> str:
+        def write(connection: Connection) -> str:
+            connection.execute(self._keep_secret, {"name": name, "value": fresh})
+            found = select(SECRETS.c.value).where(SECRETS.c.name == name)
+            return str(connection.execute(found).scalar_one())
+
+        return self._writes.run(write)
 
     def close(self) -> None:
         self._inserts.close()

@@ -91,8 +91,8 @@ async def generate(
 ) -> StreamingResponse:
     """Generate one clip, or `n`, and answer with its bytes. Hanging up cancels the work."""
     started = time.monotonic()
-    resolved = await settle(request, services)
     caller = caller_of(http)
+    resolved = await settle(request, services, caller)
     require_rights(caller, request, resolved.model)
     await require_audio(services, caller, resolved)
     began = time.monotonic()

@@ -16,6 +16,7 @@ from sa_ray.errors import (
     JobGoneError,
     JobNotFoundError,
     JobNotReadyError,
+    LinkExpiredError,
     ObjectElsewhereError,
     ObjectStoreError,
     OverloadedError,
@@ -25,9 +26,9 @@ from sa_ray.serving.actors import UploaderClient
 from sa_ray.serving.ingress.byte_range import ByteRange, RangeNotSatisfiableError, parse_range
 from sa_ray.serving.ingress.clients import too_many
 from sa_ray.serving.ingress.errors import responses
-from sa_ray.serving.ingress.job_lookup import find_job
+from sa_ray.serving.ingress.job_lookup import find_job, is_job_id
 from sa_ray.serving.ingress.routes.generation import AUDIO, clip_headers
-from sa_ray.serving.ingress.services import ServicesDep
+from sa_ray.serving.ingress.services import Services, ServicesDep
 from sa_ray.serving.proxy_downloads import HEADER, PIECE_BYTES
 from sa_ray.settings import LimitSettings
 from sa_ray.storage import file_name
@@ -69,6 +70,7 @@ class Download(StreamingResponse):
         416: {"description": "The range lies outside the audio."},
     }
     | responses(
+        LinkExpiredError,
         JobNotFoundError,
         JobNotReadyError,
         JobGoneError,
@@ -84,11 +86,21 @@ async def download(
     index: Annotated[
         int, Query(ge=0, lt=MAX_VARIATIONS, description="Which of its files, from 0.")
     ] = 0,
+    expires: Annotated[
+        int | None, Query(ge=0, le=1 << 53, description="Of a signed link: Unix seconds.")
+    ] = None,
+    signature: Annotated[
+        str | None,
+        Query(max_length=64, description="Of a signed link, which needs no key: `download_url`."),
+    ] = None,
     range_header: Annotated[str | None, Header(alias="Range")] = None,
     piece: Annotated[str, Header(alias=HEADER.decode(), include_in_schema=False)] = "",
 ) -> Response:
     """A file of a job that has succeeded; a redirect if the store has an address of its own."""
-    job = (await find_job(services, http, job_id)).job
+    link = (expires, signature)
+    job = (
+        await _linked(services, job_id, index, link) or (await find_job(services, http, job_id)).job
+    )
     clip = _clip(job, index)
     stored = clip.object
     try:
@@ -120,6 +132,21 @@ async def download(
         media_type=MEDIA_TYPES[job.request.format],
         headers=headers,
     )
+
+
+async def _linked(
+    services: Services, job_id: str, index: int, link: tuple[int | None, str | None]
+) -> Job | None:
+    """Return the job that a signed link is for; None if it is none.
+
+    Raises ``LinkExpiredError``, and ``JobNotFoundError`` if the job has been deleted since.
+    """
+    expires, signature = link
+    if expires is None or signature is None or not is_job_id(job_id):
+        return None
+    if not await services.links.allows(job_id, index, expires, signature):
+        return None
+    return (await services.read_job(job_id)).job
 
 
 async def _read(

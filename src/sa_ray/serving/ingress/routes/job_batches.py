@@ -84,8 +84,8 @@ async def _outcome(
 async def _submit(
     services: Services, http: Request, request: JobRequest, key: str | None
 ) -> JobAccepted:
-    resolved = await settle(request, services)
     caller = caller_of(http)
+    resolved = await settle(request, services, caller)
     require_rights(caller, request, resolved.model)
     options = job_options(request, key, services.webhooks, caller, services.work(resolved))
     submission = Submission(uuid.uuid4().hex, resolved, options)

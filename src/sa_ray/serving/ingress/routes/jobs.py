@@ -85,8 +85,8 @@ async def submit(
     idempotency_key: IdempotencyKey = None,
 ) -> JobAccepted:
     """Accept a job. Once this answers 202 the job is durable and will end, whatever happens."""
-    resolved = await settle(request, services)
     caller = caller_of(http)
+    resolved = await settle(request, services, caller)
     require_rights(caller, request, resolved.model)
     options = job_options(
         request, idempotency_key, services.webhooks, caller, services.work(resolved)

@@ -13,12 +13,14 @@ from pydantic import ValidationError
 from starlette.datastructures import FormData, UploadFile
 
 from sa_ray.contracts import GenerationRequest, JobAccepted, JobRequest
+from sa_ray.contracts.access import Caller
 from sa_ray.errors import (
     IdempotencyConflictError,
     InvalidRequestError,
     OverloadedError,
     UnavailableError,
 )
+from sa_ray.serving.ingress.auth import caller_of
 from sa_ray.serving.ingress.errors import describe_unfit, responses
 from sa_ray.serving.ingress.forms import opened_form, take_file
 from sa_ray.serving.ingress.routes.generation import BODY_ERRORS, FILES, generate
@@ -135,7 +137,9 @@ async def submit_inpaint(
 async def _variation(http: Request, body: type[R], uploads: ClientUploads) -> R:
     async with opened_form(_required_form(http)) as form:
         fields = _fields(form)
-        return _checked(body, fields | {"init_audio": await _upload(form, uploads)})
+        return _checked(
+            body, fields | {"init_audio": await _upload(form, uploads, caller_of(http))}
+        )
 
 
 async def _inpainting(http: Request, body: type[R], uploads: ClientUploads) -> R:
@@ -150,7 +154,9 @@ async def _inpainting(http: Request, body: type[R], uploads: ClientUploads) -> R
             )
         pairs = zip(starts, ends, strict=True)
         fields["regions"] = [{"start": start, "end": end} for start, end in pairs]
-        return _checked(body, fields | {"inpaint_audio": await _upload(form, uploads)})
+        return _checked(
+            body, fields | {"inpaint_audio": await _upload(form, uploads, caller_of(http))}
+        )
 
 
 def _required_form(http: Request) -> Request:
@@ -189,14 +195,14 @@ def _places(fields: dict[str, Any], name: str) -> list[float]:
         ) from None
 
 
-async def _upload(form: FormData, uploads: ClientUploads) -> str:
+async def _upload(form: FormData, uploads: ClientUploads, caller: Caller) -> str:
     file = form.get(AUDIO_FIELD)
     if not isinstance(file, UploadFile):
         raise InvalidRequestError(
             f"{AUDIO_FIELD} is missing: send the audio file in the part of that name.",
             param=AUDIO_FIELD,
         )
-    return (await take_file(file, uploads)).id
+    return (await take_file(file, uploads, caller)).id
 
 
 def _checked(body: type[R], fields: dict[str, Any]) -> R:

@@ -65,16 +65,16 @@ async def upload(http: Request, response: Response, services: ServicesDep) -> Up
     else:
         with ReceivedFile(services.uploads.max_mb) as received:
             await _take_whole(http, received)
-            taken = await services.uploads.take(received)
+            taken = await services.uploads.take(received, caller_of(http))
     audit(http, "uploaded", caller_of(http).name, thing=taken.id)
     response.headers["Location"] = f"{base_url(http)}/v1/uploads/{taken.id}"
     return UploadView.of(taken)
 
 
 @router.get("/{upload_id}", responses=responses(UploadNotFoundError, UnavailableError))
-async def find_upload(upload_id: UploadId, services: ServicesDep) -> UploadView:
+async def find_upload(upload_id: UploadId, services: ServicesDep, http: Request) -> UploadView:
     """What is known of an upload that has not expired."""
-    return UploadView.of(await services.uploads.find(upload_id))
+    return UploadView.of(await services.uploads.find(upload_id, caller_of(http)))
 
 
 @router.delete(
@@ -84,7 +84,7 @@ async def find_upload(upload_id: UploadId, services: ServicesDep) -> UploadView:
 )
 async def delete_upload(upload_id: UploadId, services: ServicesDep, http: Request) -> None:
     """Delete an upload, unless a job that has not ended is made from it."""
-    await services.uploads.remove(upload_id)
+    await services.uploads.remove(upload_id, caller_of(http))
     audit(http, "deleted", caller_of(http).name, thing=upload_id)
 
 
@@ -103,4 +103,4 @@ async def _take_part(http: Request, uploads: ClientUploads) -> Upload:
         parts = [part for part in form.values() if isinstance(part, UploadFile)]
         if not parts:
             raise MalformedRequestError("The form has no file. Send one part, the audio file.")
-        return await take_file(parts[0], uploads)
+        return await take_file(parts[0], uploads, caller_of(http))
