@@ -56,6 +56,8 @@ def test_every_panel_has_data_after_some_calls_and_jobs(
     for _ in range(3):
         assert app.service.generate(duration=1, n=2).status_code == 200
     assert app.service.generate(duration=-1).status_code == 422
+    too_large = {"content": b" " * (2 << 20), "headers": {"content-type": "application/json"}}
+    assert app.service.http.post("/jobs", **too_large).status_code == 413
     for number in range(2):
         app.service.wait_for(app.service.submit(seed=number), "succeeded")
 
@@ -89,5 +91,7 @@ def test_every_panel_has_data_after_some_calls_and_jobs(
             for one in routes
         }
         assert answered == {("POST", "2xx"): 3.0, ("POST", "4xx"): 1.0}
-        [refused] = prometheus.ask('ray_sa_ray_refusals_total{status="422"}')
-        assert refused["metric"]["code"] == "invalid_request"
+        refused = prometheus.ask("sum(ray_sa_ray_refusals_total) by (code, status)")
+        assert sorted((one["metric"]["status"], one["metric"]["code"]) for one in refused) == [
+            ("413", "payload_too_large"), ("422", "invalid_request"),
+        ]  # fmt: skip

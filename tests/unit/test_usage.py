@@ -124,7 +124,7 @@ class Taker:
 
 async def test_what_is_counted_is_handed_over_together_a_moment_later(clock: Clock) -> None:
     taker = Taker()
-    meter = UsageMeter(taker, clock)
+    meter = UsageMeter(taker, clock, period=0.01)
     for _ in range(100):
         meter.add("anna", "medium", requests=1, audio_seconds=0.5)
 

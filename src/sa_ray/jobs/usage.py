@@ -35,9 +35,15 @@ class UsageMeter:
     ``clock`` returns Unix seconds.
     """
 
-    def __init__(self, hand_over: HandOver, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        hand_over: HandOver,
+        clock: Callable[[], float] = time.time,
+        period: float = HAND_OVER_S,
+    ) -> None:
         self._hand_over = hand_over
         self._clock = clock
+        self._period = period
         self._rows: dict[tuple[str, str, VariantName], UsageRow] = {}
         self._unsent: tuple[str, list[UsageRow]] | None = None
         self._sending = asyncio.Lock()
@@ -82,7 +88,7 @@ class UsageMeter:
 
     async def _hand_over_later(self) -> None:
         while self._unsent or self._rows:
-            await asyncio.sleep(HAND_OVER_S)
+            await asyncio.sleep(self._period)
             try:
                 await self.flush()
             except SaRayError as error:

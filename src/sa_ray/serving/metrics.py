@@ -42,6 +42,11 @@ class Metric:
         self._made: Any = None
 
     @property
+    def is_recorded(self) -> bool:
+        """Whether this process has recorded it."""
+        return self._made is not None
+
+    @property
     def exported(self) -> str:
         """Its name at the endpoint of Ray; that of a histogram without ``_bucket`` and so on."""
         return f"ray_{self.name}{'_total' if self.kind == 'counter' else ''}"
@@ -94,7 +99,8 @@ REQUESTS = Counter(
 REFUSALS = Counter(
     "sa_ray_refusals",
     ("code", "status"),
-    "Requests that the ingress answered with an error, by its code. 429: over a limit.",
+    "Requests that the ingress, or what is in front of Serve's proxy, answered with an error, by "
+    "its code. 429: over a limit.",
 )
 QUEUE_WAIT = Histogram(
     "sa_ray_queue_wait_seconds",

@@ -19,6 +19,7 @@ from sa_ray.errors import (
     ServiceLostError,
     UnavailableError,
 )
+from sa_ray.serving.metrics import REFUSALS
 from sa_ray.serving.proxy_downloads import PacedDownloads
 from sa_ray.serving.proxy_health import HealthLane
 from sa_ray.serving.proxy_leave import LastAnswers
@@ -162,6 +163,7 @@ class _Answer:
         """Answer with ``error``, unless there is an answer."""
         if not self.started:
             self.started = True
+            REFUSALS.add(code=error.code, status=str(error.status))
             for message in error_messages(error, self._request_id):
                 await self._pass_on(message)
 

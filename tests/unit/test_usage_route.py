@@ -1,0 +1,127 @@
+"""Whose usage a caller is told, over HTTP."""
+
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import httpx
+import pytest
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from sa_ray.contracts import UsageRow
+from sa_ray.contracts.access import Caller
+from sa_ray.jobs import JobCoordinator, open_job_store
+from sa_ray.serving.ingress.app import build_http_app
+from sa_ray.serving.ingress.auth import CALLER
+from sa_ray.serving.ingress.services import of_this_replica
+from sa_ray.settings import load_settings
+from tests.support.clock import Clock
+
+DAY = "2026-01-31"
+DAYS = {"from": DAY, "to": "2026-02-01"}
+
+ANNA = Caller(name="anna", scopes=frozenset({"generate", "jobs:own"}))
+ADMIN = Caller(name="root", scopes=frozenset({"admin"}))
+NOBODY = Caller(name="", scopes=frozenset())
+
+ROWS = [
+    UsageRow(day=DAY, owner="", variant="medium", requests=1),
+    UsageRow(day=DAY, owner="anna", variant="medium", jobs=2, audio_seconds=20.0),
+    UsageRow(day=DAY, owner="anna", variant="small-sfx", jobs=1, audio_seconds=1.5, clips=3),
+    UsageRow(day="2026-02-01", owner="ben", variant="medium", jobs=1),
+]
+
+As = Callable[[Caller], httpx.AsyncClient]
+
+
+class Called:
+    """Sends requests as ``caller``, as if a key had been checked."""
+
+    def __init__(self, app: ASGIApp, caller: Caller) -> None:
+        self._app = app
+        self._caller = caller
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._app({**scope, CALLER: self._caller}, receive, send)
+
+
+@pytest.fixture
+async def ask(tmp_path: Path) -> AsyncIterator[As]:
+    store = open_job_store(f"sqlite:///{tmp_path}/jobs.db")
+    jobs = JobCoordinator(store, clock=Clock(1_769_903_990.0), max_queued=1)
+    await jobs.add_usage("report", ROWS)
+    settings = load_settings({})
+    app = build_http_app(settings.edge, settings.limits)
+
+    async def services() -> Any:
+        return SimpleNamespace(jobs=jobs)
+
+    app.dependency_overrides[of_this_replica] = services
+
+    def as_caller(caller: Caller) -> httpx.AsyncClient:
+        transport = httpx.ASGITransport(Called(app, caller))
+        return httpx.AsyncClient(transport=transport, base_url="http://localhost")
+
+    yield as_caller
+    await jobs.close()
+
+
+async def told(client: httpx.AsyncClient, **params: str) -> list[dict[str, Any]]:
+    answer = await client.get("/v1/usage", params={**DAYS, **params})
+    assert answer.status_code == 200, answer.text
+    usage: list[dict[str, Any]] = answer.json()["usage"]
+    return usage
+
+
+async def test_a_key_is_told_its_own_usage(ask: As) -> None:
+    own = await told(ask(ANNA))
+
+    assert own == await told(ask(ANNA), key="anna")
+    assert own == [
+        {
+            "day": DAY,
+            "key": "anna",
+            "requests": 0,
+            "jobs": 3,
+            "clips": 3,
+            "audio_seconds": 21.5,
+            "gpu_seconds": 0.0,
+            "models": {
+                "medium": {
+                    "requests": 0, "jobs": 2, "clips": 0, "audio_seconds": 20.0,
+                    "gpu_seconds": 0.0,
+                },
+                "small-sfx": {
+                    "requests": 0, "jobs": 1, "clips": 3, "audio_seconds": 1.5,
+                    "gpu_seconds": 0.0,
+                },
+            },
+        }
+    ]  # fmt: skip
+
+
+async def test_an_admin_is_told_that_of_all_or_of_one(ask: As) -> None:
+    everybody = [(day["day"], day["key"]) for day in await told(ask(ADMIN))]
+
+    assert everybody == [(DAY, None), (DAY, "anna"), ("2026-02-01", "ben")]
+    assert [day["key"] for day in await told(ask(ADMIN), key="ben")] == ["ben"]
+    assert [day["key"] for day in await told(ask(ADMIN), key="")] == [None]
+
+
+@pytest.mark.parametrize(
+    ("caller", "params"),
+    [
+        (ANNA, {"key": "ben"}),
+        (ANNA, {"key": "nobody-at-all"}),
+        (ANNA, {"key": ""}),
+        (NOBODY, {}),
+        (NOBODY, {"key": ""}),
+        (NOBODY, {"key": "anna"}),
+    ],
+)
+async def test_that_of_others_is_not_found(ask: As, caller: Caller, params: dict[str, str]) -> None:
+    refused = await ask(caller).get("/v1/usage", params={**DAYS, **params})
+
+    assert refused.status_code == 404
+    assert "usage" not in refused.json()
