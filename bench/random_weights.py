@@ -12,7 +12,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers
 from transformers import PreTrainedTokenizerFast, T5GemmaConfig, T5GemmaEncoderModel
 from transformers.models.t5gemma.configuration_t5gemma import T5GemmaModuleConfig
 
-from sa_ray.catalogue import repo_id
+from sa_ray.catalogue import CATALOGUE
 from sa_ray.contracts import VariantName
 from sa_ray.engines.stable_audio.weights import building_on
 
@@ -205,7 +205,7 @@ def model_config(variant: VariantName, sizes: Sizes) -> dict[str, Any]:
     prompt = {
         "max_length": sizes.prompt_tokens,
         "padding_mode": "learned",
-        "repo_id": repo_id(variant),
+        "repo_id": CATALOGUE[variant].repository,
         "subfolder": TEXT_ENCODER,
     }
     seconds = {"min_val": 0, "max_val": 384, "fourier_features_type": "expo"}

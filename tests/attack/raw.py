@@ -76,8 +76,9 @@ def ends(connection: socket.socket) -> bool:
 
 def memory_of(processes: dict[int, str], *kinds: str) -> dict[str, int]:
     """Resident MiB of the processes that have one of ``kinds`` in their names."""
-    return {
-        kind: sum(psutil.Process(pid).memory_info().rss for pid, name in processes.items()
-                  if kind in name) >> 20
-        for kind in kinds
-    }  # fmt: skip
+    held = dict.fromkeys(kinds, 0)
+    for pid, name in processes.items():
+        with contextlib.suppress(psutil.NoSuchProcess):  # it has ended meanwhile
+            for kind in filter(name.__contains__, kinds):
+                held[kind] += psutil.Process(pid).memory_info().rss
+    return {kind: held_bytes >> 20 for kind, held_bytes in held.items()}

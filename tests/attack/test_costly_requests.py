@@ -1,12 +1,9 @@
 """Requests made to cost as much as can be: each is refused, for about the cost of any other."""
 
-import os
-
 import psutil
 import pytest
 
 from bench.request_costs import BODIES, HEADERS, PROMPTS
-from tests.support.commands import MARK, marked
 from tests.support.service import Service, local_settings
 
 from .conftest import Target
@@ -25,12 +22,10 @@ def service(target: Target) -> Service:
 
 
 @pytest.fixture(scope="module")
-def ingress(service: Service) -> psutil.Process:
+def ingress(target: Target) -> psutil.Process:
     """The process that answers the service's requests."""
-    service.wait_until_started()
-    processes = [psutil.Process(pid) for pid in marked(os.environ[MARK])]
-    [found] = [each for each in processes if "ServeReplica:sa-ray:ingress" in each.cmdline()[0]]
-    return found
+    [pid] = [pid for pid, name in target.processes.items() if "sa-ray:ingress" in name]
+    return psutil.Process(pid)
 
 
 def spent(process: psutil.Process) -> float:

@@ -1,6 +1,8 @@
 """The Ray of a local service runs no code of anybody else's, and tells them nothing."""
 
 import os
+from concurrent.futures import ThreadPoolExecutor
+from itertools import product
 from pathlib import Path
 
 import httpx
@@ -27,21 +29,24 @@ def test_only_the_port_between_replicas_listens_beyond_loopback(target: Target) 
     assert {name.split(":")[2] for name in beyond} == {"ServeReplica"}
 
 
-@pytest.mark.parametrize(
-    "environment",
-    [{}, {"RAY_AUTH_MODE": "disabled"}, {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 64}],
-    ids=["as Ray is by default", "without a token", "with a wrong token"],
-)
-def test_nobody_joins_without_the_token(
-    target: Target, tmp_path: Path, environment: dict[str, str]
-) -> None:
+def test_nobody_joins_without_the_token(target: Target, tmp_path: Path) -> None:
     [gcs] = target.ports("gcs_server")
+    attempts: list[dict[str, str]] = [
+        {},  # as Ray is by default
+        {"RAY_AUTH_MODE": "disabled"},
+        {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 64},
+    ]
 
-    result = run_without_token(JOIN, f"127.0.0.1:{gcs}", home=tmp_path, **environment)
+    with ThreadPoolExecutor(len(attempts)) as threads:  # most wait until they are ended
+        results = threads.map(
+            lambda known: run_without_token(JOIN, f"127.0.0.1:{gcs}", home=tmp_path, **known),
+            attempts,
+        )
 
-    assert result.returncode != 0
-    assert "code ran" not in result.stdout
-    assert "Connecting to existing Ray cluster" in result.stderr
+    for result in results:
+        assert result.returncode != 0
+        assert "code ran" not in result.stdout
+        assert "Connecting to existing Ray cluster" in result.stderr
 
 
 def test_a_replica_unpickles_nothing_for_strangers(target: Target, tmp_path: Path) -> None:
@@ -58,16 +63,17 @@ def test_a_replica_unpickles_nothing_for_strangers(target: Target, tmp_path: Pat
         [pair, f"authorization=Bearer {'0' * 64}"],
     ]
 
-    answers = [
-        run_without_token(CALL_REPLICA, address, str(refused), *attack, home=tmp_path).stdout
-        for address in addresses
-        for attack in attacks
-    ]
+    def attacked(known: tuple[str, list[str]]) -> str:
+        address, attack = known
+        script = (CALL_REPLICA, address, str(refused), *attack)
+        return run_without_token(*script, home=tmp_path).stdout.strip()
+
+    with ThreadPoolExecutor(4) as threads:
+        answers = set(threads.map(attacked, product(addresses, attacks)))
     allowed = [pair, f"authorization=Bearer {token}"]
     run_without_token(CALL_REPLICA, addresses[0], str(touched), *allowed, home=tmp_path)
 
-    assert answers
-    assert {answer.strip() for answer in answers} == {"UNAVAILABLE", "UNAUTHENTICATED"}
+    assert answers == {"UNAVAILABLE", "UNAUTHENTICATED"}
     assert not refused.exists()
     assert touched.exists(), "the attack would not have worked with both either"
 

@@ -2,13 +2,12 @@
 
 import base64
 import json
-import os
 import sqlite3
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from tests.support.secret_settings import environment
 from tests.support.service import Service, local_settings
 from tests.support.webhook_receiver import Receiver, receiving, verified
 
-from .conftest import private_folder
+from .conftest import Target, private_folder
 
 pytestmark = pytest.mark.attack
 
@@ -57,7 +56,9 @@ OPERATOR, ALICE, NEXT, MALLORY = (secret(letter) for letter in "oanm")
 
 
 @dataclass(frozen=True)
-class Target:
+class Calling:
+    """A service that calls webhooks."""
+
     service: Service
     folder: Path
     private: Path
@@ -72,46 +73,22 @@ class Target:
             ]
         return [json.loads(body)["webhook"] for (body,) in rows]
 
-    def wait_for(self, condition: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + PATIENCE_S
-        while not condition():
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
 
+def test_no_call_reaches_an_address_inside_the_network(target: Target, receiver: Receiver) -> None:
+    service = Service(target.service.base_url, local_settings(target.folder))
+    calling = Calling(service, target.folder, target.private)
+    own = f"{service.base_url}/jobs"
+    urls = [own, *(receiver.url(host) for host in INSIDE)]
 
-@contextmanager
-def attacked(prepare: Callable[[str], object] = lambda _: None, **args: Any) -> Iterator[Target]:
-    """A running service. ``prepare`` is given the URL of its job store before it starts."""
-    mark = uuid.uuid4().hex
-    os.environ[MARK] = mark
-    try:
-        with tempfile.TemporaryDirectory(prefix="attack-") as name:
-            folder = Path(name)
-            settings = local_settings(folder) | args
-            prepare(settings["jobs_url"])
-            secret = {"STABLE_AUDIO_WEBHOOK_SECRET": OPERATOR}
-            with environment(secret), LocalService(folder, settings) as local:
-                local.wait_until_ready()
-                private = private_folder(marked(mark))
-                yield Target(Service(local.base_url, settings), folder, private)
-    finally:
-        del os.environ[MARK]
+    jobs = [service.submit(webhook_url=url) for url in urls]
+    service.until(lambda: all(one["error"] for one in calling.webhooks(*jobs)))
 
-
-def test_no_call_reaches_an_address_inside_the_network() -> None:
-    with receiving() as receiver, attacked() as target:
-        service = target.service
-        own = f"http://127.0.0.1:{service.base_url.rpartition(':')[2]}/jobs"
-        urls = [own, *(receiver.url(host) for host in INSIDE)]
-
-        jobs = [service.submit(webhook_url=url) for url in urls]
-        target.wait_for(lambda: all(one["error"] for one in target.webhooks(*jobs)))
-
-        errors = {one["url"]: one["error"] for one in target.webhooks(*jobs)}
-        assert receiver.received == []
-        refused = [url for url in urls if "is not public" in errors[url] or "clouds" in errors[url]]
-        assert refused == urls, errors
-        assert len(service.http.get("/jobs?limit=200").json()["jobs"]) == len(jobs)
+    errors = {one["url"]: one["error"] for one in calling.webhooks(*jobs)}
+    assert receiver.received == []
+    refused = [url for url in urls if "is not public" in errors[url] or "clouds" in errors[url]]
+    assert refused == urls, errors
+    newest = service.http.get(f"/jobs?limit={len(jobs)}").json()["jobs"]
+    assert [job["id"] for job in newest] == jobs[::-1], "the call to its own jobs made none"
 
 
 def poisoned(jobs_url: str) -> None:
@@ -126,9 +103,17 @@ def poisoned(jobs_url: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def target() -> Iterator[Target]:
-    with attacked(poisoned, webhook_allow_private=True) as running:
-        yield running
+def calling() -> Iterator[Calling]:
+    mark = uuid.uuid4().hex
+    with tempfile.TemporaryDirectory(prefix="attack-") as name, ExitStack() as stack:
+        folder = Path(name)
+        settings = local_settings(folder) | {"webhook_allow_private": True}
+        poisoned(settings["jobs_url"])
+        with environment({MARK: mark, "STABLE_AUDIO_WEBHOOK_SECRET": OPERATOR}):
+            local = stack.enter_context(LocalService(folder, settings))
+        local.wait_until_ready()
+        private = private_folder(marked(mark))
+        yield Calling(Service(local.base_url, settings), folder, private)
 
 
 @pytest.fixture
@@ -137,9 +122,9 @@ def receiver() -> Iterator[Receiver]:
         yield running
 
 
-def test_names_that_cannot_be_encoded_stop_no_call(target: Target, receiver: Receiver) -> None:
-    """The store of ``target`` is full of them; clients can add none."""
-    service = target.service
+def test_names_that_cannot_be_encoded_stop_no_call(calling: Calling, receiver: Receiver) -> None:
+    """The store of ``calling`` is full of them; clients can add none."""
+    service = calling.service
     answers = [
         service.http.post("/jobs", json={"prompt": "rain", "webhook_url": url}) for url in POISON
     ]
@@ -156,9 +141,9 @@ def test_names_that_cannot_be_encoded_stop_no_call(target: Target, receiver: Rec
 
 
 def test_nobody_can_have_a_call_signed_to_anothers_receiver(
-    target: Target, receiver: Receiver
+    calling: Calling, receiver: Receiver
 ) -> None:
-    service, url = target.service, receiver.url()
+    service, url = calling.service, receiver.url()
     hers = service.submit(webhook_url=url, webhook_secret=ALICE)
     changing_over = service.submit(webhook_url=url, webhook_secret=[NEXT, ALICE])
     strangers = [
@@ -174,8 +159,8 @@ def test_nobody_can_have_a_call_signed_to_anothers_receiver(
     assert taken_by == {job: [False, False] for job in strangers}
 
 
-def test_a_receivers_secret_is_read_nowhere(target: Target, receiver: Receiver) -> None:
-    service, marker = target.service, secret("R")
+def test_a_receivers_secret_is_read_nowhere(calling: Calling, receiver: Receiver) -> None:
+    service, marker = calling.service, secret("R")
     body = {"prompt": "rain", "duration": 0.5, "webhook_url": receiver.url()}
     key = {"Idempotency-Key": "repeated"}
 
@@ -203,7 +188,7 @@ def test_a_receivers_secret_is_read_nowhere(target: Target, receiver: Receiver) 
     assert statuses == [202, 200, 409, 409, *[422] * 6, 200, 200, 200]
     hidden = marker.removeprefix("whsec_").rstrip("=")[:20]
     assert [answer.url for answer in answers if hidden in answer.text] == []
-    files = [path for top in (target.folder, target.private) for path in top.rglob("*")]
+    files = [path for top in (calling.folder, calling.private) for path in top.rglob("*")]
     read = {}
     for path in filter(Path.is_file, files):
         with suppress(FileNotFoundError):  # it is gone meanwhile

@@ -14,7 +14,7 @@ from socket import SHUT_WR, socket
 from socketserver import BaseRequestHandler, ThreadingTCPServer
 from urllib.parse import urlencode
 
-PATIENCE_S = 60.0
+PATIENCE_S = 120.0
 
 HOST_OF_PAGES = "127.0.0.1"
 HOST_OF_REBOUND = "127.0.0.2"

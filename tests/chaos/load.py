@@ -22,7 +22,7 @@ PRIORITIES = ("normal", "normal", "high", "low", "normal")
 CANCELLED = frozenset(range(7, JOBS, 20))
 """Jobs whose client thinks better of it."""
 
-PATIENCE_S = 150.0
+PATIENCE_S = 240.0
 LONG_POLL_S = 5
 RETRY_S = 0.2
 

@@ -84,13 +84,17 @@ class Row:
 
     def moments(self, times: int) -> Iterator[random.Random]:
         """That many random moments, spread over the load. The fault is over when the next one is
-        asked for."""
+        asked for, or as ``fault_is_over`` says."""
         for number in range(times):
             share = (number + self._chance.uniform(0.2, 0.8)) / (times + 0.5)
             self._load.wait_until_ended(round(share * JOBS))
             time.sleep(self._chance.uniform(0, 0.3))
             yield self._chance
-            self._faults_over.append(time.time())
+            if len(self._faults_over) == number:
+                self.fault_is_over()
+
+    def fault_is_over(self) -> None:
+        self._faults_over.append(time.time())
 
     def finish(self) -> list[Outcome]:
         """Wait for the load and check it: every job has ended as its client wants it, its audio

@@ -8,7 +8,7 @@ from .rows import BookedService, Row
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(400)]
 
-KILLS = 3
+KILLS = 2
 VICTIMS = {
     "variant replica": "ray::ServeReplica:sa-ray:small-sfx",
     "ingress replica": "ray::ServeReplica:sa-ray:ingress",

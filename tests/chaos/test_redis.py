@@ -43,7 +43,7 @@ def test_redis_is_killed(service: BookedService, redis_db: RedisServer) -> None:
 def test_a_node_is_lost(service: BookedService, cluster: ServiceCluster) -> None:
     row = Row(service, "worker node's raylet")
 
-    for _ in row.moments(3):
+    for _ in row.moments(2):
         cluster.kill_worker_raylet()
 
     row.finish()

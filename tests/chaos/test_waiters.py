@@ -20,6 +20,7 @@ NO_ROOM = {"cpu": 1000, "max_replicas": 1}
 def test_two_thousand_wait(deploy: Deploy, tmp_path: Path) -> None:
     service = deploy(
         tmp_path,
+        bare_head=True,  # as the cluster is since the module before
         max_waiting_requests=WAITERS,  # whichever of two replicas they come to
         max_open_per_client=WAITERS,
         variants={"small-sfx": ONE_REPLICA, "small-music": ONE_REPLICA, "medium": NO_ROOM},

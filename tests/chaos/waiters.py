@@ -13,7 +13,7 @@ from sa_ray.contracts import FINAL_STATUSES
 
 OPENED_AT_ONCE = 32
 WAIT_S = 120
-PATIENCE_S = 150.0
+PATIENCE_S = 240.0
 
 
 class Waiters:

@@ -73,6 +73,7 @@ def test_demo_says_what_is_wrong_before_it_starts_anything(tmp_path: Path) -> No
         assert "Traceback" not in result.stderr
 
 
+@pytest.mark.cluster
 def test_the_old_servers_command_serves_on_the_address_it_is_given(
     tmp_path: Path, mark: str
 ) -> None:

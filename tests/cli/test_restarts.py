@@ -156,13 +156,21 @@ class RestartedService(Service):
         self.accepted.append(job_id)
         return job_id
 
-    def submit_of_every_kind(self) -> None:
-        """One job that succeeds, and enough that one is running and one waits."""
+    def submit_of_every_kind(self) -> list[str]:
+        """One job that succeeds, and enough that one is running and one waits; the statuses then,
+        as ``statuses`` has them."""
         short = self.submit(**SHORT)
         assert self.get(f"/jobs/{short}?wait=60")["status"] == "succeeded"
         for _ in range(3):
             self.submit(**LONG)
-        until(lambda: "running" in self.statuses(), JOBS_S, self.cluster.folder / "serve-run.log")
+        seen: list[str] = []
+
+        def every_kind() -> bool:
+            seen[:] = self.statuses()
+            return {"succeeded", "running", "queued"} <= set(seen)
+
+        until(every_kind, JOBS_S, self.cluster.folder / "serve-run.log")
+        return seen
 
     def statuses(self) -> list[str]:
         """Of all jobs, oldest first; fails if one is missing or was never submitted."""
@@ -176,24 +184,18 @@ class RestartedService(Service):
 def test_every_job_outlives_stops_starts_and_deploys(cluster: Cluster) -> None:
     service = RestartedService(cluster)
 
-    def interrupt() -> list[str]:
-        service.submit_of_every_kind()
-        statuses = service.statuses()
-        assert {"succeeded", "running", "queued"} <= set(statuses)
-        return statuses
-
     with cluster.serve_run(service.config()):
         service.wait_until_ready(max_steps=50)
-        before = interrupt()
+        before = service.submit_of_every_kind()
 
     with cluster.serve_run(service.config()):
         service.wait_until_ready(max_steps=50)
         assert_nothing_went_back(before, service.statuses())
-        interrupt()
+        service.submit_of_every_kind()
 
         cluster.serve("deploy", str(service.config(max_steps=60)))
         service.wait_until_ready(max_steps=60)
-        before = interrupt()
+        before = service.submit_of_every_kind()
 
         cluster.serve("shutdown", "-y")
         service.wait_until_gone()

@@ -17,8 +17,10 @@ from ray.cluster_utils import Cluster
 from ray.serve.context import _get_global_client
 from ray.serve.schema import ServeDeploySchema
 
-from sa_ray.local import free_port
-from tests.support.ray_cluster import one_node, several_nodes
+from sa_ray.local import IMPORT_PATH, free_port
+from tests.support.order import arrange
+from tests.support.ray_cluster import several_nodes
+from tests.support.secret_settings import SecretFiles
 from tests.support.service import Service, local_settings
 
 from .application import Application
@@ -36,6 +38,11 @@ HEALTH_CHECKS = {
     "health_check_failure_threshold": 5,
 }
 """A silent node is given up after 20 s; Ray's defaults take 65 s."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Have the tests of one node come last: tests/serve goes on with that node."""
+    arrange(items, __file__, lambda fixtures: "deploy" in fixtures)
 
 
 @pytest.fixture(scope="session")
@@ -88,26 +95,27 @@ def application(cluster: Cluster, port: int, tmp_path: Path) -> Callable[..., Ap
 
 
 @pytest.fixture(scope="module")
-def deploy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deploy]:
+def deploy(
+    base_url: str, secret_files: SecretFiles, tmp_path_factory: pytest.TempPathFactory
+) -> Deploy:
     """Deploy on one node, as ``serve deploy`` does, with an operator's ``autoscaling_config`` of
     ``MODEL``."""
     settings = {**local_settings(tmp_path_factory.mktemp("service")), "preload_models": ""}
-    with one_node(num_cpus=4) as base_url:
 
-        def run(autoscaling: dict[str, Any]) -> Service:
-            application = {
-                "name": "sa-ray",
-                "import_path": "sa_ray.app:build",
-                "args": settings,
-                "deployments": [{"name": MODEL, "autoscaling_config": autoscaling}],
-            }
-            client = _get_global_client()
-            client.deploy_apps(ServeDeploySchema.model_validate({"applications": [application]}))
-            service = Service(base_url, settings)
-            service.wait_until_started()
-            return service
+    def run(autoscaling: dict[str, Any]) -> Service:
+        application = {
+            "name": "sa-ray",
+            "import_path": IMPORT_PATH,
+            "args": secret_files.args(settings),
+            "deployments": [{"name": MODEL, "autoscaling_config": autoscaling}],
+        }
+        client = _get_global_client()
+        client.deploy_apps(ServeDeploySchema.model_validate({"applications": [application]}))
+        service = Service(base_url, settings)
+        service.wait_until_started()
+        return service
 
-        yield run
+    return run
 
 
 def replicas(service: Service) -> int:

@@ -13,15 +13,17 @@ def processes(node: Node) -> list[psutil.Process]:
     found = []
     for started in node.all_processes.values():
         for info in started:
-            process = psutil.Process(info.process.pid)
-            found += [process, *process.children(recursive=True)]
+            with suppress(psutil.NoSuchProcess):  # it has ended meanwhile, here and below
+                process = psutil.Process(info.process.pid)
+                found += [process, *process.children(recursive=True)]
     return found
 
 
 def kill(cluster: Cluster, node: Node) -> None:
     """End everything on the node at once, as when its power goes."""
     for process in processes(node):
-        process.kill()
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
     cluster.remove_node(node, allow_graceful=False)
 
 
@@ -31,7 +33,8 @@ def frozen(node: Node) -> Iterator[None]:
     nothing answers on them any more, as when its network goes. It ends with the block."""
     stopped = processes(node)
     for process in stopped:
-        process.suspend()
+        with suppress(psutil.NoSuchProcess):
+            process.suspend()
     try:
         yield
     finally:

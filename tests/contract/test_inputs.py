@@ -71,6 +71,29 @@ def test_the_same_content_is_stored_once_and_renewed(place: Place) -> None:
     assert place.inputs.due() == []
 
 
+def test_a_marked_file_is_kept_as_it_was_sent_and_goes_with_its_audio(place: Place) -> None:
+    upload = place.inputs.keep(uuid4().hex * 2, READ, 1_000, b"fLaC", b"marked")
+
+    assert upload.marked is not None
+    assert upload.marked.format == READ.format
+    assert b"".join(place.store.read(upload.marked.object.key)) == b"marked"
+    assert place.another().find(upload.id) == upload
+    assert place.inputs.renew(upload.id) is not None
+    place.clock.now += TTL_S + GRACE_S
+    place.inputs.sweep([upload.id], pinned=[upload.object.key])
+    assert len(place.left()) == 3
+    place.inputs.sweep([upload.id], pinned=[])
+    assert place.left() == []
+
+
+def test_a_file_without_its_mark_has_to_be_sent_again(place: Place) -> None:
+    upload = place.inputs.keep(uuid4().hex * 2, READ, 1_000, b"fLaC", b"marked")
+    assert upload.marked is not None
+    place.store.delete([upload.marked.object.key])
+
+    assert place.inputs.renew(upload.id) is None
+
+
 def test_what_has_expired_or_lost_its_audio_has_to_be_sent_again(place: Place) -> None:
     expired, lost = place.kept(), place.kept()
     place.store.delete([lost.object.key])
@@ -156,9 +179,9 @@ def test_what_is_removed_leaves_nothing(place: Place) -> None:
 
 def test_who_sent_the_same_file_owns_it_too_until_all_have_let_go(place: Place) -> None:
     upload_id = uuid4().hex * 2
-    kept = place.inputs.keep(upload_id, READ, 1_000, b"fLaC", "bob")
+    kept = place.inputs.keep(upload_id, READ, 1_000, b"fLaC", owner="bob")
     renewed = place.another().renew(upload_id, "ann")
-    again = place.inputs.keep(upload_id, READ, 1_000, b"fLaC", "cid")
+    again = place.inputs.keep(upload_id, READ, 1_000, b"fLaC", owner="cid")
 
     assert kept.owners == ("bob",)
     assert renewed is not None
@@ -176,11 +199,11 @@ def test_who_sent_the_same_file_owns_it_too_until_all_have_let_go(place: Place) 
 
 def test_what_has_expired_is_nobodys_when_it_is_sent_again(place: Place) -> None:
     upload_id = uuid4().hex * 2
-    place.inputs.keep(upload_id, READ, 1_000, b"fLaC", "bob")
+    place.inputs.keep(upload_id, READ, 1_000, b"fLaC", owner="bob")
     place.clock.now += TTL_S
 
     assert place.inputs.renew(upload_id, "ann") is None
-    assert place.inputs.keep(upload_id, READ, 1_000, b"fLaC", "ann").owners == ("ann",)
+    assert place.inputs.keep(upload_id, READ, 1_000, b"fLaC", owner="ann").owners == ("ann",)
 
 
 def test_an_upload_of_an_earlier_release_has_no_owner(place: Place) -> None:

@@ -23,6 +23,9 @@ from tests.support.jobs import resolved
 
 REQUEST = resolved()
 
+ANSWER_TIMEOUT_S = 2
+PATIENCE_S = 60
+
 
 @pytest.fixture(scope="module", params=[postgresql, redis_server], ids=["postgresql", "redis"])
 def server(request: pytest.FixtureRequest) -> Iterator[PostgresqlServer | RedisServer]:
@@ -76,7 +79,12 @@ def test_an_outage_is_a_passing_error_and_nothing_acknowledged_is_lost(
 
 
 @pytest.fixture
-def proxied(server: PostgresqlServer | RedisServer) -> Iterator[tuple[JobStore, FaultProxy]]:
+def proxied(
+    server: PostgresqlServer | RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[JobStore, FaultProxy]]:
+    """A store that waits 2 s for an answer, not 10 or 3, and what stands before its server."""
+    monkeypatch.setattr(BoundedConnection, "answer_timeout_s", ANSWER_TIMEOUT_S)
+    monkeypatch.setattr(f"{is_passing.__module__}.ANSWER_TIMEOUT_S", ANSWER_TIMEOUT_S)
     with FaultProxy(server.port) as proxy:
         store = open_job_store(server.url().replace(str(server.port), str(proxy.port)))
         yield store, proxy
@@ -94,8 +102,7 @@ def test_a_server_that_falls_silent_is_a_passing_error_and_is_used_again(
 
     with ThreadPoolExecutor(len(calls)) as threads:
         for outcome in [threads.submit(call) for call in calls]:
-            # 10 s, and a connection that is tried anew: callers wait 30 s.
-            error = outcome.exception(timeout=25)
+            error = outcome.exception(timeout=PATIENCE_S)
             assert isinstance(error, JobStoreError)
             assert error.transient
 

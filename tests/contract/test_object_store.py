@@ -245,3 +245,20 @@ def test_the_objects_of_a_folder_are_listed_with_their_age(store: ObjectStore, f
     # Stores may tell whole seconds.
     assert all(begun - 2 <= one.modified_at <= time.time() + 2 for one in listed)
     assert list(store.objects(f"{folder}/nothing")) == []
+
+
+def test_an_object_is_found_as_it_is_listed_and_another_once_it_was_replaced(
+    store: ObjectStore, folder: str
+) -> None:
+    put(store, f"{folder}/in/a.bin", b"rain")
+
+    (listed,) = store.objects(f"{folder}/in")
+    found = store.find(f"{folder}/in/a.bin")
+    put(store, f"{folder}/in/a.bin", b"wind")
+    after = store.find(f"{folder}/in/a.bin")
+
+    assert found
+    assert after
+    assert (found.key, found.size, found.version) == (listed.key, 4, listed.version)
+    assert after.version != found.version
+    assert store.find(f"{folder}/in/b.bin") is None

@@ -7,7 +7,7 @@ namespaces of its own. Prints what it saw as JSON.
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -89,8 +89,8 @@ class Scenario:
         return {
             "engine": clip.headers.get("x-engine"),
             "clip": [clip.status_code, clip.headers.get("content-type")],
-            "ready": {name: self.kubelet.is_ready(name) for name in self.kubelet.running},
-            "alive": {name: self.kubelet.is_alive(name) for name in self.kubelet.running},
+            "ready": until(lambda: probed(self.kubelet.is_ready, ["head", "cpu-1", "cpu-2"])),
+            "alive": until(lambda: probed(self.kubelet.is_alive, self.kubelet.running)),
             "without token": httpx.get(
                 f"http://{head.address}:8265/api/serve/applications/"
             ).status_code,
@@ -103,10 +103,13 @@ class Scenario:
 
     def exports(self, metrics: list[str]) -> bool:
         addresses = [pod.address for pod, _ in self.kubelet.running.values()]
-        exported = [
-            httpx.get(f"http://{address}:{METRICS}/metrics", timeout=30).text
-            for address in addresses
-        ]
+        try:
+            exported = [
+                httpx.get(f"http://{address}:{METRICS}/metrics", timeout=30).text
+                for address in addresses
+            ]
+        except httpx.TransportError:  # one does not listen yet
+            return False
         return all(any(name in text for text in exported) for name in metrics)
 
     def drain(self, name: str) -> dict[str, Any]:
@@ -149,6 +152,12 @@ class Scenario:
         left: list[str] = []
         took = self.kubelet.delete(name, lambda: left.extend(serving(pod)))
         return {"took": took, "left": left}
+
+
+def probed(probe: Callable[[str], bool], names: Iterable[str]) -> dict[str, bool] | None:
+    """What each of these Pods answers to a probe; None if one fails, as it may now and then."""
+    answered = {name: probe(name) for name in names}
+    return answered if all(answered.values()) else None
 
 
 @contextmanager

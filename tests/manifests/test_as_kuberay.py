@@ -156,7 +156,7 @@ class TestDrain:
 
     def test_a_head_that_is_stopped_alone_does_not_wait(self, answers: dict[str, Any]) -> None:
         """Else it would for 235 s."""
-        assert answers["the head alone"] < 45
+        assert answers["the head alone"] < 120
 
 
 @pytest.mark.cluster
@@ -179,4 +179,4 @@ class TestEnd:
     def test_ray_ends_soon_after(self, answers: dict[str, Any]) -> None:
         """Else it would drain once more, for 30 s."""
         for name, end in answers["ended"].items():
-            assert end["took"]["in all"] - end["took"]["preStop"] < 25, name
+            assert end["took"]["in all"] - end["took"]["preStop"] < 29, name

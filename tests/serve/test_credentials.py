@@ -2,21 +2,8 @@
 
 from pathlib import Path
 
-import pytest
-
-from tests.support.deployment import Deploy
 from tests.support.service import Service
-from tests.support.signing import Identity, identity, read_credentials
-
-
-@pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> Identity:
-    return identity(tmp_path_factory.mktemp("identity"))
-
-
-@pytest.fixture(scope="module")
-def signing(deploy: Deploy, files: Identity) -> Service:
-    return deploy(c2pa_certificate=str(files.certificate), c2pa_key=str(files.key))
+from tests.support.signing import Identity, read_credentials
 
 
 def test_answers_and_jobs_are_signed(signing: Service, files: Identity) -> None:
@@ -44,4 +31,6 @@ def test_an_edit_names_its_upload(signing: Service, files: Identity) -> None:
     said = read_credentials(edit.content, "audio/wav", files.anchor)
     assert said["state"] == "Trusted"
     assert said["actions"]["c2pa.edited"]["digitalSourceType"].endswith("/composite")
-    assert [one["relationship"] for one in said["ingredients"]] == ["parentOf"]
+    (ingredient,) = said["ingredients"]
+    assert ingredient["relationship"] == "parentOf"
+    assert ingredient["active_manifest"], "the mark of the upload, which the service signed"

@@ -18,9 +18,6 @@ import soundfile
 from sa_ray.audio import encode, provenance_of
 from sa_ray.contracts import CROSSFADE, SAMPLE_RATE
 from tests.support.commands import run
-from tests.support.deployment import Deploy
-from tests.support.object_stores import s3_settings
-from tests.support.s3_server import S3Server
 from tests.support.service import Service
 
 Samples = npt.NDArray[np.float64]
@@ -44,8 +41,8 @@ def read(data: bytes) -> Samples:
 
 
 @pytest.fixture(scope="module")
-def service(deploy: Deploy, s3_server: S3Server) -> Service:
-    return deploy(**s3_settings(s3_server))
+def service(on_s3: Service) -> Service:
+    return on_s3
 
 
 @pytest.fixture(scope="module")

@@ -125,6 +125,9 @@ def test_the_old_lines_job_routes_take_jobs(service: Service, sound: bytes) -> N
             "inpaint_start_seconds",
         ),
         ("/v1/audio/variations", "audio", {**OLD, "steps": "many"}, "steps"),
+        ("/v1/audio/variations", "audio", {**OLD, "loras": '[{"name": "rain"}]'}, "loras"),
+        ("/jobs/variations", "audio", {**OLD, "loras": '[{"name": "."}]'}, "loras.0.name"),
+        ("/v1/audio/variations", "audio", {**OLD, "loras": "rain"}, "loras"),
         ("/v1/audio/variations", "audio", {**OLD, "stepz": "8"}, "stepz"),
         ("/v1/audio/inpaint", "audio", OLD, "inpaint_start_seconds"),
         (

@@ -19,7 +19,7 @@ CHECKS = [
     content_type_conformance,
     response_schema_conformance,
 ]
-EXAMPLES_PER_OPERATION = 30
+EXAMPLES_PER_OPERATION = 20
 CHEAP = {"duration": 0.05, "steps": 1}
 
 

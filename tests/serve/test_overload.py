@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
+from tests.support.commands import newest
 from tests.support.deployment import Deploy
 from tests.support.service import SLOW, Service
 
@@ -20,11 +21,19 @@ def small(deploy: Deploy) -> Service:
 
 
 def test_a_full_queue_answers_429_and_keeps_its_promises(small: Service) -> None:
-    accepted, refused = [], []
-    while not refused:
+    accepted: list[str] = []
+    refused: list[httpx.Response] = []
+
+    def is_full() -> bool:
+        """One may have left the queue for its replica meanwhile: then there is room for another."""
         response = small.http.post("/jobs", json=SLOW)
-        (accepted if response.status_code == 202 else refused).append(response)
-        assert len(accepted) < 50
+        if response.status_code == 202:
+            accepted.append(response.json()["id"])
+            return False
+        refused.append(response)
+        return [small.job(job_id)["queue_position"] for job_id in accepted[-2:]] == [2, 3]
+
+    small.until(is_full)
 
     error = refused[0].json()["error"]
     assert refused[0].status_code == 429
@@ -32,13 +41,10 @@ def test_a_full_queue_answers_429_and_keeps_its_promises(small: Service) -> None
     assert error["code"] == "queue_full"
     assert "STABLE_AUDIO_MAX_QUEUED_JOBS" in error["message"]
 
-    positions = [small.job(response.json()["id"])["queue_position"] for response in accepted]
-    assert [position for position in positions if position is not None][-2:] == [2, 3]
-
-    for response in accepted[1:]:
-        small.http.delete(f"/jobs/{response.json()['id']}")
-    assert small.wait_for(accepted[0].json()["id"])["status"] == "succeeded"
-    assert small.http.post("/jobs", json={"prompt": "rain"}).status_code == 202
+    for job_id in accepted[1:]:
+        small.http.delete(f"/jobs/{job_id}")
+    assert small.wait_for(accepted[0])["status"] == "succeeded"
+    small.wait_for(small.submit(), "succeeded")
 
 
 def test_of_a_batch_that_overfills_the_queue_the_rest_is_refused_for_now(small: Service) -> None:
@@ -57,8 +63,7 @@ def test_of_a_batch_that_overfills_the_queue_the_rest_is_refused_for_now(small: 
         assert job["retry_after"] >= 1
     for job_id in accepted:
         small.http.delete(f"/jobs/{job_id}")
-    for job_id in accepted:
-        small.wait_for(job_id)
+    small.until(lambda: (small.health().queued_jobs, small.health().running_jobs) == (0, 0))
 
 
 def test_saturated_synchronous_requests_answer_429(small: Service) -> None:
@@ -77,12 +82,22 @@ def test_saturated_synchronous_requests_answer_429(small: Service) -> None:
 
 def test_a_client_that_hangs_up_frees_the_replica(small: Service) -> None:
     assert small.http.post("/generate", json={**SLOW, "duration": 0.1}).status_code == 200
-    whole = small.http.post("/generate", json=SLOW).raise_for_status().elapsed
+    replica = newest("ray::ServeReplica:sa-ray:medium")
 
+    def spent() -> float:
+        """CPU time so far: what else the machine does is no part of it."""
+        times = replica.cpu_times()
+        return float(times.user + times.system)
+
+    begun = spent()
+    elapsed = small.http.post("/generate", json=SLOW).raise_for_status().elapsed.total_seconds()
+    whole = spent() - begun
+
+    begun = spent()
     with pytest.raises(httpx.ReadTimeout):
-        httpx.post(f"{small.base_url}/generate", json=SLOW, timeout=whole.total_seconds() / 10)
+        httpx.post(f"{small.base_url}/generate", json=SLOW, timeout=elapsed / 10)
     following = small.http.post("/generate", json={**SLOW, "duration": 0.1})
 
-    # Had the abandoned request run on, the next one would have waited for nine tenths of it.
+    # Had the abandoned request run on, the next one would have waited for the rest of it.
     assert following.status_code == 200
-    assert following.elapsed < whole / 2
+    assert spent() - begun < 0.7 * whole

@@ -1,6 +1,7 @@
 """Where results go: S3 over a real server, public URLs, and storage that does not work."""
 
 import io
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -14,11 +15,6 @@ from tests.support.object_stores import keys, s3_settings
 from tests.support.s3_server import S3Server
 from tests.support.secret_settings import settings_of
 from tests.support.service import Service
-
-
-@pytest.fixture(scope="module")
-def on_s3(deploy: Deploy, s3_server: S3Server) -> Service:
-    return deploy(**s3_settings(s3_server, presigned_url_expires=120, upload_ttl=1))
 
 
 def test_a_job_lands_in_the_bucket_behind_a_presigned_url(on_s3: Service) -> None:
@@ -59,25 +55,6 @@ def test_deleting_a_job_deletes_its_object(on_s3: Service) -> None:
     assert httpx.get(url).status_code == 404
 
 
-def test_uploads_lie_in_the_bucket_for_their_time(on_s3: Service, s3_server: S3Server) -> None:
-    def left() -> list[str]:
-        return keys(settings_of(s3_settings(s3_server)).storage, "stable-audio/jobs/uploads/")
-
-    file = io.BytesIO()
-    sf.write(file, np.zeros(44_100, np.int16), 44_100, format="WAV")
-    answer = on_s3.http.post(
-        "/v1/uploads", content=file.getvalue(), headers={"Content-Type": "audio/wav"}
-    )
-
-    assert answer.status_code == 201, answer.text
-    upload_id = answer.json()["id"]
-    names = (f"{upload_id}.flac", f"{upload_id}.json")
-    own = {f"stable-audio/jobs/uploads/{name}" for name in names}
-    assert own <= set(left())  # beside those of another service of these tests
-    on_s3.until(lambda: on_s3.http.get(f"/v1/uploads/{upload_id}").status_code == 404)
-    on_s3.until(lambda: own.isdisjoint(left()))
-
-
 def test_an_outage_delays_a_job_and_loses_nothing(on_s3: Service, s3_server: S3Server) -> None:
     s3_server.stop()
     try:
@@ -96,17 +73,30 @@ def test_an_outage_delays_a_job_and_loses_nothing(on_s3: Service, s3_server: S3S
     assert httpx.get(view["download_url"]).status_code == 200
 
 
-@pytest.mark.cluster
-def test_audio_in_a_store_that_is_no_longer_reached_is_told(
-    deploy: Deploy, s3_server: S3Server, tmp_path: Path
-) -> None:
-    jobs_url = f"sqlite:///{tmp_path}/jobs.db"
-    service = deploy(jobs_url=jobs_url)
-    job_id = service.submit()
-    service.wait_for(job_id)
-    audio = service.outputs / f"{job_id}.wav"
+@dataclass(frozen=True)
+class Moved:
+    """A service that keeps objects in a bucket, and a job of when they were in a folder."""
 
-    service = deploy(jobs_url=jobs_url, **s3_settings(s3_server))
+    service: Service
+    job_id: str
+    audio: Path
+
+
+@pytest.fixture(scope="module")
+def moved(deploy: Deploy, s3_server: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Moved:
+    jobs_url = f"sqlite:///{tmp_path_factory.mktemp('moved')}/jobs.db"
+    before = deploy(jobs_url=jobs_url)
+    job_id = before.submit()
+    before.wait_for(job_id)
+    changed = {"storage_public_base_url": "https://cdn.example.com/x/", "upload_ttl": 1}
+    service = deploy(jobs_url=jobs_url, **s3_settings(s3_server, **changed))
+    return Moved(service, job_id, before.outputs / f"{job_id}.wav")
+
+
+@pytest.mark.cluster
+def test_audio_in_a_store_that_is_no_longer_reached_is_told(moved: Moved) -> None:
+    service, job_id = moved.service, moved.job_id
+
     download = service.http.get(f"/jobs/{job_id}/audio")
     deletion = service.http.delete(f"/jobs/{job_id}")
 
@@ -114,22 +104,45 @@ def test_audio_in_a_store_that_is_no_longer_reached_is_told(
     assert (download.status_code, deletion.status_code) == (410, 409)
     for answer in (download, deletion):
         assert "log" in answer.json()["error"]["message"]
-        assert str(audio.parent) not in answer.text
+        assert str(moved.audio.parent) not in answer.text
     assert deletion.json()["error"]["code"] == "audio_elsewhere"
-    assert audio.exists()
+    assert moved.audio.exists()
 
 
-def test_a_public_base_url_replaces_presigning(deploy: Deploy, s3_server: S3Server) -> None:
-    service = deploy(**s3_settings(s3_server, storage_public_base_url="https://cdn.example.com/x/"))
-    job_id = service.submit()
+@pytest.mark.cluster
+def test_a_public_base_url_replaces_presigning(moved: Moved) -> None:
+    job_id = moved.service.submit()
 
-    view = service.wait_for(job_id)
+    view = moved.service.wait_for(job_id)
 
     assert view["download_url"] == f"https://cdn.example.com/x/stable-audio/jobs/{job_id}.wav"
 
 
+@pytest.mark.cluster
+def test_uploads_lie_in_the_bucket_for_their_time(moved: Moved, s3_server: S3Server) -> None:
+    def left() -> list[str]:
+        return keys(settings_of(s3_settings(s3_server)).storage, "stable-audio/jobs/uploads/")
+
+    file = io.BytesIO()
+    sf.write(file, np.zeros(44_100, np.int16), 44_100, format="WAV")
+    answer = moved.service.http.post(
+        "/v1/uploads", content=file.getvalue(), headers={"Content-Type": "audio/wav"}
+    )
+
+    assert answer.status_code == 201, answer.text
+    upload_id = answer.json()["id"]
+    names = (f"{upload_id}.flac", f"{upload_id}.json")
+    own = {f"stable-audio/jobs/uploads/{name}" for name in names}
+    assert own <= set(left())  # beside those of another service of these tests
+    moved.service.until(
+        lambda: moved.service.http.get(f"/v1/uploads/{upload_id}").status_code == 404
+    )
+    moved.service.until(lambda: own.isdisjoint(left()))
+
+
 def test_a_wrong_secret_is_told_at_start_and_in_health(deploy: Deploy, s3_server: S3Server) -> None:
-    service = deploy(**s3_settings(s3_server, storage_secret_access_key="not-the-secret"))
+    wrong = s3_settings(s3_server, storage_secret_access_key="not-the-secret")
+    service = deploy(**wrong, preload_models="")
 
     health = service.health()
 
@@ -146,7 +159,7 @@ def test_an_unwritable_output_folder_is_told_at_start_and_in_health(
     blocked = tmp_path / "a-file"
     blocked.write_text("in the way")
 
-    health = deploy(output_dir=str(blocked / "outputs")).health()
+    health = deploy(output_dir=str(blocked / "outputs"), preload_models="").health()
 
     assert health.status == "degraded"
     assert not health.storage.ok

@@ -4,10 +4,10 @@ import signal
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
-import psutil
 import pytest
 import ray
 
+from tests.support.commands import newest
 from tests.support.service import SLOW, Service
 
 pytestmark = pytest.mark.cluster
@@ -16,13 +16,7 @@ pytestmark = pytest.mark.cluster
 @contextmanager
 def stopped(title: str) -> Iterator[None]:
     """The process of this title stands still meanwhile."""
-    found = [
-        child
-        for child in psutil.Process().children(recursive=True)
-        if child.cmdline() and child.cmdline()[0].startswith(title)
-    ]
-    # One of the deploy before may still be on its way out.
-    process = max(found, key=psutil.Process.create_time)
+    process = newest(title)
     process.send_signal(signal.SIGSTOP)
     try:
         yield

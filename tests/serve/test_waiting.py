@@ -13,16 +13,15 @@ import ray
 
 from sa_ray.serving.actors.provision import NAMESPACE, job_actor_spec
 from sa_ray.settings import load_settings
-from tests.support.deployment import Deploy
 from tests.support.service import SLOW, Service
 
-MOST = 3
+from .conftest import MOST
 
 
 @pytest.fixture(scope="module")
-def few(deploy: Deploy) -> Service:
+def few(signing: Service) -> Service:
     """A service in which few may wait."""
-    return deploy(max_waiting_requests=MOST)
+    return signing
 
 
 @pytest.fixture

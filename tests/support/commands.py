@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -22,6 +23,20 @@ def run(*command: str, cwd: Path, **environment: str) -> subprocess.CompletedPro
         timeout=170,
         check=False,
     )
+
+
+def newest(title: str) -> psutil.Process:
+    """The youngest process that this one has started, or they, of which the title begins so.
+
+    Others may still be on their way out. While an actor runs a method its title ends in
+    ``.<method>``.
+    """
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error, IndexError):
+            if process.cmdline()[0].startswith(title):
+                found.append((process.create_time(), process.pid, process))
+    return max(found)[-1]
 
 
 MARK = "SA_RAY_TEST_MARK"

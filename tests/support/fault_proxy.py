@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Self
 
+from sa_ray.local import free_port
+
 DRAIN_TIMEOUT_S = 2.0
 
 _FAULT = b"<Error><Code>InternalError</Code><Message>On purpose.</Message></Error>"
@@ -25,7 +27,7 @@ class FaultProxy:
 
     def __init__(self, port: int) -> None:
         self._upstream = ("127.0.0.1", port)
-        self._address = ("127.0.0.1", 0)
+        self._address = ("127.0.0.1", free_port())
         self._server: socketserver.ThreadingTCPServer | None = None
         self._open: set[socket.socket] = set()
         self._speaking = threading.Event()
@@ -97,7 +99,6 @@ class FaultProxy:
                     handler(self.request)
 
         self._server = _Server(self._address, Connection)
-        self._address = self._server.server_address
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
 
     @contextmanager

@@ -2,18 +2,19 @@
 
 import json
 import shutil
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import boto3.session
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
+
+from sa_ray.local import free_port
 
 START_TIMEOUT_S = 60.0
 POLL_PERIOD_S = 0.1
@@ -132,21 +133,13 @@ class S3Server:
 def seaweedfs(folder: Path) -> Iterator[S3Server]:
     """A running SeaweedFS that keeps its data in ``folder``."""
     names = ("master", "volume", "filer", "s3")
-    ports = _free_ports([f"{name}.{kind}" for name in names for kind in ("port", "port.grpc")])
+    ports = {f"{name}.{kind}": free_port() for name in names for kind in ("port", "port.grpc")}
     server = S3Server(folder, ports)
     server.start()
     try:
         yield server
     finally:
         server.stop()
-
-
-def _free_ports(names: list[str]) -> dict[str, int]:
-    with ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in names]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return {name: each.getsockname()[1] for name, each in zip(names, sockets, strict=True)}
 
 
 def _binary(name: str) -> str:

@@ -1,48 +1,18 @@
 """Files of adapters, read by their headers: what can be merged, and why the rest cannot."""
 
 import hashlib
-import io
-import json
-import math
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sa_ray.engines.adapters import AdapterFile, describe, list_adapters
+from sa_ray.engines.adapters import AdapterHeader, describe, list_adapters
 from sa_ray.errors import GenerationError
-
-SIZES = {"F16": 2, "F32": 4, "I64": 8, "F8_E4M3": 1}
-QKV, OUT, SECONDS = (
-    "model.transformer.layers.0.self_attn.to_qkv",
-    "model.transformer.layers.0.self_attn.to_out",
-    "conditioners.seconds_total.embedder.embedding.1",
-)
+from tests.support.adapter_files import OUT, QKV, SECONDS, key, tensors, written
 
 
-def key(layer: str, part: str) -> str:
-    return f"{layer}.parametrizations.weight.0.{part}"
-
-
-def tensors(layer: str, outputs: int = 12, inputs: int = 4, rank: int = 2) -> dict[str, list[int]]:
-    return {key(layer, "lora_A"): [rank, inputs], key(layer, "lora_B"): [outputs, rank]}
-
-
-def written(shapes: dict[str, list[int]], config: Any = None, dtype: str = "F16") -> bytes:
-    """A file of safetensors with zeros of these shapes."""
-    header: dict[str, Any] = {}
-    end = 0
-    for name, shape in shapes.items():
-        start, end = end, end + SIZES[dtype] * math.prod(shape)
-        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [start, end]}
-    if config is not None:
-        header["__metadata__"] = {"lora_config": json.dumps(config)}
-    text = json.dumps(header).encode()
-    return len(text).to_bytes(8, "little") + text + bytes(end)
-
-
-def described(data: bytes) -> AdapterFile:
-    return describe("warm", io.BytesIO(data))
+def described(data: bytes) -> AdapterHeader:
+    return describe("warm", [data]).header
 
 
 def test_the_header_says_what_an_adapter_changes() -> None:
@@ -52,10 +22,19 @@ def test_the_header_says_what_an_adapter_changes() -> None:
     found = described(data)
 
     assert (found.name, found.size) == ("warm", len(data))
-    assert found.sha256 == hashlib.sha256(data).hexdigest()
     assert (found.kind, found.rank, found.scale) == ("lora", 2, 1.5)
     assert found.layers == {QKV: (12, 4), OUT: (4, 4)}
     assert found.left_out == (SECONDS,)
+
+
+@pytest.mark.parametrize("size", [1, 7, 100, 10**6])
+def test_a_file_may_come_in_pieces_of_any_size(size: int) -> None:
+    data = written(tensors(QKV), {"rank": 2})
+
+    found = describe("warm", (data[at : at + size] for at in range(0, len(data), size)))
+
+    assert found.header == described(data)
+    assert found.sha256 == hashlib.sha256(data).hexdigest()
 
 
 @pytest.mark.parametrize("config", [None, {}, {"adapter_type": "lora"}])

@@ -42,6 +42,7 @@ VIEW: dict[str, Any] = {
     "cancel_requested": False,
     "storage_backend": "local",
     "results": [],
+    "loras": [],
     "timings": {},
 }
 
@@ -484,3 +485,17 @@ def test_a_batch_is_sent_under_one_key_until_it_is_answered(server: Server, clie
     assert job.id == JOB_ID
     assert isinstance(refusal, ApiError)
     assert (refusal.status, refusal.code, refusal.retry_after_s) == (429, "queue_full", 10)
+
+
+def test_adapters_of_one_model_are_asked_for(server: Server) -> None:
+    view = {
+        "name": "rain", "model": "medium", "size_bytes": 1, "sha256": "ab" * 32, "kind": "lora",
+        "rank": 16, "note": None,
+    }  # fmt: skip
+    server.asked(as_json({"loras": [view]}))
+
+    with Client(server.url) as client:
+        found = client.loras("medium")
+
+    assert [one.model_dump() for one in found.loras] == [view]
+    assert [seen.path for seen in server.seen] == ["/v1/loras?model=medium"]

@@ -16,7 +16,14 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from sa_ray.audio import ContentCredentials, encode, provenance_of, provenance_tags
+from sa_ray.audio import (
+    ContentCredentials,
+    Origin,
+    encode,
+    has_manifest,
+    provenance_of,
+    provenance_tags,
+)
 from sa_ray.contracts import MEDIA_TYPES, AudioFormat
 from sa_ray.errors import ConfigurationError, GenerationError
 from sa_ray.settings import load_settings
@@ -84,11 +91,14 @@ def test_a_file_of_the_procedural_engine_claims_no_trained_model(
     assert said["actions"]["c2pa.created"]["digitalSourceType"] == f"{NEWSCODES}algorithmicMedia"
 
 
+@pytest.mark.parametrize("fmt", SIGNED)
 def test_an_edit_names_what_it_was_made_from_and_keeps_its_marks(
-    files: Identity, credentials: ContentCredentials
+    fmt: AudioFormat, files: Identity, credentials: ContentCredentials
 ) -> None:
-    source = credentials.signed(clip("flac"), "flac", "stable-audio-3")
-    signed = credentials.signed(clip("mp3"), "mp3", "stable-audio-3", ingredient=source)
+    sent = credentials.signed(clip(fmt), fmt, "stable-audio-3")
+    signed = credentials.signed(
+        clip("mp3"), "mp3", "stable-audio-3", Origin(clip("flac"), sent, fmt)
+    )
 
     said = read_credentials(signed, "audio/mpeg", files.anchor)
     assert said["state"] == "Trusted"
@@ -98,6 +108,32 @@ def test_an_edit_names_what_it_was_made_from_and_keeps_its_marks(
     (ingredient,) = said["ingredients"]
     assert ingredient["relationship"] == "parentOf"
     assert ingredient["active_manifest"]
+
+
+def test_an_edit_of_a_file_whose_mark_is_broken_is_signed_without_that(
+    files: Identity, credentials: ContentCredentials
+) -> None:
+    sent = credentials.signed(clip("wav"), "wav", "stable-audio-3")
+    signed = credentials.signed(
+        clip("wav"), "wav", "stable-audio-3", Origin(clip("flac"), sent[:-1000], "wav")
+    )
+
+    said = read_credentials(signed, "audio/wav", files.anchor)
+    assert said["state"] == "Trusted"
+    (ingredient,) = said["ingredients"]
+    assert not ingredient.get("active_manifest")
+
+
+@pytest.mark.parametrize("fmt", SIGNED)
+def test_files_with_a_manifest_are_told_from_others(
+    fmt: AudioFormat, credentials: ContentCredentials, tmp_path: Path
+) -> None:
+    plain, signed = tmp_path / "plain", tmp_path / "signed"
+    plain.write_bytes(clip(fmt))
+    signed.write_bytes(credentials.signed(clip(fmt), fmt, "stable-audio-3"))
+
+    with plain.open("rb") as one, signed.open("rb") as other:
+        assert [has_manifest(one), has_manifest(other)] == [False, True]
 
 
 def test_ogg_has_no_place_for_a_signature(credentials: ContentCredentials) -> None:

@@ -135,4 +135,5 @@ def test_the_tuning_page_has_the_numbers_of_the_catalogue() -> None:
     assert {name: [float(cell) for cell in cells] for name, cells in rows.items()} == {
         name: [getattr(spec, name) for spec in CATALOGUE.values()]
         for name in VariantOverride.model_fields
+        if name not in ("repository", "revision")  # no numbers
     }

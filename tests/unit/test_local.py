@@ -264,6 +264,16 @@ def test_a_port_that_is_taken_is_named(serve_run: StandIn) -> None:
             require_free("127.0.0.1", port)
 
 
+def test_a_free_port_is_one_that_the_system_gives_to_nobody_by_itself() -> None:
+    """Ray opens dozens of those before Serve listens on ours."""
+    handed_out = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0]
+
+    ports = [free_port() for _ in range(50)]
+
+    assert len(set(ports)) == 50
+    assert max(ports) < int(handed_out)
+
+
 @pytest.mark.parametrize("trap", ["open to all", "a link to a folder of another"])
 def test_a_folder_that_somebody_else_prepared_is_refused(
     serve_run: StandIn, tmp_path: Path, trap: str

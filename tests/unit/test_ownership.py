@@ -20,6 +20,7 @@ from sa_ray.jobs.webhook_secrets import WebhookSecrets
 from sa_ray.scheduling.costs import cost_of
 from sa_ray.serving.actors.uploader import Uploader
 from sa_ray.serving.deployment_options import estimator
+from sa_ray.serving.ingress.adapters import ClientAdapters
 from sa_ray.serving.ingress.app import build_http_app
 from sa_ray.serving.ingress.clients import ClientShares
 from sa_ray.serving.ingress.grouped_calls import GroupedCalls
@@ -30,7 +31,7 @@ from sa_ray.serving.ingress.uploads import ClientUploads
 from sa_ray.serving.job_view import JobViews
 from sa_ray.serving.links import Links
 from sa_ray.settings import load_settings
-from sa_ray.storage import Inputs, ObjectStores
+from sa_ray.storage import Inputs, ObjectStores, open_adapters
 from sa_ray.storage.port import ObjectStore
 from tests.support.asgi_server import served
 from tests.support.clock import Clock
@@ -114,6 +115,7 @@ async def site_of(folder: Path, clock: Clock) -> AsyncIterator[Site]:
         uploader=uploader,  # type: ignore[arg-type]
         uploads=ClientUploads(uploader, jobs, 1, 60.0),  # type: ignore[arg-type]
         links=links,
+        adapters=ClientAdapters(open_adapters(settings.storage)),
         views=JobViews(stores, links),
         health=health,
         clients=ClientShares(100),
@@ -325,7 +327,7 @@ UPLOAD, NO_UPLOAD = "1" * 64, "0" * 64
 
 
 async def test_anothers_upload_is_as_unknown_as_none(site: Site) -> None:
-    site.inputs.keep(UPLOAD, READ, 100, b"fLaC", "ann")
+    site.inputs.keep(UPLOAD, READ, 100, b"fLaC", owner="ann")
 
     async def told(name: str, upload_id: str) -> list[tuple[int, str]]:
         async with site.client(name) as client:
@@ -346,7 +348,7 @@ async def test_anothers_upload_is_as_unknown_as_none(site: Site) -> None:
 
 
 async def test_ones_own_upload_can_be_named_and_deleted(site: Site) -> None:
-    site.inputs.keep(UPLOAD, READ, 100, b"fLaC", "ann")
+    site.inputs.keep(UPLOAD, READ, 100, b"fLaC", owner="ann")
     site.inputs.renew(UPLOAD, "bob")
 
     async with site.client("ann") as ann, site.client("bob") as bob:

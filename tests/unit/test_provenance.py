@@ -7,7 +7,14 @@ import numpy as np
 import pytest
 
 from sa_ray import audio
-from sa_ray.contracts import AudioFormat, GenerationRequest, ResolvedRequest, Source, StoredObject
+from sa_ray.contracts import (
+    AudioFormat,
+    GenerationRequest,
+    Lora,
+    ResolvedRequest,
+    Source,
+    StoredObject,
+)
 from sa_ray.errors import InvalidRequestError
 from sa_ray.serving.ingress.resolution import resolve
 from sa_ray.settings import load_settings
@@ -71,6 +78,21 @@ def test_the_file_of_an_edit_names_its_upload_and_all_choices(
     found = audio.provenance_of(written(tmp_path, request)).request
 
     assert resolved(source, **found.model_dump(exclude_unset=True)) == request
+
+
+@pytest.mark.parametrize("fmt", get_args(AudioFormat))
+def test_a_file_names_its_adapters_and_their_digests(tmp_path: Path, fmt: AudioFormat) -> None:
+    loras = tuple(
+        Lora(name=name, strength=strength, sha256=digest * 32)
+        for name, strength, digest in (("a.b-c_d", -0.5, "ab"), ("rain", 1.0, "cd"))
+    )
+    request = resolved(seed=1, format=fmt).model_copy(update={"loras": loras})
+
+    found = audio.provenance_of(written(tmp_path, request, fmt))
+
+    assert found.adapters == {"a.b-c_d": "ab" * 32, "rain": "cd" * 32}
+    asked = [(one.name, one.strength) for one in found.request.loras]
+    assert asked == [("a.b-c_d", -0.5), ("rain", 1.0)]
 
 
 def test_a_prompt_too_long_for_the_tags_is_told(tmp_path: Path) -> None:

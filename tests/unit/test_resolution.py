@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from sa_ray.contracts import GenerationRequest
+from sa_ray.contracts import GenerationRequest, Lora
 from sa_ray.errors import InvalidRequestError
 from sa_ray.serving.ingress.resolution import draw_seed, resolve
 from sa_ray.settings import Settings, load_settings
@@ -30,6 +30,21 @@ def test_what_is_absent_takes_its_default(settings: Settings) -> None:
     assert resolved.cfg_scale == 1.0
     assert resolved.seed == 42
     assert resolved.format == "wav"
+
+
+def test_steps_and_guidance_left_out_are_those_of_the_weights_served() -> None:
+    base = {"repository": "stabilityai/stable-audio-3-medium-base", "revision": "0" * 40}
+    settings = load_settings({"variants": {"medium": {**base, "steps": 50, "cfg_scale": 7.0}}})
+
+    def resolved(**fields: object) -> tuple[int, float]:
+        request = GenerationRequest.model_validate({"prompt": "x", **fields})
+        made = resolve(request, settings.models, settings.limits, "procedural")
+        return made.steps, made.cfg_scale
+
+    assert resolved(model="medium") == (50, 7.0)
+    assert resolved(model="medium", steps=8) == (8, 7.0)
+    assert resolved(model="medium", cfg_scale=1.0) == (50, 1.0)
+    assert resolved(model="small-sfx") == (8, 1.0)
 
 
 def test_a_given_seed_is_kept(settings: Settings) -> None:
@@ -119,7 +134,7 @@ def test_limits_are_named(
     assert len(caught.value.message) < 500
 
 
-@pytest.mark.parametrize(("field", "value"), [("sampler", "euler"), ("apg_scale", 0.5)])
+@pytest.mark.parametrize(("field", "value"), [("sampler", "euler"), ("apg_scale", 0.0)])
 def test_what_only_the_model_has_is_refused_where_the_procedural_engine_answers(
     settings: Settings, field: str, value: object
 ) -> None:
@@ -133,6 +148,26 @@ def test_what_only_the_model_has_is_refused_where_the_procedural_engine_answers(
         getattr(resolve(request, settings.models, settings.limits, "stable-audio-3"), field)
         == value
     )
+
+
+def test_adapters_are_refused_where_the_procedural_engine_answers(settings: Settings) -> None:
+    named = GenerationRequest.model_validate({"prompt": "x", "loras": [{"name": "rain"}]})
+    none = GenerationRequest.model_validate({"prompt": "x", "loras": []})
+
+    with pytest.raises(InvalidRequestError, match="loras is a choice of Stable Audio 3") as caught:
+        resolve(named, settings.models, settings.limits, "procedural")
+
+    assert caught.value.param == "loras"
+    assert resolve(none, settings.models, settings.limits, "procedural").loras == ()
+
+
+def test_adapters_are_those_that_were_found(settings: Settings) -> None:
+    request = GenerationRequest.model_validate({"prompt": "x", "loras": [{"name": "rain"}]})
+    rain = Lora(name="rain", strength=1.0, sha256="ab" * 32)
+
+    resolved = resolve(request, settings.models, settings.limits, "stable-audio-3", loras=(rain,))
+
+    assert resolved.loras == (rain,)
 
 
 def test_no_longer_model_is_offered_where_none_is_longer(settings: Settings) -> None:

@@ -175,6 +175,17 @@ def test_each_process_finds_its_own_secrets(
         assert opened.storage_secret_access_key == SecretStr(secret)
 
 
+def test_a_bucket_of_adapters_keeps_the_keys_of_its_store(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("STABLE_AUDIO_STORAGE_BUCKET")
+    monkeypatch.setenv("STABLE_AUDIO_LORA_DIR", "s3://adapters/loras")
+    sealed = travelled(monkeypatch, AWS_ACCESS_KEY_ID="own", AWS_SECRET_ACCESS_KEY="hush")
+
+    assert (sealed.storage_backend, sealed.lora_bucket) == ("local", "adapters")
+    assert sealed.opened().storage_access_key_id == SecretStr("own")
+
+
 def test_a_secret_is_found_in_the_dotenv_file_of_a_process(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -231,6 +231,24 @@ def test_a_key_that_no_request_could_carry_is_named_and_not_shown(
     assert text not in refused.value.message
 
 
+@pytest.mark.parametrize(
+    ("place", "read"),
+    [
+        ("/models/loras", "/models/loras"),
+        ("s3://adapters/", "s3://adapters"),
+        ("s3://adapters/a/b/", "s3://adapters/a/b"),
+    ],
+)
+def test_adapters_lie_in_a_folder_or_a_bucket(place: str, read: str) -> None:
+    assert load_settings({"lora_dir": place}).storage.lora_dir == read
+
+
+@pytest.mark.parametrize("place", ["loras", "./loras", "s3:///loras", "s3://b/../c", "http://h/l"])
+def test_another_place_for_adapters_is_refused(place: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"lora_dir.*s3://bucket/loras"):
+        load_settings({"lora_dir": place})
+
+
 @pytest.mark.parametrize("field", ["public_url", "storage_public_base_url", "storage_endpoint_url"])
 @pytest.mark.parametrize(
     "url",
@@ -397,6 +415,10 @@ def test_the_default_models_name_wins_over_its_old_alias(monkeypatch: pytest.Mon
         ({"device": "tpu"}, "device"),
         ({"variants": {"medium": {"gpus": 1}}}, "variants.medium.gpus"),
         ({"variants": {"large": {"gpu": 1}}}, "variants.large"),
+        ({"variants": {"medium": {"repository": "me/mine"}}}, "needs a revision"),
+        ({"variants": {"medium": {"repository": "me", "revision": "0" * 40}}}, "repository"),
+        ({"variants": {"medium": {"revision": "main"}}}, "variants.medium.revision"),
+        ({"variants": {"medium": {"steps": 51}}}, "steps of medium is 51"),
         ({"engine": "stable-audio-3", "device": "cpu", "preload_models": "medium"}, "CUDA"),
     ],
 )

@@ -159,7 +159,7 @@ async def test_other_bytes_than_were_uploaded_are_not_taken(reading: Reading, fo
 
     sources = reading(store)
 
-    for wanted in (sources.audio(source, 1000), sources.file(source)):
+    for wanted in (sources.audio(source, 1000), sources.origin(source)):
         with pytest.raises(ObjectStoreError, match="other bytes") as caught:
             await wanted
         assert not caught.value.transient

@@ -1,5 +1,6 @@
 """Adapters for the tiny checkpoints, made and written by the package itself."""
 
+import hashlib
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,6 @@ from stable_audio_3.models.lora import (
 )
 
 from sa_ray.contracts import Lora
-from sa_ray.engines.adapters import list_adapters
 
 RANK, ALPHA = 4, 6.0
 
@@ -59,8 +59,11 @@ def write_adapter(
 
 def asked(folder: Path, **strengths: float) -> tuple[Lora, ...]:
     """Return the adapters in ``folder`` of these names, each with its strength."""
-    found = list_adapters(folder)
     return tuple(
-        Lora(name=name, strength=strength, sha256=found[name].sha256)
+        Lora(name=name, strength=strength, sha256=digest_of(folder / f"{name}.safetensors"))
         for name, strength in strengths.items()
     )
+
+
+def digest_of(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()

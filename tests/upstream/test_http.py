@@ -7,8 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from tiny import make_snapshot
+from adapters import RANK, asked, write_adapter
+from tiny import fresh_model, make_snapshot
+from typer.testing import CliRunner
 
+from sa_ray.cli.commands import app
+from sa_ray.client import ApiError
 from sa_ray.contracts import ResolvedRequest, VariantName
 from sa_ray.engines.port import Generated
 from sa_ray.engines.stable_audio.engine import StableAudioEngine
@@ -25,16 +29,28 @@ SIXTEEN_BIT = 1e-4
 
 
 @pytest.fixture(scope="module")
-def service(deploy: Deploy, tmp_path_factory: pytest.TempPathFactory) -> Service:
-    """All of the service on a CPU; small-music has no weights."""
+def loras(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """``STABLE_AUDIO_LORA_DIR``."""
+    return tmp_path_factory.mktemp("loras")
+
+
+@pytest.fixture(scope="module")
+def service(
+    deploy: Deploy, tmp_path_factory: pytest.TempPathFactory, loras: Path, hub_cache: Path
+) -> Service:
+    """All of the service on a CPU; small-music has no weights, small-sfx has adapters."""
     weights: Path = tmp_path_factory.mktemp("weights")
     for variant in ("small-sfx", "medium"):
         make_snapshot(weights / variant, variant)
+    for name in ("rain", "wind"):
+        model, _ = fresh_model("small-sfx")
+        write_adapter(loras / "small-sfx", name, model, exclude=["seconds_total"])
     return deploy(
         engine="stable-audio-3",
         device="cpu",
         model_half=False,
         weights_dir=str(weights),
+        lora_dir=str(loras),
         max_steps=ENDLESS["steps"],
         variants={
             name: {"max_replicas": 1, "max_batch_rows": 8}
@@ -92,6 +108,79 @@ def test_a_clip_over_http_is_what_the_engine_makes(
     (outcome,) = load(variant).generate([request], lambda row, done: None, lambda row: False)
     assert isinstance(outcome, Generated)
     np.testing.assert_allclose(samples(answer.content), outcome.samples, atol=SIXTEEN_BIT)
+
+
+def test_a_clip_with_adapters_over_http_is_what_the_engine_makes(
+    service: Service, loras: Path
+) -> None:
+    choices = {"prompt": "a church bell", "duration": 1.5, "steps": 4, "seed": 5}
+    model, config = fresh_model("small-sfx")
+    engine = StableAudioEngine("small-sfx", model, config, lora_dir=loras)
+    own = asked(loras / "small-sfx", rain=0.8, wind=-0.5)
+    told = [one.model_dump(exclude={"sha256"}) for one in reversed(own)]
+
+    listed = service.http.get("/v1/loras", params={"model": "small-sfx"}).json()["loras"]
+    plain = service.generate(**choices)
+    changed = service.generate(**choices, loras=told)
+    job = service.wait_for(service.submit(**choices, loras=told), "succeeded")
+    restored = service.generate(**choices)
+
+    assert [(one["name"], one["model"], one["rank"]) for one in listed] == [
+        ("rain", "small-sfx", RANK),
+        ("wind", "small-sfx", RANK),
+    ]
+    assert job["loras"] == [one.model_dump() for one in own]
+    assert [one["sha256"] for one in listed] == [one.sha256 for one in own]
+    request = ResolvedRequest.model_validate(
+        {"model": "small-sfx", "cfg_scale": 1.0, "loras": own} | choices
+    )
+    (outcome,) = engine.generate([request], lambda row, done: None, lambda row: False)
+    assert isinstance(outcome, Generated)
+    np.testing.assert_allclose(samples(changed.content), outcome.samples, atol=SIXTEEN_BIT)
+    audio = service.http.get(f"/jobs/{job['id']}/audio").content
+    np.testing.assert_allclose(samples(audio), outcome.samples, atol=SIXTEEN_BIT)
+    assert np.abs(samples(plain.content) - outcome.samples).max() > 100 * SIXTEEN_BIT
+    np.testing.assert_array_equal(samples(plain.content), samples(restored.content))
+
+
+def test_an_adapter_of_another_model_is_refused_over_http(service: Service) -> None:
+    for path in ("/v1/audio/generations", "/jobs"):
+        body = {"prompt": "rain", "model": "medium", "loras": [{"name": "rain"}]}
+        answer = service.http.post(path, json=body)
+        assert answer.status_code == 422
+        error = answer.json()["error"]
+        assert error["param"] == "loras.0.name"
+        assert "there is no adapter rain for medium. There are none" in error["message"]
+
+
+def test_a_file_made_with_an_adapter_is_made_again_and_said_to_differ_once_that_has_changed(
+    service: Service, loras: Path, tmp_path: Path
+) -> None:
+    own = loras / "small-sfx" / "changing.safetensors"
+    file = tmp_path / "clip.wav"
+
+    def put(name: str) -> None:
+        aside = tmp_path / "aside"
+        aside.write_bytes((loras / "small-sfx" / f"{name}.safetensors").read_bytes())
+        aside.replace(own)
+
+    def regenerate() -> str:
+        result = CliRunner().invoke(app, ["regenerate", str(file), "--url", service.base_url])
+        assert result.exit_code == 0, result.output
+        return " ".join(result.output.split())
+
+    put("rain")
+    made = service.generate(duration=1, steps=2, loras=[{"name": "changing"}])
+    assert made.status_code == 200, made.text
+    file.write_bytes(made.content)
+    assert "the same, byte for byte" in regenerate()
+
+    put("wind")
+    assert "changing is another adapter now" in regenerate()
+    own.unlink()
+    gone = CliRunner().invoke(app, ["regenerate", str(file), "--url", service.base_url])
+    assert isinstance(gone.exception, ApiError)
+    assert gone.exception.param == "loras.0.name"
 
 
 def test_a_job_reports_progress_and_leaves_its_audio(service: Service) -> None:

@@ -16,6 +16,7 @@ from stable_audio_3.model import StableAudioModel
 from tiny import PADDED_NOWHERE, fresh_model, without_decoder_noise
 
 from sa_ray.contracts import Lora, ResolvedRequest, VariantName
+from sa_ray.engines.adapters import kept_as
 from sa_ray.engines.stable_audio.attention import masked
 from sa_ray.engines.stable_audio.blocks import Tools
 from sa_ray.engines.stable_audio.engine import StableAudioEngine
@@ -346,7 +347,11 @@ def test_a_name_that_is_not_there_is_refused(
     folder: Path, engine: StableAudioEngine, name: str
 ) -> None:
     loras = (Lora(name=name, strength=1.0, sha256="0" * 64),)
-    refused(engine, loras, f"The adapter {name} cannot be used: small-sfx has none of that name")
+    refused(
+        engine,
+        loras,
+        f"The adapter {name} cannot be used: the node that serves small-sfx has none of that",
+    )
 
 
 def test_without_a_folder_there_are_no_adapters(folder: Path) -> None:
@@ -360,3 +365,33 @@ def test_a_file_that_was_replaced_since_is_refused(folder: Path) -> None:
     replaced = plain.model_copy(update={"name": "rows"})
 
     refused(quiet_engine(folder), (replaced,), "its file was replaced after the request")
+
+
+def test_a_kept_copy_stands_for_a_file_that_was_replaced_since(
+    folder: Path, tmp_path: Path, engine: StableAudioEngine
+) -> None:
+    (plain,) = asked(folder / "small-sfx", plain=1.0)
+    copy = tmp_path / "small-sfx" / kept_as(plain.name, plain.sha256)
+    copy.parent.mkdir(parents=True)
+    copy.write_bytes((folder / "small-sfx" / "plain.safetensors").read_bytes())
+    (copy.parents[1] / "plain.safetensors").write_bytes(b"another by now")
+
+    (again,) = clips(quiet_engine(tmp_path), wanted(loras=[plain]))
+    (once,) = clips(engine, wanted(loras=[plain]))
+
+    np.testing.assert_allclose(again, once, atol=SAME_AUDIO)
+
+
+def test_a_file_that_does_not_fit_the_model_is_named_in_the_log(
+    folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    own = tmp_path / "small-sfx"
+    own.mkdir()
+    for variant, name in (("small-sfx", "plain"), ("medium", "rows")):
+        file = f"{name}.safetensors"
+        (own / file).write_bytes((folder / variant / file).read_bytes())
+
+    quiet_engine(tmp_path).adapters.say_which_do_not_fit()
+
+    (said,) = (record.getMessage() for record in caplog.records)
+    assert said.startswith("The adapter rows cannot be used: layers of small-sfx have other sizes")

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from stable_audio_3.model import StableAudioModel
 from tiny import PADDED_NOWHERE, damaged, fresh_model, without_decoder_noise
 
-from sa_ray.catalogue import CATALOGUE, repo_id
+from sa_ray.catalogue import CATALOGUE
 from sa_ray.contracts import ResolvedRequest, VariantName
 from sa_ray.engines import load_engine
 from sa_ray.engines.port import EngineOptions, Generated
@@ -252,8 +252,20 @@ def test_weights_out_of_reach_say_what_to_do(
         load_engine("stable-audio-3", "small-sfx", ON_CPU)
 
 
+def test_other_weights_are_those_that_the_operator_names(hub_cache: Path) -> None:
+    pinned = find_snapshot("small-sfx", ON_CPU)
+    revision = "f" * 40
+    renamed = hub_cache / "models--me--mine" / "snapshots" / revision
+    shutil.copytree(pinned, renamed)
+    options = EngineOptions(device="cpu", repository="me/mine", revision=revision)
+    try:
+        assert find_snapshot("small-sfx", options) == renamed
+    finally:
+        shutil.rmtree(renamed.parents[1])
+
+
 def test_the_cached_revision_is_the_pinned_one(hub_cache: Path) -> None:
     folder = find_snapshot("medium", ON_CPU)
 
     assert folder.name == CATALOGUE["medium"].revision
-    assert repo_id("medium").replace("/", "--") in str(folder)
+    assert CATALOGUE["medium"].repository.replace("/", "--") in str(folder)

@@ -22,7 +22,7 @@ from stable_audio_3.models import dit
 from stable_audio_3.models import transformer as package_transformer
 
 from sa_ray.contracts import Lora, Region, ResolvedRequest, VariantName
-from sa_ray.engines.adapters import AdapterFile
+from sa_ray.engines.adapters import LEFT_OUT, AdapterHeader
 from sa_ray.engines.port import Cancelled, EngineOptions, Generated
 from sa_ray.engines.stable_audio import loading
 from sa_ray.engines.stable_audio.attention import Attend, flash, masked
@@ -58,10 +58,12 @@ def engine_for(
     tiny: bool = True,
     attend: Attend = flash,
     operations: Operations | None = None,
+    lora_dir: Path | None = None,
 ) -> StableAudioEngine:
     model, config = pretended_model(variant, tiny=tiny)
+    tools = Tools(attend, operations)
     return StableAudioEngine(
-        variant, model, config, tools=Tools(attend, operations), recorder=recorder
+        variant, model, config, tools=tools, recorder=recorder, lora_dir=lora_dir
     )
 
 
@@ -330,13 +332,13 @@ def hold_an_adapter(engine: StableAudioEngine, rank: int = 16) -> Lora:
     """Have ``engine`` hold an adapter of all layers, as if it had read it."""
     lora = Lora(name="warm", strength=1.0, sha256="0" * 64)
     sizes, changes = {}, {}
-    for name, layer in engine._adapters._layers.items():
+    for name, layer in engine.adapters._layers.items():
         outputs, inputs = layer.weight.flatten(1).shape
         sizes[name] = outputs, inputs
         down, up = torch.empty(rank, inputs).half(), torch.empty(outputs, rank).half()
         changes[name] = Change(down, up, ((1, torch.empty(outputs).half()),))
-    file = AdapterFile("warm", 1, lora.sha256, "dora-rows", rank, 1.0, sizes, ())
-    engine._adapters._read[lora.sha256] = Adapter(file, changes)
+    header = AdapterHeader("warm", 1, "dora-rows", rank, 1.0, sizes, ())
+    engine.adapters._read[lora.sha256] = Adapter(header, changes)
     return lora
 
 
@@ -350,7 +352,7 @@ def test_adapters_are_merged_on_the_device_and_what_is_recorded_stays(
     operations = TorchOperations()
     engine = engine_for(variant, recorder, tiny=size == "tiny", operations=operations)
     lora = hold_an_adapter(engine)
-    weights = [layer.weight for layer in engine._adapters._layers.values()]
+    weights = [layer.weight for layer in engine.adapters._layers.values()]
 
     def generate(**changes: object) -> list[type]:
         rows = batch(variant, 2, **changes)
@@ -365,6 +367,28 @@ def test_adapters_are_merged_on_the_device_and_what_is_recorded_stays(
         assert generate() == [Generated] * 2
 
     assert recorder.recordings == recorded
-    assert not engine._adapters._bases
+    assert not engine.adapters._bases
     copies = sum(weight.nbytes for weight in weights)
     assert copies < memory.peak < copies + (256 << 20)
+
+
+@pytest.mark.usefixtures("cuda")
+def test_memory_for_adapters_of_all_layers_is_taken_while_batches_are_measured(
+    tmp_path: Path,
+) -> None:
+    engine = engine_for("small-sfx", CheckingRecorder(), lora_dir=tmp_path)
+    without = engine_for("small-sfx", CheckingRecorder())
+    lora = hold_an_adapter(engine)
+
+    with PeakMemory() as reserving, engine.adapters.reserved():
+        pass
+    with PeakMemory() as merging, torch.inference_mode():
+        engine.adapters.use((lora,))
+    with PeakMemory() as nothing, without.adapters.reserved():
+        pass
+
+    bases = engine.adapters._bases.items()
+    copies = sum(base.nbytes for name, base in bases if not name.startswith(LEFT_OUT))
+    assert reserving.peak == copies
+    assert copies < merging.peak
+    assert nothing.peak == 0

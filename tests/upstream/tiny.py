@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from stable_audio_3.factory import create_diffusion_cond_from_config
 
 from bench.random_weights import TEXT_ENCODER, TINY, model_config, randomise, write_text_encoder
-from sa_ray.catalogue import CATALOGUE, repo_id
+from sa_ray.catalogue import CATALOGUE
 from sa_ray.contracts import VariantName
 from sa_ray.engines.port import EngineOptions
 from sa_ray.engines.stable_audio.weights import build_model, find_snapshot
@@ -24,7 +24,7 @@ def make_cache(cache: Path, variants: tuple[VariantName, ...]) -> None:
     """Lay out ``cache`` as the Hugging Face Hub's, each variant at the catalogue's revision."""
     for variant in variants:
         revision = CATALOGUE[variant].revision
-        repo = cache / f"models--{repo_id(variant).replace('/', '--')}"
+        repo = cache / f"models--{CATALOGUE[variant].repository.replace('/', '--')}"
         make_snapshot(repo / "snapshots" / revision, variant)
         (repo / "refs").mkdir()
         (repo / "refs" / "main").write_text(revision)

@@ -1,6 +1,12 @@
 """Audio files: master and encode samples, probe headers, say and read what made them."""
 
-from sa_ray.audio.credentials import UNSIGNED, ContentCredentials, require_c2pa
+from sa_ray.audio.credentials import (
+    UNSIGNED,
+    ContentCredentials,
+    Origin,
+    has_manifest,
+    require_c2pa,
+)
 from sa_ray.audio.encoding import MAX_TAG_BYTES, TAGS, encode
 from sa_ray.audio.mastering import loudness_of, mastered
 from sa_ray.audio.probing import AudioProbe, probe
@@ -15,10 +21,12 @@ __all__ = [
     "UNSIGNED",
     "AudioProbe",
     "ContentCredentials",
+    "Origin",
     "Provenance",
     "ReadingPool",
     "Span",
     "encode",
+    "has_manifest",
     "laid_out",
     "loudness_of",
     "mastered",

@@ -6,10 +6,13 @@ are those of IPTC's NewsCodes, "Digital Source Type".
 
 import importlib.util
 import io
+import logging
+import mmap
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
@@ -43,6 +46,11 @@ _EMPTY_WAV: Final = (
     b"RIFF$\0\0\0WAVEfmt \x10\0\0\0\x01\0\x01\0D\xac\0\0\x88X\x01\0\x02\0\x10\0data\0\0\0\0"
 )
 
+_STORE: Final = bytes.fromhex("6332706100110010800000AA00389B71")
+"""Type of the JUMBF box that is a manifest store ("Manifest Store" there), in any format."""
+
+logger = logging.getLogger(__name__)
+
 # Nothing is asked of the network while a client waits.
 _OFFLINE: Final = {"verify": {"remote_manifest_fetch": False, "ocsp_fetch": False}}
 
@@ -55,6 +63,27 @@ def require_c2pa() -> None:
             "extra `c2pa` (`uv sync --extra c2pa`).",
             param=_CERTIFICATE,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What a clip was edited from."""
+
+    stored: bytes
+    """FLAC file of its audio."""
+    sent: bytes | None = None
+    """The file as its client sent it, if it may carry a manifest."""
+    sent_format: AudioFormat = "flac"
+
+    def files(self) -> list[tuple[bytes, AudioFormat]]:
+        """Return the files to name as the ingredient: the first that C2PA can read."""
+        return [*([(self.sent, self.sent_format)] if self.sent else []), (self.stored, "flac")]
+
+
+def has_manifest(file: IO[bytes]) -> bool:
+    """Return whether ``file``, on disk and not empty, may carry a C2PA manifest."""
+    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return content.find(_STORE) >= 0
 
 
 class ContentCredentials:
@@ -80,38 +109,54 @@ class ContentCredentials:
             ) from error
 
     def signed(
-        self, data: bytes, fmt: AudioFormat, engine: EngineName, ingredient: bytes | None = None
+        self, data: bytes, fmt: AudioFormat, engine: EngineName, origin: Origin | None = None
     ) -> bytes:
         """Return the file ``data`` with a manifest; Ogg, which has no place for one, as it is.
 
-        ``ingredient``: the FLAC file that the clip was edited from. No two manifests are the same.
-        Raises ``GenerationError`` if the certificate has expired meanwhile, or C2PA refuses it.
+        The manifest of ``origin`` is in it too, if that has one which C2PA can read. No two
+        manifests are the same. Raises ``GenerationError`` if the certificate has expired meanwhile,
+        or C2PA refuses it.
         """
         if fmt == UNSIGNED:
             return data
         import c2pa  # an extra
 
+        for ingredient in origin.files() if origin else [None]:
+            try:
+                return self._signed(data, fmt, engine, ingredient)
+            except c2pa.C2paError as error:
+                refusal = error
+                logger.warning("%s: C2PA did not sign: %s", _CERTIFICATE, error)
+        raise GenerationError(
+            "The clip could not be signed by C2PA, and is not delivered without. Tell the "
+            f"operator, who finds the reason in the log: {_CERTIFICATE}."
+        ) from refusal
+
+    def _signed(
+        self,
+        data: bytes,
+        fmt: AudioFormat,
+        engine: EngineName,
+        ingredient: tuple[bytes, AudioFormat] | None,
+    ) -> bytes:
+        import c2pa
+
         signer_of = c2pa.C2paSignerInfo(self._algorithm.encode(), self._chain, self._key, None)
         file = io.BytesIO()
-        try:
-            with (
-                c2pa.Context.from_dict(_OFFLINE) as context,
-                c2pa.Signer.from_info(signer_of) as signer,
-                c2pa.Builder(_manifest(MEDIA_TYPES[fmt]), context) as builder,
-            ):
-                if ingredient is None:
-                    builder.add_action(_action("c2pa.created", _CREATED[engine], engine))
-                else:
-                    builder.set_intent(c2pa.C2paBuilderIntent.EDIT)
-                    source = {"title": "Uploaded audio", "relationship": "parentOf"}
-                    builder.add_ingredient(source, MEDIA_TYPES["flac"], io.BytesIO(ingredient))
-                    builder.add_action(_action("c2pa.edited", _EDITED[engine], engine))
-                builder.sign(signer, MEDIA_TYPES[fmt], io.BytesIO(data), file)
-        except c2pa.C2paError as error:
-            raise GenerationError(
-                "The clip could not be signed by C2PA, and is not delivered without. Tell the "
-                f"operator, who finds the reason in the log: {_CERTIFICATE}."
-            ) from error
+        with (
+            c2pa.Context.from_dict(_OFFLINE) as context,
+            c2pa.Signer.from_info(signer_of) as signer,
+            c2pa.Builder(_manifest(MEDIA_TYPES[fmt]), context) as builder,
+        ):
+            if ingredient is None:
+                builder.add_action(_action("c2pa.created", _CREATED[engine], engine))
+            else:
+                builder.set_intent(c2pa.C2paBuilderIntent.EDIT)
+                source = {"title": "Uploaded audio", "relationship": "parentOf"}
+                content, kind = ingredient
+                builder.add_ingredient(source, MEDIA_TYPES[kind], io.BytesIO(content))
+                builder.add_action(_action("c2pa.edited", _EDITED[engine], engine))
+            builder.sign(signer, MEDIA_TYPES[fmt], io.BytesIO(data), file)
         return file.getvalue()
 
 

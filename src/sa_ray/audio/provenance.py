@@ -1,7 +1,8 @@
 """Provenance: the tags of a file that say what made it, and how to make it again."""
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, get_args
 
@@ -14,11 +15,14 @@ from sa_ray.contracts import (
     EditFields,
     EngineName,
     GenerationRequest,
+    LoraFields,
     ResolvedRequest,
 )
 from sa_ray.errors import InvalidRequestError
 
 _REQUEST: Final = " request="
+_ADAPTERS: Final = " loras="
+_ASKED_OTHERWISE: Final = {*EditFields.model_fields, *LoraFields.model_fields}
 _TINY: Final = 1e-9
 _ESCAPED: Final = {0xFFFE: "\\ufffe", 0xFFFF: "\\uffff"}
 """What cannot stand in a tag, as JSON writes it."""
@@ -30,6 +34,8 @@ class Provenance:
 
     engine: EngineName
     request: GenerationRequest
+    adapters: Mapping[str, str] = field(default_factory=dict)
+    """Digest of each adapter that it was made with, by name."""
 
 
 def provenance_tags(request: ResolvedRequest, engine: EngineName, seed: int) -> dict[str, str]:
@@ -43,10 +49,14 @@ def provenance_tags(request: ResolvedRequest, engine: EngineName, seed: int) -> 
         f"engine={engine} model={request.model} seed={seed} steps={request.steps} "
         f"cfg_scale={request.cfg_scale:g}"
     )
+    if request.loras:
+        comment += _ADAPTERS + ",".join(f"{one.name}@{one.sha256}" for one in request.loras)
     # With the seed that it was made by, no second attempt is wanted.
     found = request.model_copy(update={"seed": seed, "retry_bad": False})
-    made = found.model_dump(exclude_defaults=True, exclude=set(EditFields.model_fields))
+    made = found.model_dump(exclude_defaults=True, exclude=_ASKED_OTHERWISE)
     made |= _edit_asked(request)
+    if request.loras:
+        made["loras"] = [one.model_dump(exclude={"sha256"}) for one in request.loras]
     text = json.dumps(made, separators=(",", ":"), ensure_ascii=False)
     whole = f"{comment}{_REQUEST}{text.translate(_ESCAPED)}"
     return {
@@ -92,8 +102,11 @@ def provenance_of(file: Path) -> Provenance:
             f"{file} does not hold its whole request: the prompt, or the list of regions, is too "
             "long for its tags, or the release that made it did not write it."
         )
+    _, _, adapters = said.partition(_ADAPTERS)
+    pairs = (one.partition("@") for one in adapters.split(",") if one)
+    digests = {name: digest for name, _, digest in pairs}
     try:
-        return Provenance(engine, GenerationRequest.model_validate_json(request))
+        return Provenance(engine, GenerationRequest.model_validate_json(request), digests)
     except ValidationError:
         raise InvalidRequestError(
             f"The request that {file} holds is none of this release."

@@ -1,21 +1,22 @@
 """The command line: ``sa-ray`` and ``stable-audio-api``, which the Stable Audio API server had."""
 
-import sys
 from typing import Annotated
 
 import httpx
 import typer
 from pydantic import ValidationError
-from rich.console import Console
 from rich.markup import escape
-from rich.table import Column, Table
 
 from sa_ray import __version__, local
+from sa_ray.cli.batch import batch
 from sa_ray.cli.check import check
-from sa_ray.cli.console import console
+from sa_ray.cli.console import console, print_table
 from sa_ray.cli.demo import demo
 from sa_ray.cli.generate import generate
+from sa_ray.cli.job_commands import app as jobs
 from sa_ray.cli.keys import keys
+from sa_ray.cli.loras import loras
+from sa_ray.cli.models import models
 from sa_ray.cli.regenerate import regenerate
 from sa_ray.errors import SaRayError
 from sa_ray.settings import load_settings
@@ -27,15 +28,18 @@ app = typer.Typer(
     help="Stable Audio 3 as a service on Ray Serve.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
 )
 
 
 app.command()(demo)
 app.command()(generate)
+app.command()(batch)
+app.add_typer(jobs, name="jobs")
+app.command()(models)
 app.command()(check)
 app.command()(regenerate)
 app.add_typer(keys, name="keys")
+app.command()(loras)
 
 
 @app.command()
@@ -51,14 +55,7 @@ def config(
     if as_markdown:
         typer.echo(markdown(), nl=False)
         return
-    rows = list(effective_values(load_settings()))
-    if not sys.stdout.isatty():
-        typer.echo("\n".join("\t".join(row) for row in rows))
-        return
-    table = Table(*(Column(name, overflow="fold") for name in COLUMNS))
-    for row in rows:
-        table.add_row(*map(escape, row))
-    Console().print(table)
+    print_table(COLUMNS, list(effective_values(load_settings())))
 
 
 @app.command()

@@ -51,6 +51,10 @@ def generate(
     intro: Annotated[
         float | None, typer.Option(help="With --continue: seconds of new sound before it.")
     ] = None,
+    lora: Annotated[
+        list[str] | None,
+        typer.Option(help="An adapter, as NAME or NAME:STRENGTH; may be repeated."),
+    ] = None,
     loop: Annotated[bool, typer.Option("--loop", help="The end goes over into the start.")] = False,
     url: Annotated[str, typer.Option(help="Address of the service.")] = "http://localhost:8000",
 ) -> None:
@@ -65,6 +69,7 @@ def generate(
         "init_noise_level": noise_level,
         "regions": [_span(text) for text in region] if region else None,
         "intro": intro,
+        "loras": [_adapter(text) for text in lora] if lora else None,
         "loop": loop or None,
     }
     given = {name: value for name, value in fields.items() if value is not None}
@@ -89,4 +94,15 @@ def _span(text: str) -> dict[str, float]:
     except ValueError:
         raise typer.BadParameter(
             f"{text!r} is no region: write START-END in seconds, as 1.5-3.", param_hint="--region"
+        ) from None
+
+
+def _adapter(text: str) -> dict[str, str | float]:
+    name, colon, strength = text.partition(":")
+    try:
+        return {"name": name, "strength": float(strength)} if colon else {"name": name}
+    except ValueError:
+        raise typer.BadParameter(
+            f"{text!r} is no adapter: write NAME or NAME:STRENGTH, as rain:0.8.",
+            param_hint="--lora",
         ) from None

@@ -5,14 +5,14 @@ from pathlib import Path
 from typing import Annotated, Any, cast
 
 import typer
-from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from sa_ray.access import Key, add_key, read_keys, revoke_key
-from sa_ray.cli.console import console
+from sa_ray.cli.console import console, print_table
 from sa_ray.errors import ConfigurationError
 from sa_ray.settings import load_settings
+
+COLUMNS = ("name", "keys", "scopes", "limits", "weight", "note")
 
 keys = typer.Typer(help="The keys of those who may use the service.", no_args_is_help=True)
 
@@ -85,20 +85,15 @@ def list_keys(
     if as_json:
         typer.echo(json.dumps([_shown(key) for key in found], indent=2))
         return
-    table = Table("name", "keys", "scopes", "limits", "weight", "note")
-    for key in found:
-        shown = _shown(key)
-        limits = ", ".join(f"{name} {_text(value)}" for name, value in shown["limits"].items())
-        cells = (
-            key.name,
-            str(len(key.hash)),
-            " ".join(key.scopes),
-            f"{limits}, webhooks" if key.webhooks else limits,
-            f"{key.weight:g}",
-            key.note or "",
-        )
-        table.add_row(*map(escape, cells))
-    Console().print(table)
+    print_table(COLUMNS, [_row(key) for key in found])
+
+
+def _row(key: Key) -> tuple[str, ...]:
+    shown = _shown(key)
+    limits = ", ".join(f"{name} {_text(value)}" for name, value in shown["limits"].items())
+    rights = f"{limits}, webhooks" if key.webhooks else limits
+    scopes = " ".join(key.scopes)
+    return key.name, str(len(key.hash)), scopes, rights, f"{key.weight:g}", key.note or ""
 
 
 @keys.command()

@@ -33,6 +33,12 @@ def regenerate(
         job, _ = run_job(client, found.request, output, progress.show)
     typer.echo(output)
     print_warning(job)
+    for made in job.loras:
+        if found.adapters.get(made.name) not in (None, made.sha256):
+            console.print(
+                f"[yellow]{escape(made.name)} is another adapter now than {escape(str(file))} was "
+                "made with: another sound.[/]"
+            )
     if job.engine != found.engine:
         console.print(
             f"[yellow]{escape(str(file))} was made by the engine {found.engine}, this by "

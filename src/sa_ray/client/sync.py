@@ -3,7 +3,7 @@
 import time
 import uuid
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -31,7 +31,11 @@ from sa_ray.contracts import (
     Health,
     HealthStatus,
     JobAccepted,
+    JobPage,
+    JobStatus,
     JobView,
+    ListedJob,
+    LoraList,
     ModelList,
     UploadView,
 )
@@ -68,6 +72,11 @@ class Client(Connection):
     def models(self) -> ModelList:
         """Ask which models there are, and how each fares."""
         return ModelList.model_validate(self._call("GET", "/v1/models").json())
+
+    def loras(self, model: str | None = None) -> LoraList:
+        """Ask which adapters there are, of all models or of one, by the name of its variant."""
+        params = {"model": model} if model else None
+        return LoraList.model_validate(self._call("GET", "/v1/loras", params=params).json())
 
     def generate(self, request: GenerationRequest) -> bytes:
         """Generate one clip and return its encoded bytes; waits until it is done.
@@ -147,6 +156,22 @@ class Client(Connection):
 
     def job(self, job_id: str) -> JobView:
         return self._job(job_id, wait_s=0)
+
+    def jobs(
+        self, status: JobStatus | None = None, *, prompts: bool = False
+    ) -> Iterator[ListedJob]:
+        """List the jobs, newest first, a page at a time; with their ``prompts``, or null for them.
+
+        Jobs that are submitted meanwhile are not among them.
+        """
+        asked = {"status": status, "include": "prompts" if prompts else None}
+        params = {name: value for name, value in asked.items() if value}
+        while True:
+            page = JobPage.model_validate(self._call("GET", "/jobs", params=params).json())
+            yield from page.jobs
+            if page.next_cursor is None:
+                return
+            params["cursor"] = page.next_cursor
 
     def cancel(self, job_id: str) -> None:
         """Cancel the job, or delete it if it has ended.

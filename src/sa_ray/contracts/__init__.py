@@ -33,7 +33,15 @@ from sa_ray.contracts.jobs import (
     StoredClip,
     Webhook,
 )
-from sa_ray.contracts.loras import LORA_NAME_PATTERN, Lora, LoraFields
+from sa_ray.contracts.loras import (
+    LORA_NAME_PATTERN,
+    MAX_LORAS,
+    Lora,
+    LoraFields,
+    LoraList,
+    LoraRequest,
+    LoraView,
+)
 from sa_ray.contracts.names import (
     FINAL_STATUSES,
     JOB_ID_PATTERN,
@@ -51,7 +59,7 @@ from sa_ray.contracts.names import (
     VariantName,
     is_sound_key,
 )
-from sa_ray.contracts.objects import StoredObject
+from sa_ray.contracts.objects import MarkedFile, StoredObject
 from sa_ray.contracts.output import (
     DEFAULT_LOUDNESS,
     INAUDIBLE,
@@ -116,6 +124,7 @@ __all__ = [
     "MAX_BATCH",
     "MAX_EXPIRES_IN",
     "MAX_KEY_BYTES",
+    "MAX_LORAS",
     "MAX_OPUS_BITRATE",
     "MAX_PROMPT_CHARS",
     "MAX_REGIONS",
@@ -167,8 +176,12 @@ __all__ = [
     "ListedJob",
     "Lora",
     "LoraFields",
+    "LoraList",
+    "LoraRequest",
+    "LoraView",
     "MakingFields",
     "Manifest",
+    "MarkedFile",
     "ModelList",
     "ModelView",
     "Normalization",

@@ -2,7 +2,7 @@
 
 from pydantic import BaseModel
 
-from sa_ray.contracts.objects import StoredObject
+from sa_ray.contracts.objects import MarkedFile, StoredObject
 from sa_ray.contracts.record import Record
 
 
@@ -18,6 +18,8 @@ class Source(Record):
 
     upload_id: str
     object: StoredObject
+    marked: MarkedFile | None = None
+    """What a signed edit names as its ingredient, in place of ``object``; null: it has no mark."""
     seconds: float
     at: float = 0.0
     """Seconds into the clip at which it begins."""

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BaseModel, Field, StringConstraints
 from sa_ray.contracts.asked import Asked
 from sa_ray.contracts.edit_requests import EditRequest
 from sa_ray.contracts.edits import EditFields
-from sa_ray.contracts.loras import LoraFields
+from sa_ray.contracts.loras import MAX_LORAS, LoraFields, LoraRequest
 from sa_ray.contracts.names import AudioFormat, Priority, Sampler, VariantName
 from sa_ray.contracts.output import OutputFields, OutputRequest, Whole
 from sa_ray.contracts.record import Record
@@ -111,10 +111,16 @@ class GenerationRequest(OutputRequest, EditRequest, MakingFields, ClipFields, As
         "Left out with `init_audio` or `inpaint_audio`: as long as that.",
     )
     steps: Whole = Field(
-        default=8, ge=1, description="Sampling steps, at most `STABLE_AUDIO_MAX_STEPS`."
+        default=8,
+        ge=1,
+        description="Sampling steps, at most `STABLE_AUDIO_MAX_STEPS`. Left out: the model's own "
+        "number, 8 unless the operator serves other weights; `GET /v1/models` tells it.",
     )
     cfg_scale: float = Field(
-        default=1.0, ge=0, le=20, description="Classifier-free guidance scale."
+        default=1.0,
+        ge=0,
+        le=20,
+        description="Classifier-free guidance scale. Left out: the model's own, as of `steps`.",
     )
     apg_scale: Annotated[float | None, MODEL_ONLY] = Field(
         default=None,
@@ -128,6 +134,12 @@ class GenerationRequest(OutputRequest, EditRequest, MakingFields, ClipFields, As
         default=None,
         description="How the steps are taken. Null: `pingpong`, which the models are distilled "
         "for. Stable Audio 3 only.",
+    )
+    loras: Annotated[list[LoraRequest], MODEL_ONLY] = Field(
+        default=[],
+        max_length=MAX_LORAS,
+        description="Adapters (LoRA) to make it with, each once, in any order; `GET /v1/loras` "
+        "lists them. Stable Audio 3 only.",
     )
     seed: Whole = Field(
         default=RANDOM_SEED,

@@ -1,6 +1,6 @@
 """An object in the object store."""
 
-from sa_ray.contracts.names import StorageBackend
+from sa_ray.contracts.names import AudioFormat, StorageBackend
 from sa_ray.contracts.record import Record
 
 
@@ -16,3 +16,10 @@ class StoredObject(Record):
     location: str | None = None
     """``ObjectStore.location`` of the store that took it. Null in older records, which did not keep
     it: it means the store in use."""
+
+
+class MarkedFile(Record):
+    """A client's file as it was sent, kept since it carries a C2PA manifest."""
+
+    object: StoredObject
+    format: AudioFormat

@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import BaseModel, Field
 
 from sa_ray.contracts.access import Caller
-from sa_ray.contracts.objects import StoredObject
+from sa_ray.contracts.objects import MarkedFile, StoredObject
 from sa_ray.contracts.record import Record
 
 UPLOAD_ID_PATTERN = r"^[0-9a-f]{64}$"
@@ -35,6 +35,7 @@ class Upload(ReadAudio):
     id: str
     """Lower-case hex SHA-256 of what was sent."""
     object: StoredObject
+    marked: MarkedFile | None = None
     seconds: float
     """Of the stored form, exactly."""
     size_bytes: int

@@ -6,6 +6,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from sa_ray.contracts.generation import ClipFields
+from sa_ray.contracts.loras import Lora
 from sa_ray.contracts.names import EngineName, JobStatus, Priority, StorageBackend, VariantName
 
 
@@ -79,6 +80,10 @@ class JobView(ClipFields, JobHead):
     progress: float = Field(ge=0, le=100, description="Percent of the generation done.")
     attempts: int
     cancel_requested: bool
+    loras: list[Lora] = Field(
+        default=[],
+        description="Adapters that it is made with, by name; `sha256`: the digest of each file.",
+    )
     engine: EngineName | None
     sample_rate: int | None
     channels: int | None = None
@@ -124,6 +129,8 @@ class ModelView(BaseModel):
     id: VariantName
     aliases: list[str]
     max_duration_seconds: float
+    default_steps: int = Field(description="Sampling steps of a request that names none.")
+    default_cfg_scale: float = Field(description="Guidance scale of a request that names none.")
     state: str
     message: str | None
 

@@ -2,12 +2,10 @@
 
 import hashlib
 import logging
-import os
 import re
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from io import BufferedReader, BytesIO
 from pathlib import Path
 from typing import Any, Final
 
@@ -35,6 +33,9 @@ MAGNITUDES: Final[Mapping[str, tuple[tuple[str, int], ...]]] = {
 MAX_HEADER_BYTES: Final = 16 << 20
 """Largest header that is read. One with all layers of the largest model has 0.2 MB."""
 
+MAX_BYTES: Final = 1 << 30
+"""Largest file that is read. One of rank 128 with all layers of the largest model has 0.33 GB."""
+
 SHOWN: Final = 5
 """Most layers that a message names."""
 
@@ -48,13 +49,12 @@ _Layers = Mapping[str, Mapping[str, _Shape]]
 
 
 @dataclass(frozen=True, slots=True)
-class AdapterFile:
-    """What the header of an adapter's file says, and the digest of the whole."""
+class AdapterHeader:
+    """What the header of an adapter's file says."""
 
     name: str
     size: int
     """Bytes."""
-    sha256: str
     kind: str
     """A key of ``MAGNITUDES``."""
     rank: int
@@ -64,6 +64,14 @@ class AdapterFile:
     """Outputs and inputs of the layers that it changes, by the package's names."""
     left_out: tuple[str, ...]
     """Layers that it would change, but for ``LEFT_OUT``."""
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterFile:
+    """The header of an adapter's file, and the digest of the whole."""
+
+    header: AdapterHeader
+    sha256: str
 
 
 class _Tensor(BaseModel):
@@ -85,12 +93,17 @@ _METADATA: Final = TypeAdapter(dict[str, str])
 _TENSORS: Final = TypeAdapter(dict[str, _Tensor])
 
 
+def kept_as(name: str, sha256: str) -> str:
+    """Return the path of a copy, in a variant's folder, that stays when the file is replaced."""
+    return f"kept/{name}-{sha256[:16]}{SUFFIX}"
+
+
 def refusal(name: str, reason: str) -> GenerationError:
     """Return the error for an adapter that cannot be used. ``reason``: a sentence, no full stop."""
     return GenerationError(f"The adapter {name} cannot be used: {reason}.", param="loras")
 
 
-def list_adapters(folder: Path) -> dict[str, AdapterFile]:
+def list_adapters(folder: Path) -> dict[str, AdapterHeader]:
     """Return the adapters in ``folder`` by name; those that cannot be used are only logged."""
     found = {}
     for file in sorted(folder.iterdir()) if folder.is_dir() else ():
@@ -103,21 +116,32 @@ def list_adapters(folder: Path) -> dict[str, AdapterFile]:
             continue
         try:
             with file.open("rb") as opened:
-                found[file.stem] = describe(file.stem, opened)
+                start = opened.read(8)
+                start += opened.read(min(_length(start), MAX_HEADER_BYTES))
+                found[file.stem] = _header(file.stem, start, file.stat().st_size)
         except (GenerationError, OSError) as error:
             _log.warning("%s: %s", file, error)
     return found
 
 
-def describe(name: str, opened: BufferedReader | BytesIO) -> AdapterFile:
-    """Read the header and the digest of the adapter ``name``, whatever the model.
+def describe(name: str, pieces: Iterable[bytes]) -> AdapterFile:
+    """Return what the adapter ``name`` is, whatever the model; ``pieces``: those of its file.
 
-    Raises ``GenerationError`` (``refusal``) if it is none that can be merged.
+    Of these only the header is kept in memory. Raises ``GenerationError`` (``refusal``) if it is
+    none that can be merged.
     """
-    sha256 = hashlib.file_digest(opened, "sha256").hexdigest()
-    size = opened.seek(0, os.SEEK_END)
-    opened.seek(0)
-    tensors, config = _header(name, opened, size)
+    digest, size, header = hashlib.sha256(), 0, bytearray()
+    for piece in pieces:
+        digest.update(piece)
+        size += len(piece)
+        if len(header) < 8 or len(header) < 8 + min(_length(header), MAX_HEADER_BYTES):
+            header += piece[: 8 + MAX_HEADER_BYTES]
+    return AdapterFile(_header(name, header, size), digest.hexdigest())
+
+
+def _header(name: str, start: bytes | bytearray, size: int) -> AdapterHeader:
+    """``start``: of a file of ``size`` bytes, the whole header at least."""
+    tensors, config = _parsed(name, start, size)
     layers = _layers(name, tensors)
     kind = _kind(name, config, layers)
     ranks = {shapes["lora_A"][0] for shapes in layers.values() if shapes.get("lora_A")}
@@ -129,7 +153,7 @@ def describe(name: str, opened: BufferedReader | BytesIO) -> AdapterFile:
         only = f" but those of {LEFT_OUT}, with which the models render silence"
         raise refusal(name, f"it changes no layers{only if left_out else ''}")
     scale = (rank if config.alpha is None else config.alpha) / rank
-    return AdapterFile(name, size, sha256, kind, rank, scale, kept, left_out)
+    return AdapterHeader(name, size, kind, rank, scale, kept, left_out)
 
 
 def shown(layers: list[str]) -> str:
@@ -138,15 +162,17 @@ def shown(layers: list[str]) -> str:
     return ", ".join(sorted(layers)[:SHOWN]) + more
 
 
-def _header(
-    name: str, opened: BufferedReader | BytesIO, size: int
-) -> tuple[dict[str, _Tensor], _Config]:
+def _length(start: bytes | bytearray) -> int:
+    return int.from_bytes(start[:8], "little")
+
+
+def _parsed(name: str, start: bytes | bytearray, size: int) -> tuple[dict[str, _Tensor], _Config]:
     """Parse the header (8 bytes of its length, then JSON; ``safetensors``, "Format")."""
-    length = int.from_bytes(opened.read(8), "little")
+    length = _length(start)
     try:
         if length > MAX_HEADER_BYTES:
             raise ValueError
-        header = _HEADER.validate_json(opened.read(length))
+        header = _HEADER.validate_json(bytes(start[8 : 8 + length]))
         metadata = _METADATA.validate_python(header.pop("__metadata__", {}))
         tensors = _TENSORS.validate_python(header)
     except ValueError:

@@ -58,6 +58,10 @@ class EngineOptions:
     """fp16 on CUDA, bfloat16 products on CPUs that have them; no effect elsewhere."""
     hf_token: str | None = field(default=None, repr=False)
     """Hugging Face token for gated weights; None: what ``huggingface_hub`` finds by itself."""
+    repository: str | None = None
+    """Hugging Face repository of the weights; None, and no ``revision`` then: the catalogue's."""
+    revision: str | None = None
+    """Commit of the repository; None: the catalogue's."""
     weights_dir: Path | None = None
     """Folder with one folder for each variant; None: the Hugging Face Hub and its cache."""
     lora_dir: Path | None = None

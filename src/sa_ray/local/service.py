@@ -1,9 +1,12 @@
 """Run the service in a child process, on a Ray of its own, and stop it in order."""
 
+import itertools
+import secrets
 import socket
 import tempfile
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -28,12 +31,24 @@ class LocalServiceError(SaRayError):
     code = "local_service_failed"
 
 
+_PORTS = range(20_000, 30_000)
+"""Above those of Ray's workers, below those that a system hands out or Serve's HAProxy uses."""
+
+_turns = itertools.count(secrets.randbelow(len(_PORTS)))
+
+
 def free_port() -> int:
-    """Return a TCP port of 127.0.0.1 that is free now."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
+    """Return a TCP port of 127.0.0.1 that is free now, another one with each call.
+
+    The system gives it to nobody who asks for any: until somebody listens there, Ray starts, and
+    opens dozens of ports and connections. Raises ``LocalServiceError`` if none is free.
+    """
+    for turn in itertools.islice(_turns, len(_PORTS)):
+        port = _PORTS[turn % len(_PORTS)]
+        with suppress(OSError), socket.socket() as listener:
+            listener.bind(("127.0.0.1", port))
+            return port
+    raise LocalServiceError(f"No port of 127.0.0.1 from {_PORTS[0]} to {_PORTS[-1]} is free.")
 
 
 def require_free(host: str, port: int) -> None:

@@ -140,6 +140,7 @@ def _job_view(
         status=job.status,
         status_url=status_url(base_url, job.id),
         **request.model_dump(include=set(ClipFields.model_fields) - {"seed"}),
+        loras=list(request.loras),
         seed=result.audio.seed_of(request) if result else request.seed,
         created_at=_time(job.created_at),
         started_at=_time_or_none(job.started_at),

@@ -44,7 +44,8 @@ class ModelSettings(SettingsGroup):
         validation_alias=AliasChoices("STABLE_AUDIO_VARIANTS"),
         description="Per-variant resources and batch limits (JSON in the environment, a mapping "
         "in `serve_config.yaml`): `gpu`, `cpu`, `max_replicas`, `max_batch_rows`, "
-        "`max_batch_seconds`, `grace_seconds`, `target_wait`.",
+        "`max_batch_seconds`, `grace_seconds`, `target_wait`; and other weights: `repository` and "
+        "`revision` on the Hugging Face Hub, `steps` and `cfg_scale` of requests that name none.",
     )
     autoscaling: Autoscaling = Field(
         "backlog",

@@ -148,6 +148,7 @@ def load_settings(args: Mapping[str, Any] | None = None) -> Settings:
     except SettingsError:
         # Only `variants` is decoded before it is validated.
         raise ConfigurationError("STABLE_AUDIO_VARIANTS is not valid JSON.") from None
+    _require_allowed_steps(values)
     return Settings(
         models=ModelSettings.taken_from(values),
         weights=WeightSettings.taken_from(values),
@@ -159,6 +160,15 @@ def load_settings(args: Mapping[str, Any] | None = None) -> Settings:
         storage=StorageSettings.taken_from(values),
         credentials=CredentialSettings.taken_from(values),
     )
+
+
+def _require_allowed_steps(values: _Sources) -> None:
+    for name, override in values.variants.items():
+        if (override.steps or 0) > values.max_steps:
+            raise ConfigurationError(
+                f"variants: steps of {name} is {override.steps}, but max_steps "
+                f"(STABLE_AUDIO_MAX_STEPS) is {values.max_steps}. Raise it, or lower those."
+            )
 
 
 def duration_limit(models: ModelSettings, limits: LimitSettings, variant: VariantName) -> float:

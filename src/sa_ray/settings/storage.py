@@ -1,13 +1,14 @@
-"""Settings of storage: the folder or bucket that keeps the audio of jobs."""
+"""Settings of storage: the folder or bucket that keeps the audio of jobs, and that of adapters."""
 
 from pathlib import Path
 from typing import Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, Field, SecretStr, model_validator
 
 from sa_ray.contracts import StorageBackend
 from sa_ray.settings.group import SettingsGroup
-from sa_ray.settings.values import BaseUrl, KeyPrefix, SecretKey
+from sa_ray.settings.values import AdapterPlace, BaseUrl, KeyPrefix, SecretKey
 
 
 class StorageSettings(SettingsGroup):
@@ -91,6 +92,14 @@ class StorageSettings(SettingsGroup):
         "while a job that has not ended is made from it.",
     )
 
+    lora_dir: AdapterPlace | None = Field(
+        None,
+        validation_alias=AliasChoices("STABLE_AUDIO_LORA_DIR"),
+        description="Adapters (LoRA) that requests can name, at `<model>/<name>.safetensors` in an "
+        "absolute folder, which the ingress and every node that serves a model have to have; or "
+        "under `s3://bucket/prefix`, read with the endpoint and keys above. Unset: none.",
+    )
+
     @model_validator(mode="after")
     def _check_keys(self) -> Self:
         if (self.storage_access_key_id is None) != (self.storage_secret_access_key is None):
@@ -104,9 +113,15 @@ class StorageSettings(SettingsGroup):
         # A folder needs no keys, so no node has to have any.
         return (
             super().sealed()
-            if self.storage_bucket
+            if self.storage_bucket or self.lora_bucket
             else self.model_copy(update=dict.fromkeys(self.secrets()))
         )
+
+    @property
+    def lora_bucket(self) -> str | None:
+        """The bucket of adapters; None: they are in a folder, or there are none."""
+        parts = urlsplit(self.lora_dir or "")
+        return parts.netloc if parts.scheme == "s3" else None
 
     @property
     def storage_backend(self) -> StorageBackend:

@@ -1,6 +1,7 @@
 """Parse the text of settings: model names, blanks, quotes, addresses, key prefixes, secrets."""
 
 import re
+from pathlib import PurePath
 from typing import Annotated
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
@@ -19,6 +20,9 @@ from sa_ray.contracts import (
 
 LONGEST_NAME = 48
 """Characters of the longest name of an object: a job id, a fencing token and the format."""
+
+LONGEST_ADAPTER = 90
+"""Characters of the longest name of an adapter's object: variant, name and suffix."""
 
 _REDIS = re.compile(r"rediss?://")
 _AUTHORITY_OF_REDIS = re.compile(r"(?<=://)(?P<user>[^:/?#]*):(?P<password>[^/?#]*)@")
@@ -98,6 +102,19 @@ def _key_prefix(text: str) -> str:
     return prefix
 
 
+def _adapter_place(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme == "s3":
+        prefix = parts.path.strip("/")
+        if parts.netloc and (not prefix or is_sound_key(f"{prefix}/{'0' * LONGEST_ADAPTER}")):
+            return f"s3://{parts.netloc}/{prefix}".rstrip("/")
+    elif PurePath(text).is_absolute():
+        return text
+    raise ValueError(
+        "must be a folder by its absolute path, as /models/loras, or a bucket, as s3://bucket/loras"
+    )
+
+
 Variant = Annotated[VariantName, BeforeValidator(_variant)]
 """A model by any of its names."""
 
@@ -106,6 +123,9 @@ Variants = Annotated[tuple[VariantName, ...] | None, NoDecode, BeforeValidator(_
 
 BaseUrl = Annotated[str, AfterValidator(_base_url)]
 """An address that paths are put behind, without a slash at its end."""
+
+AdapterPlace = Annotated[str, AfterValidator(_adapter_place)]
+"""An absolute path, or ``s3://<bucket>/<prefix>``, without a slash at its end."""
 
 SecretKey = Annotated[SecretStr | None, AfterValidator(_header_text)]
 """A key that is sent in HTTP headers, and never shown."""

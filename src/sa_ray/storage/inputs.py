@@ -1,7 +1,8 @@
 """Keep audio that clients have sent, for as long as it is wanted.
 
-Beside the audio, at ``uploads/<id>.flac``, is its record, at ``uploads/<id>.json``: what is known
-of an upload is in the object store alone.
+Beside the audio, at ``uploads/<id>.flac``, is its record, at ``uploads/<id>.json``, and, if it
+carries a C2PA manifest, the file as it was sent, at ``uploads/<id>.sent``: what is known of an
+upload is in the object store alone.
 """
 
 import re
@@ -13,7 +14,7 @@ from typing import Final
 
 from pydantic import ValidationError
 
-from sa_ray.contracts import MEDIA_TYPES, SAMPLE_RATE, ReadAudio, Upload
+from sa_ray.contracts import MEDIA_TYPES, SAMPLE_RATE, MarkedFile, ReadAudio, Upload
 from sa_ray.errors import ObjectStoreError
 from sa_ray.settings.storage import StorageSettings
 from sa_ray.storage.keys import prefixed
@@ -31,7 +32,7 @@ MAX_DUE: Final = 1000
 MAX_SKEW_S: Final = 60.0
 """Between the clock of the object store and ours, seconds."""
 
-_OWN_NAME: Final = re.compile(r"([0-9a-f]{64})\.(?:flac|json)")
+_OWN_NAME: Final = re.compile(r"([0-9a-f]{64})\.(?:flac|json|sent)")
 """Names of the objects of an upload, by its id."""
 
 _LOCKS: Final = 64
@@ -66,11 +67,21 @@ class Inputs:
         return upload if upload and self._clock() < upload.expires_at else None
 
     def keep(
-        self, upload_id: str, read: ReadAudio, size_bytes: int, audio: bytes, owner: str = ""
+        self,
+        upload_id: str,
+        read: ReadAudio,
+        size_bytes: int,
+        audio: bytes,
+        sent: bytes | None = None,
+        owner: str = "",
     ) -> Upload:
-        """Store ``audio``, the stored form of a file of ``size_bytes``, for the time to live."""
+        """Store ``audio``, the stored form of a file of ``size_bytes``, for the time to live.
+
+        ``sent``: the file itself, if it carries a C2PA manifest.
+        """
         with self._lock(upload_id):
             known = self.find(upload_id)
+            marked = None if sent is None else self._keep_sent(upload_id, read, sent)
             stored = self._store.put(
                 self._audio_key(upload_id),
                 audio,
@@ -81,6 +92,7 @@ class Inputs:
                 **read.model_dump(),
                 id=upload_id,
                 object=stored,
+                marked=marked,
                 seconds=read.frames / SAMPLE_RATE,
                 size_bytes=size_bytes,
                 expires_at=0,
@@ -96,7 +108,10 @@ class Inputs:
         """
         with self._lock(upload_id):
             upload = self.find(upload_id)
-            if upload is None or self._store.size(upload.object.key) != upload.object.size:
+            if upload is None:
+                return None
+            kept = [upload.object, *([upload.marked.object] if upload.marked else [])]
+            if any(self._store.size(one.key) != one.size for one in kept):
                 return None
             return self._renewed(upload, owner)
 
@@ -169,15 +184,30 @@ class Inputs:
             filename=f"{upload.id}.json",
         )
 
+    def _keep_sent(self, upload_id: str, read: ReadAudio, sent: bytes) -> MarkedFile | None:
+        if read.format == "aiff":  # C2PA has no place for a manifest in it
+            return None
+        stored = self._store.put(
+            self._sent_key(upload_id),
+            sent,
+            content_type=MEDIA_TYPES[read.format],
+            filename=f"{upload_id}.{read.format}",
+        )
+        return MarkedFile(object=stored, format=read.format)
+
     def _delete(self, upload_id: str) -> None:
         # The record first: what is found has its audio. Audio that is left without is due in time.
-        for key in (self._record_key(upload_id), self._audio_key(upload_id)):
+        keys = (self._record_key(upload_id), self._audio_key(upload_id), self._sent_key(upload_id))
+        for key in keys:
             failures: Mapping[str, ObjectStoreError] = self._store.delete([key])
             for failure in failures.values():
                 raise failure
 
     def _audio_key(self, upload_id: str) -> str:
         return f"{self._folder}/{upload_id}.flac"
+
+    def _sent_key(self, upload_id: str) -> str:
+        return f"{self._folder}/{upload_id}.sent"
 
     def _record_key(self, upload_id: str) -> str:
         return f"{self._folder}/{upload_id}.json"

@@ -84,13 +84,17 @@ class LocalObjectStore:
         )
 
     def size(self, key: str) -> int | None:
+        found = self.find(key)
+        return found.size if found else None
+
+    def find(self, key: str) -> ListedObject | None:
         path = self._path(key)
         with self._explained("read"):
             try:
                 info = path.stat()
             except (FileNotFoundError, NotADirectoryError):
                 return None
-            return info.st_size if stat.S_ISREG(info.st_mode) else None
+            return _listed(key, info) if stat.S_ISREG(info.st_mode) else None
 
     def read(self, key: str, *, start: int = 0, length: int | None = None) -> Iterator[bytes]:
         path = self._path(key)
@@ -112,7 +116,7 @@ class LocalObjectStore:
                 with suppress(FileNotFoundError):
                     info = path.stat()
                     if stat.S_ISREG(info.st_mode):
-                        yield ListedObject(f"{folder}/{path.name}", info.st_mtime)
+                        yield _listed(f"{folder}/{path.name}", info)
 
     def delete(self, keys: Collection[str]) -> Mapping[str, ObjectStoreError]:
         failures = {}
@@ -183,6 +187,10 @@ class LocalObjectStore:
                 f"The output folder {self._folder} cannot be {use}: {reason}. {advice}",
                 transient=error.errno not in _LASTING,
             ) from error
+
+
+def _listed(key: str, info: os.stat_result) -> ListedObject:
+    return ListedObject(key, info.st_mtime, info.st_size, f"{info.st_ino}-{info.st_mtime_ns}")
 
 
 def _make_folder(folder: Path, mode: int) -> None:

@@ -14,6 +14,10 @@ class ListedObject:
 
     key: str
     modified_at: float
+    size: int
+    """Bytes."""
+    version: str
+    """Changes with the content, as far as the store tells without reading it."""
 
 
 class ObjectStore(Protocol):
@@ -48,6 +52,10 @@ class ObjectStore(Protocol):
 
     def size(self, key: str) -> int | None:
         """Return the size of the object in bytes, or None if there is none."""
+        ...
+
+    def find(self, key: str) -> ListedObject | None:
+        """Return the object as ``objects`` does, or None if there is none."""
         ...
 
     def read(self, key: str, *, start: int = 0, length: int | None = None) -> Iterator[bytes]:

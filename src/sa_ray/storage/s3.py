@@ -126,14 +126,21 @@ class S3ObjectStore:
 
     def size(self, key: str) -> int | None:
         """Return None also if there is no such bucket: the answers to HEAD are the same."""
+        found = self.find(key)
+        return found.size if found else None
+
+    def find(self, key: str) -> ListedObject | None:
+        """As ``size``, None also if there is no such bucket."""
         require_sound(key)
         with explained(self._where):
             try:
-                return self._client().head_object(Bucket=self._bucket, Key=key)["ContentLength"]
+                told = self._client().head_object(Bucket=self._bucket, Key=key)
             except ClientError as error:
                 if code_of(error) in ("404", "NoSuchKey"):
                     return None
                 raise
+        at = told["LastModified"].timestamp()
+        return ListedObject(key, at, told["ContentLength"], told["ETag"])
 
     def read(self, key: str, *, start: int = 0, length: int | None = None) -> Iterator[bytes]:
         require_sound(key)
@@ -165,7 +172,8 @@ class S3ObjectStore:
                 PaginationConfig={"PageSize": MAX_LISTED_AT_ONCE},
             ):
                 for item in page.get("Contents", ()):
-                    yield ListedObject(item["Key"], item["LastModified"].timestamp())
+                    at = item["LastModified"].timestamp()
+                    yield ListedObject(item["Key"], at, item["Size"], item["ETag"])
 
     def delete(self, keys: Collection[str]) -> Mapping[str, ObjectStoreError]:
         failures: dict[str, ObjectStoreError] = {}

@@ -117,7 +117,8 @@ class StableAudioEngine:
             )
             self._condition = Conditioner(model.conditioner, self._denoiser, graphs)
         self._fitting = Fitting(graphs, self._denoiser.forget)
-        self._adapters = Adapters(variant, model, lora_dir and lora_dir / variant, self._reweighted)
+        folder = lora_dir and lora_dir / variant
+        self.adapters = Adapters(variant, model, folder, self._reweighted)
 
     @property
     def name(self) -> EngineName:
@@ -165,7 +166,7 @@ class StableAudioEngine:
         """
         sources = sources or [None] * len(batch)
         try:
-            self._adapters.read(batch[0].loras if batch else ())
+            self.adapters.read(batch[0].loras if batch else ())
         except GenerationError as error:
             return [GenerationError(error.message, param=error.param) for _ in batch]
         call = _Call(batch, sources, on_step, is_cancelled, outcomes={})
@@ -203,7 +204,7 @@ class StableAudioEngine:
 
     def _attempt(self, call: _Call, rows: Sequence[int]) -> dict[int, BatchOutcome]:
         requests = [call.batch[row] for row in rows]
-        self._adapters.use(requests[0].loras)
+        self.adapters.use(requests[0].loras)
         geometry, dist_shift = self._geometry, self._model.sampling_dist_shift
         length = max(geometry.latents(request.duration) for request in requests)
         if self._pad_shapes:

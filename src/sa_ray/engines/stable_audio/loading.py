@@ -64,17 +64,20 @@ def load(variant: VariantName, options: EngineOptions) -> StableAudioEngine:
             lora_dir=options.lora_dir,
         )
         self_test(variant, engine)
+        engine.adapters.say_which_do_not_fit()
         if device.type == "cuda":
-            warm_up(variant, engine, options.max_batch_rows)
-            engine.calibration = on_cuda(variant, engine, options)
+            with engine.adapters.reserved():
+                warm_up(variant, engine, options.max_batch_rows)
+                engine.calibration = on_cuda(variant, engine, options)
         elif device.type == "cpu":
             engine.calibration = on_cpu(variant, engine)
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise
+        copies = " It needs room for copies of weights, for adapters (STABLE_AUDIO_LORA_DIR)."
         raise UnavailableError(
             f"The GPU has too little memory to load {variant}: give it a larger share (`gpu` of "
-            "the variant), or move another variant away."
+            f"the variant), or move another variant away.{copies if options.lora_dir else ''}"
         ) from error
     return engine
 
@@ -156,6 +159,7 @@ def on_cuda(
         "share": options.gpu_fraction,
         "max_rows": options.max_batch_rows,
         "half": options.half,
+        "adapters": options.lora_dir is not None,
         "slowdown": engine.slowdown and engine.slowdown.partition(":")[0],
         "versions": [__version__, torch.__version__, torch.version.cuda],
     }

@@ -1,11 +1,11 @@
 """Adapters (LoRA), merged into the weights in place: CUDA graphs recorded before stay valid."""
 
-import io
 import logging
 import re
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -19,11 +19,14 @@ from sa_ray.engines.adapters import (
     LEFT_OUT,
     MAGNITUDES,
     SUFFIX,
-    AdapterFile,
+    AdapterHeader,
     describe,
+    kept_as,
+    list_adapters,
     refusal,
     shown,
 )
+from sa_ray.errors import GenerationError
 
 _log = logging.getLogger(__name__)
 
@@ -56,7 +59,7 @@ class Change:
 class Adapter:
     """An adapter in the host's memory; ``changes``: by layer."""
 
-    file: AdapterFile
+    header: AdapterHeader
     changes: Mapping[str, Change]
 
 
@@ -100,6 +103,31 @@ class Adapters:
         """The adapters in the weights."""
         return self._merged or ()
 
+    def say_which_do_not_fit(self) -> None:
+        """Log every file that is there and cannot be merged into this model."""
+        for file in list_adapters(self._folder).values() if self._folder else ():
+            try:
+                self._require_fit(file)
+            except GenerationError as error:
+                _log.warning("%s", error.message)
+
+    @contextmanager
+    def reserved(self) -> Iterator[None]:
+        """Take the memory that copies of weights take once adapters of all layers are merged.
+
+        So what is measured meanwhile holds with any adapter. Takes none without a folder.
+        """
+        changing = (
+            module.weight
+            for name, module in self._layers.items()
+            if self._folder is not None and not name.startswith(LEFT_OUT)
+        )
+        copies = [torch.empty_like(weight) for weight in changing]
+        try:
+            yield
+        finally:
+            copies.clear()
+
     def read(self, loras: Sequence[Lora]) -> None:
         """Read and check ``loras``, as far as they are not known yet.
 
@@ -125,7 +153,7 @@ class Adapters:
         for lora in loras:
             adapter = self._read[lora.sha256]
             for name, change in adapter.changes.items():
-                factor = lora.strength * adapter.file.scale
+                factor = lora.strength * adapter.header.scale
                 wanted.setdefault(name, []).append((change, factor))
         self._stale |= self._bases.keys() | wanted.keys()
         for name in self._bases.keys() - wanted.keys():
@@ -141,12 +169,13 @@ class Adapters:
         self._merged = loras
 
     def _bytes(self) -> int:
-        return sum(adapter.file.size for adapter in self._read.values())
+        return sum(adapter.header.size for adapter in self._read.values())
 
     def _checked(self, lora: Lora) -> Adapter:
         data = self._data(lora)
-        file = describe(lora.name, io.BytesIO(data))
-        if file.sha256 != lora.sha256:
+        described = describe(lora.name, [data])
+        file = described.header
+        if described.sha256 != lora.sha256:
             raise refusal(lora.name, "its file was replaced after the request: send that again")
         self._require_fit(file)
         try:
@@ -173,13 +202,12 @@ class Adapters:
 
     def _data(self, lora: Lora) -> bytes:
         if self._folder is not None and re.fullmatch(LORA_NAME_PATTERN, lora.name):
-            try:
-                return (self._folder / f"{lora.name}{SUFFIX}").read_bytes()
-            except FileNotFoundError:
-                pass
-        raise refusal(lora.name, f"{self._variant} has none of that name")
+            for file in (kept_as(lora.name, lora.sha256), f"{lora.name}{SUFFIX}"):
+                with suppress(FileNotFoundError):
+                    return (self._folder / file).read_bytes()
+        raise refusal(lora.name, f"the node that serves {self._variant} has none of that name")
 
-    def _require_fit(self, file: AdapterFile) -> None:
+    def _require_fit(self, file: AdapterHeader) -> None:
         """Raise ``GenerationError`` unless the model has all layers of ``file``, in their sizes."""
         own = {name: module.weight.flatten(1).shape for name, module in self._layers.items()}
         unknown = [name for name in file.layers if name not in own]

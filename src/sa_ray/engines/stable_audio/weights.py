@@ -23,7 +23,7 @@ from stable_audio_3.factory import create_diffusion_cond_from_config
 from stable_audio_3.loading_utils import remap_state_dict_keys
 from transformers import T5GemmaEncoderModel
 
-from sa_ray.catalogue import CATALOGUE, repo_id
+from sa_ray.catalogue import CATALOGUE
 from sa_ray.contracts import VariantName
 from sa_ray.engines.port import EngineOptions
 from sa_ray.errors import ConfigurationError, UnavailableError
@@ -43,7 +43,7 @@ def find_snapshot(variant: VariantName, options: EngineOptions) -> Path:
     """
     if options.weights_dir is not None:
         return _local_snapshot(options.weights_dir, variant)
-    repo, revision = repo_id(variant), CATALOGUE[variant].revision
+    repo, revision = _address(variant, options)
     cached = _cached_snapshot(repo, revision)
     if cached is not None:
         return cached
@@ -55,10 +55,16 @@ def find_snapshot(variant: VariantName, options: EngineOptions) -> Path:
         )
 
 
+def _address(variant: VariantName, options: EngineOptions) -> tuple[str, str]:
+    """Return the Hub's repository and the commit of the weights."""
+    spec = CATALOGUE[variant]
+    return options.repository or spec.repository, options.revision or spec.revision
+
+
 @contextmanager
 def _explained(variant: VariantName, options: EngineOptions) -> Iterator[None]:
     """Raise errors of our own, with what to do about it, for those of a download."""
-    repo = repo_id(variant)
+    repo, revision = _address(variant, options)
     page = f"https://huggingface.co/{repo}"
     try:
         yield
@@ -69,8 +75,9 @@ def _explained(variant: VariantName, options: EngineOptions) -> Iterator[None]:
         ) from error
     except RevisionNotFoundError as error:
         raise ConfigurationError(
-            f"{repo} no longer has revision {CATALOGUE[variant].revision}, which this release is "
-            "pinned to: update sa-ray, or put the files in STABLE_AUDIO_WEIGHTS_DIR."
+            f"{repo} has no revision {revision}, or no longer. If STABLE_AUDIO_VARIANTS names it, "
+            "name another there; else update sa-ray, which is pinned to it, or put the files in "
+            "STABLE_AUDIO_WEIGHTS_DIR."
         ) from error
     except RepositoryNotFoundError as error:
         raise ConfigurationError(_refused(repo, page, options)) from error

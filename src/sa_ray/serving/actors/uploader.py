@@ -106,6 +106,8 @@ class UploaderApi(Protocol):
     ) -> Upload:
         """Store audio that a client has sent, as ``upload`` does, but without retrying.
 
+        ``audio``: its stored form, and the file itself if it carries a C2PA manifest.
+
         Raises ``InfrastructureError`` if ``audio`` does not arrive.
         """
         ...
@@ -205,8 +207,9 @@ class Uploader(UploaderApi):
         owner: str = "",
     ) -> Upload:
         async with self._input_slots:  # of which only so many are held here
-            data = await arrived(audio[0])
-            keep = partial(self._inputs.keep, upload_id, read, size_bytes, data, owner)
+            data, *more = [await arrived(one) for one in audio]
+            sent = more[0] if more else None
+            keep = partial(self._inputs.keep, upload_id, read, size_bytes, data, sent, owner)
             return await in_thread(self._input_threads, keep)
 
     async def remove_input(self, upload_id: str, owner: str | None = None) -> None:

@@ -19,6 +19,7 @@ from sa_ray.jobs.webhook_secrets import WebhookSecrets
 from sa_ray.scheduling.costs import Cost
 from sa_ray.serving.actors import counts_client, jobs_client, uploader_client
 from sa_ray.serving.deployment_options import estimator
+from sa_ray.serving.ingress.adapters import ClientAdapters
 from sa_ray.serving.ingress.app import build_http_app
 from sa_ray.serving.ingress.clients import ClientShares
 from sa_ray.serving.ingress.grouped_calls import GroupedCalls
@@ -39,7 +40,7 @@ from sa_ray.settings import (
     WebhookSettings,
     duration_limit,
 )
-from sa_ray.storage import ObjectStores
+from sa_ray.storage import ObjectStores, open_adapters
 from sa_ray.telemetry import configure_logging
 
 logger = logging.getLogger(__name__)
@@ -99,6 +100,7 @@ class Ingress:
             uploader=uploader,
             uploads=ClientUploads(uploader, jobs, limits.max_upload_mb, _longest(models, limits)),
             links=links,
+            adapters=ClientAdapters(open_adapters(storage)),
             views=JobViews(stores, links),
             health=health,
             clients=ClientShares(limits.max_open_per_client),

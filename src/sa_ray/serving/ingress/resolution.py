@@ -4,12 +4,13 @@ import secrets
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from sa_ray.catalogue import VARIANTS, find_variant
+from sa_ray.catalogue import VARIANTS, VariantSpec, find_variant
 from sa_ray.contracts import (
     MAX_SEED,
     RANDOM_SEED,
     EngineName,
     GenerationRequest,
+    Lora,
     ResolvedRequest,
     Source,
     VariantName,
@@ -36,7 +37,7 @@ async def settle(
     """Resolve ``request`` of ``caller`` with the settings of the service and the upload that it
     names.
 
-    Raises as ``resolve`` does, also where there is no such upload.
+    Raises as ``resolve`` does, also where there is no such upload or adapter.
     """
     field = source_field(request)
     source = None
@@ -50,8 +51,14 @@ async def settle(
                 "again with POST /v1/uploads. The same file gets the same id.",
                 param=field,
             ) from None
-        source = Source(upload_id=upload.id, object=upload.object, seconds=upload.seconds)
-    return resolve(request, services.models, services.limits, services.engine, source=source)
+        kept = upload.model_dump(include={"object", "marked", "seconds"})
+        source = Source(upload_id=upload.id, **kept)
+    loras: tuple[Lora, ...] = ()
+    if request.loras and services.engine != "procedural":  # which refuses them
+        variant = _variant(request.model, services.models)
+        loras = await services.adapters.resolved(request.loras, variant)
+    models, limits = services.models, services.limits
+    return resolve(request, models, limits, services.engine, source=source, loras=loras)
 
 
 def resolve(
@@ -61,12 +68,14 @@ def resolve(
     engine: EngineName,
     draw: Callable[[], int] = draw_seed,
     source: Source | None = None,
+    loras: tuple[Lora, ...] = (),
 ) -> ResolvedRequest:
     """Settle every choice. Raises ``InvalidRequestError`` naming the field, the limit, the fix.
 
-    ``source``: the upload that ``request`` names.
+    ``source``: the upload that ``request`` names. ``loras``: the adapters that it names.
     """
     variant = _variant(request.model, models)
+    request = _with_defaults(request, models.spec(variant))
     edit = edit_of(request, source)
     _require_allowed_length(request, edit, variant, models, limits)
     if request.steps > limits.max_steps:
@@ -83,6 +92,7 @@ def resolve(
         "negative_prompt": request.negative_prompt or None,
         "seed": draw() if request.seed == RANDOM_SEED else request.seed,
         "duration": edit.duration,
+        "loras": loras,
         **dict(edit.fields),
     }
     if edit.fields.regions and "normalize" not in request.model_fields_set:
@@ -90,6 +100,13 @@ def resolve(
         chosen["normalize"] = "none"
     shared = request.model_dump(include=set(ResolvedRequest.model_fields))
     return ResolvedRequest.model_validate(shared | chosen)
+
+
+def _with_defaults(request: GenerationRequest, spec: VariantSpec) -> GenerationRequest:
+    """Return ``request`` with the model's own steps and guidance scale where it names none."""
+    defaults = {"steps": spec.steps, "cfg_scale": spec.cfg_scale}
+    missing = {name: defaults[name] for name in defaults.keys() - request.model_fields_set}
+    return request.model_copy(update=missing)
 
 
 def _require_allowed_length(
@@ -123,7 +140,7 @@ def _variant(name: str | None, models: ModelSettings) -> VariantName:
 
 def _refuse_what_only_a_model_has(request: GenerationRequest) -> None:
     for name in fields_only_a_model_has():
-        if getattr(request, name) is not None:
+        if getattr(request, name) != GenerationRequest.model_fields[name].default:
             raise InvalidRequestError(
                 f"{name} is a choice of Stable Audio 3, but the procedural engine answers here. "
                 "Leave it out.",

@@ -35,6 +35,7 @@ NEEDED: Final[Mapping[tuple[str, str], Need]] = MappingProxyType(
         ("GET", "/v1/usage"): "any key",
         ("GET", "/v1/models"): "any key",
         ("GET", "/v1/presets"): "any key",
+        ("GET", "/v1/loras"): "any key",
         # Says in one word how the service fares; the routes tell more to admins. Probes ask it.
         ("GET", "/health"): "nothing",
         # What can be read in the public source of this project.

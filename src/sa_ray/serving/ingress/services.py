@@ -13,6 +13,7 @@ from sa_ray.jobs import JobSnapshot, Submission
 from sa_ray.jobs.webhook_secrets import WebhookSecrets
 from sa_ray.scheduling.estimator import Estimator
 from sa_ray.serving.actors import JobsClient, UploaderClient
+from sa_ray.serving.ingress.adapters import ClientAdapters
 from sa_ray.serving.ingress.clients import ClientShares
 from sa_ray.serving.ingress.grouped_calls import GroupedCalls
 from sa_ray.serving.ingress.health import HealthMonitor
@@ -43,6 +44,7 @@ class Services:
     uploader: UploaderClient
     uploads: ClientUploads
     links: Links
+    adapters: ClientAdapters
     views: JobViews
     health: HealthMonitor
     clients: ClientShares

@@ -10,7 +10,7 @@ from typing import Final, Self
 
 import ray
 
-from sa_ray.audio import ReadingPool
+from sa_ray.audio import ReadingPool, has_manifest
 from sa_ray.audio.reading_pool import MAX_AT_ONCE
 from sa_ray.contracts import UPLOAD_ID_PATTERN, ReadAudio, Upload
 from sa_ray.contracts.access import Caller
@@ -93,12 +93,12 @@ class ClientUploads:
         if kept := await self._uploader.renew_input(received.sha256, caller.name):
             return kept
         async with self._slots:
-            read, audio = await in_thread(self._threads, lambda: self._read(received))
-            # Out of reach here, so that it is freed as soon as it is stored.
-            reference = await asyncio.to_thread(ray.put, audio)
-            del audio
+            read, files = await in_thread(self._threads, lambda: self._read(received))
+            # Out of reach here, so that they are freed as soon as they are stored.
+            references = [await asyncio.to_thread(ray.put, data) for data in files]
+            del files
             return await self._uploader.within(STORE_TIMEOUT_S).keep_input(
-                received.sha256, read, received.size, [reference], caller.name
+                received.sha256, read, received.size, references, caller.name
             )
 
     async def find(self, upload_id: str, caller: Caller) -> Upload:
@@ -134,7 +134,8 @@ class ClientUploads:
             "wait until it has ended, and delete the upload then."
         )
 
-    def _read(self, received: ReceivedFile) -> tuple[ReadAudio, bytes]:
+    def _read(self, received: ReceivedFile) -> tuple[ReadAudio, list[bytes]]:
+        """Return what there is to keep: the stored form, and what was sent if it is marked."""
         with tempfile.TemporaryFile() as stored:
             try:
                 received.file.flush()
@@ -142,7 +143,11 @@ class ClientUploads:
                 raise no_room(error) from error
             read = self._pool.read(received.file, stored, self._max_seconds)
             stored.seek(0)
-            return read, stored.read()
+            files = [stored.read()]
+        if has_manifest(received.file):
+            received.file.seek(0)
+            files.append(received.file.read())
+        return read, files
 
 
 def no_room(error: OSError) -> UnavailableError:

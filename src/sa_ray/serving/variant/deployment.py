@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from ray import serve
 
-from sa_ray.audio import read_source
+from sa_ray.audio import Origin, read_source
 from sa_ray.contracts import EngineName, ResolvedRequest, VariantName
 from sa_ray.engines import EngineOptions, flaw_of, load_engine
 from sa_ray.errors import ConfigurationError, SaRayError, UnavailableError
@@ -27,6 +27,7 @@ from sa_ray.serving.deployment_options import estimator
 from sa_ray.serving.messages import AudioReady, EncodedAudio, Progress
 from sa_ray.serving.metrics import ENCODE_SECONDS
 from sa_ray.serving.together import all_of
+from sa_ray.serving.variant.adapters import HeldAdapters, cache_folder
 from sa_ray.serving.variant.batcher import Batcher, OnProgress
 from sa_ray.serving.variant.editing import Editor
 from sa_ray.serving.variant.finishing import Finishing, credentials_of
@@ -42,6 +43,7 @@ from sa_ray.settings import (
     StorageSettings,
     WeightSettings,
 )
+from sa_ray.storage import open_adapters
 from sa_ray.telemetry import configure_logging
 
 logger = logging.getLogger(__name__)
@@ -79,11 +81,15 @@ class Variant:
         spec = models.spec(variant)
         needs_token = engine == "stable-audio-3" and weights.weights_dir is None
         token = weights.opened().hf_token if needs_token else None
+        self._adapters = HeldAdapters(variant, open_adapters(storage), cache_folder())
         options = EngineOptions(
             device="cpu" if gpu is None and models.device == "auto" else models.device,
             half=weights.model_half,
             hf_token=token.get_secret_value() if token else None,
+            repository=spec.repository,
+            revision=spec.revision,
             weights_dir=weights.weights_dir,
+            lora_dir=self._adapters.folder,
             gpu_fraction=gpu and min(gpu, 1.0),
             cpu_threads=math.ceil(spec.cpu) or 1,
             max_batch_rows=spec.max_batch_rows,
@@ -145,8 +151,9 @@ class Variant:
         ``owner``: name of the key that it is for.
         """
         OWNER.set(owner)
-        origin = await self._origin(request)
-        return await self._produce(request, lambda _: None, origin)
+        async with self._adapters.held(request.loras):
+            origin = await self._origin(request)
+            return await self._produce(request, lambda _: None, origin)
 
     async def generate_all(self, request: ResolvedRequest, owner: str = "") -> list[EncodedAudio]:
         """Generate and encode all clips of ``request``, or fail; the same for each as one alone."""
@@ -206,24 +213,27 @@ class Variant:
     async def _produce_all(
         self, request: ResolvedRequest, on_progress: OnProgress
     ) -> list[EncodedAudio]:
-        origin = await self._origin(request)
-        # Begun together, so that the batcher has all of them when it forms the next batch.
         told = joint_progress(request.n, on_progress)
         clips = zip(request.variations(), told, strict=True)
-        return await all_of(self._produce(clip, tell, origin, request.n) for clip, tell in clips)
+        async with self._adapters.held(request.loras):
+            origin = await self._origin(request)
+            # Begun together, so that the batcher has all of them when it forms the next batch.
+            return await all_of(
+                self._produce(clip, tell, origin, request.n) for clip, tell in clips
+            )
 
-    async def _origin(self, request: ResolvedRequest) -> bytes | None:
-        """Return the file that the signed files of ``request`` are edited from, if any are."""
+    async def _origin(self, request: ResolvedRequest) -> Origin | None:
+        """Return what the signed files of ``request`` are edited from, if any are."""
         # Once for all clips, and before the work, which would be lost if it cannot be had.
         if request.source and self._finishing.signs(request.format):
-            return await self._sources.file(request.source)
+            return await self._sources.origin(request.source)
         return None
 
     async def _produce(
         self,
         request: ResolvedRequest,
         on_progress: OnProgress,
-        origin: bytes | None,
+        origin: Origin | None,
         spacing: int = 1,
     ) -> EncodedAudio:
         """Make one clip. ``spacing``: from its seed to that of a second attempt."""

@@ -1,6 +1,13 @@
 """The last steps of a clip: level, encoding, tags and signature."""
 
-from sa_ray.audio import UNSIGNED, ContentCredentials, encode, mastered, provenance_tags
+from sa_ray.audio import (
+    UNSIGNED,
+    ContentCredentials,
+    Origin,
+    encode,
+    mastered,
+    provenance_tags,
+)
 from sa_ray.contracts import OPUS_SAMPLE_RATE, AudioFormat, AudioInfo, ResolvedRequest
 from sa_ray.engines import Engine
 from sa_ray.serving.messages import EncodedAudio
@@ -23,11 +30,11 @@ class Finishing:
         return self._credentials is not None and fmt != UNSIGNED
 
     def finish(
-        self, request: ResolvedRequest, checked: Checked, source: bytes | None
+        self, request: ResolvedRequest, checked: Checked, origin: Origin | None
     ) -> EncodedAudio:
         """Return the file of one clip.
 
-        ``source``: the file that it was edited from, if its format is signed. Raises
+        ``origin``: what it was edited from, if its format is signed. Raises
         ``GenerationError`` if it cannot be encoded or signed.
         """
         engine, made = self._engine, checked.rendered.samples
@@ -63,7 +70,7 @@ class Finishing:
             loop=request.loop,
         )
         if self._credentials:
-            data = self._credentials.signed(data, request.format, engine.name, source)
+            data = self._credentials.signed(data, request.format, engine.name, origin)
         return EncodedAudio(data, info)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import Final, Protocol, TypeVar
 
-from sa_ray.audio import laid_out
+from sa_ray.audio import Origin, laid_out
 from sa_ray.contracts import SAMPLE_RATE, Source, StoredObject
 from sa_ray.engines import Audio
 from sa_ray.errors import GenerationError, ObjectStoreError
@@ -71,15 +71,21 @@ class Sources:
         return await asyncio.shield(task)
 
     async def _read(self, source: Source, key: _Key) -> Audio:
-        data = await self.file(source)
+        data = await self._file(source, source.object)
         _, at, frames = key
         audio = await self._threaded(lambda: laid_out(self._decode(data), at, frames))
         self._keep(key, audio)
         return audio
 
-    async def file(self, source: Source) -> bytes:
-        """Return the bytes that ``source`` is stored as. Raises as ``audio`` does."""
-        stored = source.object
+    async def origin(self, source: Source) -> Origin:
+        """Return the files of ``source``. Raises as ``audio`` does."""
+        stored = await self._file(source, source.object)
+        if source.marked is None:
+            return Origin(stored)
+        sent = await self._file(source, source.marked.object)
+        return Origin(stored, sent, source.marked.format)
+
+    async def _file(self, source: Source, stored: StoredObject) -> bytes:
         data = bytearray()
         while len(data) < stored.size:
             length = min(PIECE_BYTES, stored.size - len(data))

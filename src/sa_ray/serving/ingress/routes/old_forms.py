@@ -4,6 +4,7 @@ Fields: those of its ``/v1/audio/variations`` and ``/v1/audio/inpaint``. A field
 do not have may be given too, as text.
 """
 
+import contextlib
 import json
 from typing import Any, Final, TypeVar
 
@@ -44,6 +45,9 @@ THEIR_NAMES: Final = {"batch_size": "n"}
 NUMBERS: Final = ("sample_rate", "channels", "bit_depth")
 """Fields of which only some numbers are allowed, which texts do not stand for."""
 
+LISTS: Final = ("loras",)
+"""Fields that are JSON in a text."""
+
 WITHOUT_EFFECT: Final = ("duration_padding_sec",)
 """Fields that are taken and change nothing: the engine pads each clip as the model asks for."""
 
@@ -59,6 +63,7 @@ _SHARED: Final[dict[str, Any]] = {
     "cfg_scale": _NUMBER,
     "apg_scale": _NUMBER,
     "seed": _NUMBER,
+    "loras": {"type": "string", "description": "A JSON list."},
     "format": _TEXT,
     "batch_size": _NUMBER,
     "duration_padding_sec": _NUMBER,
@@ -181,7 +186,18 @@ def _fields(form: FormData) -> dict[str, Any]:
     for name in NUMBERS:
         if fields.get(name, "").isdecimal():
             fields[name] = int(fields[name])
+    for name in LISTS:
+        if name in fields:
+            fields[name] = _listed(name, fields[name])
     return fields
+
+
+def _listed(name: str, text: str) -> list[Any]:
+    with contextlib.suppress(ValueError, RecursionError):
+        told = json.loads(text)
+        if isinstance(told, list):
+            return told
+    raise InvalidRequestError(f"{name} must be a JSON list, as in a JSON request.", param=name)
 
 
 def _places(fields: dict[str, Any], name: str) -> list[float]:

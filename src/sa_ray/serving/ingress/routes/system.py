@@ -1,4 +1,4 @@
-"""System routes: the models, and the health of the service."""
+"""System routes: the models, what goes with them, and the health of the service."""
 
 from typing import Annotated
 
@@ -8,12 +8,13 @@ from sa_ray.catalogue import VARIANTS, aliases
 from sa_ray.contracts import (
     Health,
     HealthStatus,
+    LoraList,
     ModelList,
     ModelView,
     PresetList,
     VariantName,
 )
-from sa_ray.errors import InvalidRequestError
+from sa_ray.errors import InvalidRequestError, ObjectStoreError
 from sa_ray.presets import presets
 from sa_ray.serving.client_address import is_local
 from sa_ray.serving.ingress.auth import caller_of
@@ -37,8 +38,9 @@ async def health(services: ServicesDep, http: Request) -> Health | HealthStatus:
 
 @router.get("/v1/models", responses=responses())
 async def models(services: ServicesDep, http: Request) -> ModelList:
-    """The model variants, their aliases and their caps."""
+    """The model variants, their aliases, caps and defaults."""
     tells = _tells(services, http)
+    specs = {name: services.models.spec(name) for name in VARIANTS}
     return ModelList(
         default=services.models.default_model,
         models=[
@@ -46,6 +48,8 @@ async def models(services: ServicesDep, http: Request) -> ModelList:
                 id=name,
                 aliases=list(aliases(name)),
                 max_duration_seconds=duration_limit(services.models, services.limits, name),
+                default_steps=specs[name].steps,
+                default_cfg_scale=specs[name].cfg_scale,
                 state=services.health.variant(name).state,
                 message=services.health.variant(name).message if tells else None,
             )
@@ -62,6 +66,19 @@ async def list_presets(
 ) -> PresetList:
     """Prompts to begin with: give `prompt` and `duration` to one of `models`."""
     return PresetList(presets=[one for one in presets() if model is None or model in one.models])
+
+
+@router.get("/v1/loras", responses=responses(InvalidRequestError, ObjectStoreError))
+async def list_loras(
+    services: ServicesDep,
+    model: Annotated[
+        VariantName | None, Query(description="Only adapters of this variant.")
+    ] = None,
+) -> LoraList:
+    """Adapters (LoRA) that requests can name in `loras`."""
+    variants = VARIANTS if model is None else (model,)
+    found = [await services.adapters.listed(name) for name in variants]
+    return LoraList(loras=[one for of_variant in found for one in of_variant])
 
 
 def _tells(services: Services, http: Request) -> bool:
