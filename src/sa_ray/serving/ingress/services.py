@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from fastapi import Depends
 from ray import serve
 
+from sa_ray.access import Keyring
 from sa_ray.contracts import EngineName
 from sa_ray.jobs import JobSnapshot, Submission
 from sa_ray.jobs.webhook_secrets import WebhookSecrets
@@ -41,6 +42,7 @@ class Services:
     views: JobViews
     health: HealthMonitor
     clients: ClientShares
+    keyring: Keyring
 
 
 async def of_this_replica() -> Services:

@@ -23,6 +23,7 @@ from sa_ray.serving.ingress.errors import responses
 from sa_ray.serving.ingress.forms import FORM, FormRoute
 from sa_ray.serving.ingress.packing import MULTIPART, ZIP, in_parts, zipped
 from sa_ray.serving.ingress.resolution import settle
+from sa_ray.serving.ingress.rights import require_rights
 from sa_ray.serving.ingress.services import ServicesDep
 from sa_ray.serving.messages import EncodedAudio
 
@@ -89,6 +90,7 @@ async def generate(
     """Generate one clip, or `n`, and answer with its bytes. Hanging up cancels the work."""
     started = time.monotonic()
     resolved = await settle(request, services)
+    require_rights(caller_of(http), request, resolved.model)
     began = time.monotonic()
     clips = await services.generation.generate(resolved, caller_of(http).name)
     called = time.monotonic() - began

@@ -30,11 +30,13 @@ from sa_ray.errors import (
 )
 from sa_ray.jobs import Cursor, JobSnapshot, Submission
 from sa_ray.serving.client_address import address_of
+from sa_ray.serving.ingress.auth import caller_of
 from sa_ray.serving.ingress.errors import responses
 from sa_ray.serving.ingress.forms import FORM, FormRoute
 from sa_ray.serving.ingress.grouped_calls import GroupedCalls
 from sa_ray.serving.ingress.job_lookup import base_url, find_job, is_job_id, view_of
 from sa_ray.serving.ingress.resolution import settle
+from sa_ray.serving.ingress.rights import require_rights
 from sa_ray.serving.ingress.routes.generation import BODY_ERRORS
 from sa_ray.serving.ingress.routes.job_options import job_options
 from sa_ray.serving.ingress.services import Services, ServicesDep
@@ -80,6 +82,7 @@ async def submit(
 ) -> JobAccepted:
     """Accept a job. Once this answers 202 the job is durable and will end, whatever happens."""
     resolved = await settle(request, services)
+    require_rights(caller_of(http), request, resolved.model)
     options = job_options(request, idempotency_key, services.webhooks)
     submission = Submission(uuid.uuid4().hex, resolved, options)
     snapshot = await submit_or_find(services, submission, services.submit_job)

@@ -1,0 +1,7 @@
+"""Keys: who may use the service, and how much of it."""
+
+from sa_ray.access.file_changes import add_key, revoke_key
+from sa_ray.access.keyring import Keyring
+from sa_ray.access.keys_file import Key, new_secret, read_keys
+
+__all__ = ["Key", "Keyring", "add_key", "new_secret", "read_keys", "revoke_key"]
