@@ -18,6 +18,7 @@ from sa_ray.errors import (
     UnavailableError,
     UnsupportedMediaTypeError,
 )
+from sa_ray.serving.ingress.audit import audit
 from sa_ray.serving.ingress.auth import caller_of
 from sa_ray.serving.ingress.errors import responses
 from sa_ray.serving.ingress.forms import FORM, FormRoute
@@ -94,6 +95,7 @@ async def generate(
     began = time.monotonic()
     clips = await services.generation.generate(resolved, caller_of(http).name)
     called = time.monotonic() - began
+    audit(http, "generated", caller_of(http).name)
     if resolved.n > 1:
         answer = await _several(resolved, clips, http.headers.get("accept", ""))
     else:

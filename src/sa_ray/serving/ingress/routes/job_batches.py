@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from sa_ray.contracts import BatchAccepted, BatchRequest, JobAccepted, JobRequest, RefusedJob
 from sa_ray.errors import SaRayError, UnavailableError
 from sa_ray.jobs import Submission
+from sa_ray.serving.ingress.audit import audit
 from sa_ray.serving.ingress.auth import caller_of
 from sa_ray.serving.ingress.errors import describe_unfit, error_body, responses, retry_after_of
 from sa_ray.serving.ingress.job_lookup import base_url
@@ -88,6 +89,7 @@ async def _submit(
     options = job_options(request, key, services.webhooks)
     submission = Submission(uuid.uuid4().hex, resolved, options)
     job = (await submit_or_find(services, submission, services.submit_of_batch)).job
+    audit(http, "submitted", caller_of(http).name, thing=job.id)
     return JobAccepted(id=job.id, status=job.status, status_url=status_url(base_url(http), job.id))
 
 

@@ -30,6 +30,7 @@ from sa_ray.errors import (
 )
 from sa_ray.jobs import Cursor, JobSnapshot, Submission
 from sa_ray.serving.client_address import address_of
+from sa_ray.serving.ingress.audit import audit
 from sa_ray.serving.ingress.auth import caller_of
 from sa_ray.serving.ingress.errors import responses
 from sa_ray.serving.ingress.forms import FORM, FormRoute
@@ -86,6 +87,8 @@ async def submit(
     options = job_options(request, idempotency_key, services.webhooks)
     submission = Submission(uuid.uuid4().hex, resolved, options)
     snapshot = await submit_or_find(services, submission, services.submit_job)
+    outcome = "found" if snapshot.replayed else "done"
+    audit(http, "submitted", caller_of(http).name, thing=snapshot.job.id, outcome=outcome)
     if snapshot.replayed:
         response.status_code = 200
         response.headers["Idempotent-Replayed"] = "true"
@@ -162,12 +165,14 @@ async def cancel_or_delete(job_id: str, services: ServicesDep, http: Request) ->
         # A conflict means that it ended in this moment: the view below says how.
         with contextlib.suppress(ConflictError):
             await services.jobs.cancel(job_id)
+            audit(http, "cancelled", caller_of(http).name, thing=job_id)
         return await view_of(services, http, await find_job(services, job_id))
     # Whatever became of the job, an upload of it may still be under way.
     [refusal] = await services.uploader.discard([snapshot.job])
     if refusal:
         raise refusal
     await services.jobs.forget(job_id)
+    audit(http, "deleted", caller_of(http).name, thing=job_id)
     return Response(status_code=204)
 
 
