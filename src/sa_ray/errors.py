@@ -181,6 +181,12 @@ class OverloadedError(SaRayError):
     status = 429
 
 
+class RateLimitedError(OverloadedError):
+    """The key has used up what it may do for now."""
+
+    code = "rate_limited"
+
+
 class QueueFullError(OverloadedError):
     code = "queue_full"
 

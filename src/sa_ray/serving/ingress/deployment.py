@@ -9,14 +9,14 @@ from fastapi import FastAPI
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
-from sa_ray.access import Keyring
+from sa_ray.access import Keyring, RequestAllowances
 from sa_ray.catalogue import VARIANTS
 from sa_ray.contracts import EngineName, VariantName
 from sa_ray.engines import INSTALL_HINT
 from sa_ray.errors import ObjectStoreError
 from sa_ray.jobs import UsageMeter
 from sa_ray.jobs.webhook_secrets import WebhookSecrets
-from sa_ray.serving.actors import jobs_client, uploader_client
+from sa_ray.serving.actors import counts_client, jobs_client, uploader_client
 from sa_ray.serving.ingress.adapters import ClientAdapters
 from sa_ray.serving.ingress.app import build_http_app
 from sa_ray.serving.ingress.clients import ClientShares
@@ -69,6 +69,8 @@ class Ingress:
         self._access = access
         self._keyring = Keyring(access.api_keys_file)
         self._watch = asyncio.create_task(self._keyring.watch())
+        counts = counts_client(job_settings)
+        self._allowances = RequestAllowances(counts, limits.ingress_replicas)
         jobs, uploader = jobs_client(job_settings), uploader_client(storage)
         stores = ObjectStores(storage)
         # The first URL loads the S3 client and finds credentials, which takes long: do it now.
@@ -108,6 +110,7 @@ class Ingress:
             self._edge,
             self.services.limits,
             self._keyring,
+            self._allowances,
             allow_anonymous=self._access.allow_anonymous,
         )
 
