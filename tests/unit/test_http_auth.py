@@ -7,15 +7,18 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+import yaml
+from starlette.requests import Request
 from starlette.types import Message, Receive, Scope, Send
 
 from sa_ray.access import Keyring
 from sa_ray.contracts.access import Caller
+from sa_ray.errors import InvalidKeyError
 from sa_ray.serving.ingress.app import build_http_app
-from sa_ray.serving.ingress.auth import CALLER, Authentication
+from sa_ray.serving.ingress.auth import CALLER, Authentication, caller_now
 from sa_ray.serving.ingress.route_scopes import NEEDED
 from sa_ray.settings import EdgeSettings, LimitSettings
-from tests.support.keys import write_keys
+from tests.support.keys import put_keys, write_keys
 
 STRANGER = ("192.0.2.1", 5)
 LOCAL = ("127.0.0.1", 5)
@@ -207,6 +210,24 @@ async def test_a_revoked_key_is_as_a_wrong_one(keys: Keys, door: Door) -> None:
     keys.keyring.look()
 
     assert await door.ask("GET", "/jobs", held) == await door.ask("GET", "/jobs")
+
+
+async def test_a_key_that_is_revoked_meanwhile_is_noticed_by_long_answers(
+    keys: Keys, door: Door
+) -> None:
+    await door.ask("GET", "/jobs", keys.bearer("jobs-own"))
+    http = Request(door.let_in)
+    assert caller_now(http).name == "jobs-own"
+
+    entry = yaml.safe_load(keys.path.read_text())["keys"][1]
+    put_keys(keys.path, [entry | {"scopes": ["jobs:all"]}])
+    keys.keyring.look()
+    assert caller_now(http).may("jobs:all")
+    put_keys(keys.path, [])
+    keys.keyring.look()
+
+    with pytest.raises(InvalidKeyError):
+        caller_now(http)
 
 
 @pytest.mark.parametrize("path", ["/nothing", "/jobs/x/y", "/v1/uploads/x/y", "/-/", ""])

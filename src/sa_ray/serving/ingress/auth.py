@@ -23,6 +23,9 @@ from sa_ray.serving.ingress.route_scopes import Need, needed_for
 CALLER: Final = "sa_ray.caller"
 """Key of the scope under which the outermost middleware leaves the caller."""
 
+KEYRING: Final = "sa_ray.keyring"
+"""Key of the scope under which it leaves the keys."""
+
 AUTHORIZATION: Final = b"authorization"
 OTHER_HEADER: Final = b"xi-api-key"
 """Header in which clients of ElevenLabs send their key."""
@@ -36,6 +39,21 @@ def caller_of(http: HTTPConnection) -> Caller:
     """Return the caller, whose key has been checked."""
     found: Any = http.scope.get(CALLER, ANYBODY)
     return found  # type: ignore[no-any-return]
+
+
+def caller_now(http: HTTPConnection) -> Caller:
+    """Return the caller as of now, for answers that take long.
+
+    Raises ``InvalidKeyError`` if the key was revoked since.
+    """
+    caller = caller_of(http)
+    keyring: Keyring | None = http.scope.get(KEYRING)
+    if keyring is None or not caller.name:
+        return caller
+    now = keyring.caller(caller.name)
+    if now is None:
+        raise _no_caller()
+    return now
 
 
 class Authentication:
@@ -62,7 +80,8 @@ class Authentication:
         error = self._refusal(need, caller)
         if error is None:
             kept = [header for header in scope["headers"] if header[0] not in CREDENTIALS]
-            await self._app({**scope, "headers": kept, CALLER: caller}, receive, send)
+            told = {"headers": kept, CALLER: caller, KEYRING: self._keyring}
+            await self._app({**scope, **told}, receive, send)
             return
         http = Request(scope)
         self._refusals.log(http, caller.name if caller else STRANGER.name, error.code)
