@@ -38,8 +38,8 @@ app.add_typer(jobs, name="jobs")
 app.command()(models)
 app.command()(check)
 app.command()(regenerate)
-app.add_typer(keys, name="keys")
 app.command()(loras)
+app.add_typer(keys, name="keys")
 
 
 @app.command()
