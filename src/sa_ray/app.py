@@ -84,6 +84,7 @@ def ingress(
         variants,
         jobs,
         webhooks=settings.webhooks,
+        access=settings.access,
         costs=costs,
     )
 
@@ -167,7 +168,11 @@ def resolve_paths(settings: Settings) -> Settings:
     storage = settings.storage.model_copy(update={"output_dir": folder})
     jobs_url = absolute_sqlite_url(settings.jobs.jobs_url)
     jobs = settings.jobs.model_copy(update={"jobs_url": jobs_url})
+    keys = settings.access.api_keys_file
+    access = settings.access.model_copy(
+        update={"api_keys_file": keys and keys.expanduser().absolute()}
+    )
     given = dict(settings.credentials)
     files = {name: path and path.expanduser().absolute() for name, path in given.items()}
     credentials = settings.credentials.model_copy(update=files)
-    return replace(settings, jobs=jobs, storage=storage, credentials=credentials)
+    return replace(settings, jobs=jobs, storage=storage, credentials=credentials, access=access)

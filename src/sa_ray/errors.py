@@ -50,6 +50,34 @@ class MalformedRequestError(SaRayError):
     status = 400
 
 
+class InvalidKeyError(SaRayError):
+    """The request has no key, or one that is not valid: which of them is not told."""
+
+    code = "invalid_api_key"
+    status = 401
+
+
+class AnonymousRefusedError(SaRayError):
+    """There are no keys, and the client is on another machine."""
+
+    code = "anonymous_refused"
+    status = 403
+
+
+class MissingScopeError(SaRayError):
+    """The key is valid, but not for this route."""
+
+    code = "missing_scope"
+    status = 403
+
+
+class NotPermittedError(SaRayError):
+    """The key may not name this in a request."""
+
+    code = "not_permitted"
+    status = 403
+
+
 class ForeignOriginError(SaRayError):
     """A web page of another origin asked for a change."""
 
@@ -158,6 +186,12 @@ class OverloadedError(SaRayError):
 
     code = "overloaded"
     status = 429
+
+
+class RateLimitedError(OverloadedError):
+    """The key has used up what it may do for now."""
+
+    code = "rate_limited"
 
 
 class QueueFullError(OverloadedError):

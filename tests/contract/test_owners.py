@@ -60,6 +60,13 @@ def test_lists_can_be_of_one_owner(job_store: JobStore) -> None:
     assert listed(status="cancelled") == []
 
 
+def test_the_queued_jobs_of_an_owner_are_counted(job_store: JobStore) -> None:
+    insert(job_store, job(0, "ann"), job(1, ""), job(2, "bob"), job(3, "ann"), job(4, "ann"))
+    assert job_store.replace(lifecycle.cancel(job(3, "ann"), 2000.0))
+
+    assert [job_store.queued_of(name) for name in ("ann", "bob", "eve")] == [2, 1, 0]
+
+
 def test_an_idempotency_key_is_its_owners_alone(job_store: JobStore) -> None:
     mine, theirs, nobodys = job(1, "ann", "key"), job(2, "bob", "key"), job(3, "", "key")
     insert(job_store, mine, theirs, nobodys)

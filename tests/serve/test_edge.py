@@ -12,7 +12,12 @@ STUDIO = "https://studio.example"
 
 @pytest.fixture(scope="module")
 def published(deploy: Deploy) -> Service:
-    return deploy(public_url=PUBLIC, allowed_hosts="sa-ray.internal", allowed_origins=STUDIO)
+    return deploy(
+        public_url=PUBLIC,
+        allowed_hosts="sa-ray.internal",
+        allowed_origins=STUDIO,
+        allow_anonymous=True,  # proxies pass requests on
+    )
 
 
 def test_every_url_is_on_the_public_one(published: Service) -> None:

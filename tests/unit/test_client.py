@@ -78,6 +78,7 @@ class Seen:
     path: str
     key: str | None
     body: Any = None
+    authorization: str | None = None
 
 
 class Server:
@@ -91,10 +92,9 @@ class Server:
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"] or 0))
-                key = self.headers["Idempotency-Key"]
-                server.seen.append(
-                    Seen(self.command, self.path, key, json.loads(body) if body else None)
-                )
+                told = json.loads(body) if body else None
+                key, sender = self.headers["Idempotency-Key"], self.headers["Authorization"]
+                server.seen.append(Seen(self.command, self.path, key, told, sender))
                 answer = server.script.pop(0)
                 if answer.cut == 0:
                     self.close_connection = True
@@ -119,13 +119,17 @@ class Server:
         return self
 
 
-@pytest.fixture
-def server() -> Iterator[Server]:
+def serving() -> Iterator[Server]:
     server = Server()
     Thread(target=server.http.serve_forever, args=(0.01,), daemon=True).start()
     yield server
     server.http.shutdown()
     server.http.server_close()
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    yield from serving()
 
 
 @pytest.fixture
@@ -169,6 +173,74 @@ def test_a_proxy_does_not_come_between_the_client_and_a_store_on_this_machine(
 
     with Client("http://192.0.2.1", retry_s=0) as client:
         assert client.download(job, tmp_path / "clip") == 5
+
+
+@pytest.fixture
+def elsewhere() -> Iterator[Server]:
+    yield from serving()
+
+
+def test_the_key_goes_with_every_call_to_the_service(server: Server, tmp_path: Path) -> None:
+    server.asked(as_json({"status": "ok"}), as_json(ACCEPTED), Answer(body=b"audio"))
+    job = JobView.model_validate(VIEW | {"download_url": f"{server.url}/audio"})
+
+    with Client(server.url, api_key="sar_mine") as client:
+        client.health()
+        client.submit(REQUEST)
+        client.download(job, tmp_path / "clip")
+
+    assert [seen.authorization for seen in server.seen] == ["Bearer sar_mine"] * 3
+
+
+def test_the_key_is_taken_from_the_environment(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STABLE_AUDIO_API_KEY", " sar_environment\n")
+    for api_key in (None, "sar_given", ""):
+        server.asked(as_json({"status": "ok"}))
+        with Client(server.url, api_key=api_key) as client:
+            client.health()
+
+    assert [seen.authorization for seen in server.seen] == [
+        "Bearer sar_environment", "Bearer sar_given", None
+    ]  # fmt: skip
+
+
+def test_the_key_does_not_go_to_a_store_on_the_same_host(
+    server: Server, elsewhere: Server, tmp_path: Path
+) -> None:
+    """Whoever listened on another port there was sent what belongs to the service."""
+    elsewhere.asked(Answer(body=b"audio"))
+    job = JobView.model_validate(VIEW | {"download_url": f"{elsewhere.url}/bucket/clip?X-Sig=1"})
+
+    with Client(server.url, api_key="sar_mine") as client:
+        client.download(job, tmp_path / "clip")
+
+    assert [seen.authorization for seen in elsewhere.seen] == [None]
+
+
+def test_the_key_does_not_follow_a_redirect_to_elsewhere(
+    server: Server, elsewhere: Server, tmp_path: Path
+) -> None:
+    server.asked(Answer(302, headers={"Location": f"{elsewhere.url}/bucket/clip"}))
+    elsewhere.asked(Answer(body=b"audio"))
+    job = JobView.model_validate(VIEW | {"download_url": f"{server.url}/audio"})
+
+    with Client(server.url, api_key="sar_mine") as client:
+        client.download(job, tmp_path / "clip")
+
+    assert [seen.authorization for seen in server.seen] == ["Bearer sar_mine"]
+    assert [seen.authorization for seen in elsewhere.seen] == [None]
+
+
+def test_a_wrong_key_is_said_at_once(server: Server) -> None:
+    server.asked(refusal(401, "invalid_api_key"))
+
+    with Client(server.url, api_key="sar_wrong") as client, pytest.raises(ApiError) as refused:
+        client.models()
+
+    assert refused.value.code == "invalid_api_key"
+    assert len(server.seen) == 1
 
 
 def test_a_clip_without_sound_makes_a_warning(server: Server, client: Client) -> None:

@@ -2,19 +2,19 @@
 
 import asyncio
 import base64
+import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import httpx
 import pytest
-from starlette.types import ASGIApp, Receive, Scope, Send
 
+from sa_ray.access import Keyring
 from sa_ray.catalogue import VARIANTS
 from sa_ray.contracts import JobError, JobResult, ReadAudio, StoredClip
-from sa_ray.contracts.access import ANYBODY, NOBODY, Caller
 from sa_ray.jobs import JobCoordinator, UsageMeter, open_job_store
 from sa_ray.jobs.webhook_secrets import WebhookSecrets
 from sa_ray.scheduling.costs import cost_of
@@ -22,7 +22,6 @@ from sa_ray.serving.actors.uploader import Uploader
 from sa_ray.serving.deployment_options import estimator
 from sa_ray.serving.ingress.adapters import ClientAdapters
 from sa_ray.serving.ingress.app import build_http_app
-from sa_ray.serving.ingress.auth import CALLER
 from sa_ray.serving.ingress.clients import ClientShares
 from sa_ray.serving.ingress.grouped_calls import GroupedCalls
 from sa_ray.serving.ingress.health import HealthMonitor
@@ -37,28 +36,20 @@ from sa_ray.storage.port import ObjectStore
 from tests.support.asgi_server import served
 from tests.support.clock import Clock
 from tests.support.jobs import RESULT, feed_of
+from tests.support.keys import put_keys, write_keys
 
-CALLERS = {
-    "ann": Caller(name="ann", scopes=frozenset({"generate", "jobs:own"})),
-    "bob": Caller(name="bob", scopes=frozenset({"generate", "jobs:own"})),
-    "boss": Caller(name="boss", scopes=frozenset({"generate", "jobs:all"})),
-    "root": Caller(name="root", scopes=frozenset({"admin"})),
-    "nobody": NOBODY,
-    "anybody": ANYBODY,
-}
+KEYS: list[dict[str, Any]] = [
+    {"name": "ann"},
+    {"name": "bob"},
+    {"name": "boss", "scopes": ["generate", "jobs:all"]},
+    {"name": "root", "scopes": ["admin"]},
+    {"name": "few", "limits": {"queued_jobs": 2}},
+    {"name": "brief", "limits": {"audio_seconds_per_day": 2.5}},
+]
+"""Keys; besides them there is ``anybody``, who comes to an ingress without keys."""
+
 REQUEST = {"prompt": "rain", "duration": 1, "model": "small-sfx", "seed": 1}
 UNKNOWN = "0" * 32
-
-
-class Callers:
-    """Names the caller of each request by a header, as the guard does by its key."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        name = dict(scope["headers"]).get(b"x-test-caller", b"anybody").decode()
-        await self._app({**scope, CALLER: CALLERS[name]}, receive, send)
 
 
 class Serving:
@@ -76,12 +67,20 @@ class Site:
     services: Services
     inputs: Inputs
     store: ObjectStore
-    base_url: str
+    keys: Path
+    keyring: Keyring
+    secrets: dict[str, str]
+    with_keys: str
+    without: str
 
     def client(self, name: str) -> httpx.AsyncClient:
-        return httpx.AsyncClient(
-            base_url=self.base_url, headers={"x-test-caller": name}, timeout=60
-        )
+        headers = {"xi-api-key": self.secrets.get(name, "")}
+        url = self.without if name == "anybody" else self.with_keys
+        return httpx.AsyncClient(base_url=url, headers=headers, timeout=60)
+
+    def revoke_all(self) -> None:
+        put_keys(self.keys, [])
+        self.keyring.look()
 
 
 @asynccontextmanager
@@ -96,6 +95,8 @@ async def site_of(folder: Path, clock: Clock) -> AsyncIterator[Site]:
     read_job = GroupedCalls(jobs.get_all)
     links = Links(jobs.secret, 60.0, clock)
     health = cast(HealthMonitor, Serving())
+    secrets = write_keys(folder / "keys.yaml", *KEYS)
+    keyring = Keyring(folder / "keys.yaml")
     services = Services(
         models=settings.models,
         limits=settings.limits,
@@ -118,21 +119,30 @@ async def site_of(folder: Path, clock: Clock) -> AsyncIterator[Site]:
         views=JobViews(stores, links),
         health=health,
         clients=ClientShares(100),
+        keyring=keyring,
     )
-    app = build_http_app(settings.edge, settings.limits)
+    apps = [
+        build_http_app(settings.edge, settings.limits, keyring),
+        build_http_app(settings.edge, settings.limits),
+    ]
 
     async def ours() -> Services:
         return services
 
-    app.dependency_overrides[of_this_replica] = ours
-    async with served(Callers(app)) as port:
+    for app in apps:
+        app.dependency_overrides[of_this_replica] = ours
+    async with served(apps[0]) as with_keys, served(apps[1]) as without:
+        ports = (f"http://127.0.0.1:{port}" for port in (with_keys, without))
         try:
             yield Site(
                 jobs,
                 services,
                 Inputs(settings.storage, stores.current),
                 stores.current,
-                f"http://127.0.0.1:{port}",
+                folder / "keys.yaml",
+                keyring,
+                secrets,
+                *ports,
             )
         finally:
             await jobs.close()
@@ -171,15 +181,17 @@ ROUTES = [
 async def test_anothers_job_is_as_unknown_as_none(site: Site, method: str, path: str) -> None:
     foreign = [await submitted(site, name) for name in ("ann", "boss", "anybody")]
 
-    async with site.client("bob") as bob, site.client("nobody") as nobody:
-        for client in (bob, nobody):
-            none = await client.request(method, path.format(id=UNKNOWN))
-            for job_id in foreign:
-                answer = await client.request(method, path.format(id=job_id))
-                assert answer.status_code == none.status_code == 404
-                told, expected = answer.json()["error"], none.json()["error"]
-                assert told["message"].replace(job_id, UNKNOWN) == expected["message"]
-                assert (told["code"], told["param"]) == (expected["code"], expected["param"])
+    async with site.client("bob") as bob:
+        none = await bob.request(method, path.format(id=UNKNOWN))
+        for job_id in foreign:
+            answer = await bob.request(method, path.format(id=job_id))
+            assert answer.status_code == none.status_code == 404
+            told, expected = answer.json()["error"], none.json()["error"]
+            assert told["message"].replace(job_id, UNKNOWN) == expected["message"]
+            assert (told["code"], told["param"]) == (expected["code"], expected["param"])
+    async with site.client("nobody") as nobody:
+        for job_id in (UNKNOWN, *foreign):
+            assert (await nobody.request(method, path.format(id=job_id))).status_code == 401
 
     for job_id in foreign:
         assert (await site.jobs.get(job_id)).job.status == "queued"
@@ -224,33 +236,29 @@ async def test_jobs_of_a_batch_have_an_owner(site: Site) -> None:
         assert (await site.jobs.get(job["id"])).job.owner == "ann"
 
 
-async def test_a_stream_ends_where_the_caller_may_not_know_of_the_job_any_more(
-    site: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_stream_ends_where_the_key_is_revoked(site: Site) -> None:
     job_id = await submitted(site, "ann")
 
     async with site.client("ann") as ann, ann.stream("GET", f"/jobs/{job_id}/events") as stream:
         events = stream.aiter_lines()
         async with aclosing(events):
             assert [await anext(events)] == ["event: queued"]
-            monkeypatch.setattr(
-                "sa_ray.serving.ingress.job_lookup.still_calls", lambda http: NOBODY
-            )
+            site.revoke_all()
             [held] = await site.jobs.lease("small-sfx", "w", 1)
             await site.jobs.fail(job_id, held.token, JobError(code="c", message="secret"))
             assert "secret" not in "".join([line async for line in events])
 
 
-async def test_a_long_poll_answers_404_then(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_long_poll_answers_401_then(site: Site) -> None:
     job_id = await submitted(site, "ann")
 
     async with site.client("ann") as ann:
         waiting = asyncio.create_task(ann.get(f"/jobs/{job_id}?wait=60"))
         while not site.services.job_feed.watchers:
             await asyncio.sleep(0.01)
-        monkeypatch.setattr("sa_ray.serving.ingress.job_lookup.still_calls", lambda http: NOBODY)
+        site.revoke_all()
         await site.jobs.cancel(job_id)
-        assert (await waiting).status_code == 404
+        assert (await waiting).status_code == 401
 
 
 async def test_one_job_waits_for_none_of_anothers_batch(site: Site) -> None:
@@ -266,6 +274,52 @@ async def test_one_job_waits_for_none_of_anothers_batch(site: Site) -> None:
         assert (await bob.get(f"/jobs/{job_id}")).json()["queue_position"] <= 2
     leased = await site.jobs.lease("small-sfx", "w", 2)
     assert job_id in {job.id for job in leased}
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+async def test_a_signature_that_is_none_opens_nothing(site: Site, method: str) -> None:
+    job_id = await submitted(site, "ann")
+
+    async with site.client("nobody") as nobody:
+        link = f"/jobs/{job_id}/audio?expires=9999999999&signature=00"
+        assert (await nobody.request(method, link)).status_code in (403, 404)
+        for path in (f"/jobs/{job_id}?signature=00", f"/jobs/{job_id}/events?signature=00"):
+            assert (await nobody.request(method, path)).status_code == 401
+        assert (await nobody.delete(f"/jobs/{job_id}/audio?signature=00")).status_code == 401
+
+
+async def test_a_key_queues_no_more_jobs_than_it_may(site: Site) -> None:
+    first = [await submitted(site, "few", key) for key in ("a", "b")]
+
+    async with site.client("few") as few:
+        over = await few.post("/jobs", json=REQUEST)
+        batch = await few.post("/jobs/batch", json={"requests": [REQUEST]})
+        # Repeating what it queued is no more of it.
+        assert [await submitted(site, "few", key) for key in ("a", "b")] == first
+        await few.delete(f"/jobs/{first[0]}")
+        after = await few.post("/jobs", json=REQUEST)
+
+    assert (over.status_code, over.json()["error"]["code"]) == (429, "rate_limited")
+    assert "queued_jobs" in over.json()["error"]["message"]
+    assert over.headers["retry-after"]
+    assert batch.json()["jobs"][0]["error"]["code"] == "rate_limited"
+    assert after.status_code == 202
+    await submitted(site, "ann")
+
+
+async def test_a_key_has_its_seconds_of_audio_in_a_day(tmp_path: Path) -> None:
+    today = Clock(time.time())
+    async with site_of(tmp_path, today) as site, site.client("brief") as brief:
+        await submitted(site, "brief")
+        longer = await brief.post("/jobs", json=REQUEST | {"duration": 3})
+        several = await brief.post("/jobs", json=REQUEST | {"n": 2})
+        second = await brief.post("/jobs", json=REQUEST)
+        third = await brief.post("/v1/audio/generations", json=REQUEST)
+
+    assert (longer.status_code, longer.json()["error"]["param"]) == (422, "duration")
+    assert (several.status_code, second.status_code, third.status_code) == (429, 202, 429)
+    assert "0.5 s of its 2.5 s" in third.json()["error"]["message"]
+    assert 0 < int(third.headers["retry-after"]) <= 24 * 3600
 
 
 READ = ReadAudio(frames=44_100, sample_rate=44_100, channels=2, format="wav")
@@ -285,9 +339,9 @@ async def test_anothers_upload_is_as_unknown_as_none(site: Site) -> None:
             ]
         return [(one.status_code, one.json()["error"]["message"]) for one in answers]
 
-    for name in ("bob", "nobody"):
+    for name, statuses in {"bob": [404, 404, 422, 422], "nobody": [401] * 4}.items():
         unknown = await told(name, NO_UPLOAD)
-        assert [status for status, _ in unknown] == [404, 404, 422, 422]
+        assert [status for status, _ in unknown] == statuses
         foreign = await told(name, UPLOAD)
         assert [(status, text.replace(UPLOAD, NO_UPLOAD)) for status, text in foreign] == unknown
     assert site.inputs.find(UPLOAD) is not None
@@ -356,26 +410,28 @@ async def test_a_link_is_for_nothing_but_what_it_was_signed_for(site: Site) -> N
     mine, other = await finished(site, "ann"), await finished(site, "ann")
     async with site.client("ann") as ann, site.client("nobody") as nobody:
         link = (await ann.get(f"/jobs/{mine}")).json()["download_url"]
-        unknown = (await nobody.get(f"/jobs/{UNKNOWN}/audio")).json()["error"]
         for forged in (
             link.replace(mine, other),
             link.replace("?", "?index=1&"),
             link.replace("expires=", "expires=1"),
             link[:-1] + ("0" if link[-1] != "0" else "1"),
-            link.partition("&signature")[0],
             link.partition("signature=")[0] + "signature=%C3%A9",
-            f"/jobs/{mine}/audio",
         ):
             answer = await nobody.get(forged)
-            told = answer.json()["error"]
-            assert (answer.status_code, told["code"]) == (404, unknown["code"])
-        for path in (f"/jobs/{mine}", f"/jobs/{mine}/events"):
-            assert (await nobody.get(f"{path}?{link.partition('?')[2]}")).status_code == 404
+            assert (answer.status_code, answer.json()["error"]["code"]) == (404, "job_not_found")
+        query = link.partition("?")[2]
+        for elsewhere in (
+            f"/jobs/{mine}?{query}",
+            f"/jobs/{mine}/events?{query}",
+            f"/jobs/{mine}/audio",
+            link.partition("&signature")[0],
+        ):
+            assert (await nobody.get(elsewhere)).status_code == 401
 
 
 async def test_where_there_are_no_keys_links_are_as_they_were(site: Site) -> None:
     job_id = await finished(site, "anybody")
     async with site.client("anybody") as client:
         view = (await client.get(f"/jobs/{job_id}")).json()
-        assert view["download_url"] == f"{site.base_url}/jobs/{job_id}/audio"
+        assert view["download_url"] == f"{site.without}/jobs/{job_id}/audio"
         assert (await client.get(view["download_url"])).content == b"one"

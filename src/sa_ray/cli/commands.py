@@ -14,6 +14,7 @@ from sa_ray.cli.console import console, print_table
 from sa_ray.cli.demo import demo
 from sa_ray.cli.generate import generate
 from sa_ray.cli.job_commands import app as jobs
+from sa_ray.cli.keys import keys
 from sa_ray.cli.loras import loras
 from sa_ray.cli.models import models
 from sa_ray.cli.regenerate import regenerate
@@ -38,6 +39,7 @@ app.command()(models)
 app.command()(check)
 app.command()(regenerate)
 app.command()(loras)
+app.add_typer(keys, name="keys")
 
 
 @app.command()

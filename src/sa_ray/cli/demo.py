@@ -54,6 +54,7 @@ def demo(
         args: dict[str, Any] = {
             "jobs_url": sqlite_url(Path(folder) / "jobs.db"),
             "output_dir": f"{folder}/outputs",
+            "api_keys_file": "",  # nobody else reaches it
         }
         if model:
             args["preload_models"] = model

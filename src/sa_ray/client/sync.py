@@ -57,7 +57,8 @@ class Client(Connection):
     Calls survive what passes: 429, 503, lost connections, and restarts of the service. They are
     tried again for up to ``retry_s`` seconds, with pauses as ``Retry-After`` says or else growing
     ones; ``generate`` and ``cancel`` only if the service refused them. ``timeout_s`` bounds each
-    silence of a generation or download, seconds.
+    silence of a generation or download, seconds. ``api_key`` is that of a service with keys;
+    default: the environment variable ``STABLE_AUDIO_API_KEY``.
 
     Raises ``ApiError`` for an error answer and ``httpx.TransportError`` if there is no answer. Both
     can be pickled.

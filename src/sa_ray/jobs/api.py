@@ -296,6 +296,10 @@ class JobApi(Protocol):
         """
         ...
 
+    async def queued_of(self, owner: str) -> int:
+        """Count the queued jobs of a named owner."""
+        ...
+
     async def backlog(self, variant: VariantName, estimator: Estimator, at_most: float) -> float:
         """Estimate the seconds of one replica that the queued jobs of ``variant`` take.
 

@@ -242,6 +242,9 @@ class JobCoordinator(JobApi):
     async def counts(self) -> QueueCounts:
         return await self._queues.counts()
 
+    async def queued_of(self, owner: str) -> int:
+        return await self._read(self._store.queued_of, owner)
+
     async def backlog(self, variant: VariantName, estimator: Estimator, at_most: float) -> float:
         return await self._queues.backlog(variant, estimator, at_most)
 

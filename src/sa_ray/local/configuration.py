@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from sa_ray.access import read_keys
 from sa_ray.engines import resolve_engine_name
 from sa_ray.errors import ConfigurationError
 from sa_ray.jobs import check_job_store_url
@@ -65,6 +66,8 @@ class Configuration:
         settings = load_settings(ours[0]["args"] if ours else None)
         resolve_engine_name(settings.models.engine)
         check_job_store_url(settings.jobs.jobs_url)
+        if keys := settings.access.api_keys_file:
+            read_keys(keys.expanduser())
         return settings
 
     @property

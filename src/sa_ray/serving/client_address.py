@@ -1,5 +1,6 @@
 """Where a request comes from."""
 
+import os
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
@@ -9,6 +10,9 @@ FORWARDING = frozenset(
     {b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-real-ip", b"via"}
 )
 """Headers of proxies, by which a request that one passed on is told from one of this machine."""
+
+HIDDEN = os.environ.get("RAY_SERVE_ENABLE_HA_PROXY") == "1"
+"""Whether HAProxy, in the place of Serve's own proxy, has all requests come from this machine."""
 
 
 def address_of(scope: Scope) -> str:
@@ -25,7 +29,7 @@ def address_of(scope: Scope) -> str:
 def is_local(scope: Scope) -> bool:
     """Return whether the request comes from this machine, passed on by no proxy that says so."""
     headers: Iterable[tuple[bytes, bytes]] = scope["headers"]
-    if any(name in FORWARDING for name, _ in headers):
+    if HIDDEN or any(name in FORWARDING for name, _ in headers):
         return False
     address = _address(scope)
     return address is not None and address.is_loopback

@@ -29,6 +29,9 @@ for ever, as a service that is gone would seem to be there."""
 
 ASK_S = 10.0
 
+FOR_THE_SERVICE = frozenset({b"origin", b"authorization", b"xi-api-key"})
+"""Headers by which the answer to one client may be another than that to all."""
+
 MAX_BYTES = 1 << 16
 
 
@@ -42,8 +45,8 @@ class _Answer:
 class HealthLane:
     """Middleware that answers strangers' GET and HEAD of ``/health`` from memory while it is fresh.
 
-    Requests from this machine, which may be told more, go on to the service; so do those of web
-    pages, of which it knows which may read the answer.
+    Requests from this machine or with a key, which may be told more, go on to the service; so do
+    those of web pages, of which it knows which may read the answer.
     """
 
     def __init__(
@@ -120,4 +123,5 @@ class HealthLane:
 
 def _is_strangers_health(scope: Scope) -> bool:
     asks = scope["type"] == "http" and scope["method"] in ("GET", "HEAD") and scope["path"] == PATH
-    return asks and not is_local(scope) and all(name != b"origin" for name, _ in scope["headers"])
+    told = any(name in FOR_THE_SERVICE for name, _ in scope["headers"])
+    return asks and not told and not is_local(scope)

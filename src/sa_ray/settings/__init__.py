@@ -1,5 +1,6 @@
 """Settings, in groups; ``load_settings`` reads them once, when the application is built."""
 
+from sa_ray.settings.access import AccessSettings
 from sa_ray.settings.credentials import CredentialSettings
 from sa_ray.settings.edge import EdgeSettings
 from sa_ray.settings.jobs import JobSettings, WebhookSettings
@@ -9,6 +10,7 @@ from sa_ray.settings.reading import Settings, duration_limit, load_settings, ref
 from sa_ray.settings.storage import StorageSettings
 
 __all__ = [
+    "AccessSettings",
     "Autoscaling",
     "CredentialSettings",
     "EdgeSettings",

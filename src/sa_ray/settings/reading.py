@@ -18,6 +18,7 @@ from pydantic_settings import (
 
 from sa_ray.contracts import VariantName
 from sa_ray.errors import ConfigurationError
+from sa_ray.settings.access import AccessSettings
 from sa_ray.settings.credentials import CredentialSettings
 from sa_ray.settings.edge import EdgeSettings
 from sa_ray.settings.environment import (
@@ -35,9 +36,12 @@ from sa_ray.settings.values import holds_password
 
 PREFIX = "STABLE_AUDIO_"
 
+OF_CLIENTS = frozenset({"STABLE_AUDIO_API_KEY"})
+"""Variables that are not for the service, which may be on the same machine."""
+
 GROUPS: tuple[type[SettingsGroup], ...] = (
-    ModelSettings, WeightSettings, LimitSettings, EdgeSettings, JobSettings, WebhookSettings,
-    StorageSettings, CredentialSettings,
+    ModelSettings, WeightSettings, LimitSettings, EdgeSettings, AccessSettings, JobSettings,
+    WebhookSettings, StorageSettings, CredentialSettings,
 )  # fmt: skip
 """All groups, in the order of the documentation."""
 
@@ -50,6 +54,7 @@ class Settings:
     weights: WeightSettings
     limits: LimitSettings
     edge: EdgeSettings
+    access: AccessSettings
     jobs: JobSettings
     webhooks: WebhookSettings
     storage: StorageSettings
@@ -59,8 +64,8 @@ class Settings:
     def groups(self) -> tuple[SettingsGroup, ...]:
         """All groups, in the order of the documentation."""
         return (
-            self.models, self.weights, self.limits, self.edge, self.jobs, self.webhooks,
-            self.storage, self.credentials,
+            self.models, self.weights, self.limits, self.edge, self.access, self.jobs,
+            self.webhooks, self.storage, self.credentials,
         )  # fmt: skip
 
     def sealed(self) -> "Settings":
@@ -74,6 +79,7 @@ class _Sources(
     StorageSettings,
     WebhookSettings,
     JobSettings,
+    AccessSettings,
     EdgeSettings,
     LimitSettings,
     WeightSettings,
@@ -133,7 +139,7 @@ def load_settings(args: Mapping[str, Any] | None = None) -> Settings:
     fitting = {text: texts[0] for texts in variables.values() for text in texts}
     fitting |= {name + FILE_SUFFIX: name + FILE_SUFFIX for name in secret_variables()}
     for name in {*os.environ, *(dotenv_values(dotenv) if dotenv else ())}:
-        if name.upper().startswith(PREFIX) and name not in fitting:
+        if name.upper().startswith(PREFIX) and name not in fitting and name not in OF_CLIENTS:
             raise ConfigurationError(_unknown(name, fitting), param=name)
     try:
         values = _Sources(**args, _env_file=dotenv or None)
@@ -148,6 +154,7 @@ def load_settings(args: Mapping[str, Any] | None = None) -> Settings:
         weights=WeightSettings.taken_from(values),
         limits=LimitSettings.taken_from(values),
         edge=EdgeSettings.taken_from(values),
+        access=AccessSettings.taken_from(values),
         jobs=JobSettings.taken_from(values),
         webhooks=WebhookSettings.taken_from(values),
         storage=StorageSettings.taken_from(values),

@@ -157,6 +157,10 @@ class JobStore(Protocol):
         """
         ...
 
+    def queued_of(self, owner: str) -> int:
+        """Count the queued jobs of a named owner."""
+        ...
+
     def next_due(self, variant: VariantName) -> float | None:
         """Return the earliest ``not_before`` of the variant's queued jobs; None if none waits."""
         ...

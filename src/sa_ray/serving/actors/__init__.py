@@ -3,9 +3,17 @@
 from sa_ray.serving.actors.client import (
     JobsClient,
     UploaderClient,
+    counts_client,
     jobs_client,
     uploader_client,
 )
 from sa_ray.serving.actors.provision import provision
 
-__all__ = ["JobsClient", "UploaderClient", "jobs_client", "provision", "uploader_client"]
+__all__ = [
+    "JobsClient",
+    "UploaderClient",
+    "counts_client",
+    "jobs_client",
+    "provision",
+    "uploader_client",
+]

@@ -11,6 +11,7 @@ from typing import Any, Protocol, Self, cast
 from ray.actor import ActorHandle
 from ray.exceptions import ActorDiedError, RayActorError, RayError, RayTaskError
 
+from sa_ray.access import CountsApi
 from sa_ray.errors import UnavailableError
 from sa_ray.jobs import JobApi
 from sa_ray.serving.actors.provision import ActorSpec, job_actor_spec, uploader_spec
@@ -130,6 +131,11 @@ class ActorProxy:
 def jobs_client(settings: JobSettings) -> JobsClient:
     """Return a client of the job actor, which it makes if there is none."""
     return cast(JobsClient, ActorProxy(_restarting(job_actor_spec(settings)), JobApi))
+
+
+def counts_client(settings: JobSettings) -> CountsApi:
+    """Return a client of the job actor that counts the requests of keys."""
+    return cast(CountsApi, ActorProxy(_restarting(job_actor_spec(settings)), CountsApi))
 
 
 def uploader_client(settings: StorageSettings) -> UploaderClient:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any, TypeVar
 
+from sa_ray.access import CountsApi, RequestCounts
 from sa_ray.errors import ConfigurationError, JobStoreError
 from sa_ray.jobs import JobApi, JobCoordinator, open_job_store
 from sa_ray.jobs.sqlite_file import Claim
@@ -45,6 +46,7 @@ def _forwarding(name: str, method: Callable[..., Any], attribute: str) -> Callab
     return forward
 
 
+@forwards(CountsApi, "_counts")
 @forwards(JobApi, "_jobs")
 class JobActor:
     """May be killed at any time: what it has answered for is in the store.
@@ -59,6 +61,7 @@ class JobActor:
         self._fingerprint = fingerprint
         self._settings = settings
         self._coordinator: JobCoordinator | None = None
+        self._counts = RequestCounts()
         self._claim: Claim | None = None
         self._problem = "The job store is being opened."
         self._tried = asyncio.Event()

@@ -4,11 +4,15 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from sa_ray import __version__
+from sa_ray.access import Keyring, RequestAllowances, RequestCounts
+from sa_ray.serving.ingress.auth import Authentication
 from sa_ray.serving.ingress.counting import Counted, Routed
 from sa_ray.serving.ingress.edge import Edge
 from sa_ray.serving.ingress.errors import install_error_handlers
 from sa_ray.serving.ingress.guard import Guard
+from sa_ray.serving.ingress.openapi_security import show_security
 from sa_ray.serving.ingress.origins import Origins
+from sa_ray.serving.ingress.rate_limits import RateLimits
 from sa_ray.serving.ingress.routes import (
     generation,
     job_audio,
@@ -29,15 +33,25 @@ Every error has the shape `{"error": {"code", "message", "param", "request_id"}}
 
 
 SHOWN_TO_PAGES = (
-    "Content-Disposition", "Idempotent-Replayed", "Location", "Retry-After", "Server-Timing",
-    "X-Audio-Duration", "X-Engine", "X-Model", "X-Request-Id", "X-Sample-Rate", "X-Seed",
-    "X-Warning",
+    "Content-Disposition", "Idempotent-Replayed", "Location", "RateLimit", "RateLimit-Policy",
+    "Retry-After", "Server-Timing", "WWW-Authenticate", "X-Audio-Duration", "X-Engine", "X-Model",
+    "X-Request-Id", "X-Sample-Rate", "X-Seed", "X-Warning",
 )  # fmt: skip
 """Headers of answers that pages of ``allowed_origins`` may read."""
 
 
-def build_http_app(edge: EdgeSettings, limits: LimitSettings) -> FastAPI:
-    """Build the FastAPI application, in each ingress replica."""
+def build_http_app(
+    edge: EdgeSettings,
+    limits: LimitSettings,
+    keyring: Keyring | None = None,
+    allowances: RequestAllowances | None = None,
+    *,
+    allow_anonymous: bool = False,
+) -> FastAPI:
+    """Build the FastAPI application, in each ingress replica.
+
+    ``keyring``: none, no keys. ``allowances``: none, requests are counted in this process alone.
+    """
     app = FastAPI(title="sa-ray", version=__version__, description=DESCRIPTION)
     parts = (
         generation,
@@ -53,9 +67,16 @@ def build_http_app(edge: EdgeSettings, limits: LimitSettings) -> FastAPI:
     for routes in parts:
         app.include_router(routes.router)
     install_error_handlers(app)
+    show_security(app)
     app.add_middleware(Routed)
     app.add_middleware(Edge, public_url=edge.public_url)
     app.add_middleware(Guard, max_upload_mb=limits.max_upload_mb)
+    app.add_middleware(
+        RateLimits, allowances=allowances or RequestAllowances(RequestCounts(), replicas=1)
+    )
+    app.add_middleware(
+        Authentication, keyring=keyring or Keyring(), allow_anonymous=allow_anonymous
+    )
     if edge.allowed_origins:
         app.add_middleware(
             CORSMiddleware,

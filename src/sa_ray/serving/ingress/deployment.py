@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
+from sa_ray.access import Keyring, RequestAllowances
 from sa_ray.catalogue import VARIANTS
 from sa_ray.contracts import EngineName, VariantName
 from sa_ray.engines import INSTALL_HINT
@@ -16,7 +17,7 @@ from sa_ray.errors import ObjectStoreError
 from sa_ray.jobs import UsageMeter
 from sa_ray.jobs.webhook_secrets import WebhookSecrets
 from sa_ray.scheduling.costs import Cost
-from sa_ray.serving.actors import jobs_client, uploader_client
+from sa_ray.serving.actors import counts_client, jobs_client, uploader_client
 from sa_ray.serving.deployment_options import estimator
 from sa_ray.serving.ingress.adapters import ClientAdapters
 from sa_ray.serving.ingress.app import build_http_app
@@ -30,6 +31,7 @@ from sa_ray.serving.ingress.uploads import ClientUploads
 from sa_ray.serving.job_view import JobViews
 from sa_ray.serving.links import Links
 from sa_ray.settings import (
+    AccessSettings,
     EdgeSettings,
     JobSettings,
     LimitSettings,
@@ -63,10 +65,16 @@ class Ingress:
         _dispatcher: DeploymentHandle[Any],
         *,
         webhooks: WebhookSettings,
+        access: AccessSettings,
         costs: dict[VariantName, Cost],
     ) -> None:
         configure_logging()
         self._edge = edge
+        self._access = access
+        self._keyring = Keyring(access.api_keys_file)
+        self._watch = asyncio.create_task(self._keyring.watch())
+        counts = counts_client(job_settings)
+        self._allowances = RequestAllowances(counts, limits.ingress_replicas)
         jobs, uploader = jobs_client(job_settings), uploader_client(storage)
         stores = ObjectStores(storage)
         # The first URL loads the S3 client and finds credentials, which takes long: do it now.
@@ -96,14 +104,22 @@ class Ingress:
             adapters=ClientAdapters(open_adapters(storage)),
             health=health,
             clients=ClientShares(limits.max_open_per_client),
+            keyring=self._keyring,
         )
         _say_if_stand_in(engine)
+        _say_whom_it_answers(access)
 
     async def __del__(self) -> None:
         await self._usage.close()
 
     def __serve_build_asgi_app__(self) -> FastAPI:
-        return build_http_app(self._edge, self.services.limits)
+        return build_http_app(
+            self._edge,
+            self.services.limits,
+            self._keyring,
+            self._allowances,
+            allow_anonymous=self._access.allow_anonymous,
+        )
 
 
 def _longest(models: ModelSettings, limits: LimitSettings) -> float:
@@ -115,4 +131,17 @@ def _say_if_stand_in(engine: EngineName) -> None:
         logger.warning(
             "The procedural engine is a stand-in, not Stable Audio 3. For the real model: %s.",
             INSTALL_HINT,
+        )
+
+
+def _say_whom_it_answers(access: AccessSettings) -> None:
+    if access.allow_anonymous:
+        logger.warning(
+            "There are no keys, and STABLE_AUDIO_ALLOW_ANONYMOUS is true: whoever can reach this "
+            "service may do everything."
+        )
+    elif access.api_keys_file is None:
+        logger.info(
+            "There are no keys: clients on this machine are answered, and no others, unless "
+            "STABLE_AUDIO_API_KEYS_FILE or STABLE_AUDIO_ALLOW_ANONYMOUS is set."
         )

@@ -9,7 +9,7 @@ from sa_ray.contracts.access import Caller
 from sa_ray.errors import JobNotFoundError
 from sa_ray.jobs import JobSnapshot
 from sa_ray.jobs.api import no_such_job
-from sa_ray.serving.ingress.auth import caller_of
+from sa_ray.serving.ingress.auth import caller_now
 from sa_ray.serving.ingress.services import Services
 
 _JOB_ID = re.compile(JOB_ID_PATTERN)
@@ -42,7 +42,7 @@ def require_seen(http: Request, snapshot: JobSnapshot) -> None:
 
 def still_calls(http: Request) -> Caller:
     """Return the caller as of now, for answers that take long."""
-    return caller_of(http)
+    return caller_now(http)
 
 
 async def view_of(services: Services, http: Request, snapshot: JobSnapshot) -> JobView:

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from fastapi import Depends
 from ray import serve
 
+from sa_ray.access import Keyring
 from sa_ray.contracts import EngineName, ResolvedRequest, VariantName
 from sa_ray.jobs import JobSnapshot, Submission
 from sa_ray.jobs.webhook_secrets import WebhookSecrets
@@ -47,6 +48,7 @@ class Services:
     views: JobViews
     health: HealthMonitor
     clients: ClientShares
+    keyring: Keyring
 
     def work(self, request: ResolvedRequest) -> float:
         """Estimate the seconds of one replica that ``request`` takes under load."""

@@ -178,6 +178,11 @@ class RedisJobStore:
             sizes = iter(pipeline.execute())
         return {variant: {status: next(sizes) for status in COUNTED} for variant in VARIANTS}
 
+    def queued_of(self, owner: str) -> int:
+        with self._answering() as client:
+            found: Any = client.zcard(f"{PREFIX}age/{owner}:queued")
+        return int(found)
+
     def next_due(self, variant: VariantName) -> float | None:
         def earliest(limit: int) -> list[tuple[str, float]]:
             with self._answering() as client:

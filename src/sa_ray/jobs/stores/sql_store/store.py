@@ -286,6 +286,11 @@ class SqlJobStore:
             found = iter(connection.execute(_COUNTS).one())
         return {variant: {status: next(found) for status in COUNTED} for variant in VARIANTS}
 
+    def queued_of(self, owner: str) -> int:
+        theirs = and_(JOBS.c.owner == owner, JOBS.c.owner != "", JOBS.c.status == "queued")
+        [found] = self._rows(select(func.count().label("jobs")).where(theirs))
+        return int(found.jobs)
+
     def next_due(self, variant: VariantName) -> float | None:
         earliest = (
             select(JOBS.c.id, JOBS.c.not_before).where(_queued(variant)).order_by(JOBS.c.not_before)

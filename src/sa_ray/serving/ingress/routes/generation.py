@@ -18,11 +18,14 @@ from sa_ray.errors import (
     UnavailableError,
     UnsupportedMediaTypeError,
 )
+from sa_ray.serving.ingress.audit import audit
 from sa_ray.serving.ingress.auth import caller_of
 from sa_ray.serving.ingress.errors import responses
 from sa_ray.serving.ingress.forms import FORM, FormRoute
 from sa_ray.serving.ingress.packing import MULTIPART, ZIP, in_parts, zipped
+from sa_ray.serving.ingress.quotas import require_audio
 from sa_ray.serving.ingress.resolution import settle
+from sa_ray.serving.ingress.rights import require_rights
 from sa_ray.serving.ingress.services import ServicesDep
 from sa_ray.serving.messages import EncodedAudio
 
@@ -88,10 +91,14 @@ async def generate(
 ) -> StreamingResponse:
     """Generate one clip, or `n`, and answer with its bytes. Hanging up cancels the work."""
     started = time.monotonic()
-    resolved = await settle(request, services, caller_of(http))
+    caller = caller_of(http)
+    resolved = await settle(request, services, caller)
+    require_rights(caller, request, resolved.model)
+    await require_audio(services, caller, resolved)
     began = time.monotonic()
-    clips = await services.generation.generate(resolved, caller_of(http).name)
+    clips = await services.generation.generate(resolved, caller.name)
     called = time.monotonic() - began
+    audit(http, "generated", caller.name)
     if resolved.n > 1:
         answer = await _several(resolved, clips, http.headers.get("accept", ""))
     else:

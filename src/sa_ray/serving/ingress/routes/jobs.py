@@ -19,6 +19,7 @@ from sa_ray.contracts import (
     JobView,
     ListedJob,
 )
+from sa_ray.contracts.access import Caller
 from sa_ray.errors import (
     ConflictError,
     IdempotencyConflictError,
@@ -26,16 +27,20 @@ from sa_ray.errors import (
     JobNotFoundError,
     ObjectElsewhereError,
     OverloadedError,
+    RateLimitedError,
     UnavailableError,
 )
 from sa_ray.jobs import Cursor, JobSnapshot, Submission
 from sa_ray.serving.client_address import address_of
+from sa_ray.serving.ingress.audit import audit
 from sa_ray.serving.ingress.auth import caller_of
 from sa_ray.serving.ingress.errors import responses
 from sa_ray.serving.ingress.forms import FORM, FormRoute
 from sa_ray.serving.ingress.grouped_calls import GroupedCalls
 from sa_ray.serving.ingress.job_lookup import base_url, find_job, is_job_id, require_seen, view_of
+from sa_ray.serving.ingress.quotas import require_audio, require_place
 from sa_ray.serving.ingress.resolution import settle
+from sa_ray.serving.ingress.rights import require_rights
 from sa_ray.serving.ingress.routes.generation import BODY_ERRORS
 from sa_ray.serving.ingress.routes.job_options import job_options
 from sa_ray.serving.ingress.services import Services, ServicesDep
@@ -80,12 +85,16 @@ async def submit(
     idempotency_key: IdempotencyKey = None,
 ) -> JobAccepted:
     """Accept a job. Once this answers 202 the job is durable and will end, whatever happens."""
-    resolved = await settle(request, services, caller_of(http))
+    caller = caller_of(http)
+    resolved = await settle(request, services, caller)
+    require_rights(caller, request, resolved.model)
     options = job_options(
-        request, idempotency_key, services.webhooks, caller_of(http), services.work(resolved)
+        request, idempotency_key, services.webhooks, caller, services.work(resolved)
     )
     submission = Submission(uuid.uuid4().hex, resolved, options)
-    snapshot = await submit_or_find(services, submission, services.submit_job)
+    snapshot = await submit_or_find(services, submission, services.submit_job, caller)
+    outcome = "found" if snapshot.replayed else "done"
+    audit(http, "submitted", caller.name, thing=snapshot.job.id, outcome=outcome)
     if snapshot.replayed:
         response.status_code = 200
         response.headers["Idempotent-Replayed"] = "true"
@@ -170,31 +179,46 @@ async def cancel_or_delete(job_id: str, services: ServicesDep, http: Request) ->
         # A conflict means that it ended in this moment: the view below says how.
         with contextlib.suppress(ConflictError):
             await services.jobs.cancel(job_id)
+            audit(http, "cancelled", caller_of(http).name, thing=job_id)
         return await view_of(services, http, await find_job(services, http, job_id))
     # Whatever became of the job, an upload of it may still be under way.
     [refusal] = await services.uploader.discard([snapshot.job])
     if refusal:
         raise refusal
     await services.jobs.forget(job_id)
+    audit(http, "deleted", caller_of(http).name, thing=job_id)
     return Response(status_code=204)
 
 
 async def submit_or_find(
-    services: Services, submission: Submission, submit: GroupedCalls[Submission, JobSnapshot]
+    services: Services,
+    submission: Submission,
+    submit: GroupedCalls[Submission, JobSnapshot],
+    caller: Caller,
 ) -> JobSnapshot:
-    """Queue a job by ``submit``, or return the one that it repeats.
+    """Queue a job of ``caller`` by ``submit``, or return the one that it repeats.
 
-    Raises ``UnavailableError`` if its model has no replica and gets none.
+    Raises ``UnavailableError`` if its model has no replica and gets none, and as ``require_place``
+    and ``require_audio`` do.
     """
+    try:
+        await _require_room(services, submission, caller)
+    except (RateLimitedError, InvalidRequestError, UnavailableError):
+        repeated = None
+        if submission.options.idempotency_key:
+            repeated = await services.jobs.find_repeated(submission)
+        if repeated is None:
+            raise
+        return repeated
+    return await submit(submission)
+
+
+async def _require_room(services: Services, submission: Submission, caller: Caller) -> None:
     model = submission.request.model
-    if services.health.variant(model).state != "unavailable":
-        return await submit(submission)
-    repeated = None
-    if submission.options.idempotency_key:
-        repeated = await services.jobs.find_repeated(submission)
-    if repeated is None:
+    if services.health.variant(model).state == "unavailable":
         raise cannot_serve(model)
-    return repeated
+    await require_place(services, caller)
+    await require_audio(services, caller, submission.request)
 
 
 def _encode_cursor(job: Job) -> str:

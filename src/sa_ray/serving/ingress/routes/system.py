@@ -17,6 +17,7 @@ from sa_ray.contracts import (
 from sa_ray.errors import InvalidRequestError, ObjectStoreError
 from sa_ray.presets import presets
 from sa_ray.serving.client_address import is_local
+from sa_ray.serving.ingress.auth import caller_of
 from sa_ray.serving.ingress.errors import responses
 from sa_ray.serving.ingress.services import Services, ServicesDep
 from sa_ray.settings import duration_limit
@@ -28,8 +29,8 @@ router = APIRouter(tags=["system"])
 async def health(services: ServicesDep, http: Request) -> Health | HealthStatus:
     """Answers 200 as long as this process can; `status` says how the whole service fares.
 
-    The details are for requests from the same machine, unless `STABLE_AUDIO_HEALTH_DETAILS` says
-    otherwise.
+    The details are for keys with the scope `admin`, and where there are no keys for requests from
+    the same machine, unless `STABLE_AUDIO_HEALTH_DETAILS` says otherwise.
     """
     health = services.health.read()
     return health if _tells(services, http) else HealthStatus(status=health.status)
@@ -82,4 +83,6 @@ async def list_loras(
 
 def _tells(services: Services, http: Request) -> bool:
     """Return whether the client may read more than how the service fares."""
-    return services.limits.health_details == "everyone" or is_local(http.scope)
+    if services.limits.health_details == "everyone":
+        return True
+    return caller_of(http).may("admin") and (services.keyring.has_keys or is_local(http.scope))

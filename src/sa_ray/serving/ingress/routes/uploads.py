@@ -14,6 +14,7 @@ from sa_ray.errors import (
     UnavailableError,
     UploadNotFoundError,
 )
+from sa_ray.serving.ingress.audit import audit
 from sa_ray.serving.ingress.auth import caller_of
 from sa_ray.serving.ingress.errors import responses
 from sa_ray.serving.ingress.forms import PIECE_BYTES, opened_form, take_file
@@ -65,6 +66,7 @@ async def upload(http: Request, response: Response, services: ServicesDep) -> Up
         with ReceivedFile(services.uploads.max_mb) as received:
             await _take_whole(http, received)
             taken = await services.uploads.take(received, caller_of(http))
+    audit(http, "uploaded", caller_of(http).name, thing=taken.id)
     response.headers["Location"] = f"{base_url(http)}/v1/uploads/{taken.id}"
     return UploadView.of(taken)
 
@@ -83,6 +85,7 @@ async def find_upload(upload_id: UploadId, services: ServicesDep, http: Request)
 async def delete_upload(upload_id: UploadId, services: ServicesDep, http: Request) -> None:
     """Delete an upload, unless a job that has not ended is made from it."""
     await services.uploads.remove(upload_id, caller_of(http))
+    audit(http, "deleted", caller_of(http).name, thing=upload_id)
 
 
 async def _take_whole(http: Request, received: ReceivedFile) -> None:

@@ -1,0 +1,60 @@
+"""How much a key may have made: seconds of audio in a day, and jobs that wait."""
+
+import math
+from datetime import UTC, datetime, timedelta
+
+from sa_ray.contracts import ResolvedRequest
+from sa_ray.contracts.access import Caller
+from sa_ray.errors import InvalidRequestError, RateLimitedError
+from sa_ray.serving.ingress.services import Services
+
+RETRY_AFTER_S = 10
+
+
+async def require_audio(services: Services, caller: Caller, request: ResolvedRequest) -> None:
+    """Raise ``RateLimitedError`` if ``request`` is more than what is left of the key's day.
+
+    Requests that come at the same moment do not know of each other: a day can end a little over.
+    """
+    limit = caller.limits.audio_seconds_per_day
+    if limit is None:
+        return
+    wanted = request.duration * request.n
+    if wanted > limit:
+        raise InvalidRequestError(
+            f"duration: this is {wanted:g} s of audio, and the key {caller.name} may have "
+            f"{limit:g} s made in a day (audio_seconds_per_day). Ask for less.",
+            param="duration",
+        )
+    now = datetime.now(UTC)
+    used = await services.jobs.audio_seconds(caller.name, now.date().isoformat())
+    if used + wanted > limit:
+        seconds = _until_tomorrow(now)
+        raise RateLimitedError(
+            f"duration: this is {wanted:g} s of audio, and the key {caller.name} has "
+            f"{max(0.0, limit - used):g} s of its {limit:g} s left today, in UTC "
+            f"(audio_seconds_per_day). Ask for less, or again in {seconds} s.",
+            param="duration",
+            retry_after_s=seconds,
+        )
+
+
+async def require_place(services: Services, caller: Caller) -> None:
+    """Raise ``RateLimitedError`` if as many jobs of the key are queued as it may have.
+
+    Jobs that are submitted at the same moment do not know of each other.
+    """
+    limit = caller.limits.queued_jobs
+    if limit is None:
+        return
+    if await services.jobs.queued_of(caller.name) >= limit:
+        raise RateLimitedError(
+            f"{limit} jobs of the key {caller.name} are queued, the most that it may have "
+            f"(queued_jobs). Try again in {RETRY_AFTER_S} s.",
+            retry_after_s=RETRY_AFTER_S,
+        )
+
+
+def _until_tomorrow(now: datetime) -> int:
+    midnight = datetime.combine(now.date() + timedelta(days=1), datetime.min.time(), UTC)
+    return max(1, math.ceil((midnight - now).total_seconds()))
