@@ -4,12 +4,13 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from sa_ray.serving.ingress.compat import openai
+from sa_ray.serving.ingress.compat import elevenlabs, openai
 from sa_ray.serving.ingress.compat.formats import Format
 from sa_ray.settings.edge import CompatibleApi
 
 FORMATS: Final[Mapping[CompatibleApi, Format]] = MappingProxyType(
     {
         "openai": openai.FORMAT,
+        "elevenlabs": elevenlabs.FORMAT,
     }
 )
