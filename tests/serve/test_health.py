@@ -119,5 +119,7 @@ def test_the_api_describes_itself(service: Service) -> None:
         "/v1/audio/speech",
         "/v1/sound-generation", "/v1/music", "/v1/music/stream",
         "/v1/audio/generate",
+        "/v2beta/audio/stable-audio-2/{mode}", "/v2beta/audio/stable-audio/{mode}",
+        "/v2beta/audio/results/{result_id}",
     }  # fmt: skip
     assert "/health" in spec["paths"]

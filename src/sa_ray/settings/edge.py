@@ -10,7 +10,7 @@ from pydantic_settings import NoDecode
 from sa_ray.settings.group import SettingsGroup
 from sa_ray.settings.values import BaseUrl
 
-CompatibleApi = Literal["openai", "elevenlabs", "vllm-omni"]
+CompatibleApi = Literal["openai", "elevenlabs", "vllm-omni", "stability"]
 
 COMPATIBLE_APIS: tuple[CompatibleApi, ...] = get_args(CompatibleApi)
 """Other APIs that are spoken here: see docs/compatible.md."""

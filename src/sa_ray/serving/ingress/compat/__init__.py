@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from sa_ray.serving.ingress.compat import elevenlabs, openai, vllm_omni
+from sa_ray.serving.ingress.compat import elevenlabs, openai, stability, vllm_omni
 from sa_ray.serving.ingress.compat.formats import Format
 from sa_ray.settings.edge import CompatibleApi
 
@@ -13,5 +13,6 @@ FORMATS: Final[Mapping[CompatibleApi, Format]] = MappingProxyType(
         "openai": openai.FORMAT,
         "elevenlabs": elevenlabs.FORMAT,
         "vllm-omni": vllm_omni.FORMAT,
+        "stability": stability.FORMAT,
     }
 )

@@ -29,7 +29,7 @@ class Format:
 
 def paths(*ends: str) -> re.Pattern[str]:
     """Return what matches paths that are one of ``ends``, patterns, under any prefix."""
-    return re.compile(rf"(?:/[^/]+)*(?:{'|'.join(ends)})/?")
+    return re.compile(rf"(?:/[^/]+)*(?:{'|'.join(ends)})/?", re.DOTALL)
 
 
 class Refused:
