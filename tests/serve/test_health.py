@@ -115,5 +115,11 @@ def test_the_api_describes_itself(service: Service) -> None:
         "/jobs/{job_id}/events", "/v1/presets", "/v1/loras",
         "/v1/models", "/v1/usage", "/health", "/jobs/batch", "/jobs/variations", "/jobs/inpaint",
         "/v1/audio/variations", "/v1/audio/inpaint", "/v1/uploads", "/v1/uploads/{upload_id}",
+        # of other APIs
+        "/v1/audio/speech",
+        "/v1/sound-generation", "/v1/music", "/v1/music/stream",
+        "/v1/audio/generate",
+        "/v2beta/audio/stable-audio-2/{mode}", "/v2beta/audio/stable-audio/{mode}",
+        "/v2beta/audio/results/{result_id}",
     }  # fmt: skip
     assert "/health" in spec["paths"]

@@ -14,6 +14,7 @@ from sa_ray.catalogue import CATALOGUE, VariantOverride
 from sa_ray.contracts import Health, JobRequest, JobTimings, JobView
 from sa_ray.serving.ingress.app import build_http_app
 from sa_ray.settings import EdgeSettings, LimitSettings
+from sa_ray.settings.edge import COMPATIBLE_APIS, CompatibleApi
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -29,7 +30,7 @@ LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 TEST = re.compile(r"`(\w+/test_\w+\.py)::(test_\w+)`")
 TABLE = re.compile(r"^\|.*\| Shown by \|\n\|[- |]+\|\n((?:\|.*\n)+)", re.MULTILINE)
-ENDPOINT = re.compile(r"^## `([A-Z]+) (/[^`]*)`$", re.MULTILINE)
+ENDPOINT = re.compile(r"^##+ `([A-Z]+) (/[^`]*)`$", re.MULTILINE)
 SOURCE_FILE = re.compile(r"`((?:bench|cluster|docs|src|tests)/[\w/.-]+\.\w+)(?:::\w+)?`")
 ROOM = re.compile(r"`((?:\w+/)*(?:\w+\.py|\w+/))`")
 IMPORT_PATH = re.compile(r"\b(sa_ray(?:\.\w+)+):(\w+)")
@@ -71,7 +72,7 @@ def test_every_row_of_the_migration_page_names_tests_that_exist() -> None:
         assert function in {node.name for node in tree.body if isinstance(node, kinds)}, function
 
 
-def test_the_api_page_has_every_endpoint_and_no_other() -> None:
+def test_the_api_pages_have_every_endpoint_and_no_other() -> None:
     served = {
         (method.upper(), path)
         for path, operations in build_http_app(EdgeSettings(), LimitSettings())
@@ -81,7 +82,35 @@ def test_the_api_page_has_every_endpoint_and_no_other() -> None:
         if method in HTTP_METHODS
     }
 
-    assert set(ENDPOINT.findall(text_of(DOCS / "api.md"))) == served
+    pages = [ENDPOINT.findall(text_of(DOCS / page)) for page in ("api.md", "compatible.md")]
+    assert set().union(*pages) == served
+    assert sum(map(len, pages)) == len(served)
+
+
+@pytest.mark.parametrize("name", COMPATIBLE_APIS)
+def test_the_page_of_other_apis_names_every_field_of_each(name: CompatibleApi) -> None:
+    without = tuple(one for one in COMPATIBLE_APIS if one != name)
+    described, others = (
+        build_http_app(EdgeSettings(compatible_apis=apis), LimitSettings()).openapi()
+        for apis in (COMPATIBLE_APIS, without)
+    )
+    assert {name} <= {
+        tag
+        for path, operations in described["paths"].items()
+        if path not in others["paths"]
+        for operation in operations.values()
+        for tag in operation["tags"]
+    }
+    page = text_of(DOCS / "compatible.md")
+    shapes = described["components"]["schemas"].items()
+    fields = {
+        field
+        for shape, schema in shapes
+        if shape not in others["components"]["schemas"] and shape.endswith("Request")
+        for field in schema["properties"]
+    }
+
+    assert [field for field in sorted(fields) if f"`{field}`" not in page] == []
 
 
 def test_the_api_page_has_every_error_code_with_its_status() -> None:

@@ -181,6 +181,7 @@ async def test_cookies_are_not_read() -> None:
         *(("allowed_hosts", value) for value in ("*.", "*a.test", "a.*.test", "\u00e9.test")),
         *(("allowed_origins", value) for value in ("a.test", "*", "https://a.test/x", "null")),
         *(("allowed_origins", value) for value in ("ftp://a.test", "https://*.a.test")),
+        *(("compatible_apis", value) for value in ("openay", "none,openai", "http://a.test")),
     ],
 )
 def test_what_is_no_name_or_origin_is_refused_at_the_start(setting: str, value: str) -> None:
@@ -209,3 +210,18 @@ async def test_only_allowed_pages_are_told_that_they_may() -> None:
     assert allowed.headers["access-control-allow-origin"] == "https://studio.example"
     assert "idempotency-key" in allowed.headers["access-control-allow-headers"]
     assert "access-control-allow-origin" not in refused.headers
+
+
+async def test_other_apis_can_be_switched_off_one_by_one() -> None:
+    kept = load_settings({"compatible_apis": "OpenAI"}).edge
+    none = load_settings({"compatible_apis": "none"}).edge
+    spoken, silent = (
+        set(build_http_app(edge, LimitSettings()).openapi()["paths"]) for edge in (kept, none)
+    )
+
+    assert spoken - silent == {"/v1/audio/speech"}
+    transport = httpx.ASGITransport(build_http_app(none, LimitSettings()))
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as http:
+        answer = await http.post("/v1/audio/speech", json={})
+    assert answer.status_code == 404
+    assert answer.json()["error"]["request_id"] is not None

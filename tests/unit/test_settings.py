@@ -95,6 +95,7 @@ def test_the_old_servers_defaults() -> None:
          ("audio.example", "*.svc")),
         ("STABLE_AUDIO_ALLOWED_ORIGINS", "https://A.test:443/,http://b.test:81", "allowed_origins",
          ("https://a.test", "http://b.test:81")),
+        ("STABLE_AUDIO_COMPATIBLE_APIS", "OpenAI, openai", "compatible_apis", ("openai",)),
     ],
 )  # fmt: skip
 def test_every_variable_sets_its_setting(

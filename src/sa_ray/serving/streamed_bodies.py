@@ -21,7 +21,7 @@ UPLOADS = re.compile(r"(?:/[^/]+)*/v1/uploads/?")
 
 FORMS = re.compile(
     r"(?:/[^/]+)*/(?:generate|v1/audio/(?:generations|variations|inpaint)"
-    r"|jobs(?:/(?:variations|inpaint))?)/?"
+    r"|jobs(?:/(?:variations|inpaint))?|v2beta/audio/stable-audio(?:-2)?/[a-z-]+)/?"
 )
 """Matches the paths to which a form with a file may be sent, under any prefix."""
 

@@ -1,7 +1,7 @@
 """Settings of the edge: the address, the names and the web pages that the service answers to."""
 
 import re
-from typing import Annotated
+from typing import Annotated, Literal, get_args
 from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, BeforeValidator, Field
@@ -9,6 +9,13 @@ from pydantic_settings import NoDecode
 
 from sa_ray.settings.group import SettingsGroup
 from sa_ray.settings.values import BaseUrl
+
+CompatibleApi = Literal["openai", "elevenlabs", "vllm-omni", "stability"]
+
+COMPATIBLE_APIS: tuple[CompatibleApi, ...] = get_args(CompatibleApi)
+"""Other APIs that are spoken here: see docs/compatible.md."""
+
+NO_API = "none"
 
 _NAME = re.compile(r"(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?", re.ASCII)
 _ORIGIN = re.compile(r"https?://([a-z0-9_-]+(\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\])(:\d{1,5})?", re.ASCII)
@@ -54,6 +61,19 @@ def _origins(value: object) -> tuple[str, ...]:
     return tuple(dict.fromkeys(origin_of(origin) for origin in origins))
 
 
+def _apis(value: object) -> tuple[str, ...]:
+    names = _listed(value)
+    if names == [NO_API]:
+        return ()
+    for name in names:
+        if name not in COMPATIBLE_APIS:
+            raise ValueError(
+                f"{name!r} is no API that is spoken here: choose from "
+                f"{', '.join(COMPATIBLE_APIS)}, or give {NO_API} alone"
+            )
+    return tuple(dict.fromkeys(names))
+
+
 class EdgeSettings(SettingsGroup):
     """Address of the service, and whom it answers."""
 
@@ -78,4 +98,10 @@ class EdgeSettings(SettingsGroup):
         description="Comma-separated origins, such as `https://studio.example.com`, of web pages "
         "elsewhere that may use the API (CORS). Pages of all others can submit and delete nothing "
         "(403), and read nothing.",
+    )
+    compatible_apis: Annotated[tuple[CompatibleApi, ...], NoDecode, BeforeValidator(_apis)] = Field(
+        COMPATIBLE_APIS,
+        validation_alias=AliasChoices("STABLE_AUDIO_COMPATIBLE_APIS"),
+        description="Comma-separated APIs of others whose clients are answered too (see "
+        "docs/compatible.md); the paths of those left out are 404. `none`: none of them.",
     )

@@ -6,6 +6,7 @@ from starlette.middleware.cors import CORSMiddleware
 from sa_ray import __version__
 from sa_ray.access import Keyring, RequestAllowances, RequestCounts
 from sa_ray.serving.ingress.auth import Authentication
+from sa_ray.serving.ingress.compat import FORMATS
 from sa_ray.serving.ingress.counting import Counted, Routed
 from sa_ray.serving.ingress.edge import Edge
 from sa_ray.serving.ingress.errors import install_error_handlers
@@ -29,13 +30,14 @@ from sa_ray.settings import EdgeSettings, LimitSettings
 DESCRIPTION = """Text to audio with Stable Audio 3: sound effects and music, 44.1 kHz stereo.
 
 `POST /v1/audio/generations` answers with the audio; `POST /jobs` accepts a job and answers at once.
-Every error has the shape `{"error": {"code", "message", "param", "request_id"}}`."""
+Every error has the shape `{"error": {"code", "message", "param", "request_id"}}`, but on routes of
+other APIs that are spoken here (tags `openai` and the like): there it has that API's."""
 
 
 SHOWN_TO_PAGES = (
     "Content-Disposition", "Idempotent-Replayed", "Location", "RateLimit", "RateLimit-Policy",
-    "Retry-After", "Server-Timing", "WWW-Authenticate", "X-Audio-Duration", "X-Engine", "X-Model",
-    "X-Request-Id", "X-Sample-Rate", "X-Seed", "X-Warning",
+    "Retry-After", "Server-Timing", "WWW-Authenticate", "X-Audio-Duration", "X-Engine", "X-Ignored",
+    "X-Model", "X-Request-Id", "X-Sample-Rate", "X-Seed", "X-Warning",
 )  # fmt: skip
 """Headers of answers that pages of ``allowed_origins`` may read."""
 
@@ -66,7 +68,10 @@ def build_http_app(
     )
     for routes in parts:
         app.include_router(routes.router)
-    install_error_handlers(app)
+    formats = [FORMATS[name] for name in edge.compatible_apis]
+    for one in formats:
+        app.include_router(one.router)
+    install_error_handlers(app, [one.errors for one in formats])
     show_security(app)
     app.add_middleware(Routed)
     app.add_middleware(Edge, public_url=edge.public_url)

@@ -3,7 +3,8 @@
 import difflib
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
@@ -35,7 +36,21 @@ logger = logging.getLogger(__name__)
 MAX_ERRORS_SHOWN = 5
 
 
-def install_error_handlers(app: FastAPI) -> None:
+@dataclass(frozen=True, slots=True)
+class ErrorShape:
+    """How errors look at the paths of another API that is spoken here."""
+
+    paths: re.Pattern[str]
+    """Matches them whole, under any prefix."""
+    status: Callable[[int], int]
+    """Returns the status there for one of ours."""
+    write: Callable[[ErrorBody, int], BaseModel]
+    """Returns the body for ours and the status there."""
+
+
+def install_error_handlers(app: FastAPI, shapes: Sequence[ErrorShape] = ()) -> None:
+    """``shapes``: of the paths where errors do not have the shape of all others."""
+    app.state.error_shapes = shapes
     app.add_exception_handler(SaRayError, _on_own_error)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http_exception)
@@ -89,10 +104,21 @@ def retry_after_of(error: SaRayError) -> int | None:
 
 def error_response(error: SaRayError, request: Request) -> JSONResponse:
     REFUSALS.add(code=error.code, status=str(error.status))
-    body = ErrorResponse(error=error_body(error, request))
+    told, status = error_body(error, request), error.status
+    body: BaseModel = ErrorResponse(error=told)
+    if shape := _shape_at(request):
+        status = shape.status(status)
+        body = shape.write(told, status)
     retry_after_s = retry_after_of(error)
     headers = {} if retry_after_s is None else {"Retry-After": str(retry_after_s)}
-    return JSONResponse(body.model_dump(), status_code=error.status, headers=headers)
+    return JSONResponse(body.model_dump(), status_code=status, headers=headers)
+
+
+def _shape_at(request: Request) -> ErrorShape | None:
+    # Middleware answers before any route is known, and so goes by the path.
+    state = request.app.state if "app" in request.scope else None
+    shapes: Sequence[ErrorShape] = getattr(state, "error_shapes", ())
+    return next((one for one in shapes if one.paths.fullmatch(request.scope["path"])), None)
 
 
 async def _on_own_error(request: Request, error: Exception) -> JSONResponse:
@@ -123,9 +149,8 @@ async def _on_http_exception(request: Request, error: Exception) -> JSONResponse
 async def _on_invalid(request: Request, error: Exception) -> JSONResponse:
     if not isinstance(error, RequestValidationError):
         raise error
-    path = request.url.path.rstrip("/")
-    bodies: dict[str, type[BaseModel]] = {"jobs": JobRequest, "batch": BatchRequest}
-    body = bodies.get(path.rpartition("/")[2], GenerationRequest)
+    field = request.scope["route"].body_field
+    body = field.field_info.annotation if field else GenerationRequest
     return error_response(describe_invalid(error.errors(), body), request)
 
 
@@ -183,7 +208,9 @@ def _explain(item: dict[str, Any], field: str, body: type[BaseModel]) -> str:
 def _unknown(field: str, body: type[BaseModel]) -> str:
     if "." in field:
         return "unknown field; leave it out"
-    close = difflib.get_close_matches(_plain(field), JobRequest.model_fields, n=1)
+    own = issubclass(body, GenerationRequest | BatchRequest)
+    names = JobRequest.model_fields if own else body.model_fields
+    close = difflib.get_close_matches(_plain(field), names, n=1)
     if not close:
         return f"unknown field; leave it out. The fields are {', '.join(body.model_fields)}"
     if close[0] not in body.model_fields:
