@@ -95,8 +95,9 @@ def test_what_fails_is_told_and_tried_anew(service: Service, tmp_path: Path) -> 
 def test_jobs_are_listed_shown_watched_downloaded_and_deleted(
     service: Service, tmp_path: Path
 ) -> None:
+    before = [service.submit(**SLOW) for _ in range(20)]
     job_id = service.submit(prompt="a  bell\n[red]", format="flac")
-    slow = service.submit(**SLOW)
+    slow = service.submit(**SLOW, priority="low")  # it waits for those, however long commands take
     at = ("--url", service.base_url)
 
     def ask(*command: str, status: int = 0) -> str:
@@ -117,6 +118,8 @@ def test_jobs_are_listed_shown_watched_downloaded_and_deleted(
     ask("jobs", "cancel", slow, job_id)
     assert ask("jobs", "watch", slow, status=1) == "cancelled\n"
     ask("jobs", "show", job_id, status=1)
+    for one in before:
+        service.http.delete(f"/jobs/{one}")
 
 
 def test_pages_of_jobs_follow_each_other(service: Service) -> None:

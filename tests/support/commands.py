@@ -57,7 +57,7 @@ def marked(mark: str) -> dict[int, str]:
 
 def left_running(mark: str) -> dict[int, str]:
     """What still runs after the time that processes take to notice their parent's end."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while (found := marked(mark)) and time.monotonic() < deadline:
         time.sleep(0.1)
     return found

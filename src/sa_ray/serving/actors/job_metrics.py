@@ -5,7 +5,6 @@ import logging
 import math
 
 from sa_ray.contracts import FINAL_STATUSES, Job
-from sa_ray.errors import SaRayError
 from sa_ray.jobs import JobCoordinator
 from sa_ray.serving import metrics
 
@@ -51,8 +50,8 @@ async def watch_queues(jobs: JobCoordinator) -> None:
                 for status, count in counts.items():
                     metrics.JOBS.set(count, status=status, variant=variant)
                 metrics.QUEUE_AGE.set(await jobs.queue_age(variant), variant=variant)
-        except SaRayError as error:
-            logger.warning("the queues could not be counted: %s", error.message)
+        except Exception as error:  # noqa: BLE001 - a watch outlives what it watches
+            logger.warning("the queues could not be counted: %s", error)
         await asyncio.sleep(PERIOD_S)
 
 
