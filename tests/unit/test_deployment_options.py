@@ -30,7 +30,8 @@ def options_of(application: Application) -> Any:
 
 def ingress_of(settings: Settings) -> Any:
     variants = variants_of(settings)
-    return options_of(ingress(ENGINE, settings, variants, variants["small-sfx"]))
+    costs = {name: cost_of(name, ENGINE, gpu=False) for name in VARIANTS}
+    return options_of(ingress(ENGINE, settings, costs, variants, variants["small-sfx"]))
 
 
 @pytest.mark.parametrize("max_replicas", [1, 4, 63, 1000])

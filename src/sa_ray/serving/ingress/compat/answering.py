@@ -19,6 +19,9 @@ from sa_ray.serving.ingress.services import Services
 IGNORED: Final = "X-Ignored"
 """Header that names fields without effect, which clients cannot leave out."""
 
+OF_THE_FILE: Final = ("content-length", "content-type", "content-disposition", "x-sample-rate")
+"""Headers that are not true of what is made of a file."""
+
 
 @dataclass(frozen=True, slots=True)
 class Output:
@@ -88,7 +91,6 @@ async def _raw(made: StreamingResponse, raw: Raw) -> Response:
     pieces = [piece async for piece in made.body_iterator]
     wav = b"".join(piece for piece in pieces if isinstance(piece, bytes))
     data = await asyncio.to_thread(raw_audio, wav, raw)
-    kept = ("X-Model", "X-Engine", "X-Seed", "X-Audio-Duration", "X-Warning")
-    headers = {name: made.headers[name] for name in kept if name in made.headers}
+    headers = {name: value for name, value in made.headers.items() if name not in OF_THE_FILE}
     headers |= {"X-Sample-Rate": str(raw.sample_rate), "X-Channels": str(raw.channels)}
     return Response(data, headers=headers)

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from sa_ray.contracts import FINAL_STATUSES, MEDIA_TYPES, Job, StoredClip
 from sa_ray.errors import GenerationError, JobGoneError
 from sa_ray.serving.actors import UploaderClient
+from sa_ray.serving.ingress.compat.answering import OF_THE_FILE
 from sa_ray.serving.ingress.routes.generation import CHUNK_BYTES, clip_headers
 
 RETRY_AFTER: Final = "1"
@@ -78,8 +79,7 @@ def _wants_json(http: Request) -> bool:
 
 
 def _as_json(data: bytes, made: Response) -> Response:
-    own = ("content-length", "content-type", "content-disposition")
-    headers = {name: value for name, value in made.headers.items() if name not in own}
+    headers = {name: value for name, value in made.headers.items() if name not in OF_THE_FILE}
     told = StabilityAudio(
         audio=base64.b64encode(data).decode(),
         finish_reason="SUCCESS",
