@@ -127,12 +127,12 @@ def application() -> FastAPI:
         engine="procedural",
         webhooks=WebhookSecrets(["whsec_" + "A" * 32]),
     )
-    app = build_http_app(settings.edge)
+    app = build_http_app(settings.edge, settings.limits, allow_anonymous=True)
 
     async def of_this_process() -> Any:
         return limited
 
-    app.dependency_overrides[services._of_this_replica] = of_this_process  # noqa: SLF001
+    app.dependency_overrides[services.of_this_replica] = of_this_process
     return app
 
 
