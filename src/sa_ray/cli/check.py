@@ -2,22 +2,21 @@
 
 import hashlib
 import json
-import sys
 import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import httpx
 import typer
-from rich.markup import escape
 
 from sa_ray.audio import probe
 from sa_ray.cli.console import console, service_address
+from sa_ray.cli.findings import Finding, print_finding
 from sa_ray.client import ApiError, Client, ClipWarning
 from sa_ray.contracts import FINAL_STATUSES, GenerationRequest, Health, JobRequest, JobView
 from sa_ray.errors import InvalidRequestError
@@ -27,16 +26,6 @@ RETRY_S = 10.0
 
 SECONDS = 1.0
 """Length of the clips."""
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One line of the check: ``said`` is what works, or what does not and how to mend it."""
-
-    name: str
-    ok: bool
-    said: str
-    seconds: float
 
 
 class CheckError(Exception):
@@ -68,7 +57,7 @@ def check(
         for finding in _findings(client, model, timeout):
             findings.append(finding)
             if not as_json:
-                _print(finding)
+                print_finding(finding)
     if as_json:
         typer.echo(json.dumps({"url": url, "checks": [asdict(one) for one in findings]}, indent=2))
     if not all(one.ok for one in findings):
@@ -169,12 +158,3 @@ def _sound(data: bytes, name: str) -> str:
     if abs(found.duration - SECONDS) > 1 / found.sample_rate:
         raise CheckError(f"{name} is {found.duration:g} s long instead of {SECONDS:g} s.")
     return f"{found.duration:g} s of {found.format} at {found.sample_rate} Hz"
-
-
-def _print(finding: Finding) -> None:
-    mark = "ok" if finding.ok else "FAILS"
-    if sys.stdout.isatty():
-        colour = "green" if finding.ok else "red"
-        console.print(f"[{colour}]{mark:>5}[/] {finding.name:7} {escape(finding.said)}")
-    else:
-        typer.echo(f"{mark}\t{finding.name}\t{finding.said}")

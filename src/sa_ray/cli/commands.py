@@ -12,6 +12,7 @@ from sa_ray.cli.batch import batch
 from sa_ray.cli.check import check
 from sa_ray.cli.console import console, print_table
 from sa_ray.cli.demo import demo
+from sa_ray.cli.doctor import doctor
 from sa_ray.cli.generate import generate
 from sa_ray.cli.job_commands import app as jobs
 from sa_ray.cli.keys import keys
@@ -37,6 +38,7 @@ app.command()(batch)
 app.add_typer(jobs, name="jobs")
 app.command()(models)
 app.command()(check)
+app.command()(doctor)
 app.command()(regenerate)
 app.command()(loras)
 app.add_typer(keys, name="keys")

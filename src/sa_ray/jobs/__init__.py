@@ -14,7 +14,7 @@ from sa_ray.jobs.api import (
 )
 from sa_ray.jobs.changes import JobChange, change_of
 from sa_ray.jobs.coordinator import JobCoordinator
-from sa_ray.jobs.stores.opening import check_job_store_url, open_job_store
+from sa_ray.jobs.stores.opening import check_job_store_url, open_job_store, reach_job_store
 from sa_ray.jobs.stores.port import JobStore
 from sa_ray.jobs.usage import UsageMeter
 
@@ -36,4 +36,5 @@ __all__ = [
     "change_of",
     "check_job_store_url",
     "open_job_store",
+    "reach_job_store",
 ]

@@ -2,9 +2,9 @@
 
 from sa_ray.errors import ConfigurationError
 from sa_ray.jobs.stores.port import JobStore, Password
-from sa_ray.jobs.stores.redis_store.connection import create_pool
+from sa_ray.jobs.stores.redis_store.connection import create_pool, ping
 from sa_ray.jobs.stores.redis_store.store import RedisJobStore
-from sa_ray.jobs.stores.sql_store.engine import parse_url
+from sa_ray.jobs.stores.sql_store.engine import create_job_engine, parse_url, reading, transaction
 from sa_ray.jobs.stores.sql_store.store import SqlJobStore
 
 
@@ -19,6 +19,23 @@ def open_job_store(url: str, password: Password | None = None) -> JobStore:
     Raises ``ConfigurationError`` for another URL, ``JobStoreError`` if the store cannot be opened.
     """
     return RedisJobStore(url, password) if _is_redis(url) else SqlJobStore(url, password)
+
+
+def reach_job_store(url: str, password: str | None) -> None:
+    """Log in to the server of ``url``, and change nothing there.
+
+    Raises ``ConfigurationError`` for a URL that cannot work, ``JobStoreError`` if the server does
+    not answer or refuses.
+    """
+    if _is_redis(url):
+        ping(create_pool(url, lambda: password))
+        return
+    engine = create_job_engine(url, lambda: password)
+    try:
+        with transaction(reading(engine)) as connection:
+            connection.exec_driver_sql("SELECT 1")
+    finally:
+        engine.dispose()
 
 
 def check_job_store_url(url: str) -> None:

@@ -101,6 +101,19 @@ def create_pool(url: str, password: Password | None = None) -> "redis.BlockingCo
     return pool
 
 
+def ping(pool: "redis.ConnectionPool") -> None:
+    """Have the server answer once, and close ``pool``. Raises ``JobStoreError`` if it does not."""
+    try:
+        redis.Redis(connection_pool=pool).ping()
+    except RedisError as error:
+        raise JobStoreError(
+            f"{without_password(pool)} ({SETTING}) does not answer as it should: {error}.",
+            transient=is_passing(error),
+        ) from error
+    finally:
+        pool.disconnect()
+
+
 def is_read_only(error: RedisError) -> bool:
     """Return whether the server has become a replica."""
     # Of a script, servers before Redis 7 give the code within a longer message.
