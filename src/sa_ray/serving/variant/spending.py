@@ -59,5 +59,8 @@ def gpu_share() -> float:
     """Return the share of GPUs that Ray gives this process, as the operator has it; 0: none."""
     if not ray.is_initialized():
         return 0.0
-    assigned: dict[str, float] = ray.get_runtime_context().get_assigned_resources()  # type: ignore[no-untyped-call]
+    context = ray.get_runtime_context()
+    if context.get_actor_id() is None:  # a driver, which is given nothing
+        return 0.0
+    assigned: dict[str, float] = context.get_assigned_resources()  # type: ignore[no-untyped-call]
     return assigned.get("GPU", 0.0)
