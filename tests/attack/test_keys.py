@@ -93,11 +93,10 @@ def operations(keyed: Keyed) -> list[tuple[str, str, dict[str, Any]]]:
     ]
 
 
-def shape(answer: httpx.Response) -> tuple[int, Any, set[str]]:
-    """All of an answer but for its id and date."""
-    error = answer.json()["error"]
-    del error["request_id"]
-    return answer.status_code, error, set(answer.headers)
+def shape(answer: httpx.Response) -> tuple[int, str, set[str]]:
+    """All of an answer but for its id and date, in the shape of whichever API it is of."""
+    told = answer.text.replace(answer.headers["x-request-id"], "")
+    return answer.status_code, told, set(answer.headers)
 
 
 def test_no_route_but_health_answers_without_a_valid_key(
@@ -118,7 +117,7 @@ def test_no_route_but_health_answers_without_a_valid_key(
         shapes = [shape(answer) for answer in answers]
         assert shapes == [shapes[0]] * len(tried), (method, path)
         assert shapes[0][:1] == (401,), (method, path)
-        assert shapes[0][1]["code"] == "invalid_api_key"
+        assert "This needs a valid key" in shapes[0][1]
         assert {answer.headers["www-authenticate"] for answer in answers} == {"Bearer"}
     assert opened == ["/health"]
 
@@ -135,7 +134,7 @@ def test_every_route_is_closed_to_a_key_of_another_scope(
         let_in = keyed.ask(method, path, keyed.secrets["operator"])
 
         assert refused.status_code == 403, (method, path)
-        assert refused.json()["error"]["code"] == "missing_scope"
+        assert f"has not the scope {scope}," in refused.text
         assert let_in.status_code not in (401, 403), (method, path)
         checked += 1
     assert checked > 12
