@@ -298,3 +298,14 @@ def test_jobs_cancelled_behind_one_that_is_claimed_are_not_charged_either(
     queue.add("ann", work=100.0)
 
     assert 8 <= queue.served(13).index("ann") <= 12
+
+
+def test_high_jobs_have_their_head_start_in_a_new_store(job_store: JobStore) -> None:
+    queue = Queue(job_store)
+    queue.add("ann", 5, priority="high", work=10.0)
+    first = queue.claim()
+    queue.add("bob", 3, work=10.0)
+
+    served = first + [job for _ in range(7) for job in queue.claim()]
+
+    assert [job.priority for job in served] == ["high"] * 5 + ["normal"] * 3

@@ -13,21 +13,27 @@ from sa_ray.jobs.stores.rows import columns
 from sa_ray.jobs.stores.sql_store.schema import JOBS
 
 _FLOOR = """
-    SELECT MAX(CASE WHEN queue_positions.priority = {priority} THEN start ELSE reached END)
+    SELECT {greatest}(0.0, COALESCE(MAX(
+        CASE WHEN queue_positions.priority = {priority} THEN start ELSE reached END
+    ), 0.0))
     FROM queue_positions WHERE queue_positions.variant = :variant
 """
-"""Where a job of an owner that has nothing in the queue starts."""
+"""Where a job of an owner that has nothing in the queue starts: at 0 in a new one."""
 
 _TAKE_SHARE = """
     INSERT INTO queue_shares (variant, priority, owner, finish)
-    SELECT :variant, :priority, :owner, COALESCE(({floor}), 0.0) + :work WHERE {condition}
+    SELECT :variant, :priority, :owner, ({floor}) + :work WHERE {condition}
     ON CONFLICT (variant, priority, owner)
     DO UPDATE SET finish = {greatest}(queue_shares.finish + :work, excluded.finish)
     RETURNING finish - :work AS start
 """
 
 _SQLITE_SHARE = text(
-    _TAKE_SHARE.format(floor=_FLOOR.format(priority=":priority"), condition="true", greatest="max")
+    _TAKE_SHARE.format(
+        floor=_FLOOR.format(priority=":priority", greatest="max"),
+        condition="true",
+        greatest="max",
+    )
 )
 
 _NAMES = [column.name for column in JOBS.c if column.name != "queue_order"]
@@ -38,7 +44,7 @@ _TYPES = {
 _POSTGRESQL_INSERT = text(
     "WITH share AS ("
     + _TAKE_SHARE.format(
-        floor=_FLOOR.format(priority="CAST(:priority AS TEXT)"),
+        floor=_FLOOR.format(priority="CAST(:priority AS TEXT)", greatest="GREATEST"),
         condition="""NOT EXISTS (SELECT FROM jobs WHERE jobs.id = :id) AND NOT EXISTS (
             SELECT FROM jobs
             WHERE jobs.owner = :owner AND jobs.idempotency_key = CAST(:idempotency_key AS TEXT)
@@ -89,14 +95,18 @@ _SETTLE = {
         """
     ),
 }
-_IDLE = f"variant = :variant AND finish <= ({_FLOOR.format(priority='queue_shares.priority')})"
+_IDLE = {
+    name: "variant = :variant AND finish <= "
+    f"({_FLOOR.format(priority='queue_shares.priority', greatest=greatest)})"
+    for name, greatest in (("sqlite", "max"), ("postgresql", "GREATEST"))
+}
 _PRUNE = {
-    "sqlite": text(f"DELETE FROM queue_shares WHERE {_IDLE}"),
+    "sqlite": text(f"DELETE FROM queue_shares WHERE {_IDLE['sqlite']}"),
     # A share that is being taken is not waited for: who takes it may wait for others.
     "postgresql": text(
         f"""
         DELETE FROM queue_shares WHERE (variant, priority, owner) IN (
-            SELECT variant, priority, owner FROM queue_shares WHERE {_IDLE}
+            SELECT variant, priority, owner FROM queue_shares WHERE {_IDLE["postgresql"]}
             FOR UPDATE SKIP LOCKED
         )
         """
