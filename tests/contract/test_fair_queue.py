@@ -309,3 +309,44 @@ def test_high_jobs_have_their_head_start_in_a_new_store(job_store: JobStore) -> 
     served = first + [job for _ in range(7) for job in queue.claim()]
 
     assert [job.priority for job in served] == ["high"] * 5 + ["normal"] * 3
+
+
+def test_jobs_cancelled_at_once_leave_no_debt(job_store: JobStore) -> None:
+    queue = Queue(job_store)
+    with ThreadPoolExecutor(16) as threads:
+        for owner in "abcdefghij":
+            made = queue.add(owner, 16, work=10.0)
+            start = threading.Barrier(len(made))
+
+            def cancel(job: Job, start: threading.Barrier = start) -> bool:
+                cancelled = lifecycle.cancel(job, NOW)
+                start.wait()
+                return job_store.replace(cancelled)
+
+            assert all(threads.map(cancel, made))
+            [theirs] = queue.add(owner, work=10.0)
+            queue.add("fresh", work=10.0)
+
+            assert [job.id for job in queue.claim(2)][0] == theirs.id
+
+
+def test_jobs_cancelled_while_the_last_is_claimed_leave_no_debt(job_store: JobStore) -> None:
+    queue = Queue(job_store)
+    with ThreadPoolExecutor(8) as threads:
+        for owner in "abcdefghij":
+            first, *others = queue.add(owner, 8, work=100.0)
+            start = threading.Barrier(1 + len(others))
+
+            def cancel(job: Job, start: threading.Barrier = start) -> bool:
+                cancelled = lifecycle.cancel(job, NOW)
+                start.wait()
+                return job_store.replace(cancelled)
+
+            cancelling = [threads.submit(cancel, job) for job in others]
+            start.wait()
+            assert [job.id for job in queue.claim()] == [first.id]
+            assert all(done.result() for done in cancelling)
+            queue.add(f"{owner}-fresh", 15, work=10.0)
+            queue.add(owner, work=100.0)
+
+            assert 8 <= [job.owner for job in queue.claim(16)].index(owner) <= 12

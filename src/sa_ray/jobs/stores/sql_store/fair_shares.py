@@ -139,10 +139,16 @@ def locked_share(job: Job) -> str:
     return f"{job.request.model} {job.priority} {job.owner}"
 
 
-def settle(connection: Connection, variant: VariantName, owner: str) -> None:
-    """Charge an owner that has no more jobs in the queue for those alone that were claimed."""
+def settle(connection: Connection, variant: VariantName, left: Sequence[Job]) -> None:
+    """Charge the owners of jobs that left the queue for those alone that were claimed, if they
+    have no more in it.
+
+    Where transactions run at once, that is after the one in which the jobs left: of two that take
+    an owner's last jobs, neither sees what the other does.
+    """
     dialect = connection.dialect.name
-    connection.execute(_SETTLE[dialect], {"variant": variant, "owner": owner})
+    for owner in sorted({job.owner for job in left}):
+        connection.execute(_SETTLE[dialect], {"variant": variant, "owner": owner})
 
 
 def advance(
@@ -165,6 +171,4 @@ def advance(
     for (priority, owner), finish in finishes.items():
         share_of = {"variant": variant, "priority": priority, "owner": owner}
         connection.execute(_CLAIM[dialect], share_of | {"finish": finish})
-    for owner in sorted({owner for _, owner in finishes}):
-        settle(connection, variant, owner)
     connection.execute(_PRUNE[dialect], {"variant": variant})

@@ -1,6 +1,7 @@
 """Jobs in a SQL database: SQLite by default, PostgreSQL by URL."""
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from sqlalchemy import (
@@ -26,7 +27,7 @@ from sqlalchemy.exc import IntegrityError
 
 from sa_ray.catalogue import VARIANTS
 from sa_ray.contracts import Job, JobStatus, UsageRow, VariantName
-from sa_ray.errors import ConflictError
+from sa_ray.errors import ConflictError, JobStoreError
 from sa_ray.jobs.api import Cursor, QueueCounts
 from sa_ray.jobs.stores.port import COUNTED, QUEUE_HORIZON, HeldLease, Password
 from sa_ray.jobs.stores.rows import JobReader, StoredRow, columns
@@ -116,6 +117,7 @@ class SqlJobStore:
     def __init__(self, url: str, password: Password | None = None) -> None:
         self._writer = create_job_engine(url, password)
         self._reader = reading(self._writer)
+        self._settler = self._writer.execution_options(isolation_level="AUTOCOMMIT")
         self._jobs = JobReader()
         dialect = self._writer.dialect.name
         self._heartbeat = _HEARTBEAT[dialect]
@@ -161,13 +163,12 @@ class SqlJobStore:
         previous = and_(JOBS.c.id == job.id, JOBS.c.version == job.version - 1)
         change = update(JOBS).where(previous).values(columns(job))
 
-        def write(connection: Connection) -> bool:
-            replaced = connection.execute(change).rowcount == 1
-            if replaced and job.status in ("failed", "cancelled"):
-                settle(connection, job.request.model, job.owner)
-            return replaced
+        def write(connection: Connection) -> list[Job]:
+            return [job] if connection.execute(change).rowcount == 1 else []
 
-        return self._writes.run(write)
+        if job.status in ("failed", "cancelled"):
+            return bool(self._leave(job.request.model, write))
+        return bool(self._writes.run(write))
 
     def delete(self, job: Job) -> bool:
         current = and_(JOBS.c.id == job.id, JOBS.c.version == job.version)
@@ -211,7 +212,7 @@ class SqlJobStore:
                 advance(connection, variant, [(job, orders[job.id]) for job in taken])
             return taken
 
-        return self._writes.run(write)
+        return self._leave(variant, write)
 
     def renew(self, worker: str, *, now: float) -> list[HeldLease]:
         def write(connection: Connection) -> list[HeldLease]:
@@ -320,6 +321,23 @@ class SqlJobStore:
         self._inserts.close()
         self._writes.close()
         self._writer.dispose()
+
+    def _leave(self, variant: VariantName, write: Callable[[Connection], list[Job]]) -> list[Job]:
+        """Take jobs out of the queue of ``variant``, as ``write`` does, and settle for them."""
+
+        def settled(connection: Connection) -> list[Job]:
+            left = write(connection)
+            settle(connection, variant, left)
+            return left
+
+        if self._writer.dialect.name == "sqlite":  # one writer at a time
+            return self._writes.run(settled)
+        left = self._writes.run(write)
+        if left:
+            # They have left, whatever becomes of this; the owner's next that leaves settles too.
+            with suppress(JobStoreError), transaction(self._settler) as connection:
+                settle(connection, variant, left)
+        return left
 
     def _first(self, limit: int, statement: Select[Any]) -> list[Job]:
         return self._jobs.first(limit, lambda n: self._rows(statement.limit(n)))
