@@ -226,3 +226,16 @@ def test_new_jobs_come_behind_those_that_waited(second: JobStore) -> None:
     )
     order = [job.id for job in taken]
     assert order.index(held.id) < min(order.index(one) for one in later)
+
+
+def test_whether_an_owner_has_more_in_the_queue_is_read_from_an_index(tmp_path: Path) -> None:
+    open_job_store(write_sqlite(tmp_path / "jobs.db", 1)).close()
+
+    with sqlite3.connect(tmp_path / "jobs.db") as connection:
+        [*_, plan] = connection.execute(
+            "EXPLAIN QUERY PLAN SELECT 1 FROM jobs "
+            "WHERE variant = 'small-sfx' AND owner = 'ann' AND status = 'queued'"
+        )
+    connection.close()
+
+    assert plan[-1] == "SEARCH jobs USING INDEX jobs_owned (variant=? AND owner=?)"

@@ -191,6 +191,8 @@ MIGRATIONS: Sequence[Sequence[Statement]] = (
         # page by owner; jobs without a named one are only listed among all
         "CREATE INDEX jobs_owner ON jobs (owner, created_at, id) WHERE owner <> ''",
         "CREATE INDEX jobs_owner_status ON jobs (owner, status, created_at, id) WHERE owner <> ''",
+        # whether an owner has more in the queue
+        "CREATE INDEX jobs_owned ON jobs (variant, owner) WHERE status = 'queued'",
     ),
     # Fair shares. Those who wait keep their order; later jobs of the same owner come behind them.
     (
