@@ -390,3 +390,27 @@ async def test_owners_take_turns_to_begin_a_batch(engine: GatedEngine) -> None:
     assert ["one 1"] in engine.batches[1:3]
     made = [prompt for batch in engine.batches for prompt in batch if prompt.startswith("many")]
     assert made == [f"many {number}" for number in range(1, 7)]
+
+
+async def test_requests_that_were_given_up_are_not_charged(engine: GatedEngine) -> None:
+    batcher = batching(engine, max_rows=1, max_seconds=1)
+
+    def ask(owner: str, number: int) -> "asyncio.Task[object]":
+        OWNER.set(owner)  # which the task takes along
+        return render(batcher, request(f"{owner} {number}"))
+
+    work = [ask("busy", number) for number in range(20)]
+    await started(engine)
+    for number in range(50):
+        gone = ask("patient", number)
+        while len(batcher.waiting) < 20:
+            await asyncio.sleep(0)
+        gone.cancel()
+        await asyncio.wait([gone])
+    work += [ask("patient", 50)]
+    while len(batcher.waiting) < 20:
+        await asyncio.sleep(0)
+    engine.allow_steps()
+    await asyncio.gather(*work)
+
+    assert ["patient 50"] in engine.batches[1:3]

@@ -12,7 +12,7 @@ from typing import NoReturn
 from sa_ray.contracts import ResolvedRequest
 from sa_ray.engines import Audio, BatchOutcome, Cancelled, Engine, Generated
 from sa_ray.errors import InfrastructureError, ReplicaBrokenError
-from sa_ray.scheduling.fairness import FairOrder
+from sa_ray.scheduling.fairness import FairOrder, Turn
 from sa_ray.scheduling.replica_load import Workload
 from sa_ray.serving.ray_errors import RETRY_AFTER_S
 from sa_ray.serving.variant.engine_health import EngineHealth
@@ -52,9 +52,8 @@ class _Row:
     on_progress: OnProgress
     source: Audio | None
     done: asyncio.Future[Rendered]
-    owner: str
+    turn: Turn
     since: float
-    tag: float
     cancelled: bool = field(default=False)
 
 
@@ -97,7 +96,7 @@ class Batcher:
     @property
     def waiting(self) -> list[ResolvedRequest]:
         """Requests that no batch has taken yet."""
-        return [row.request for row in self._waiting if not row.cancelled]
+        return [row.request for row in self._waiting]
 
     async def render(
         self, request: ResolvedRequest, on_progress: OnProgress, source: Audio | None = None
@@ -113,9 +112,8 @@ class Batcher:
             await self._refuse(request)
         loop = asyncio.get_running_loop()
         done: asyncio.Future[Rendered] = loop.create_future()
-        owner = OWNER.get()
-        tag = self._order.tag(owner, self._workload.estimator.share(request))
-        row = _Row(request, on_progress, source, done, owner, time.monotonic(), tag)
+        turn = self._order.turn(OWNER.get(), self._workload.estimator.share(request))
+        row = _Row(request, on_progress, source, done, turn, time.monotonic())
         self._waiting.append(row)
         if self._worker is None or self._worker.done():
             self._worker = loop.create_task(self._work())
@@ -123,6 +121,9 @@ class Batcher:
             return await row.done
         finally:
             row.cancelled = True
+            if row in self._waiting:
+                self._waiting.remove(row)
+                self._order.given_up(turn)
 
     async def _work(self) -> None:
         while batch := self._next_batch():
@@ -132,12 +133,11 @@ class Batcher:
                 await self._run(batch)
 
     def _next_batch(self) -> list[_Row]:
-        waiting = [row for row in self._waiting if not row.cancelled]
-        waiting.sort(key=lambda row: row.tag)
-        if waiting:
-            self._order.served(waiting[0].tag)
+        waiting = sorted(self._waiting, key=lambda row: row.turn.start)
         estimator = self._workload.estimator
         batch, self._waiting = estimator.next_batch(waiting, lambda row: row.request)
+        if batch:
+            self._order.served([row.turn for row in batch])
         return batch
 
     async def _run(self, batch: list[_Row]) -> None:
@@ -170,7 +170,7 @@ class Batcher:
         self._workload.finished(learn=all(isinstance(one, Generated) for one in outcomes))
         seconds = time.monotonic() - started
         share = self._workload.estimator.share
-        costs = [Cost(r.request, r.owner, started - r.since, share(r.request)) for r in batch]
+        costs = [Cost(r.request, r.turn.owner, started - r.since, share(r.request)) for r in batch]
         self._spent(costs, seconds)
         for row, outcome in zip(batch, outcomes, strict=True):
             if not row.done.done():
