@@ -1,6 +1,7 @@
 """Whose usage a caller is told, over HTTP."""
 
-from collections.abc import AsyncIterator, Callable
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -109,3 +110,30 @@ async def test_that_of_others_is_not_found(ask: As, key: str) -> None:
 
     assert refused.status_code == 404
     assert "usage" not in refused.json()
+
+
+async def test_a_long_report_is_summed_up_beside_the_event_loop() -> None:
+    class Rows:
+        """Remembers which thread reads it."""
+
+        def __iter__(self) -> Iterator[UsageRow]:
+            readers.append(threading.get_ident())
+            return iter(ROWS)
+
+    class Jobs:
+        async def usage(self, first: str, last: str, owner: str | None) -> Rows:
+            return Rows()
+
+    async def services() -> Any:
+        return SimpleNamespace(jobs=Jobs())
+
+    readers: list[int] = []
+    settings = load_settings({})
+    app = build_http_app(settings.edge, settings.limits, Keyring(None))
+    app.dependency_overrides[of_this_replica] = services
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+        assert len(await told(client)) == 3
+
+    assert len(readers) == 1
+    assert readers != [threading.get_ident()]
