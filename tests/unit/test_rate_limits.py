@@ -13,6 +13,8 @@ from sa_ray.contracts.access import ANYBODY, Caller, Limits
 from sa_ray.errors import RateLimitedError, UnavailableError
 from sa_ray.serving.ingress.auth import CALLER
 from sa_ray.serving.ingress.rate_limits import RateLimits
+from sa_ray.serving.proxy_downloads import PIECE_BYTES, PacedDownloads
+from tests.support.asgi_server import served
 from tests.support.clock import Clock
 
 
@@ -162,3 +164,35 @@ async def test_an_answer_says_what_is_left_and_a_refusal_when_to_come_again() ->
     assert third.json()["error"]["code"] == "rate_limited"
     assert "requests_per_minute" in third.json()["error"]["message"]
     assert bodies == 2
+
+
+async def test_a_download_is_one_request_in_however_many_pieces() -> None:
+    size = 4 * PIECE_BYTES
+
+    async def ingress(scope: Scope, receive: Receive, send: Send) -> None:
+        part = dict(scope["headers"]).get(b"range", b"bytes=0-").removeprefix(b"bytes=")
+        start = int(part.partition(b"-")[0])
+        headers = [
+            (b"content-range", b"bytes %d-%d/%d" % (start, size - 1, size)),
+            (b"content-length", b"%d" % (size - start)),
+        ]
+        status = 206 if start else 200
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": b"x" * PIECE_BYTES})
+
+    limited = RateLimits(ingress, RequestAllowances(RequestCounts(), 1, Clock()))
+
+    async def as_alice(scope: Scope, receive: Receive, send: Send) -> None:
+        await limited({**scope, CALLER: key(requests_per_minute=2)}, receive, send)
+
+    async with (
+        served(PacedDownloads(as_alice)) as port,
+        httpx.AsyncClient(trust_env=False, base_url=f"http://127.0.0.1:{port}") as client,
+    ):
+        answers = [
+            await client.get("/jobs/1/audio", headers={"x-download-piece": "0 0 next"})
+            for _ in range(3)
+        ]
+
+    assert [answer.status_code for answer in answers] == [200, 200, 429]
+    assert len(answers[0].content) == size

@@ -36,16 +36,19 @@ class Links:
             self._key = (await self._secret(NAME)).encode()
         return LinkSigner(self._key, int(self._clock() + self._lifetime_s))
 
-    async def allows(self, job_id: str, index: int, expires: int, signature: str) -> bool:
+    async def allows(
+        self, job_id: str, index: int, expires: int, signature: str, overdue_s: int = 0
+    ) -> bool:
         """Return whether a link with these parameters was signed here.
 
-        Raises ``LinkExpiredError`` if it was, but too long ago, and as ``ready`` does.
+        Raises ``LinkExpiredError`` if it was, but has expired for ``overdue_s`` seconds, and as
+        ``ready`` does.
         """
         signer = await self.ready()
         expected = signer.signature(job_id, index, expires)
         if not hmac.compare_digest(expected.encode(), signature.encode()):
             return False
-        if self._clock() >= expires:
+        if self._clock() >= expires + overdue_s:
             raise LinkExpiredError(
                 f"This link has expired. Read /jobs/{job_id} with your key for a new one."
             )

@@ -20,7 +20,10 @@ DOWNLOAD = re.compile(r"(?:/[^/]+)*/jobs/[^/]+/audio/?")
 
 HEADER = b"x-download-piece"
 """Header that asks for one piece. Its value tells how many other downloads are open in this proxy,
-in all and to this client. What a client says of it is dropped."""
+in all and to this client; `` next`` behind that marks the pieces after a download's first. What a
+client says of it is dropped."""
+
+NEXT = " next"
 
 PIECE_BYTES = 2 << 20
 """Most bytes that a download holds while its client takes none."""
@@ -32,6 +35,13 @@ MAX_FAILURES = 2
 RETRY_S = 0.5
 STALL_S = 60.0
 """Seconds within which a client has to take ``SLICE_BYTES``: else its connection is cut."""
+
+
+def goes_on(scope: Scope) -> bool:
+    """Return whether a request that has passed here is for a piece after a download's first."""
+    if scope["method"] != "GET" or not DOWNLOAD.fullmatch(scope["path"]):
+        return False
+    return any(name == HEADER and value.endswith(NEXT.encode()) for name, value in scope["headers"])
 
 
 class PacedDownloads:
@@ -128,7 +138,7 @@ class _Download:
         failures = 0
         while self._position < self._end and not self._client.has_left:
             before = self._position
-            await self._fetch(self._headers_of_rest(), "0 0", self._take_next)
+            await self._fetch(self._headers_of_rest(), f"0 0{NEXT}", self._take_next)
             failures = 0 if self._position > before else failures + 1
             if failures > MAX_FAILURES:
                 self._client.cut()

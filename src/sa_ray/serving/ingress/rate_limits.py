@@ -13,6 +13,7 @@ from sa_ray.errors import RateLimitedError
 from sa_ray.serving.ingress.audit import Refusals
 from sa_ray.serving.ingress.auth import caller_of
 from sa_ray.serving.ingress.errors import error_response
+from sa_ray.serving.proxy_downloads import goes_on
 
 WINDOW_S: Final = 60
 
@@ -30,7 +31,8 @@ class RateLimits:
         self._refusals = Refusals()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        # A download is one request, in however many pieces it is fetched.
+        if scope["type"] != "http" or goes_on(scope):
             await self._app(scope, receive, send)
             return
         http = Request(scope)
