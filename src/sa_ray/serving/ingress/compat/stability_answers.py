@@ -1,5 +1,6 @@
 """Answers to Stability's clients: bytes, or base64 in JSON, as ``Accept`` says."""
 
+import asyncio
 import base64
 from collections.abc import AsyncGenerator
 from typing import Final, Literal
@@ -39,7 +40,8 @@ async def made_sync(made: Response, http: Request) -> Response:
     if not _wants_json(http) or not isinstance(made, StreamingResponse):
         return made
     pieces = [piece async for piece in made.body_iterator]
-    return _as_json(b"".join(one for one in pieces if isinstance(one, bytes)), made)
+    data = b"".join(one for one in pieces if isinstance(one, bytes))
+    return await asyncio.to_thread(_as_json, data, made)
 
 
 async def result_of(job: Job, result_id: str, uploader: UploaderClient, http: Request) -> Response:
