@@ -69,7 +69,7 @@ def unanswered(prometheus: Prometheus) -> dict[str, list[str]]:
 
 
 def test_every_panel_has_data_after_some_calls_and_jobs(
-    cluster: Cluster,
+    uncounted: Cluster,
     add_node: AddNode,
     application: Callable[..., Application],
     tmp_path: Path,
@@ -96,7 +96,7 @@ def test_every_panel_has_data_after_some_calls_and_jobs(
     for number in range(2):
         app.service.wait_for(app.service.submit(seed=number), "succeeded")
 
-    with scraping(exporters(cluster), tmp_path) as prometheus:
+    with scraping(exporters(uncounted), tmp_path) as prometheus:
         last: list[dict[str, list[str]]] = [{}]
 
         def all_answered() -> bool:
