@@ -1,11 +1,13 @@
 """Fixtures of more than one suite. The top ``conftest.py`` registers them."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING
 
 import pytest
 
 from bench.databases import PostgresqlServer, RedisServer, postgresql, redis_server
+from sa_ray.telemetry import close_tracing, configure_tracing
+from tests.support.otlp_collector import Collector, collecting
 from tests.support.s3_server import S3Server, seaweedfs
 from tests.support.secret_settings import SecretFiles
 
@@ -59,3 +61,13 @@ def deploy(
     from tests.support.deployment import deployer
 
     return deployer(base_url, secret_files, tmp_path_factory)
+
+
+@pytest.fixture
+async def collector(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Collector]:
+    """A collector to which this process sends its spans, once ``close_tracing`` is called."""
+    with collecting() as opened:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", opened.endpoint)
+        configure_tracing()
+        yield opened
+        await close_tracing()

@@ -111,6 +111,8 @@ class Uploader:
         self.answers.set()
         self.calls: list[tuple[str, float | None]] = []
         """Methods called, each with the timeout of its call."""
+        self.traceparents: list[str | None] = []
+        """Of the spans that uploaded."""
         self.stored = Tally()
         """Jobs with an object, answered or not."""
         self._timeout_s: float | None = CALL_TIMEOUT_S
@@ -131,11 +133,13 @@ class Uploader:
         fmt: AudioFormat,
         audio: list["ObjectRef[bytes]"],
         index: int = 0,
+        traceparent: str | None = None,
     ) -> StoredObject:
         async def fetch() -> bytes:
             return await audio[0]
 
         self.calls.append(("upload", self._timeout_s))
+        self.traceparents.append(traceparent)
         stored = await self._uploads.upload(job_id, token, fmt, fetch, index)
         self.stored.add(job_id)
         await self.answers.wait()

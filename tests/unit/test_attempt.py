@@ -5,10 +5,12 @@ import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
-from sa_ray.contracts import Job
+from sa_ray.contracts import Job, JobRequest
+from sa_ray.contracts.access import Caller
 from sa_ray.errors import (
     GenerationError,
     InfrastructureError,
@@ -21,6 +23,10 @@ from sa_ray.errors import (
 )
 from sa_ray.jobs import LeaseVerdict
 from sa_ray.serving.dispatcher.attempt import REPORT_PATIENCE_S, RETRY_PERIOD_S
+from sa_ray.serving.ingress.routes.job_options import job_options
+from sa_ray.telemetry import close_tracing, span
+from tests.support.jobs import resolved
+from tests.support.otlp_collector import CLIENT_TRACE, TRACEPARENT, Collector
 
 from .dispatching import LONG, House, answered, fails_once, house, sound
 
@@ -483,3 +489,50 @@ async def test_an_end_that_is_being_reported_cannot_be_stopped(home: House) -> N
     await work
 
     assert (await home.now(job.id)).status == "failed"
+
+
+async def test_an_attempt_is_in_the_trace_of_its_submit(home: House, collector: Collector) -> None:
+    with span("submit", TRACEPARENT):
+        request = JobRequest(prompt="rain", model="small-sfx")
+        options = job_options(request, None, None, Caller(name="ann", scopes=("generate",)))
+        await home.jobs.submit(uuid4().hex, resolved("small-sfx"), options)
+    [job] = await home.jobs.lease("small-sfx", "worker", 1)
+    home.generator.go()
+
+    await home.attempt(job).start()
+    await close_tracing()
+
+    submit, attempt = collector.named("submit", "job attempt")
+    assert submit.trace_id == attempt.trace_id == CLIENT_TRACE
+    assert attempt.parent_id == submit.span_id
+    assert not attempt.failed
+    assert attempt.attributes == {
+        "sa_ray.job.id": job.id,
+        "sa_ray.job.attempt": 1,
+        "sa_ray.variant": "small-sfx",
+        "sa_ray.key": "ann",
+    }
+    assert home.uploader.traceparents == [f"00-{CLIENT_TRACE}-{attempt.span_id}-01"]
+
+
+async def test_the_trace_tells_of_a_failed_attempt(home: House, collector: Collector) -> None:
+    job = await home.leased()
+    home.generator.outcome = GenerationError("a secret prompt")
+    home.generator.go()
+
+    await home.attempt(job).start()
+    await close_tracing()
+
+    [attempt] = collector.named("job attempt")
+    assert attempt.failed
+    assert attempt.attributes["error.type"] == "GenerationError"
+    assert "secret" not in repr(attempt)
+
+
+async def test_an_uploader_is_told_of_traces_only_where_there_are_some(home: House) -> None:
+    job = await home.leased()
+    home.generator.go()
+
+    await home.attempt(job).start()
+
+    assert home.uploader.traceparents == [None]

@@ -20,6 +20,8 @@ from sa_ray.scheduling.replica_load import Workload
 from sa_ray.serving.variant.batcher import PROGRESS_PERIOD_S, Batcher
 from sa_ray.serving.variant.engine_health import MAX_FAILED_BATCHES
 from sa_ray.serving.variant.spending import OWNER, Cost, Spending
+from sa_ray.telemetry import close_tracing, span
+from tests.support.otlp_collector import CLIENT_TRACE, TRACEPARENT, Collector
 
 
 def request(prompt: str, *, steps: int = 4, duration: float = 1.0) -> ResolvedRequest:
@@ -414,3 +416,43 @@ async def test_requests_that_were_given_up_are_not_charged(engine: GatedEngine) 
     await asyncio.gather(*work)
 
     assert ["patient 50"] in engine.batches[1:3]
+
+
+async def test_rows_that_are_traced_wait_and_run_in_their_own_traces(
+    engine: GatedEngine, collector: Collector
+) -> None:
+    batcher = batching(engine, max_rows=3, max_seconds=100)
+    first = render(batcher, request("a"))  # untraced, but for spans of its own
+    await started(engine)
+    with span("call of b", TRACEPARENT):
+        one = render(batcher, request("b"))
+    with span("call of c"):
+        other = render(batcher, request("c"))
+    await asyncio.sleep(0)
+    engine.allow_steps()
+
+    await asyncio.gather(first, one, other)
+    await close_tracing()
+
+    spans = collector.until(lambda spans: len(spans) == 8)
+    calls = {span.name: span for span in spans if span.name.startswith("call")}
+    for call in calls.values():
+        children = {span.name: span for span in spans if span.parent_id == call.span_id}
+        assert set(children) == {"queue", "engine"}
+        assert {child.trace_id for child in children.values()} == {call.trace_id}
+        assert children["engine"].attributes["sa_ray.batch.clips"] == 2
+        assert children["queue"].ended == pytest.approx(children["engine"].began, abs=0.1)
+    assert calls["call of b"].trace_id == CLIENT_TRACE != calls["call of c"].trace_id
+
+
+async def test_the_trace_tells_of_a_failed_batch(engine: GatedEngine, collector: Collector) -> None:
+    batcher = batching(engine, max_rows=1, max_seconds=100, row_seconds=0)
+    engine.allow_steps()
+
+    with pytest.raises(InfrastructureError):
+        await render(batcher, request("broken"))
+    await close_tracing()
+
+    [ran] = collector.named("engine")
+    assert ran.failed
+    assert ran.attributes["error.type"] == "RuntimeError"

@@ -203,6 +203,13 @@ class ResolvedRequest(OutputFields, MakingFields, LoraFields, EditFields, ClipFi
     """A request with every choice made: what an engine needs, and all it may depend on."""
 
     model: VariantName
+    traceparent: str | None = Field(default=None, exclude=True, repr=False)
+    """W3C trace context of the span that has it made. Goes with calls, where replicas of the deploy
+    before take no notice of it; is not stored, and nothing that is made depends on it."""
+
+    def traced(self, traceparent: str | None) -> Self:
+        """Return this request as the span ``traceparent`` has it made; None: there is none."""
+        return self.model_copy(update={"traceparent": traceparent}) if traceparent else self
 
     def variations(self) -> list[Self]:
         """Return the requests of the single clips: those with its seeds, wrapped at 2**32."""

@@ -106,6 +106,8 @@ class Job(Record):
     """Name of the key that submitted it; empty: there were no keys."""
     work: float = Field(default=1.0, gt=0)
     """What it counts for in the queue: seconds of one replica, over the weight of its owner."""
+    traceparent: str | None = None
+    """W3C trace context of the span that submitted it; null: there was none."""
     status: JobStatus = "queued"
     created_at: float
     started_at: float | None = None

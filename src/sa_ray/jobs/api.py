@@ -35,6 +35,7 @@ class JobOptions:
     the client's request before any choice is made for it) go together; ``expires_in`` is in
     seconds. ``sealed_secrets``: see ``Webhook``. ``weight``: share of the owner, as
     against that of others. ``work``: estimated seconds of one replica; None: not estimated.
+    ``traceparent``: W3C trace context of the span that submits it.
     """
 
     priority: Priority = "normal"
@@ -46,6 +47,7 @@ class JobOptions:
     owner: str = ""
     weight: float = 1.0
     work: float | None = None
+    traceparent: str | None = None
 
     def __setstate__(self, state: list[Any]) -> None:
         """Unpickle; replicas of the deploy before, which outlive its job actor, know less."""

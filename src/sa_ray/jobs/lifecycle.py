@@ -84,6 +84,7 @@ def new_job(
         fingerprint=options.fingerprint,
         owner=options.owner,
         work=_work(request, options),
+        traceparent=options.traceparent,
         webhook=_webhook(options),
         created_at=now,
         not_before=now,

@@ -1,4 +1,4 @@
-"""Logging: one JSON object a line, with the request or job it belongs to."""
+"""Logging: one JSON object a line, with the request or job, and the trace, it belongs to."""
 
 import json
 import logging
@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
+
+from sa_ray.telemetry.tracing import current_trace_id
 
 _context: ContextVar[dict[str, str]] = ContextVar("sa_ray_log_context", default={})  # noqa: B039 - never mutated
 
@@ -32,6 +34,8 @@ class JsonFormatter(logging.Formatter):
             "message": record.getMessage(),
             **_context.get(),
         }
+        if trace_id := current_trace_id():
+            line["trace_id"] = trace_id
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return json.dumps(line, ensure_ascii=False)

@@ -21,7 +21,7 @@ from sa_ray.errors import ObjectElsewhereError, ObjectStoreError
 from sa_ray.serving.metrics import UPLOAD_SECONDS
 from sa_ray.settings import StorageSettings
 from sa_ray.storage import Inputs, ObjectStores, Removal, Uploads, arrived, in_thread, object_key
-from sa_ray.telemetry import configure_logging
+from sa_ray.telemetry import configure_logging, configure_tracing, span
 
 MAX_CONCURRENT_READS = 16
 
@@ -46,13 +46,14 @@ class UploaderApi(Protocol):
         fmt: AudioFormat,
         audio: list["ObjectRef[bytes]"],
         index: int = 0,
+        traceparent: str | None = None,
     ) -> StoredObject:
         """Store clip ``index`` of the attempt ``token`` at a job; return what the store confirmed.
 
         ``audio`` holds one reference; in a list, so that Ray hands over the reference and not a
         copy of the bytes. While the store is away, Ray's object store keeps the audio, and spills
-        it to disk when memory is short. Raises Ray's own errors if the audio was lost with the
-        process that owned it.
+        it to disk when memory is short. ``traceparent``: that of the span that uploads. Raises
+        Ray's own errors if the audio was lost with the process that owned it.
         """
         ...
 
@@ -132,6 +133,7 @@ class Uploader(UploaderApi):
         self, settings: StorageSettings, fingerprint: str
     ) -> None:
         configure_logging()
+        configure_tracing()
         self._fingerprint = fingerprint
         self._stores = ObjectStores(settings)
         self._uploads = Uploads(self._stores.current, partial(object_key, settings))
@@ -157,12 +159,14 @@ class Uploader(UploaderApi):
         fmt: AudioFormat,
         audio: list["ObjectRef[bytes]"],
         index: int = 0,
+        traceparent: str | None = None,
     ) -> StoredObject:
         async def fetch() -> bytes:
             return await audio[0]
 
         started = time.monotonic()
-        stored = await self._uploads.upload(job_id, token, fmt, fetch, index)
+        with span("upload", traceparent, {"sa_ray.job.id": job_id, "sa_ray.format": fmt}):
+            stored = await self._uploads.upload(job_id, token, fmt, fetch, index)
         UPLOAD_SECONDS.observe(time.monotonic() - started, format=fmt)
         return stored
 

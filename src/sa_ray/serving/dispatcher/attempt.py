@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 from ray import ObjectRef
@@ -25,7 +26,7 @@ from sa_ray.jobs import JobSnapshot, LeaseReport, LeaseVerdict
 from sa_ray.serving.actors import JobsClient, UploaderClient
 from sa_ray.serving.ray_errors import translate
 from sa_ray.serving.together import all_of
-from sa_ray.telemetry import log_context
+from sa_ray.telemetry import current_traceparent, log_context, note_failure, span
 
 logger = logging.getLogger(__name__)
 
@@ -98,7 +99,7 @@ class Attempt:
             self._task.cancel()
 
     async def _run(self) -> None:
-        with log_context(job_id=self.job.id):
+        with log_context(job_id=self.job.id), self._span():
             try:
                 await self._generate_and_upload()
             except asyncio.CancelledError:
@@ -106,7 +107,9 @@ class Attempt:
                 await self._let_go()
             except Exception as error:  # noqa: BLE001 - every way to fail ends in a report
                 self._settling = True
-                await self._report_fault(translate(error))
+                reason = translate(error)
+                note_failure(reason)
+                await self._report_fault(reason)
 
     async def _generate_and_upload(self) -> None:
         job = self.job
@@ -128,11 +131,23 @@ class Attempt:
 
     async def _upload(self, index: int, info: AudioInfo, audio: "ObjectRef[bytes]") -> StoredClip:
         job = self.job
+        # An uploader of the deploy before takes none.
+        traced = [traceparent] if (traceparent := current_traceparent()) else []
         # For as long as the store is away: the lease is renewed meanwhile.
         stored = await self._uploader.within(None).upload(
-            job.id, job.token, job.request.format, [audio], index
+            job.id, job.token, job.request.format, [audio], index, *traced
         )
         return StoredClip(audio=info, object=stored)
+
+    def _span(self) -> AbstractContextManager[object]:
+        job = self.job
+        told: dict[str, str | int] = {
+            "sa_ray.job.id": job.id,
+            "sa_ray.job.attempt": job.attempts,
+            "sa_ray.variant": job.request.model,
+            "sa_ray.key": job.owner,
+        }
+        return span("job attempt", job.traceparent, told)
 
     def _note_progress(self, fraction: float) -> None:
         self.progress = fraction

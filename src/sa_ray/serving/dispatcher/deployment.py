@@ -30,7 +30,12 @@ from sa_ray.serving.ray_errors import translate
 from sa_ray.serving.serve_status import Deployment, Starts, deployments_of, running_replicas
 from sa_ray.settings import JobSettings, ModelSettings, StorageSettings, WebhookSettings
 from sa_ray.storage import ObjectStores
-from sa_ray.telemetry import configure_logging
+from sa_ray.telemetry import (
+    close_tracing,
+    configure_logging,
+    configure_tracing,
+    current_traceparent,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +58,7 @@ class Dispatcher:
     ) -> None:
         """``authorities``: in PEM, those to trust besides the public ones in webhook calls."""
         configure_logging()
+        configure_tracing()
         self._worker = f"dispatcher-{uuid.uuid4().hex[:12]}"
         self._jobs = jobs_client(jobs)
         self._uploader = uploader_client(storage)
@@ -93,6 +99,7 @@ class Dispatcher:
         await self._leases.hand_back()
         if self._webhooks:
             await self._webhooks.close()
+        await close_tracing()
 
     def _begin(self, job: Job, on_change: Callable[[], object]) -> Attempt:
         return Attempt(job, self._jobs, self._uploader, self._generate, on_change=on_change)
@@ -100,7 +107,7 @@ class Dispatcher:
     async def _generate(
         self, job: Job, on_progress: Callable[[float], None]
     ) -> list[tuple[AudioInfo, "ObjectRef[bytes]"]]:
-        request = job.request
+        request = job.request.traced(current_traceparent())
         response = cast(
             DeploymentResponseGenerator[Any],
             # Replicas of a release without keys take no owner.

@@ -25,6 +25,7 @@ from sa_ray.serving.ingress.routes import (
     uploads,
     usage,
 )
+from sa_ray.serving.ingress.tracing import Traced
 from sa_ray.settings import EdgeSettings, LimitSettings
 
 DESCRIPTION = """Text to audio with Stable Audio 3: sound effects and music, 44.1 kHz stereo.
@@ -36,8 +37,8 @@ other APIs that are spoken here (tags `openai` and the like): there it has that 
 
 SHOWN_TO_PAGES = (
     "Content-Disposition", "Idempotent-Replayed", "Location", "RateLimit", "RateLimit-Policy",
-    "Retry-After", "Server-Timing", "WWW-Authenticate", "X-Audio-Duration", "X-Engine", "X-Ignored",
-    "X-Model", "X-Request-Id", "X-Sample-Rate", "X-Seed", "X-Warning",
+    "Retry-After", "Server-Timing", "Traceparent", "WWW-Authenticate", "X-Audio-Duration",
+    "X-Engine", "X-Ignored", "X-Model", "X-Request-Id", "X-Sample-Rate", "X-Seed", "X-Warning",
 )  # fmt: skip
 """Headers of answers that pages of ``allowed_origins`` may read."""
 
@@ -92,4 +93,5 @@ def build_http_app(
         )
     app.add_middleware(Origins, edge=edge)
     app.add_middleware(Counted)
+    app.add_middleware(Traced)
     return app

@@ -8,13 +8,13 @@ from sa_ray.serving import metrics
 
 METHODS: Final = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "POST", "PUT"})
 
-_FOUND: Final = "sa_ray.route"
-"""Key of the scope under which the outer middleware has the inner one leave the route: those in
-between copy the scope."""
+FOUND: Final = "sa_ray.route"
+"""Key of the scope under which outer middleware has the inner one leave the route: those in between
+copy the scope."""
 
 
 class Counted:
-    """Outermost middleware: counts each answer."""
+    """Outer middleware: counts each answer."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -23,7 +23,7 @@ class Counted:
         if scope["type"] != "http" or not metrics.ENABLED:
             await self._app(scope, receive, send)
             return
-        found: dict[str, str] = {}
+        found: dict[str, str] = scope.get(FOUND, {})
 
         async def count(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -35,17 +35,17 @@ class Counted:
                 )
             await send(message)
 
-        await self._app({**scope, _FOUND: found}, receive, count)
+        await self._app({**scope, FOUND: found}, receive, count)
 
 
 class Routed:
-    """Innermost middleware: tells the outermost one which route answers."""
+    """Innermost middleware: tells the outer ones which route answers."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or _FOUND not in scope:
+        if scope["type"] != "http" or FOUND not in scope:
             await self._app(scope, receive, send)
             return
 
@@ -53,7 +53,7 @@ class Routed:
             # The router has written the route into this very scope.
             route: Any = scope.get("route")
             if message["type"] == "http.response.start" and route is not None:
-                scope[_FOUND]["route"] = route.path
+                scope[FOUND]["route"] = route.path
             await send(message)
 
         await self._app(scope, receive, note)

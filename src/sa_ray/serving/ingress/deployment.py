@@ -41,7 +41,7 @@ from sa_ray.settings import (
     duration_limit,
 )
 from sa_ray.storage import ObjectStores, open_adapters
-from sa_ray.telemetry import configure_logging
+from sa_ray.telemetry import close_tracing, configure_logging, configure_tracing
 
 logger = logging.getLogger(__name__)
 
@@ -69,6 +69,7 @@ class Ingress:
         costs: dict[VariantName, Cost],
     ) -> None:
         configure_logging()
+        configure_tracing()
         self._edge = edge
         self._access = access
         self._keyring = Keyring(access.api_keys_file)
@@ -111,6 +112,7 @@ class Ingress:
 
     async def __del__(self) -> None:
         await self._usage.close()
+        await close_tracing()
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         return build_http_app(

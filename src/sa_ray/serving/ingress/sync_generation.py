@@ -13,6 +13,7 @@ from sa_ray.serving.ingress.health import REFRESH_PERIOD_S, HealthMonitor
 from sa_ray.serving.messages import EncodedAudio
 from sa_ray.serving.metrics import AUDIO_SECONDS, key_label
 from sa_ray.serving.ray_errors import cannot_serve, translate
+from sa_ray.telemetry import current_traceparent
 
 SYNC_ATTEMPTS = 2
 """A synchronous request whose replica died is tried once more while its client still waits."""
@@ -55,6 +56,7 @@ class SyncGeneration:
     async def _made(self, request: ResolvedRequest, owner: str) -> list[EncodedAudio]:
         # Replicas of a release without keys take no owner.
         of_whom = [owner] if owner else []
+        request = request.traced(current_traceparent())
         for attempt in range(1, SYNC_ATTEMPTS + 1):
             variant = self._variants[request.model]
             # Replicas of a release that makes one clip have no other method.

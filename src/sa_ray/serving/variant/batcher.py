@@ -17,6 +17,7 @@ from sa_ray.scheduling.replica_load import Workload
 from sa_ray.serving.ray_errors import RETRY_AFTER_S
 from sa_ray.serving.variant.engine_health import EngineHealth
 from sa_ray.serving.variant.spending import OWNER, Cost
+from sa_ray.telemetry import current_traceparent, is_tracing, record_span
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +55,7 @@ class _Row:
     done: asyncio.Future[Rendered]
     turn: Turn
     since: float
+    traceparent: str | None = field(default_factory=current_traceparent)
     cancelled: bool = field(default=False)
 
 
@@ -167,6 +169,7 @@ class Batcher:
             await self._fail(batch, error, started)
             return
         self.health.succeeded()
+        _trace(batch, started)
         self._workload.finished(learn=all(isinstance(one, Generated) for one in outcomes))
         seconds = time.monotonic() - started
         share = self._workload.estimator.share
@@ -183,6 +186,7 @@ class Batcher:
         """
         logger.error("a batch of %d failed as a whole", len(batch), exc_info=error)
         self.health.failed(error)
+        _trace(batch, started, error)
         expected = self._workload.estimator.batch([row.request for row in batch])
         pause = min(expected, MAX_PAUSE_S) - (time.monotonic() - started)
         if pause > 0:
@@ -204,6 +208,16 @@ class Batcher:
         self._workload.progressed(fraction)
         if not row.cancelled:
             row.on_progress(fraction)
+
+
+def _trace(batch: list[_Row], began: float, error: Exception | None = None) -> None:
+    """Add the spans of each row: that it waited, and the batch, which has now ended."""
+    if not is_tracing():
+        return
+    ended, rows = time.monotonic(), {"sa_ray.batch.clips": len(batch)}
+    for row in batch:
+        record_span("queue", row.traceparent, row.since, began)
+        record_span("engine", row.traceparent, began, ended, rows, error)
 
 
 def _fail_rows(batch: list[_Row], error: Exception) -> None:

@@ -5,8 +5,9 @@ import logging
 import math
 import os
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -44,7 +45,7 @@ from sa_ray.settings import (
     WeightSettings,
 )
 from sa_ray.storage import open_adapters
-from sa_ray.telemetry import configure_logging
+from sa_ray.telemetry import close_tracing, configure_logging, configure_tracing, span
 
 logger = logging.getLogger(__name__)
 
@@ -78,6 +79,7 @@ class Variant:
     ) -> None:
         """Load the engine. ``gpu``: share of a GPU that Ray gives this replica; None: none."""
         configure_logging()
+        configure_tracing()
         spec = models.spec(variant)
         needs_token = engine == "stable-audio-3" and weights.weights_dir is None
         token = weights.opened().hf_token if needs_token else None
@@ -144,6 +146,7 @@ class Variant:
 
     async def __del__(self) -> None:
         await self._usage.close()
+        await close_tracing()
 
     async def generate(self, request: ResolvedRequest, owner: str = "") -> EncodedAudio:
         """Generate and encode one clip; cancelling the call stops the work at the next step.
@@ -151,7 +154,7 @@ class Variant:
         ``owner``: name of the key that it is for.
         """
         OWNER.set(owner)
-        async with self._adapters.held(request.loras):
+        async with self._at_work(request):
             origin = await self._origin(request)
             return await self._produce(request, lambda _: None, origin)
 
@@ -215,12 +218,20 @@ class Variant:
     ) -> list[EncodedAudio]:
         told = joint_progress(request.n, on_progress)
         clips = zip(request.variations(), told, strict=True)
-        async with self._adapters.held(request.loras):
+        async with self._at_work(request):
             origin = await self._origin(request)
             # Begun together, so that the batcher has all of them when it forms the next batch.
             return await all_of(
                 self._produce(clip, tell, origin, request.n) for clip, tell in clips
             )
+
+    @asynccontextmanager
+    async def _at_work(self, request: ResolvedRequest) -> AsyncIterator[None]:
+        """Have the work on ``request`` be a span, with its adapters held."""
+        told = {"sa_ray.variant": self._variant, "sa_ray.clips": request.n}
+        with span("variant", request.traceparent, told):
+            async with self._adapters.held(request.loras):
+                yield
 
     async def _origin(self, request: ResolvedRequest) -> Origin | None:
         """Return what the signed files of ``request`` are edited from, if any are."""
@@ -242,9 +253,10 @@ class Variant:
         checked = await render_checked(self._editor.render, flaw, request, on_progress, spacing)
         loop = asyncio.get_running_loop()
         started = time.monotonic()
-        encoded = await loop.run_in_executor(
-            self._encoder, self._finishing.finish, request, checked, origin
-        )
+        with span("encode", attributes={"sa_ray.format": request.format}):
+            encoded = await loop.run_in_executor(
+                self._encoder, self._finishing.finish, request, checked, origin
+            )
         seconds = time.monotonic() - started
         ENCODE_SECONDS.observe(seconds, format=request.format, variant=self._variant)
         return replace(encoded, encode_seconds=seconds)

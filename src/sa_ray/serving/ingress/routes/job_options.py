@@ -9,6 +9,7 @@ from sa_ray.jobs import JobOptions
 from sa_ray.jobs.webhook_secrets import WebhookSecrets
 from sa_ray.jobs.webhook_urls import webhook_url
 from sa_ray.serving.ingress.edits import source_field
+from sa_ray.telemetry import current_traceparent
 
 
 def job_options(
@@ -44,6 +45,7 @@ def job_options(
         owner=caller.name,
         weight=caller.weight,
         work=work,
+        traceparent=current_traceparent(),
         idempotency_key=idempotency_key,
         fingerprint=_fingerprint(request, digest) if idempotency_key else None,
     )
