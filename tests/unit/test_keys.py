@@ -127,6 +127,13 @@ def test_a_name_and_a_hash_are_there_once(path: Path) -> None:
             read_keys(path)
 
 
+def test_nobody_has_the_key_that_is_no_text(path: Path) -> None:
+    put_keys(path, [{"name": "a", "hash": f"sha256:{hashlib.sha256().hexdigest()}"}])
+
+    with pytest.raises(ConfigurationError, match=r"'a': hash\.0: .*whoever sends no key"):
+        read_keys(path)
+
+
 def test_a_key_that_was_pasted_in_place_of_its_hash_is_not_repeated(path: Path) -> None:
     secret = "sar_" + "s" * 43
     path.write_text(yaml.safe_dump({"keys": [{"name": "a", "hash": secret}]}))

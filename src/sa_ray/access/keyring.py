@@ -53,6 +53,8 @@ class Keyring:
         under a mark that nobody outside this process can foretell, and compared with what is there
         or with zeros in constant time.
         """
+        if not secret:
+            return None
         digest = digest_of(secret)
         expected, caller = self._by_mark.get(self._mark(digest), (NO_DIGEST, None))
         return caller if hmac.compare_digest(digest, expected) else None

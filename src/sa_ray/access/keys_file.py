@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from sa_ray.catalogue import VARIANTS, find_variant
 from sa_ray.contracts import Priority, VariantName
@@ -18,6 +18,8 @@ SECRET_BYTES: Final = 32
 HASH_PATTERN: Final = r"^sha256:[0-9a-f]{64}$"
 
 MAX_HASHES: Final = 4
+
+HASH_OF_NOTHING: Final = f"sha256:{hashlib.sha256().hexdigest()}"
 
 
 def new_secret() -> str:
@@ -41,6 +43,15 @@ def hash_text(secret: str) -> str:
 
 def _listed(value: object) -> object:
     return [value] if isinstance(value, str) else value
+
+
+def _of_a_key(value: str) -> str:
+    if value == HASH_OF_NOTHING:
+        raise ValueError(
+            "is the hash of empty text, so that whoever sends no key would have this one; make a "
+            "key by `sa-ray keys create`"
+        )
+    return value
 
 
 def _model(value: object) -> object:
@@ -69,7 +80,7 @@ class Key(_Strict):
 
     name: str = Field(pattern=KEY_NAME_PATTERN)
     hash: Annotated[
-        list[Annotated[str, Field(pattern=HASH_PATTERN)]],
+        list[Annotated[str, Field(pattern=HASH_PATTERN), AfterValidator(_of_a_key)]],
         BeforeValidator(_listed),
         Field(min_length=1, max_length=MAX_HASHES),
     ]
