@@ -127,6 +127,21 @@ def test_a_name_and_a_hash_are_there_once(path: Path) -> None:
             read_keys(path)
 
 
+@pytest.mark.parametrize(
+    ("lines", "field"),
+    [
+        ("  scopes: [generate]\n  scopes: [admin]", "scopes"),
+        ("  limits:\n    queued_jobs: 1\n    queued_jobs: 9", "queued_jobs"),
+        ("keys: []", "keys"),
+    ],
+)
+def test_a_field_that_is_there_twice_is_named(path: Path, lines: str, field: str) -> None:
+    path.write_text(f"keys:\n- name: a\n  hash: {HASH}\n{lines}\n")
+
+    with pytest.raises(ConfigurationError, match=rf"keys\.yaml: {field}: is there twice \(line"):
+        read_keys(path)
+
+
 def test_nobody_has_the_key_that_is_no_text(path: Path) -> None:
     put_keys(path, [{"name": "a", "hash": f"sha256:{hashlib.sha256().hexdigest()}"}])
 

@@ -114,6 +114,24 @@ class Key(_Strict):
         )
 
 
+class _Twice(yaml.MarkedYAMLError):
+    """A field that is there twice; ``problem`` is its name."""
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses fields that are there twice, of which YAML would take the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        names: set[str] = set()
+        for name, _ in node.value:
+            if not isinstance(name, yaml.ScalarNode):
+                continue  # which the fields' own check refuses
+            if name.value in names:
+                raise _Twice(problem=name.value, problem_mark=name.start_mark)
+            names.add(name.value)
+        return super().construct_mapping(node, deep)
+
+
 class _Document(_Strict):
     keys: list[Any]
 
@@ -135,7 +153,12 @@ def read_keys(path: Path) -> list[Key]:
 def parse_keys(text: str, path: Path) -> list[Key]:
     """Return the keys in ``text``. Raises as ``read_keys``, which read it from ``path``."""
     try:
-        document = _Document.model_validate(yaml.safe_load(text))
+        document = _Document.model_validate(yaml.load(text, _Loader))  # noqa: S506 - a safe one
+    except _Twice as error:
+        line = error.problem_mark.line + 1
+        raise _error(
+            path, f"{error.problem}: is there twice (line {line}); leave one out"
+        ) from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f" (line {mark.line + 1})" if mark else ""
