@@ -103,10 +103,13 @@ async def test_without_limits_nothing_is_counted() -> None:
         assert counting.asked == 0
 
 
-async def test_a_count_that_does_not_answer_stops_nobody() -> None:
+@pytest.mark.parametrize(
+    "error", [UnavailableError("The jobs actor is restarting."), AttributeError("take_requests")]
+)
+async def test_a_count_that_does_not_answer_stops_nobody(error: Exception) -> None:
     class Away:
         async def take_requests(self, key: str, limit: int, wanted: int) -> Taken:
-            raise UnavailableError("The jobs actor is restarting.")
+            raise error
 
     clock = Clock()
     allowances = RequestAllowances(Away(), 1, clock)
