@@ -155,10 +155,8 @@ def parse_keys(text: str, path: Path) -> list[Key]:
     try:
         document = _Document.model_validate(yaml.load(text, _Loader))  # noqa: S506 - a safe one
     except _Twice as error:
-        line = error.problem_mark.line + 1
-        raise _error(
-            path, f"{error.problem}: is there twice (line {line}); leave one out"
-        ) from None
+        line = f" (line {error.problem_mark.line + 1})" if error.problem_mark else ""
+        raise _error(path, f"{error.problem}: is there twice{line}; leave one out") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f" (line {mark.line + 1})" if mark else ""
