@@ -59,7 +59,7 @@ def caller_now(http: HTTPConnection) -> Caller:
         return caller
     now = keyring.caller(caller.name)
     if now is None:
-        raise _no_caller()
+        raise no_caller()
     return now
 
 
@@ -107,7 +107,7 @@ class Authentication:
         if need == "nothing" or caller is NOBODY:
             return None
         if caller is None:
-            return _no_caller() if self._keyring.has_keys else _not_local()
+            return no_caller() if self._keyring.has_keys else _not_local()
         if need == "any key" or caller.may(need or "admin"):
             return None
         if need is None:
@@ -138,7 +138,8 @@ def _key_in(scope: Scope) -> bytes:
     return headers.get(OTHER_HEADER, b"").strip()
 
 
-def _no_caller() -> InvalidKeyError:
+def no_caller() -> InvalidKeyError:
+    """Return the error for a request without a valid key."""
     return InvalidKeyError(
         "This needs a valid key: send it in the header `Authorization: Bearer KEY`, or in "
         "`xi-api-key`."

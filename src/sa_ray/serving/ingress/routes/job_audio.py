@@ -11,6 +11,7 @@ from ray.exceptions import TaskCancelledError
 from starlette.types import Send
 
 from sa_ray.contracts import MAX_VARIATIONS, MEDIA_TYPES, Job, StoredClip, StoredObject
+from sa_ray.contracts.access import NOBODY
 from sa_ray.errors import (
     InvalidRequestError,
     JobGoneError,
@@ -23,6 +24,7 @@ from sa_ray.errors import (
     SaRayError,
 )
 from sa_ray.serving.actors import UploaderClient
+from sa_ray.serving.ingress.auth import caller_of, no_caller
 from sa_ray.serving.ingress.byte_range import ByteRange, RangeNotSatisfiableError, parse_range
 from sa_ray.serving.ingress.clients import too_many
 from sa_ray.serving.ingress.errors import responses
@@ -103,10 +105,11 @@ async def download(
     """A file of a job that has succeeded; a redirect if the store has an address of its own."""
     link = (expires, signature)
     overdue_s = MAX_OVERDUE_S if goes_on(http.scope) else 0
-    job = (
-        await _linked(services, job_id, index, link, overdue_s)
-        or (await find_job(services, http, job_id)).job
-    )
+    job = await _linked(services, job_id, index, link, overdue_s)
+    if job is None:
+        if caller_of(http) is NOBODY:
+            raise no_caller()  # before the store is asked: nobody counts such requests
+        job = (await find_job(services, http, job_id)).job
     clip = _clip(job, index)
     stored = clip.object
     try:
