@@ -30,6 +30,7 @@ from sa_ray.serving.ingress.sync_generation import SyncGeneration
 from sa_ray.serving.ingress.uploads import ClientUploads
 from sa_ray.serving.job_view import JobViews
 from sa_ray.serving.links import Links
+from sa_ray.serving.messages import EncodedAudio
 from sa_ray.settings import load_settings
 from sa_ray.storage import Inputs, ObjectStores, open_adapters
 from sa_ray.storage.port import ObjectStore
@@ -320,6 +321,19 @@ async def test_a_key_has_its_seconds_of_audio_in_a_day(tmp_path: Path) -> None:
     assert (several.status_code, second.status_code, third.status_code) == (429, 202, 429)
     assert "0.5 s of its 2.5 s" in third.json()["error"]["message"]
     assert 0 < int(third.headers["retry-after"]) <= 24 * 3600
+
+
+async def test_requests_one_after_the_other_have_one_day(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def made(_self: SyncGeneration, request: Any, _owner: str) -> list[EncodedAudio]:
+        return [EncodedAudio(b"x", RESULT.audio)] * request.n
+
+    monkeypatch.setattr(SyncGeneration, "_made", made)
+    async with site_of(tmp_path, Clock(time.time())) as site, site.client("brief") as brief:
+        answers = [await brief.post("/v1/audio/generations", json=REQUEST) for _ in range(4)]
+
+    assert [answer.status_code for answer in answers] == [200, 200, 429, 429]
 
 
 READ = ReadAudio(frames=44_100, sample_rate=44_100, channels=2, format="wav")

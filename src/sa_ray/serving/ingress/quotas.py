@@ -27,7 +27,10 @@ async def require_audio(services: Services, caller: Caller, request: ResolvedReq
             param="duration",
         )
     now = datetime.now(UTC)
-    used = await services.jobs.audio_seconds(caller.name, now.date().isoformat())
+    day = now.date().isoformat()
+    used = await services.jobs.audio_seconds(caller.name, day)
+    # After the wait: nothing else waits before the request is counted itself.
+    used += services.generation.accepted_seconds(caller.name, day)
     if used + wanted > limit:
         seconds = _until_tomorrow(now)
         raise RateLimitedError(

@@ -32,6 +32,10 @@ class SyncGeneration:
         self._health = health
         self._usage = usage
 
+    def accepted_seconds(self, owner: str, day: str) -> float:
+        """Return those of this replica that are not handed over yet."""
+        return sum(row.accepted_seconds for row in self._usage.counted(owner, day))
+
     async def generate(self, request: ResolvedRequest, owner: str = "") -> list[EncodedAudio]:
         """Have the variant make the clips of ``request`` while the caller waits; cancelling cancels
         the work. It counts for the key ``owner``.
