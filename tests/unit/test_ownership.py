@@ -336,6 +336,23 @@ async def test_requests_one_after_the_other_have_one_day(
     assert [answer.status_code for answer in answers] == [200, 200, 429, 429]
 
 
+async def test_a_day_that_cannot_be_read_stops_nobody_who_waits(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def made(_self: SyncGeneration, request: Any, _owner: str) -> list[EncodedAudio]:
+        return [EncodedAudio(b"x", RESULT.audio)] * request.n
+
+    async def away(*_: Any) -> float:
+        await asyncio.Event().wait()
+        return 0.0
+
+    monkeypatch.setattr(SyncGeneration, "_made", made)
+    monkeypatch.setattr(site.jobs, "audio_seconds", away)
+    async with site.client("brief") as brief:
+        answer = await asyncio.wait_for(brief.post("/v1/audio/generations", json=REQUEST), 20)
+    assert answer.status_code == 200
+
+
 READ = ReadAudio(frames=44_100, sample_rate=44_100, channels=2, format="wav")
 UPLOAD, NO_UPLOAD = "1" * 64, "0" * 64
 
