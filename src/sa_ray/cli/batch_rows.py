@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
@@ -16,9 +17,6 @@ from sa_ray.errors import InvalidRequestError
 
 SOURCES: Final = ("init_audio", "inpaint_audio", "continue_audio")
 """Fields that may name a file instead of an upload, relative to the file of requests."""
-
-FIELDS: Final = GenerationRequest.model_json_schema()["properties"]
-"""JSON schemas of the fields of a request."""
 
 OUTPUT: Final = "output"
 """Column of the file to write, relative to the folder of the batch."""
@@ -108,9 +106,9 @@ def _of_cells(cells: Mapping[str, str | None]) -> Fields:
     if None in cells:
         raise ValueError("it has more cells than the first line has names")
     filled = {name.strip(): cell.strip() for name, cell in cells.items() if cell and cell.strip()}
+    json_columns = _json_columns()
     return {
-        name: _value(name, cell) if name in FIELDS and name not in _TEXT else cell
-        for name, cell in filled.items()
+        name: _value(name, cell) if name in json_columns else cell for name, cell in filled.items()
     }
 
 
@@ -121,16 +119,14 @@ def _value(name: str, cell: str) -> Any:
         raise ValueError(f"{name}: {cell!r} is no number, true, false or JSON") from None
 
 
-def _text_fields() -> frozenset[str]:
-    """Return the columns whose cells are taken as they are."""
+@cache
+def _json_columns() -> frozenset[str]:
+    """Return the columns whose cells are JSON: the fields of a request that are no text."""
     kinds = {
         name: {one.get("type") for one in schema.get("anyOf", [schema])}
-        for name, schema in FIELDS.items()
+        for name, schema in GenerationRequest.model_json_schema()["properties"].items()
     }
-    return frozenset(name for name, kind in kinds.items() if "string" in kind)
-
-
-_TEXT: Final = _text_fields()
+    return frozenset(name for name, kind in kinds.items() if "string" not in kind)
 
 
 def _row(line: int, fields: Fields, folder: Path) -> Row:
