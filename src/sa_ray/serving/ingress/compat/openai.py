@@ -31,15 +31,21 @@ router = APIRouter(tags=["openai"])
 PCM: Final = Raw(sample_rate=24_000, channels=1)
 """What OpenAI's ``pcm`` is ("Text to speech", supported output formats)."""
 
-OUTPUTS: Final[Mapping[str, Output]] = MappingProxyType(
-    {
-        "mp3": Output({"format": "mp3"}),
-        "opus": Output({"format": "ogg"}),
-        "flac": Output({"format": "flac"}),
-        "wav": Output({"format": "wav"}),
-        "pcm": Output(PCM.fields, PCM, "audio/pcm"),
-    }
-)
+
+def outputs_with(pcm: Raw) -> Mapping[str, Output]:
+    """Return what OpenAI's names of formats stand for, where ``pcm`` is that of raw samples."""
+    return MappingProxyType(
+        {
+            "mp3": Output({"format": "mp3"}),
+            "opus": Output({"format": "ogg"}),
+            "flac": Output({"format": "flac"}),
+            "wav": Output({"format": "wav"}),
+            "pcm": Output(pcm.fields, pcm, "audio/pcm"),
+        }
+    )
+
+
+OUTPUTS: Final = outputs_with(PCM)
 
 MODELS: Final[Mapping[str, VariantName | None]] = MappingProxyType(
     dict.fromkeys(("tts-1", "tts-1-hd", "gpt-4o-mini-tts", "gpt-4o-mini-tts-2025-12-15"))

@@ -12,7 +12,7 @@ from sa_ray.contracts import VariantName
 from sa_ray.contracts.asked import Asked as Body
 from sa_ray.contracts.output import Whole
 from sa_ray.errors import OverloadedError, UnavailableError
-from sa_ray.serving.ingress.compat.answering import Asked, Output, answer
+from sa_ray.serving.ingress.compat.answering import Asked, answer
 from sa_ray.serving.ingress.compat.formats import (
     Format,
     Refused,
@@ -21,7 +21,12 @@ from sa_ray.serving.ingress.compat.formats import (
     paths,
     variant_named,
 )
-from sa_ray.serving.ingress.compat.openai import OpenAIErrorResponse, status_of, write_error
+from sa_ray.serving.ingress.compat.openai import (
+    OpenAIErrorResponse,
+    outputs_with,
+    status_of,
+    write_error,
+)
 from sa_ray.serving.ingress.compat.raw_audio import Raw
 from sa_ray.serving.ingress.errors import ErrorShape
 from sa_ray.serving.ingress.routes.generation import BODY_ERRORS
@@ -29,17 +34,7 @@ from sa_ray.serving.ingress.services import ServicesDep
 
 router = APIRouter(tags=["vllm-omni"])
 
-PCM: Final = Raw(sample_rate=44_100, channels=2)
-
-OUTPUTS: Final[Mapping[str, Output]] = MappingProxyType(
-    {
-        "wav": Output({"format": "wav"}),
-        "mp3": Output({"format": "mp3"}),
-        "flac": Output({"format": "flac"}),
-        "opus": Output({"format": "ogg"}),
-        "pcm": Output(PCM.fields, PCM, "audio/pcm"),
-    }
-)
+OUTPUTS: Final = outputs_with(Raw(sample_rate=44_100, channels=2))
 
 MODELS: Final[Mapping[str, VariantName | None]] = MappingProxyType(
     {"stabilityai/stable-audio-open-1.0": None}
