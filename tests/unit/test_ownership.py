@@ -308,6 +308,27 @@ async def test_a_key_queues_no_more_jobs_than_it_may(site: Site) -> None:
     await submitted(site, "ann")
 
 
+@pytest.mark.parametrize(
+    ("key", "asked", "accepted"),
+    [("few", {}, 2), ("brief", {"duration": 0.1}, 25), ("brief", {"n": 2}, 1)],
+    ids=["queued jobs", "seconds", "seconds of several"],
+)
+async def test_limits_hold_for_what_comes_at_the_same_moment(
+    site: Site, key: str, asked: dict[str, Any], accepted: int
+) -> None:
+    """Every one of them found the same room, and took it."""
+    request = REQUEST | asked
+    async with site.client(key) as client:
+        [batch, *alone] = await asyncio.gather(
+            client.post("/jobs/batch", json={"requests": [request] * 20}),
+            *(client.post("/jobs", json=request) for _ in range(20)),
+        )
+
+    statuses = [job.get("status_code", 202) for job in batch.json()["jobs"]]
+    statuses += [answer.status_code for answer in alone]
+    assert (statuses.count(202), statuses.count(429)) == (accepted, 40 - accepted)
+
+
 async def test_a_key_has_its_seconds_of_audio_in_a_day(tmp_path: Path) -> None:
     today = Clock(time.time())
     async with site_of(tmp_path, today) as site, site.client("brief") as brief:

@@ -35,6 +35,8 @@ class JobOptions:
     the client's request before any choice is made for it) go together; ``expires_in`` is in
     seconds. ``sealed_secrets``: see ``Webhook``. ``weight``: share of the owner, as
     against that of others. ``work``: estimated seconds of one replica; None: not estimated.
+    ``max_queued``: jobs that the owner may have queued; ``max_seconds``: of audio that it may have
+    made in a day, of which ``unreported_seconds`` are not in the accounts yet. None: no limit.
     ``traceparent``: W3C trace context of the span that submits it.
     """
 
@@ -48,6 +50,9 @@ class JobOptions:
     weight: float = 1.0
     work: float | None = None
     traceparent: str | None = None
+    max_queued: int | None = None
+    max_seconds: float | None = None
+    unreported_seconds: float = 0.0
 
     def __setstate__(self, state: list[Any]) -> None:
         """Unpickle; replicas of the deploy before, which outlive its job actor, know less."""
@@ -133,7 +138,8 @@ class JobApi(Protocol):
     async def submit_all(self, submissions: Sequence[Submission]) -> list[JobSnapshot | Exception]:
         """Queue jobs; each is durable when this returns.
 
-        Returns a job or its error for each, in order: ``QueueFullError``, or
+        Returns a job or its error for each, in order: ``QueueFullError``, ``RateLimitedError`` or
+        ``InvalidRequestError`` by the limits that its options name, or
         ``IdempotencyConflictError`` if its key came with another fingerprint before.
         """
         ...
@@ -296,10 +302,6 @@ class JobApi(Protocol):
 
         In a queue of over 10,000 jobs the count may be a second old.
         """
-        ...
-
-    async def queued_of(self, owner: str) -> int:
-        """Count the queued jobs of a named owner."""
         ...
 
     async def backlog(self, variant: VariantName, estimator: Estimator, at_most: float) -> float:

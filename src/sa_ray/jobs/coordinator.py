@@ -39,6 +39,7 @@ from sa_ray.jobs.api import (
 )
 from sa_ray.jobs.ledger import Announce, JobLedger, Transition
 from sa_ray.jobs.observing import JobObserver, Observers
+from sa_ray.jobs.owner_limits import OwnerLimits
 from sa_ray.jobs.progress import LiveProgress
 from sa_ray.jobs.queue_ticks import TICK_S
 from sa_ray.jobs.queueing import Queues
@@ -94,10 +95,19 @@ class JobCoordinator(JobApi):
         self._read, self._write = threads.read, threads.write
         self._progress = LiveProgress()
         self._workers = Workers(math.ceil(lease_ttl / reap_period))
-        self._queues = Queues(store, threads, clock=clock, max_queued=max_queued, max_wait=max_wait)
         self._housekeepers = asyncio.Semaphore(MAX_HOUSEKEEPING_WRITES)
         self._watch = JobWatch(self._read_queue, queue_refresh_s)
         self._accounts = Accounts(store, threads, clock)
+        self._queues = Queues(
+            store,
+            threads,
+            OwnerLimits(
+                lambda owner: self._read(store.queued_of, owner), self.audio_seconds, clock
+            ),
+            clock=clock,
+            max_queued=max_queued,
+            max_wait=max_wait,
+        )
         self._told = Observers([self._accounts.jobs, *([observer] if observer else [])])
         self._renewals = Renewals(
             store,
@@ -124,6 +134,7 @@ class JobCoordinator(JobApi):
     ) -> JobSnapshot:
         submission = Submission(job_id, request, options or JobOptions())
         snapshot = await self._queues.submit(submission, self._announcer())
+        # Nothing is awaited in between: what the limits let in is in the accounts by the next one.
         if not snapshot.replayed:
             self._told.submitted(snapshot.job)
         return snapshot
@@ -241,9 +252,6 @@ class JobCoordinator(JobApi):
 
     async def counts(self) -> QueueCounts:
         return await self._queues.counts()
-
-    async def queued_of(self, owner: str) -> int:
-        return await self._read(self._store.queued_of, owner)
 
     async def backlog(self, variant: VariantName, estimator: Estimator, at_most: float) -> float:
         return await self._queues.backlog(variant, estimator, at_most)

@@ -4,10 +4,11 @@ import asyncio
 from collections.abc import Callable
 
 from sa_ray.contracts import Job, VariantName
-from sa_ray.errors import QueueFullError
+from sa_ray.errors import InvalidRequestError, QueueFullError, RateLimitedError
 from sa_ray.jobs import lifecycle
 from sa_ray.jobs.api import JobSnapshot, QueueCounts, Submission
 from sa_ray.jobs.ledger import Announce, JobLedger
+from sa_ray.jobs.owner_limits import OwnerLimits
 from sa_ray.jobs.queue_counts import QueueCounter
 from sa_ray.jobs.store_threads import StoreThreads
 from sa_ray.jobs.stores.port import JobStore
@@ -31,6 +32,7 @@ class Queues:
         self,
         store: JobStore,
         threads: StoreThreads,
+        limits: OwnerLimits,
         *,
         clock: Callable[[], float],
         max_queued: int,
@@ -40,16 +42,20 @@ class Queues:
         self._read, self._write = threads.read, threads.write
         self._clock = clock
         self._max_wait = max_wait
+        self._limits = limits
         self._ledger = JobLedger(store, clock=clock)
         self._counter = QueueCounter(lambda: self._read(store.counts), max_queued)
 
     async def submit(self, submission: Submission, announce: Announce) -> JobSnapshot:
-        """Queue a job, or return the one that it repeats. Raises ``QueueFullError``."""
+        """Queue a job, or return the one that it repeats.
+
+        Raises ``QueueFullError``, and as ``OwnerLimits.place`` does.
+        """
         job = self._new_job(submission)
         try:
-            async with self._counter.place(job.request.model):
+            async with self._limits.place(submission), self._counter.place(job.request.model):
                 return await self._write(self._ledger.insert, job, announce)
-        except QueueFullError:
+        except (QueueFullError, RateLimitedError, InvalidRequestError):
             # A repeat may itself have filled the queue the first time.
             repeated = await self._read(self._ledger.repeated, job, announce)
             if repeated is None:

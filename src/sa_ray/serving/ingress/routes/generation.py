@@ -23,7 +23,7 @@ from sa_ray.serving.ingress.auth import caller_of
 from sa_ray.serving.ingress.errors import responses
 from sa_ray.serving.ingress.forms import FORM, FormRoute
 from sa_ray.serving.ingress.packing import MULTIPART, ZIP, in_parts, zipped
-from sa_ray.serving.ingress.quotas import require_audio_now
+from sa_ray.serving.ingress.quotas import require_audio
 from sa_ray.serving.ingress.resolution import settle
 from sa_ray.serving.ingress.rights import require_rights
 from sa_ray.serving.ingress.services import ServicesDep
@@ -94,7 +94,7 @@ async def generate(
     caller = caller_of(http)
     resolved = await settle(request, services, caller)
     require_rights(caller, request, resolved.model)
-    await require_audio_now(services, caller, resolved)
+    await require_audio(services, caller, resolved)
     began = time.monotonic()
     clips = await services.generation.generate(resolved, caller.name)
     called = time.monotonic() - began

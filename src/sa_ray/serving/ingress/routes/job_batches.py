@@ -2,7 +2,6 @@
 
 import asyncio
 import hashlib
-import uuid
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Request
@@ -10,16 +9,12 @@ from pydantic import ValidationError
 
 from sa_ray.contracts import BatchAccepted, BatchRequest, JobAccepted, JobRequest, RefusedJob
 from sa_ray.errors import SaRayError, UnavailableError
-from sa_ray.jobs import Submission
 from sa_ray.serving.ingress.audit import audit
 from sa_ray.serving.ingress.auth import caller_of
 from sa_ray.serving.ingress.errors import describe_unfit, error_body, responses, retry_after_of
 from sa_ray.serving.ingress.job_lookup import base_url
-from sa_ray.serving.ingress.resolution import settle
-from sa_ray.serving.ingress.rights import require_rights
 from sa_ray.serving.ingress.routes.generation import BODY_ERRORS
-from sa_ray.serving.ingress.routes.job_options import job_options
-from sa_ray.serving.ingress.routes.jobs import submit_or_find
+from sa_ray.serving.ingress.routes.jobs import submission_of, submit_or_find
 from sa_ray.serving.ingress.services import Services, ServicesDep
 from sa_ray.serving.job_view import status_url
 
@@ -85,11 +80,8 @@ async def _submit(
     services: Services, http: Request, request: JobRequest, key: str | None
 ) -> JobAccepted:
     caller = caller_of(http)
-    resolved = await settle(request, services, caller)
-    require_rights(caller, request, resolved.model)
-    options = job_options(request, key, services.webhooks, caller, services.work(resolved))
-    submission = Submission(uuid.uuid4().hex, resolved, options)
-    found = await submit_or_find(services, submission, services.submit_of_batch, caller)
+    submission = await submission_of(request, services, caller, key)
+    found = await submit_or_find(services, submission, services.submit_of_batch)
     job = found.job
     audit(http, "submitted", caller.name, thing=job.id)
     return JobAccepted(id=job.id, status=job.status, status_url=status_url(base_url(http), job.id))

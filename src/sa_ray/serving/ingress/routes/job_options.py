@@ -18,9 +18,10 @@ def job_options(
     webhooks: WebhookSecrets | None,
     caller: Caller = ANYBODY,
     work: float | None = None,
+    unreported_seconds: float = 0.0,
 ) -> JobOptions:
     """Return the options of a job of ``caller``. ``webhooks``: None where no webhooks are called.
-    ``work``: as of ``JobOptions``.
+    ``work``, ``unreported_seconds``: as of ``JobOptions``.
 
     Raises ``InvalidRequestError`` for a webhook that can never be called.
     """
@@ -46,6 +47,9 @@ def job_options(
         weight=caller.weight,
         work=work,
         traceparent=current_traceparent(),
+        max_queued=caller.limits.queued_jobs,
+        max_seconds=caller.limits.audio_seconds_per_day,
+        unreported_seconds=unreported_seconds,
         idempotency_key=idempotency_key,
         fingerprint=_fingerprint(request, digest) if idempotency_key else None,
     )

@@ -4,6 +4,7 @@ import base64
 import binascii
 import contextlib
 import math
+import time
 import uuid
 from typing import Annotated, Any, Literal
 
@@ -27,10 +28,10 @@ from sa_ray.errors import (
     JobNotFoundError,
     ObjectElsewhereError,
     OverloadedError,
-    RateLimitedError,
     UnavailableError,
 )
 from sa_ray.jobs import Cursor, JobSnapshot, Submission
+from sa_ray.jobs.usage import day_of
 from sa_ray.serving.client_address import address_of
 from sa_ray.serving.ingress.audit import audit
 from sa_ray.serving.ingress.auth import caller_of
@@ -38,7 +39,6 @@ from sa_ray.serving.ingress.errors import responses
 from sa_ray.serving.ingress.forms import FORM, FormRoute
 from sa_ray.serving.ingress.grouped_calls import GroupedCalls
 from sa_ray.serving.ingress.job_lookup import base_url, find_job, is_job_id, require_seen, view_of
-from sa_ray.serving.ingress.quotas import require_audio, require_place
 from sa_ray.serving.ingress.resolution import settle
 from sa_ray.serving.ingress.rights import require_rights
 from sa_ray.serving.ingress.routes.generation import BODY_ERRORS
@@ -86,13 +86,8 @@ async def submit(
 ) -> JobAccepted:
     """Accept a job. Once this answers 202 the job is durable and will end, whatever happens."""
     caller = caller_of(http)
-    resolved = await settle(request, services, caller)
-    require_rights(caller, request, resolved.model)
-    options = job_options(
-        request, idempotency_key, services.webhooks, caller, services.work(resolved)
-    )
-    submission = Submission(uuid.uuid4().hex, resolved, options)
-    snapshot = await submit_or_find(services, submission, services.submit_job, caller)
+    submission = await submission_of(request, services, caller, idempotency_key)
+    snapshot = await submit_or_find(services, submission, services.submit_job)
     outcome = "found" if snapshot.replayed else "done"
     audit(http, "submitted", caller.name, thing=snapshot.job.id, outcome=outcome)
     if snapshot.replayed:
@@ -190,35 +185,40 @@ async def cancel_or_delete(job_id: str, services: ServicesDep, http: Request) ->
     return Response(status_code=204)
 
 
+async def submission_of(
+    request: JobRequest, services: Services, caller: Caller, idempotency_key: str | None
+) -> Submission:
+    """Return the job that ``request`` of ``caller`` asks for. Raises what is wrong with it."""
+    resolved = await settle(request, services, caller)
+    require_rights(caller, request, resolved.model)
+    options = job_options(
+        request,
+        idempotency_key,
+        services.webhooks,
+        caller,
+        services.work(resolved),
+        services.generation.accepted_seconds(caller.name, day_of(time.time())),
+    )
+    return Submission(uuid.uuid4().hex, resolved, options)
+
+
 async def submit_or_find(
-    services: Services,
-    submission: Submission,
-    submit: GroupedCalls[Submission, JobSnapshot],
-    caller: Caller,
+    services: Services, submission: Submission, submit: GroupedCalls[Submission, JobSnapshot]
 ) -> JobSnapshot:
-    """Queue a job of ``caller`` by ``submit``, or return the one that it repeats.
+    """Queue a job by ``submit``, or return the one that it repeats.
 
-    Raises ``UnavailableError`` if its model has no replica and gets none, and as ``require_place``
-    and ``require_audio`` do.
+    Raises ``UnavailableError`` if its model has no replica and gets none, and what ``submit_all``
+    returns.
     """
-    try:
-        await _require_room(services, submission, caller)
-    except (RateLimitedError, InvalidRequestError, UnavailableError):
-        repeated = None
-        if submission.options.idempotency_key:
-            repeated = await services.jobs.find_repeated(submission)
-        if repeated is None:
-            raise
-        return repeated
-    return await submit(submission)
-
-
-async def _require_room(services: Services, submission: Submission, caller: Caller) -> None:
     model = submission.request.model
-    if services.health.variant(model).state == "unavailable":
+    if services.health.variant(model).state != "unavailable":
+        return await submit(submission)
+    repeated = None
+    if submission.options.idempotency_key:
+        repeated = await services.jobs.find_repeated(submission)
+    if repeated is None:
         raise cannot_serve(model)
-    await require_place(services, caller)
-    await require_audio(services, caller, submission.request)
+    return repeated
 
 
 def _encode_cursor(job: Job) -> str:
