@@ -84,12 +84,13 @@ _UNUSED = """
         WHERE jobs.variant = :variant AND jobs.owner = :owner AND jobs.status = 'queued'
     )
 """
+# Of a share that a submit has just charged, ``finish`` is another: its job was not seen.
 _SETTLE = {
     "sqlite": text(f"UPDATE queue_shares SET finish = claimed WHERE {_UNUSED}"),
     "postgresql": text(
         f"""
-        UPDATE queue_shares SET finish = claimed WHERE (variant, priority, owner) IN (
-            SELECT variant, priority, owner FROM queue_shares WHERE {_UNUSED}
+        UPDATE queue_shares SET finish = claimed WHERE (variant, priority, owner, finish) IN (
+            SELECT variant, priority, owner, finish FROM queue_shares WHERE {_UNUSED}
             FOR UPDATE SKIP LOCKED
         )
         """
