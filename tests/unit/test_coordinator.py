@@ -83,8 +83,8 @@ async def start(clock: WatchedClock, database: Path) -> AsyncIterator[Start]:
     """Starts coordinators on the same file; the earlier ones are left as a kill leaves them."""
     started = []
 
-    def start(max_queued: int = 5) -> JobCoordinator:
-        store = open_job_store(f"sqlite:///{database}?timeout=0.01")
+    def start(max_queued: int = 5, busy_s: float = 30.0) -> JobCoordinator:
+        store = open_job_store(f"sqlite:///{database}?timeout={busy_s}")
         started.append(
             JobCoordinator(
                 store,
@@ -106,6 +106,12 @@ async def start(clock: WatchedClock, database: Path) -> AsyncIterator[Start]:
 @pytest.fixture
 def coordinator(start: Start) -> JobCoordinator:
     return start()
+
+
+@pytest.fixture
+def hasty(start: Start) -> JobCoordinator:
+    """One that gives a locked file up soon."""
+    return start(busy_s=0.05)
 
 
 def new_id() -> str:
@@ -765,19 +771,19 @@ async def test_a_step_of_the_clock_costs_nobody_a_lease(
 
 
 async def test_a_worker_that_cannot_renew_because_of_the_store_keeps_its_jobs(
-    coordinator: JobCoordinator, database: Path
+    hasty: JobCoordinator, database: Path
 ) -> None:
-    job = await lease_one(coordinator)
+    job = await lease_one(hasty)
     other = sqlite3.connect(database, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     report = LeaseReport(job.id, job.token, 0.5)
 
-    async with reaping(coordinator):
+    async with reaping(hasty):
         for _ in range(2 * PATIENCE):
             with pytest.raises(JobStoreError, match="locked"):
-                await coordinator.renew("w1", [report])
+                await hasty.renew("w1", [report])
         other.execute("ROLLBACK")
-        assert await coordinator.renew("w1", [report]) == ["held"]
+        assert await hasty.renew("w1", [report]) == ["held"]
 
     other.close()
 
@@ -862,27 +868,25 @@ async def test_a_lease_that_is_reported_again_is_kept(coordinator: JobCoordinato
         assert await coordinator.renew("w1", [report]) == ["held"]
 
 
-async def test_errors_of_the_store_reach_the_caller(
-    coordinator: JobCoordinator, database: Path
-) -> None:
-    job = await lease_one(coordinator)
-    await coordinator.check()
+async def test_errors_of_the_store_reach_the_caller(hasty: JobCoordinator, database: Path) -> None:
+    job = await lease_one(hasty)
+    await hasty.check()
     other = sqlite3.connect(database, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
 
     for call in (
-        coordinator.submit(new_id(), resolved()),
-        lease(coordinator),
-        coordinator.renew("w1", [LeaseReport(job.id, 1, 0.5)]),
-        coordinator.succeed(job.id, 1, RESULT),
-        coordinator.check(),
+        hasty.submit(new_id(), resolved()),
+        lease(hasty),
+        hasty.renew("w1", [LeaseReport(job.id, 1, 0.5)]),
+        hasty.succeed(job.id, 1, RESULT),
+        hasty.check(),
     ):
         with pytest.raises(JobStoreError):
             await call
 
     other.execute("ROLLBACK")
     other.close()
-    assert (await coordinator.succeed(job.id, 1, RESULT)).status == "succeeded"
+    assert (await hasty.succeed(job.id, 1, RESULT)).status == "succeeded"
 
 
 async def test_a_successor_on_the_same_store_carries_on(start: Start) -> None:
