@@ -20,6 +20,7 @@ from typing import Any
 import psutil
 import pytest
 import yaml
+from ray.serve.schema import ServeDeploySchema
 
 from sa_ray.errors import ConfigurationError
 from sa_ray.jobs.sqlite_file import Claim
@@ -494,6 +495,24 @@ def test_settings_are_laid_over_this_application_only(tmp_path: Path) -> None:
         other,
         bare,
     ]
+
+
+def test_options_are_laid_over_each_deployment(tmp_path: Path) -> None:
+    given = [{"name": "ingress", "num_replicas": 2, "graceful_shutdown_wait_loop_s": 9}]
+    source = tmp_path / "serve.yaml"
+    ours = {"name": "a", "import_path": "sa_ray.app:build", "deployments": given}
+    source.write_text(yaml.safe_dump({"applications": [ours]}))
+    options = {"graceful_shutdown_wait_loop_s": 0.5}
+
+    rendered = yaml.safe_load(Configuration("h", 9, {}, source, options=options).text)
+
+    deployments = {
+        one.name: one
+        for one in ServeDeploySchema.model_validate(rendered).applications[0].deployments
+    }
+    assert set(deployments) == {"ingress", "dispatcher", "small-sfx", "small-music", "medium"}
+    assert {one.graceful_shutdown_wait_loop_s for one in deployments.values()} == {0.5}
+    assert deployments["ingress"].num_replicas == 2
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,13 @@
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import yaml
 
 from sa_ray.access import read_keys
+from sa_ray.catalogue import VARIANTS
 from sa_ray.engines import resolve_engine_name
 from sa_ray.errors import ConfigurationError
 from sa_ray.jobs import check_job_store_url
@@ -23,21 +25,30 @@ ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S1
 class Configuration:
     """``serve_config.yaml`` of the working directory, or else the one that ships in the package.
 
-    With another address, and ``args`` laid over those of this service; other applications in it
-    stay as they are. Raises ``ConfigurationError`` if it cannot be served.
+    With another address, and ``args`` laid over those of this service, ``options`` over those of
+    each of its deployments; other applications in it stay as they are. Raises
+    ``ConfigurationError`` if it cannot be served.
     """
 
     def __init__(
-        self, host: str, port: int, args: Mapping[str, Any], source: Path | None = None
+        self,
+        host: str,
+        port: int,
+        args: Mapping[str, Any],
+        source: Path | None = None,
+        *,
+        options: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
         source = source or find_config()
         self._host = host
         self._port = port
         self._document = _read(source)
-        options = self._document.get("http_options") or {}
-        self._document["http_options"] = {**options, "host": host, "port": port}
+        http = self._document.get("http_options") or {}
+        self._document["http_options"] = {**http, "host": host, "port": port}
         for application in self._ours:
             application["args"] = {**(application.get("args") or {}), **args}
+            if options:
+                _overlay(application, options)
 
     @property
     def text(self) -> str:
@@ -80,6 +91,14 @@ class Configuration:
         host = ANY_ADDRESS.get(self._host, self._host)
         scheme = "https" if self._document["http_options"].get("ssl_certfile") else "http"
         return f"{scheme}://{f'[{host}]' if ':' in host else host}:{self._port}"
+
+
+def _overlay(application: dict[str, Any], options: Mapping[str, Any]) -> None:
+    given = {one["name"]: one for one in application.get("deployments") or []}
+    names = dict.fromkeys((*given, "ingress", "dispatcher", *VARIANTS))
+    application["deployments"] = [
+        {"name": name, **given.get(name, {}), **options} for name in names
+    ]
 
 
 def find_config() -> Path:

@@ -31,6 +31,10 @@ class LocalServiceError(SaRayError):
     code = "local_service_failed"
 
 
+STOPPING = {"graceful_shutdown_wait_loop_s": 0.1}
+"""Serve waits so long for requests that may still come: here are none when it stops. By default it
+is 2 s, for one kind of deployment after the other."""
+
 _PORTS = range(20_000, 30_000)
 """Above those of Ray's workers, below those that a system hands out or Serve's HAProxy uses."""
 
@@ -76,7 +80,7 @@ class LocalService:
 
     def __init__(self, folder: Path, args: Mapping[str, Any], *, port: int | None = None) -> None:
         self.port = port or free_port()
-        configuration = Configuration("127.0.0.1", self.port, args)
+        configuration = Configuration("127.0.0.1", self.port, args, options=STOPPING)
         self.settings = configuration.settings()
         self.base_url = f"http://127.0.0.1:{self.port}"
         self.log = folder / "serve.log"
