@@ -1,5 +1,7 @@
 """What deployments and actors are given: no secret, and what they need to find their own."""
 
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -85,3 +87,15 @@ def test_a_malformed_value_fails_before_anything_is_started(setting: str, value:
 
     assert "hush" not in refused.value.message
     assert ray.is_initialized() == before
+
+
+def test_replicas_load_no_client_of_a_database() -> None:
+    """They reach the job store by the job actor alone; each client costs them 30 MiB."""
+    program = (
+        "import sys, sa_ray.app;print({'sqlalchemy', 'psycopg', 'redis'}.intersection(sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+
+    assert done.stdout.strip() == "set()"
