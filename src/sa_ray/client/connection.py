@@ -1,24 +1,21 @@
-"""A connection to the service: calls and downloads, tried again while their errors pass."""
+"""Connections to a service: make calls, again while their errors pass, and download."""
 
 import os
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
+import anyio
 import httpx
 
-from sa_ray.client.retrying import attempts, interrupted
+from sa_ray.client.calls import Audio, Call
+from sa_ray.client.retrying import async_attempts, attempts, interrupted
+from sa_ray.client.target import Target
 from sa_ray.client.wire import raise_for_error
 
-LOOPBACK = ("localhost", "127.0.0.1", "::1")
-"""Hosts to which no proxy of the environment leads."""
-
-API_KEY_VARIABLE = "STABLE_AUDIO_API_KEY"
-
-CONNECT_TIMEOUT_S = 10.0
-ANSWER_TIMEOUT_S = 30.0
-"""Longest silence of a call that is answered from memory or a store."""
+T = TypeVar("T")
 
 CHUNK_BYTES = 1 << 20
 
@@ -38,18 +35,8 @@ class Connection:
         timeout_s: float = 600,
         retry_s: float = 120,
     ) -> None:
-        url = httpx.URL(base_url)
-        self._origin = _origin(url)
-        self._timeout = timeout(timeout_s)
-        self._answer_s = min(timeout_s, ANSWER_TIMEOUT_S)
-        self._retry_s = retry_s
-        key = os.environ.get(API_KEY_VARIABLE, "") if api_key is None else api_key
-        self._http = httpx.Client(
-            base_url=base_url,
-            timeout=self._timeout,
-            trust_env=url.host not in LOOPBACK,
-            headers={"Authorization": f"Bearer {key.strip()}"} if key.strip() else None,
-        )
+        self._target = Target(base_url, api_key, timeout_s, retry_s)
+        self._http = httpx.Client(**self._target.own())
 
     def __enter__(self) -> Self:
         return self
@@ -60,54 +47,161 @@ class Connection:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections; calls raise ``RuntimeError`` from then on."""
         self._http.close()
 
-    def _fetch(self, url: str, path: Path) -> int:
-        there = httpx.URL(url)
-        if there.is_relative_url or _origin(there) == self._origin:
-            # httpx drops the key where a redirect leads elsewhere.
-            streamed = self._http.stream("GET", url, follow_redirects=True)
-        else:  # An object store: proxies of the environment may lead to it.
-            streamed = httpx.stream(
-                "GET",
-                url,
-                follow_redirects=True,
-                timeout=self._timeout,
-                trust_env=there.host not in LOOPBACK,
-            )
-        with streamed as response:
-            if response.is_error:
-                response.read()
-            raise_for_error(response)
-            # Beside it first: a download that breaks off leaves what was there.
-            part = path.with_name(f"{path.name}.part")
-            with part.open("wb") as file:
-                size = sum(map(file.write, response.iter_bytes(CHUNK_BYTES)))
-            part.replace(path)
-            return size
-
-    def _call(
-        self,
-        method: str,
-        path: str,
-        *,
-        again: Callable[[BaseException], bool] = interrupted,
-        **options: Any,
-    ) -> httpx.Response:
-        """Make a call, and make it ``again`` after such errors."""
-        options.setdefault("timeout", timeout(self._answer_s))
-
+    def _do(self, call: Call[T]) -> T:
         def send() -> httpx.Response:
-            response = self._http.request(method, path, **options)
+            with _opened(call.audio) as content:
+                response = self._http.request(content=content, **self._target.request(call))
             raise_for_error(response)
             return response
 
-        return attempts(self._retry_s, again)(send)
+        return call.read(attempts(self._target.retry_s, call.again)(send))
+
+    def _open(self, call: Call[T]) -> httpx.Response:
+        """Make a call whose answer is read as it comes, and closed by the caller."""
+
+        def send() -> httpx.Response:
+            request = self._http.build_request(**self._target.request(call))
+            response = self._http.send(request, stream=True)
+            if response.is_error:
+                response.read()
+            raise_for_error(response)
+            return response
+
+        return attempts(self._target.retry_s, call.again)(send)
+
+    def _download(self, url: str, path: Path) -> int:
+        def fetch() -> int:
+            with self._reaching(url) as http, http.stream("GET", url, follow_redirects=True) as got:
+                if got.is_error:
+                    got.read()
+                raise_for_error(got)
+                # Beside it first: a download that breaks off leaves what was there.
+                part = path.with_name(f"{path.name}.part")
+                with part.open("wb") as file:
+                    size = sum(map(file.write, got.iter_bytes(CHUNK_BYTES)))
+                part.replace(path)
+                return size
+
+        return attempts(self._target.retry_s, interrupted)(fetch)
+
+    @contextmanager
+    def _reaching(self, url: str) -> Iterator[httpx.Client]:
+        if self._target.has(url):  # httpx drops the key where a redirect leads elsewhere.
+            yield self._http
+            return
+        with httpx.Client(**self._target.other(url)) as http:
+            yield http
 
 
-def timeout(silence_s: float) -> httpx.Timeout:
-    return httpx.Timeout(silence_s, connect=min(silence_s, CONNECT_TIMEOUT_S))
+class AsyncConnection:
+    """What ``AsyncClient`` makes its calls by; closed at the end of an ``async with`` block.
+
+    Takes what ``Connection`` takes. A call that is cancelled closes its connection, by which the
+    service hears of it.
+    """
+
+    def __init__(
+        self,
+        base_url: str = "http://localhost:8000",
+        *,
+        api_key: str | None = None,
+        timeout_s: float = 600,
+        retry_s: float = 120,
+    ) -> None:
+        self._target = Target(base_url, api_key, timeout_s, retry_s)
+        self._http = httpx.AsyncClient(**self._target.own())
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the connections; calls raise ``RuntimeError`` from then on."""
+        await self._http.aclose()
+
+    async def _do(self, call: Call[T]) -> T:
+        async def send() -> httpx.Response:
+            options = self._target.request(call)
+            async with _sent(call.audio, options) as content:
+                response = await self._http.request(content=content, **options)
+            raise_for_error(response)
+            return response
+
+        return call.read(await async_attempts(self._target.retry_s, call.again)(send))
+
+    async def _open(self, call: Call[T]) -> httpx.Response:
+        async def send() -> httpx.Response:
+            request = self._http.build_request(**self._target.request(call))
+            response = await self._http.send(request, stream=True)
+            if response.is_error:
+                await response.aread()
+            raise_for_error(response)
+            return response
+
+        return await async_attempts(self._target.retry_s, call.again)(send)
+
+    async def _download(self, url: str, path: Path) -> int:
+        async def fetch() -> int:
+            async with (
+                self._reaching(url) as http,
+                http.stream("GET", url, follow_redirects=True) as got,
+            ):
+                if got.is_error:
+                    await got.aread()
+                raise_for_error(got)
+                part, size = path.with_name(f"{path.name}.part"), 0
+                async with await anyio.open_file(part, "wb") as file:
+                    async for piece in got.aiter_bytes(CHUNK_BYTES):
+                        size += await file.write(piece)
+                await anyio.Path(part).replace(path)
+                return size
+
+        return await async_attempts(self._target.retry_s, interrupted)(fetch)
+
+    @asynccontextmanager
+    async def _reaching(self, url: str) -> AsyncIterator[httpx.AsyncClient]:
+        if self._target.has(url):
+            yield self._http
+            return
+        async with httpx.AsyncClient(**self._target.other(url)) as http:
+            yield http
 
 
-def _origin(url: httpx.URL) -> tuple[str, str, int | None]:
-    return url.scheme, url.host, url.port  # None is the port of the scheme's own
+@contextmanager
+def _opened(audio: Audio | None) -> Iterator[Any]:
+    """Open a body anew, piece by piece if it is a file."""
+    if audio is None or isinstance(audio, bytes):
+        yield audio
+        return
+    with Path(audio).open("rb") as file:
+        yield file
+
+
+@asynccontextmanager
+async def _sent(audio: Audio | None, options: dict[str, Any]) -> AsyncIterator[Any]:
+    """Do the same, and announce the length in ``options``, which httpx finds of other bodies."""
+    if audio is None or isinstance(audio, bytes):
+        yield audio
+        return
+    async with await anyio.open_file(audio, "rb") as file, aclosing(_pieces(file)) as pieces:
+        length = os.fstat(file.wrapped.fileno()).st_size
+        options["headers"] = {**options["headers"], "Content-Length": str(length)}
+        yield pieces
+
+
+async def _pieces(file: anyio.AsyncFile[bytes]) -> AsyncGenerator[bytes, None]:
+    while piece := await file.read(CHUNK_BYTES):
+        yield piece

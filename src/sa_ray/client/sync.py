@@ -1,58 +1,32 @@
 """Synchronous HTTP client of the service."""
 
-import time
-import uuid
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
-from pathlib import Path
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from datetime import date
 
 import httpx
 
-from sa_ray.client.connection import Connection, timeout
-from sa_ray.client.retrying import (
-    attempts,
-    interrupted,
-    interrupted_not_crowded,
-    refused,
-    turned_away,
-)
-from sa_ray.client.wire import (
-    ApiError,
-    Clip,
-    clips_in,
-    job_body,
-    outcomes_in,
-    send_file,
-)
+from sa_ray.client import calls
+from sa_ray.client.batches import PARALLEL, BatchResult, by_threads, numbered
+from sa_ray.client.calls import LONG_POLL_S, Audio
+from sa_ray.client.sync_jobs import JobCalls
+from sa_ray.client.wire import ApiError, Clip, clip_in, clips_in, require_one
 from sa_ray.contracts import (
-    FINAL_STATUSES,
     GenerationRequest,
-    Health,
     HealthStatus,
     JobAccepted,
-    JobPage,
-    JobStatus,
     JobView,
-    ListedJob,
     LoraList,
     ModelList,
+    PresetList,
     UploadView,
+    UsageReport,
 )
 
-LONG_POLL_S = 20.0
-"""How long a read of a job may wait for its end: shorter than proxies bear silence."""
 
-UPDATE_PERIOD_S = 0.5
-"""The same, where somebody watches the progress."""
-
-
-class ClipWarning(UserWarning):
-    """The service found the clip silent or constant; of a job, ``JobView.warning`` says so."""
-
-
-class Client(Connection):
-    """Client of one service at ``base_url``.
+class Client(JobCalls):
+    """Client of one service at ``base_url``; ``AsyncClient`` is the same for ``await``.
 
     Calls survive what passes: 429, 503, lost connections, and restarts of the service. They are
     tried again for up to ``retry_s`` seconds, with pauses as ``Retry-After`` says or else growing
@@ -61,22 +35,33 @@ class Client(Connection):
     default: the environment variable ``STABLE_AUDIO_API_KEY``.
 
     Raises ``ApiError`` for an error answer and ``httpx.TransportError`` if there is no answer. Both
-    can be pickled.
+    can be pickled. Threads may share a client.
     """
 
     def health(self) -> HealthStatus:
         """Ask how the service fares: a ``Health``, with the details, where it tells them."""
-        told = self._call("GET", "/health").json()
-        return (Health if "version" in told else HealthStatus).model_validate(told)
+        return self._do(calls.health())
 
     def models(self) -> ModelList:
         """Ask which models there are, and how each fares."""
-        return ModelList.model_validate(self._call("GET", "/v1/models").json())
+        return self._do(calls.models())
+
+    def presets(self, model: str | None = None) -> PresetList:
+        """Ask for prompts to begin with, of all models or of one, by the name of its variant."""
+        return self._do(calls.presets(model))
 
     def loras(self, model: str | None = None) -> LoraList:
         """Ask which adapters there are, of all models or of one, by the name of its variant."""
-        params = {"model": model} if model else None
-        return LoraList.model_validate(self._call("GET", "/v1/loras", params=params).json())
+        return self._do(calls.loras(model))
+
+    def usage(
+        self, first: date | None = None, last: date | None = None, *, key: str | None = None
+    ) -> UsageReport:
+        """Ask what was made from ``first`` to ``last``, days of UTC; default: the last 30.
+
+        ``key``: the name of another key, for one with the scope ``admin``; empty: without a key.
+        """
+        return self._do(calls.usage(first, last, key))
 
     def generate(self, request: GenerationRequest) -> bytes:
         """Generate one clip and return its encoded bytes; waits until it is done.
@@ -85,34 +70,37 @@ class Client(Connection):
         work again; a job does not have this weakness. Warns with ``ClipWarning`` of a clip without
         sound. Raises ``ValueError`` for a request of several: ``generate_all`` returns those.
         """
-        if request.n > 1:
-            raise ValueError(f"the request asks for {request.n} clips; generate_all returns them")
-        answer = self._generate(request)
-        if warning := answer.headers.get("X-Warning"):
-            warnings.warn(warning, ClipWarning, stacklevel=2)
-        return answer.content
-
-    def upload(self, audio: Path | bytes) -> UploadView:
-        """Send a file of audio, so that requests can name it by the ``id`` of the answer.
-
-        However often it has to be sent, it is stored once.
-        """
-
-        send = partial(send_file, self._http, audio, self._timeout)
-        return UploadView.model_validate(attempts(self._retry_s, interrupted)(send).json())
+        require_one(request)
+        return clip_in(self._do(calls.generation(request)))
 
     def generate_all(self, request: GenerationRequest) -> list[Clip]:
         """Generate the ``n`` clips of ``request`` as ``generate`` does; each has its warning."""
-        return clips_in(self._generate(request))
+        return clips_in(self._do(calls.generation(request)))
 
-    def _generate(self, request: GenerationRequest) -> httpx.Response:
-        return self._call(
-            "POST",
-            "/v1/audio/generations",
-            again=refused,
-            json=request.model_dump(exclude_unset=True),
-            timeout=self._timeout,
-        )
+    def edit(
+        self,
+        request: GenerationRequest,
+        *,
+        init_audio: Audio | None = None,
+        inpaint_audio: Audio | None = None,
+        continue_audio: Audio | None = None,
+    ) -> bytes:
+        """Upload one file, by path or bytes, and generate from it, as ``generate`` does.
+
+        ``init_audio`` is made anew as a whole, ``inpaint_audio`` in the request's ``regions``, and
+        ``continue_audio`` is gone on from. Raises ``ValueError`` unless there is one of them.
+        """
+        require_one(request)
+        name, audio = calls.source(init_audio, inpaint_audio, continue_audio)
+        edited = request.model_copy(update={name: self.upload(audio).id})
+        return clip_in(self._do(calls.generation(edited)))
+
+    def upload(self, audio: Audio) -> UploadView:
+        """Send a file of audio, by path or bytes; requests can name it by the answer's ``id``.
+
+        However often it has to be sent, it is stored once.
+        """
+        return self._do(calls.upload(audio))
 
     def submit(
         self,
@@ -129,13 +117,7 @@ class Client(Connection):
         ``webhook_secret`` (one, or the new and the old one) or by the operator's; both may be
         fields of a ``JobRequest`` instead.
         """
-        response = self._call(
-            "POST",
-            "/jobs",
-            json=job_body(request, webhook_url, webhook_secret),
-            headers={"Idempotency-Key": idempotency_key or uuid.uuid4().hex},
-        )
-        return JobAccepted.model_validate(response.json())
+        return self._do(calls.submission(request, idempotency_key, webhook_url, webhook_secret))
 
     def submit_batch(
         self, requests: Sequence[GenerationRequest], *, idempotency_key: str | None = None
@@ -145,93 +127,42 @@ class Client(Connection):
         However often it has to be tried, one job comes of each. Those refused for now (``status``
         429 or 503) make one when the batch is sent again with its ``idempotency_key``.
         """
-        response = self._call(
-            "POST",
-            "/jobs/batch",
-            json={"requests": [job_body(one, None, None) for one in requests]},
-            headers={"Idempotency-Key": idempotency_key or uuid.uuid4().hex},
-            timeout=self._timeout,
-        )
-        return outcomes_in(response)
+        return self._do(calls.submissions(requests, idempotency_key))
 
-    def job(self, job_id: str) -> JobView:
-        return self._job(job_id, wait_s=0)
+    @contextmanager
+    def batch(
+        self,
+        requests: Iterable[GenerationRequest],
+        *,
+        parallel: int = PARALLEL,
+        idempotency_key: str | None = None,
+    ) -> Iterator[Iterator[BatchResult]]:
+        """Have a job made of each of ``requests``; gives the results as they come, not in order.
 
-    def jobs(
-        self, status: JobStatus | None = None, *, prompts: bool = False
-    ) -> Iterator[ListedJob]:
-        """List the jobs, newest first, a page at a time; with their ``prompts``, or null for them.
-
-        Jobs that are submitted meanwhile are not among them.
+        ``with client.batch(requests) as results: ...``. No more than ``parallel`` jobs are under
+        way at once, and ``requests`` are taken as that goes on, so there may be any number. What
+        fails stops none of the others. Jobs that are under way when the block is left are made all
+        the same. With an ``idempotency_key``, which may be 240 characters long, the same batch
+        finds its jobs again.
         """
-        asked = {"status": status, "include": "prompts" if prompts else None}
-        params = {name: value for name, value in asked.items() if value}
-        while True:
-            page = JobPage.model_validate(self._call("GET", "/jobs", params=params).json())
-            yield from page.jobs
-            if page.next_cursor is None:
-                return
-            params["cursor"] = page.next_cursor
+        left = threading.Event()
 
-    def cancel(self, job_id: str) -> None:
-        """Cancel the job, or delete it if it has ended.
+        def heed(_: JobView | None) -> None:
+            if left.is_set():
+                raise RuntimeError("the batch was left")  # ends the thread, and is not heard
 
-        A lost answer is an error, since a second request would delete what the first cancelled.
-        So is 503: the job may be cancelled although the answer could not be made.
-        """
-        self._call("DELETE", f"/jobs/{job_id}", again=turned_away)
-
-    def wait(self, job_id: str, on_update: Callable[[JobView], object] | None = None) -> JobView:
-        """Wait until the job has ended, calling ``on_update`` with every reading.
-
-        The service may restart meanwhile. Raises what reading the job raises, not if the job fails.
-        """
-        wait_s = UPDATE_PERIOD_S if on_update else LONG_POLL_S
-        while True:
+        def make(index: int, request: GenerationRequest) -> BatchResult:
+            heed(None)
+            key = idempotency_key and f"{idempotency_key}-{index}"
             try:
-                job = self._job(job_id, wait_s, again=interrupted_not_crowded)
-            except ApiError as error:
-                if error.status != httpx.codes.TOO_MANY_REQUESTS:
-                    raise
-                # Too many others wait: a plain read finds room.
-                told = error.retry_after_s
-                time.sleep(LONG_POLL_S if told is None else min(max(told, 1), LONG_POLL_S))
-                job = self.job(job_id)
-            if on_update:
-                on_update(job)
-            if job.status in FINAL_STATUSES:
-                return job
+                accepted = self.submit(request, idempotency_key=key)
+                return BatchResult(index, request, self._wait(accepted.id, LONG_POLL_S, heed))
+            except (ApiError, httpx.TransportError) as error:
+                return BatchResult(index, request, error=error)
 
-    def download(self, job: JobView, path: Path, index: int = 0) -> int:
-        """Write a file of a job that has succeeded to ``path``; return its size in bytes.
-
-        ``index``: which of ``job.results``. Raises ``ValueError`` if the job has no such file.
-        """
-        url = job.download_url if index == 0 else None
-        if 0 < index < len(job.results):
-            url = job.results[index].download_url
-        if url is None:
-            raise ValueError(f"job {job.id} is {job.status} and has no audio {index}")
-        return attempts(self._retry_s, interrupted)(lambda: self._fetch(url, path))
-
-    def download_all(self, job: JobView, path: Path) -> list[Path]:
-        """Write the files of a job, of several as ``name-1.wav`` and so on; return their paths."""
-        if len(job.results) < 2:
-            self.download(job, path)
-            return [path]
-        paths = [path.with_stem(f"{path.stem}-{file.index + 1}") for file in job.results]
-        for index, each in enumerate(paths):
-            self.download(job, each, index)
-        return paths
-
-    def _job(
-        self, job_id: str, wait_s: float, again: Callable[[BaseException], bool] = interrupted
-    ) -> JobView:
-        response = self._call(
-            "GET",
-            f"/jobs/{job_id}",
-            again=again,
-            params={"wait": wait_s} if wait_s else None,
-            timeout=timeout(wait_s + self._answer_s),
-        )
-        return JobView.model_validate(response.json())
+        results = by_threads(make, numbered(requests, parallel), parallel)
+        try:
+            with closing(results):
+                yield results
+        finally:
+            left.set()

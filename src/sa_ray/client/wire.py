@@ -1,6 +1,7 @@
 """Write the requests of the HTTP API and read its answers."""
 
 import io
+import warnings
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from sa_ray.contracts import (
     GenerationRequest,
     JobAccepted,
     JobRequest,
+    JobView,
     Manifest,
     RefusedJob,
 )
@@ -79,19 +81,6 @@ def job_body(
     return body
 
 
-def send_file(http: httpx.Client, audio: Path | bytes, timeout: httpx.Timeout) -> httpx.Response:
-    """Send the audio of a file, piece by piece. Raises ``ApiError`` for an error answer."""
-    with io.BytesIO(audio) if isinstance(audio, bytes) else audio.open("rb") as file:
-        response = http.post(
-            "/v1/uploads",
-            content=file,
-            headers={"Content-Type": "application/octet-stream"},
-            timeout=timeout,
-        )
-    raise_for_error(response)
-    return response
-
-
 @dataclass(frozen=True, slots=True)
 class Clip:
     """A clip that came with an answer: its encoded bytes, and what is known of it."""
@@ -101,6 +90,23 @@ class Clip:
     audio_duration: float
     """Seconds."""
     warning: str | None
+
+
+class ClipWarning(UserWarning):
+    """The service found the clip silent or constant; of a job, ``JobView.warning`` says so."""
+
+
+def clip_in(response: httpx.Response) -> bytes:
+    """Return the clip of an answer, and warn the client's caller if it has no sound."""
+    if warning := response.headers.get("X-Warning"):
+        warnings.warn(warning, ClipWarning, stacklevel=3)
+    return response.content
+
+
+def require_one(request: GenerationRequest) -> None:
+    """Raise ``ValueError`` for a request of several clips."""
+    if request.n > 1:
+        raise ValueError(f"the request asks for {request.n} clips; generate_all returns them")
 
 
 def clips_in(response: httpx.Response) -> list[Clip]:
@@ -116,6 +122,23 @@ def clips_in(response: httpx.Response) -> list[Clip]:
             Clip(archive.read(file.name), file.seed, file.audio_duration, file.warning)
             for file in manifest.files
         ]
+
+
+def file_url(job: JobView, index: int) -> str:
+    """Return where a file of ``job`` is. Raises ``ValueError`` if there is none."""
+    url = job.download_url if index == 0 else None
+    if 0 < index < len(job.results):
+        url = job.results[index].download_url
+    if url is None:
+        raise ValueError(f"job {job.id} is {job.status} and has no audio {index}")
+    return url
+
+
+def file_paths(job: JobView, path: Path) -> list[Path]:
+    """Return where the files of ``job`` go: of several, to ``name-1.wav`` and so on."""
+    if len(job.results) < 2:
+        return [path]
+    return [path.with_stem(f"{path.stem}-{file.index + 1}") for file in job.results]
 
 
 def outcomes_in(response: httpx.Response) -> list[JobAccepted | ApiError]:

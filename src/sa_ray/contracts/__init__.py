@@ -7,6 +7,7 @@ from sa_ray.contracts.edit_requests import (
     MAX_REGIONS,
     MIN_REGION,
     EditRequest,
+    RegionRequest,
 )
 from sa_ray.contracts.edits import EditFields, Region, Source
 from sa_ray.contracts.generation import (
@@ -195,6 +196,7 @@ __all__ = [
     "Record",
     "RefusedJob",
     "Region",
+    "RegionRequest",
     "ResolvedRequest",
     "Sampler",
     "Source",

@@ -3,7 +3,7 @@
 from datetime import date
 from typing import Final, Self
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from sa_ray.contracts.names import VariantName
 from sa_ray.contracts.record import Record
@@ -73,6 +73,8 @@ class DayUsage(Usage):
 class UsageReport(BaseModel):
     """The answer to ``GET /v1/usage``."""
 
-    first: date = Field(serialization_alias="from")
-    last: date = Field(serialization_alias="to")
+    model_config = ConfigDict(validate_by_name=True)
+
+    first: date = Field(alias="from")
+    last: date = Field(alias="to")
     usage: list[DayUsage] = Field(description="By day and key; days without usage are left out.")
