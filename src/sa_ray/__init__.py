@@ -1,5 +1,13 @@
 """Stable Audio 3 as a production service on Ray Serve."""
 
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 
-__version__ = version("sa-ray")
+
+def _version() -> str:
+    try:
+        return version("sa-ray")
+    except PackageNotFoundError:  # the client alone
+        return version("sa-ray-client")
+
+
+__version__ = _version()
