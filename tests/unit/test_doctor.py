@@ -28,7 +28,7 @@ def said(expected: int) -> dict[str, dict[str, Any]]:
         port = free.getsockname()[1]
     result = CliRunner().invoke(app, ["doctor", "--json", "--port", str(port)])
     assert result.exit_code == expected, result.output
-    return {line["name"]: line for line in json.loads(result.stdout)}
+    return {line["name"]: line for line in json.loads(result.stdout)["checks"]}
 
 
 def test_a_machine_that_can_run_it_is_well_and_left_as_it_was(tmp_path: Path) -> None:

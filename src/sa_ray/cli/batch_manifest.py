@@ -81,18 +81,19 @@ class BatchManifest:
         entry = self._entries.get(row.digest)
         return entry is not None and entry.error is None and all(map(self._is_there, entry.files))
 
-    def succeeded(self, row: Row, job: JobView, paths: Sequence[Path]) -> None:
+    def succeeded(self, row: Row, job: JobView, paths: Sequence[Path]) -> Entry:
+        """Note the files of ``row``, and return the entry."""
         files = [
             PackedFile.model_validate(
                 made.model_dump() | {"name": path.relative_to(self._folder).as_posix()}
             )
             for path, made in zip(paths, job.results, strict=True)
         ]
-        self._add(row, job.id, files, None)
+        return self._add(row, job.id, files, None)
 
-    def failed(self, row: Row, error: str, job_id: str | None) -> None:
+    def failed(self, row: Row, error: str, job_id: str | None) -> Entry:
         """Note why ``row`` has no files. ``job_id``: of the job that failed, if there was one."""
-        self._add(row, job_id, [], error)
+        return self._add(row, job_id, [], error)
 
     def _is_there(self, file: PackedFile) -> bool:
         path = self._folder / file.name
@@ -100,7 +101,7 @@ class BatchManifest:
 
     def _add(
         self, row: Row, job_id: str | None, files: list[PackedFile], error: str | None
-    ) -> None:
+    ) -> Entry:
         with self._lock:
             entry = Entry(
                 line=row.line,
@@ -112,6 +113,7 @@ class BatchManifest:
             )
             self._entries[entry.digest] = entry
             self._append(entry)
+        return entry
 
     def _append(self, line: BaseModel) -> None:
         with self._file.open("a", encoding="utf-8") as file:

@@ -4,14 +4,17 @@ import csv
 import hashlib
 import json
 import re
+import sys
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path, PurePosixPath
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
 from pydantic import ValidationError
 
+from sa_ray.cli.console import STREAM
 from sa_ray.contracts import UPLOAD_ID_PATTERN, GenerationRequest
 from sa_ray.errors import InvalidRequestError
 
@@ -85,13 +88,19 @@ def read_rows(file: Path, defaults: Fields) -> list[Row]:
 
 def _read(file: Path) -> Iterator[tuple[int, str | Mapping[str, str | None]]]:
     """Read lines of JSON, or of cells by the names in the first line."""
-    with file.open(encoding="utf-8-sig", newline="") as opened:
+    with _opened(file) as opened:
         if file.suffix.lower() != ".csv":
             yield from ((line, text) for line, text in enumerate(opened, 1) if text.strip())
             return
         reader = csv.DictReader(opened)
         for cells in reader:
             yield reader.line_num, cells
+
+
+def _opened(file: Path) -> AbstractContextManager[TextIO]:
+    if file == STREAM:
+        return nullcontext(sys.stdin)
+    return file.open(encoding="utf-8-sig", newline="")
 
 
 def _parsed(text: str) -> Fields:

@@ -1,13 +1,11 @@
 """``sa-ray check``: use a running service from end to end, and say what works."""
 
 import hashlib
-import json
 import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -15,8 +13,9 @@ import httpx
 import typer
 
 from sa_ray.audio import probe
-from sa_ray.cli.console import console, service_address
-from sa_ray.cli.findings import Finding, print_finding
+from sa_ray.cli.connecting import service_address
+from sa_ray.cli.console import HERE, AsJson, console
+from sa_ray.cli.findings import Finding, report
 from sa_ray.client import ApiError, Client, ClipWarning
 from sa_ray.contracts import FINAL_STATUSES, GenerationRequest, Health, JobRequest, JobView
 from sa_ray.errors import InvalidRequestError
@@ -37,7 +36,7 @@ class DegradedError(CheckError):
 
 
 def check(
-    url: Annotated[str, typer.Argument(help="Address of the service.")] = "http://localhost:8000",
+    url: Annotated[str, typer.Argument(help="Address of the service.")] = HERE,
     model: Annotated[
         str | None, typer.Option(help="Model to make two clips with; the service's default.")
     ] = None,
@@ -45,23 +44,15 @@ def check(
         float,
         typer.Option(min=1, help="Longest wait for a clip, seconds; models load first."),
     ] = 600,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Check a running service: health, models, a clip, and a job with its file.
 
     Ends with 1 if anything does not work. The job is deleted again.
     """
     url = service_address(url)
-    findings = []
     with Client(url, timeout_s=timeout, retry_s=RETRY_S) as client:
-        for finding in _findings(client, model, timeout):
-            findings.append(finding)
-            if not as_json:
-                print_finding(finding)
-    if as_json:
-        typer.echo(json.dumps({"url": url, "checks": [asdict(one) for one in findings]}, indent=2))
-    if not all(one.ok for one in findings):
-        raise typer.Exit(1)
+        report(as_json, _findings(client, model, timeout), url=url)
 
 
 def _findings(client: Client, model: str | None, timeout_s: float) -> Iterator[Finding]:

@@ -2,28 +2,27 @@
 
 from typing import Annotated
 
-import httpx
 import typer
-from pydantic import ValidationError
-from rich.markup import escape
+from typer._completion_shared import Shells, get_completion_script
 
 from sa_ray import __version__, local
 from sa_ray.cli.batch import batch
 from sa_ray.cli.check import check
-from sa_ray.cli.console import console, print_table
+from sa_ray.cli.console import AsJson, print_result, print_table
 from sa_ray.cli.demo import demo
 from sa_ray.cli.doctor import doctor
+from sa_ray.cli.failures import run_command
 from sa_ray.cli.generate import generate
 from sa_ray.cli.job_commands import app as jobs
 from sa_ray.cli.keys import keys
 from sa_ray.cli.loras import loras
 from sa_ray.cli.models import models
 from sa_ray.cli.regenerate import regenerate
-from sa_ray.errors import SaRayError
 from sa_ray.settings import load_settings
 from sa_ray.settings.reference import effective_values, markdown
 
 COLUMNS = ("setting", "value", "environment variable")
+FIELDS = ("setting", "value", "variable")
 
 app = typer.Typer(
     help="Stable Audio 3 as a service on Ray Serve.",
@@ -49,6 +48,7 @@ def config(
     as_markdown: Annotated[
         bool, typer.Option("--markdown", help="Print docs/configuration.md instead.")
     ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Print the effective settings, secrets masked, and where each comes from.
 
@@ -57,13 +57,26 @@ def config(
     if as_markdown:
         typer.echo(markdown(), nl=False)
         return
-    print_table(COLUMNS, list(effective_values(load_settings())))
+    rows = list(effective_values(load_settings()))
+    named = [dict(zip(FIELDS, row, strict=True)) for row in rows]
+    print_result(as_json, named, lambda: print_table(COLUMNS, rows))
 
 
 @app.command()
-def version() -> None:
+def completion(
+    shell: Annotated[Shells, typer.Argument(help="Whose.")],
+) -> None:
+    """Print the script that completes commands and options in a shell: for bash,
+    `eval "$(sa-ray completion bash)"`."""
+    typer.echo(
+        get_completion_script(prog_name="sa-ray", complete_var="_SA_RAY_COMPLETE", shell=shell)
+    )
+
+
+@app.command()
+def version(as_json: AsJson = False) -> None:
     """Print the version."""
-    typer.echo(__version__)
+    print_result(as_json, {"version": __version__}, lambda: typer.echo(__version__))
 
 
 @app.command()
@@ -79,27 +92,11 @@ def serve(
 
 
 def main() -> None:
-    _run(app)
+    run_command(app)
 
 
 def stable_audio_api() -> None:
     """The Stable Audio API server's command: ``stable-audio-api --host 0.0.0.0 --port 8000``."""
     single = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     single.command()(serve)
-    _run(single)
-
-
-def _run(command: typer.Typer) -> None:
-    try:
-        command()
-    except SaRayError as error:
-        console.print(f"[red]{escape(error.message)}[/]")
-        raise SystemExit(1) from None
-    except ValidationError as error:
-        for item in error.errors(include_url=False, include_input=False):
-            where = ".".join(map(str, item["loc"]))
-            console.print(f"[red]{escape(where + ': ' + item['msg'])}[/]")
-        raise SystemExit(2) from None
-    except httpx.HTTPError as error:
-        console.print(f"[red]{escape(f'The service could not be reached: {error}')}[/]")
-        raise SystemExit(1) from None
+    run_command(single)

@@ -13,8 +13,15 @@ from rich.console import Console
 from rich.table import Table
 
 from sa_ray import local
-from sa_ray.cli.console import console
-from sa_ray.cli.jobs import JobProgress, format_of, print_warning, run_job
+from sa_ray.cli.console import STREAM, AsJson, print_result, say
+from sa_ray.cli.jobs import (
+    JobProgress,
+    destination,
+    document,
+    format_of,
+    run_job,
+    say_warnings,
+)
 from sa_ray.client import Client
 from sa_ray.contracts import GenerationRequest, JobView
 from sa_ray.engines import resolve_engine_name
@@ -29,12 +36,16 @@ RETRY_S = 10.0
 def demo(
     prompt: Annotated[str, typer.Argument(help="What to hear.")] = "rain on a tin roof",
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="Ends in .wav, .flac, .mp3 or .ogg.")
+        Path,
+        typer.Option(
+            "--output", "-o", help="Ends in .wav, .flac, .mp3 or .ogg; `-`: to standard output."
+        ),
     ] = Path("demo.wav"),
     model: Annotated[str | None, typer.Option(help="small-sfx, small-music or medium.")] = None,
     duration: Annotated[float, typer.Option(help="Seconds of audio.")] = 7.0,
     steps: Annotated[int, typer.Option(help="Sampling steps.")] = 8,
     seed: Annotated[int, typer.Option(help="-1 draws one.")] = -1,
+    as_json: AsJson = False,
 ) -> None:
     """Start a local Ray and the whole graph, run one job over HTTP, download it, stop it all."""
     started = time.monotonic()
@@ -50,7 +61,10 @@ def demo(
         if signal.getsignal(number) is signal.SIG_DFL:  # `nohup` ignores hang-ups.
             signal.signal(number, _exit_in_order)
     # A process on its way out may still write there.
-    with tempfile.TemporaryDirectory(prefix="sa-ray-demo-", ignore_cleanup_errors=True) as folder:
+    with (
+        destination(output, as_json) as path,
+        tempfile.TemporaryDirectory(prefix="sa-ray-demo-", ignore_cleanup_errors=True) as folder,
+    ):
         args: dict[str, Any] = {
             "jobs_url": sqlite_url(Path(folder) / "jobs.db"),
             "output_dir": f"{folder}/outputs",
@@ -60,13 +74,16 @@ def demo(
             args["preload_models"] = model
         service = local.LocalService(Path(folder), args)
         _refuse_what_the_service_would(request, service.settings)
-        job = _run_demo(service, request, output)
-    _print_summary(job, output, time.monotonic() - started)
-    print_warning(job)
+        job = _run_demo(service, request, path)
+    seconds = time.monotonic() - started
+    told = document(job, [output.resolve()], demo_seconds=round(seconds, 1))
+    print_result(as_json, told, lambda: _print_summary(job, output, seconds))
+    say_warnings(job)
     if job.engine == "procedural":
-        console.print(
-            "[yellow]This is the procedural stand-in, not Stable Audio 3: "
-            "README.md says how to get the real model.[/]"
+        say(
+            "This is the procedural stand-in, not Stable Audio 3: README.md says how to get the "
+            "real model.",
+            "yellow",
         )
 
 
@@ -81,7 +98,7 @@ def _exit_in_order(number: int, _frame: FrameType | None) -> None:
 
 
 def _run_demo(service: local.LocalService, request: GenerationRequest, output: Path) -> JobView:
-    with JobProgress("starting Ray and the graph") as progress:
+    with JobProgress("starting Ray and the graph", stays=False) as progress:
         with service:
             service.wait_until_ready()
             with Client(service.base_url, retry_s=RETRY_S) as client:
@@ -100,5 +117,6 @@ def _print_summary(job: JobView, output: Path, seconds: float) -> None:
     table.add_row("audio", f"{job.audio_duration:.3f} s, {job.sample_rate} Hz")
     table.add_row("generated in", f"{job.timings.generation_seconds or 0:.2f} s")
     table.add_row("whole demo", f"{seconds:.1f} s")
-    table.add_row("file", str(output.resolve()))
-    Console().print(table)
+    if output != STREAM:
+        table.add_row("file", str(output.resolve()))
+    Console(stderr=output == STREAM).print(table)

@@ -1,13 +1,11 @@
 """``sa-ray doctor``: look whether a service can run on this machine, without starting one."""
 
-import json
 import os
 import platform
 import resource
 import shutil
 import socket
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Final
@@ -15,7 +13,8 @@ from typing import Annotated, Final
 import typer
 
 from sa_ray.access import Keyring
-from sa_ray.cli.findings import Finding, print_finding
+from sa_ray.cli.console import AsJson
+from sa_ray.cli.findings import Finding, report
 from sa_ray.engines import resolve_engine_name
 from sa_ray.errors import ConfigurationError, SaRayError
 from sa_ray.jobs import reach_job_store
@@ -45,21 +44,13 @@ class IllError(Exception):
 
 def doctor(
     port: Annotated[int, typer.Option(help="Port that the service is to listen on.")] = 8000,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Look whether a service with these settings can run here, and say how to mend what is wrong.
 
     Writes a small object to the store and deletes it again. Ends with 1 if anything is wrong.
     """
-    findings = []
-    for finding in _findings(port):
-        findings.append(finding)
-        if not as_json:
-            print_finding(finding)
-    if as_json:
-        typer.echo(json.dumps([asdict(one) for one in findings], indent=2))
-    if not all(one.ok for one in findings):
-        raise typer.Exit(1)
+    report(as_json, _findings(port))
 
 
 def _findings(port: int) -> Iterator[Finding]:

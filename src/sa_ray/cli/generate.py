@@ -1,21 +1,35 @@
 """``sa-ray generate``: clips, edits and loops, by a running service."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from sa_ray.cli.console import console, service_address
-from sa_ray.cli.jobs import JobProgress, format_of, print_warning, run_job
-from sa_ray.client import Client
-from sa_ray.contracts import GenerationRequest
+from sa_ray.cli.connecting import connect
+from sa_ray.cli.console import HERE, STREAM, AsJson, Url, say
+from sa_ray.cli.jobs import (
+    JobProgress,
+    destination,
+    format_of,
+    run_job,
+    send,
+    tell_made,
+)
+from sa_ray.contracts import AudioFormat, GenerationRequest
 
 
 def generate(
-    prompt: Annotated[str, typer.Argument(help="What to hear.")],
+    prompt: Annotated[str, typer.Argument(help="What to hear; `-`: what standard input says.")],
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="Ends in .wav, .flac, .mp3 or .ogg.")
+        Path,
+        typer.Option(
+            "--output", "-o", help="Ends in .wav, .flac, .mp3 or .ogg; `-`: to standard output."
+        ),
     ] = Path("clip.wav"),
+    format_: Annotated[
+        AudioFormat | None, typer.Option("--format", help="With `-o -`. Default: wav.")
+    ] = None,
     n: Annotated[
         int | None,
         typer.Option("-n", help="Clips to make; several are called clip-1.wav and so on."),
@@ -56,7 +70,8 @@ def generate(
         typer.Option(help="An adapter, as NAME or NAME:STRENGTH; may be repeated."),
     ] = None,
     loop: Annotated[bool, typer.Option("--loop", help="The end goes over into the start.")] = False,
-    url: Annotated[str, typer.Option(help="Address of the service.")] = "http://localhost:8000",
+    as_json: AsJson = False,
+    url: Url = HERE,
 ) -> None:
     """Have a running service make clips, edits of a file of yours, or loops; tell their seeds."""
     files = {"init_audio": init, "inpaint_audio": inpaint, "continue_audio": continue_}
@@ -73,18 +88,20 @@ def generate(
         "loop": loop or None,
     }
     given = {name: value for name, value in fields.items() if value is not None}
-    with Client(service_address(url)) as client, JobProgress("sending") as progress:
-        for name, file in files.items():
-            if file is not None:
-                given[name] = client.upload(file).id
-        request = GenerationRequest.model_validate(
-            {"prompt": prompt, "format": format_of(output), **given}
-        )
-        job, paths = run_job(client, request, output, progress.show)
-    for path, made in zip(paths, job.results, strict=True):
-        typer.echo(path)
-        console.print(f"seed {made.seed}")
-    print_warning(job)
+    if prompt == str(STREAM):
+        prompt = sys.stdin.read()
+    given |= {"prompt": prompt, "format": format_of(output, format_)}
+    with (
+        destination(output, as_json, n or 1) as path,
+        connect(url) as client,
+        JobProgress("sending") as progress,
+    ):
+        given |= send(client, {name: file for name, file in files.items() if file is not None})
+        request = GenerationRequest.model_validate(given)
+        job, paths = run_job(client, request, path, progress.show)
+    for made in job.results:
+        say(f"seed {made.seed}")
+    tell_made(as_json, job, paths, output)
 
 
 def _span(text: str) -> dict[str, float]:

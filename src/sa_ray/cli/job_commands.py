@@ -6,22 +6,25 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
-from sa_ray.cli.console import console, print_table, service_address
-from sa_ray.cli.jobs import JobProgress, print_warning
-from sa_ray.client import Client
+from sa_ray.cli.connecting import connect
+from sa_ray.cli.console import (
+    HERE,
+    AsJson,
+    Url,
+    print_line,
+    print_result,
+    print_table,
+    say,
+)
+from sa_ray.cli.jobs import JobProgress, destination, tell_made
 from sa_ray.contracts import JobStatus, JobView
 
 app = typer.Typer(help="List, show, watch, cancel and download jobs.", no_args_is_help=True)
 
 COLUMNS = ("id", "status", "model", "created", "audio", "prompt")
 
-Url = Annotated[str, typer.Option(help="Address of the service.")]
 JobId = Annotated[str, typer.Argument(metavar="ID", help="Id of the job.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead.")]
-
-HERE = "http://localhost:8000"
 
 
 @app.command("list")
@@ -32,37 +35,43 @@ def list_(
     url: Url = HERE,
 ) -> None:
     """List jobs, newest first. In a pipe or file: one on a line, between tabs."""
-    with Client(service_address(url)) as client:
+    with connect(url) as client:
         found = list(islice(client.jobs(status=status, prompts=True), limit))
-    if as_json:
-        typer.echo(json.dumps([job.model_dump(mode="json") for job in found], indent=2))
-        return
-    print_table(COLUMNS, [_cells(job) for job in found])
+    rows = [_cells(job) for job in found]
+    print_result(as_json, found, lambda: print_table(COLUMNS, rows))
 
 
 @app.command()
 def show(job_id: JobId, as_json: AsJson = False, url: Url = HERE) -> None:
     """Show all that is known of a job."""
-    with Client(service_address(url)) as client:
+    with connect(url) as client:
         job = client.job(job_id)
-    told = job.model_dump(mode="json")
-    if as_json:
-        typer.echo(json.dumps(told, indent=2))
-        return
-    for name, value in told.items():
-        if value not in (None, [], {}):
-            typer.echo(f"{name}\t{value if isinstance(value, str) else json.dumps(value)}")
+    print_result(as_json, job, lambda: _print(job))
 
 
 @app.command()
-def watch(job_id: JobId, url: Url = HERE) -> None:
-    """Wait until a job has ended, and say how; ends with 1 unless it has succeeded."""
-    with Client(service_address(url)) as client, JobProgress("waiting") as progress:
-        job = client.wait(job_id, progress.show)
-    typer.echo(job.status)
-    print_warning(job)
+def watch(job_id: JobId, as_json: AsJson = False, url: Url = HERE) -> None:
+    """Wait until a job has ended, and say how; ends with 1 unless it has succeeded.
+
+    With --json: the job whenever it has changed, a line for each time.
+    """
+    seen: JobView | None = None
+
+    def update(job: JobView) -> None:
+        nonlocal seen
+        if as_json and job != seen:
+            print_line(as_json, job, job.status)
+        seen = job
+        progress.show(job)
+
+    with connect(url) as client, JobProgress("waiting") as progress:
+        job = client.wait(job_id, update)
+    if not as_json:
+        typer.echo(job.status)
+    if job.warning:
+        say(job.warning, "yellow")
     if job.error:
-        console.print(f"[red]{escape(str(job.error))}[/]")
+        say(job.error, "red")
     if job.status != "succeeded":
         raise typer.Exit(1)
 
@@ -70,12 +79,14 @@ def watch(job_id: JobId, url: Url = HERE) -> None:
 @app.command()
 def cancel(
     job_ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of jobs.")],
+    as_json: AsJson = False,
     url: Url = HERE,
 ) -> None:
-    """Cancel jobs; those that have ended are deleted, with their audio."""
-    with Client(service_address(url)) as client:
+    """Cancel jobs; those that have ended are deleted, with their audio. Prints the ids."""
+    with connect(url) as client:
         for job_id in job_ids:
             client.cancel(job_id)
+            print_line(as_json, {"id": job_id}, job_id)
 
 
 @app.command()
@@ -83,16 +94,28 @@ def download(
     job_id: JobId,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Default: the id and the format of the job."),
+        typer.Option(
+            "--output",
+            "-o",
+            help="Default: the id and the format of the job. `-`: to standard output.",
+        ),
     ] = None,
+    as_json: AsJson = False,
     url: Url = HERE,
 ) -> None:
     """Download the files of a job that has succeeded; print their names."""
-    with Client(service_address(url)) as client:
+    with connect(url) as client:
         job = client.job(job_id)
-        for path in client.download_all(job, output or Path(f"{job.id}.{job.format}")):
-            typer.echo(path)
-    print_warning(job)
+        output = output or Path(f"{job.id}.{job.format}")
+        with destination(output, as_json, len(job.results)) as path:
+            paths = client.download_all(job, path)
+    tell_made(as_json, job, paths, output)
+
+
+def _print(job: JobView) -> None:
+    for name, value in job.model_dump(mode="json").items():
+        if value not in (None, [], {}):
+            typer.echo(f"{name}\t{value if isinstance(value, str) else json.dumps(value)}")
 
 
 def _cells(job: JobView) -> list[str]:

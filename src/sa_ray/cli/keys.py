@@ -1,14 +1,12 @@
 """``sa-ray keys``: who may use the service."""
 
-import json
 from pathlib import Path
 from typing import Annotated, Any, cast
 
 import typer
-from rich.markup import escape
 
 from sa_ray.access import Key, add_key, read_keys, revoke_key
-from sa_ray.cli.console import console, print_table
+from sa_ray.cli.console import AsJson, print_result, print_table, say
 from sa_ray.errors import ConfigurationError
 from sa_ray.settings import load_settings
 
@@ -51,6 +49,7 @@ def create(
     again: Annotated[
         bool, typer.Option("--again", help="Another key of a NAME that is there already.")
     ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Make a key and print it: it is shown once, and kept as a hash.
 
@@ -73,19 +72,19 @@ def create(
     }
     if again and _given(fields):
         raise typer.BadParameter(f"--again leaves all else of {name} as it is: give it alone.")
-    typer.echo(add_key(_file(), name, _given(fields), again=again))
+    key = add_key(_file(), name, _given(fields), again=again)
+    print_result(as_json, {"name": name, "key": key}, lambda: typer.echo(key))
 
 
 @keys.command("list")
-def list_keys(
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead.")] = False,
-) -> None:
+def list_keys(as_json: AsJson = False) -> None:
     """List the keys, without their hashes."""
     found = read_keys(_file())
-    if as_json:
-        typer.echo(json.dumps([_shown(key) for key in found], indent=2))
-        return
-    print_table(COLUMNS, [_row(key) for key in found])
+    print_result(
+        as_json,
+        [_shown(key) for key in found],
+        lambda: print_table(COLUMNS, [_row(key) for key in found]),
+    )
 
 
 def _row(key: Key) -> tuple[str, ...]:
@@ -102,13 +101,18 @@ def revoke(
     old: Annotated[
         bool, typer.Option("--old", help="Only its keys before the newest; NAME stays.")
     ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Take a name and its keys out of the file. Services refuse them within seconds.
 
     Its jobs stay, for keys with the scope jobs:all, and for a new key of the same name.
     """
     revoke_key(_file(), name, old=old)
-    console.print(f"{escape(name)}: {'the newest key is left' if old else 'revoked'}")
+    print_result(
+        as_json,
+        {"name": name, "revoked": "old" if old else "all"},
+        lambda: say(f"{name}: {'the newest key is left' if old else 'revoked'}"),
+    )
 
 
 def _file() -> Path:

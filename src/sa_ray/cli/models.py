@@ -4,22 +4,19 @@ from typing import Annotated
 
 import typer
 
-from sa_ray.cli.console import print_table, service_address
-from sa_ray.client import Client
+from sa_ray.cli.connecting import connect
+from sa_ray.cli.console import HERE, AsJson, print_result, print_table
 
 COLUMNS = ("model", "state", "longest clip", "steps", "guidance", "")
 
 
 def models(
-    url: Annotated[str, typer.Argument(help="Address of the service.")] = "http://localhost:8000",
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead.")] = False,
+    url: Annotated[str, typer.Argument(help="Address of the service.")] = HERE,
+    as_json: AsJson = False,
 ) -> None:
     """List the models of a running service. In a pipe or file: one on a line, between tabs."""
-    with Client(service_address(url)) as client:
+    with connect(url) as client:
         told = client.models()
-    if as_json:
-        typer.echo(told.model_dump_json(indent=2))
-        return
     rows = [
         [
             f"{one.id}{' (default)' if one.id == told.default else ''}",
@@ -31,4 +28,4 @@ def models(
         ]
         for one in told.models
     ]
-    print_table(COLUMNS, rows)
+    print_result(as_json, told, lambda: print_table(COLUMNS, rows))
