@@ -16,6 +16,7 @@ from sa_ray.cli.generate import generate
 from sa_ray.cli.job_commands import app as jobs
 from sa_ray.cli.keys import keys
 from sa_ray.cli.loras import loras
+from sa_ray.cli.mcp import mcp
 from sa_ray.cli.models import models
 from sa_ray.cli.regenerate import regenerate
 from sa_ray.settings import load_settings
@@ -41,6 +42,7 @@ app.command()(doctor)
 app.command()(regenerate)
 app.command()(loras)
 app.add_typer(keys, name="keys")
+app.command()(mcp)
 
 
 @app.command()
