@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.to_thread
 import soundfile
 from mcp import Client, StdioServerParameters
 from mcp.client.stdio import stdio_client
 from mcp.types import CallToolResult, TextContent
 
+from sa_ray import client as http
+from sa_ray.mcp import Folder, build_server
 from tests.support.commands import BIN
 from tests.support.service import SLOW, Service
 
@@ -44,6 +47,10 @@ def refusal(result: CallToolResult) -> str:
     return content.text
 
 
+def names(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir()]
+
+
 async def test_an_assistant_makes_edits_and_lists_sounds(service: Service, tmp_path: Path) -> None:
     heard: list[tuple[float, float | None]] = []
 
@@ -52,7 +59,9 @@ async def test_an_assistant_makes_edits_and_lists_sounds(service: Service, tmp_p
 
     async with server(service, tmp_path) as client:
         tools = {tool.name: tool for tool in (await client.list_tools()).tools}
-        made = told(await client.call_tool("generate", {**RAIN, "count": 2}, progress_callback=hear))
+        made = told(
+            await client.call_tool("generate", {**RAIN, "count": 2}, progress_callback=hear)
+        )
         again = told(await client.call_tool("generate", {**RAIN, "seed": made["files"][0]["seed"]}))
         edited = told(
             await client.call_tool(
@@ -93,7 +102,7 @@ async def test_an_assistant_makes_edits_and_lists_sounds(service: Service, tmp_p
     # A name leads nowhere else.
     assert [file["path"] for file in edited["files"]] == [str(tmp_path / "bell-no-1.flac")]
     assert soundfile.info(tmp_path / "bell-no-1.flac").duration == 0.5
-    assert {path.name for path in tmp_path.iterdir()} == {
+    assert set(names(tmp_path)) == {
         first.name, second.name, third.name, "bell-no-1.flac"
     }  # fmt: skip
     assert models["default"] == "small-sfx"
@@ -106,25 +115,31 @@ async def test_an_assistant_makes_edits_and_lists_sounds(service: Service, tmp_p
 async def test_what_cannot_be_done_is_told_with_what_to_do(
     service: Service, tmp_path: Path
 ) -> None:
+    url = service.base_url
     sounds, other = tmp_path / "sounds", tmp_path / "other"
     other.mkdir()
     (other / "in.wav").write_bytes(service.generate(duration=0.5).content)
     (tmp_path / "secret.wav").write_bytes((other / "in.wav").read_bytes())
     vary = {"change": "vary", "prompt": "a bell"}
 
-    async with server(service, tmp_path, "--out", "sounds", "--read", "other") as client:
-        (sounds / "link.wav").symlink_to(tmp_path / "secret.wav")
-        for arguments, hint in [
-            ({"file": "../secret.wav", **vary}, "--read"),
-            ({"file": "link.wav", **vary}, "--read"),
-            ({"file": "none.wav", **vary}, f"no file {sounds}/none.wav"),
-            ({"file": "../other/in.wav", **vary, "regions": [{"start": 0, "end": 1}]}, "inpaint"),
-            ({"file": "../other/in.wav", **vary, "duration": 9999}, "duration is 9999"),
-        ]:
-            assert hint in refusal(await client.call_tool("edit", arguments))
-        made = told(await client.call_tool("edit", {"file": str(other / "in.wav"), **vary}))
+    with http.Client(url) as asking:
+        tools = build_server(asking, url, Folder(sounds, [other]))
+        async with Client(tools) as client:
+            (sounds / "link.wav").symlink_to(tmp_path / "secret.wav")
+            for arguments, hint in [
+                ({"file": "../secret.wav", **vary}, "--read"),
+                ({"file": "link.wav", **vary}, "--read"),
+                ({"file": "none.wav", **vary}, f"no file {sounds}/none.wav"),
+                (
+                    {"file": "../other/in.wav", **vary, "regions": [{"start": 0, "end": 1}]},
+                    "inpaint",
+                ),
+                ({"file": "../other/in.wav", **vary, "duration": 9999}, "duration is 9999"),
+            ]:
+                assert hint in refusal(await client.call_tool("edit", arguments))
+            made = told(await client.call_tool("edit", {"file": str(other / "in.wav"), **vary}))
 
-    assert [path.name for path in sounds.iterdir() if not path.is_symlink()] == ["a-bell.wav"]
+    assert set(names(sounds)) == {"link.wav", "a-bell.wav"}
     assert made["files"][0]["path"] == str(sounds / "a-bell.wav")
 
 
@@ -134,17 +149,20 @@ async def test_a_call_that_is_given_up_cancels_its_job(service: Service, tmp_pat
     async def hear(progress: float, total: float | None, message: str | None) -> None:
         begun.set()
 
-    async with server(service, tmp_path) as client, anyio.create_task_group() as calls:
+    async with server(service, tmp_path) as client:
 
         async def call() -> None:
             slow = {name: SLOW[name] for name in ("prompt", "model", "duration", "steps")}
             await client.call_tool("generate", slow, progress_callback=hear)
 
-        calls.start_soon(call)
-        with anyio.fail_after(90):
-            await begun.wait()
-        calls.cancel_scope.cancel()
+        async with anyio.create_task_group() as calls:
+            calls.start_soon(call)
+            with anyio.fail_after(90):
+                await begun.wait()
+            calls.cancel_scope.cancel()
+        [newest] = service.http.get("/jobs?limit=1").json()["jobs"]
+        # In a thread, so that the client goes on.
+        ended = await anyio.to_thread.run_sync(service.wait_for, newest["id"])
 
-    [newest] = service.http.get("/jobs?limit=1").json()["jobs"]
-    assert service.wait_for(newest["id"])["status"] == "cancelled"
-    assert list(tmp_path.iterdir()) == []
+    assert ended["status"] == "cancelled"
+    assert names(tmp_path) == []

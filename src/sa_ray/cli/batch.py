@@ -21,10 +21,10 @@ from rich.progress import (
 from sa_ray.cli.batch_manifest import NAME, BatchManifest, Entry
 from sa_ray.cli.batch_rows import Row, read_rows
 from sa_ray.cli.connecting import connect
-from sa_ray.cli.console import HERE, AsJson, Url, console, print_line, say
+from sa_ray.cli.console import HERE, STREAM, AsJson, Url, console, print_line, say
 from sa_ray.cli.jobs import JobFailedError, run_job, send
 from sa_ray.client import Client
-from sa_ray.contracts import AudioFormat, GenerationRequest
+from sa_ray.contracts import AudioFormat
 from sa_ray.errors import SaRayError
 
 RETRY_S: Final = 600.0
@@ -35,9 +35,7 @@ def batch(
     file: Annotated[
         Path,
         typer.Argument(
-            exists=True,
             dir_okay=False,
-            allow_dash=True,
             help="Requests: .csv, or JSON on lines; `-`: JSON on lines from standard input.",
         ),
     ],
@@ -58,6 +56,8 @@ def batch(
     the same again to go on after an interruption, and to try anew what failed. Ends with 1 if
     anything did. With --json: the lines of the manifest as they come, and a summary.
     """
+    if file != STREAM and not file.exists():  # Typer would refuse `-`, too
+        raise typer.BadParameter(f"{file} does not exist.", param_hint="FILE")
     given = {"model": model, "duration": duration, "format": format_}
     rows = read_rows(file, {name: value for name, value in given.items() if value is not None})
     manifest = BatchManifest(out)
@@ -110,8 +110,7 @@ def _made(
 
 def _make(client: Client, manifest: BatchManifest, out: Path, row: Row) -> Entry:
     try:
-        asked = row.request.model_dump(exclude_unset=True) | send(client, row.sources)
-        request = GenerationRequest.model_validate(asked)
+        request = row.request.model_copy(update=send(client, row.sources))
         path = out / row.output
         path.parent.mkdir(parents=True, exist_ok=True)
         job, paths = run_job(client, request, path, idempotency_key=manifest.key(row))

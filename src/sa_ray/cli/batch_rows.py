@@ -15,6 +15,7 @@ from typing import Any, Final, TextIO
 from pydantic import ValidationError
 
 from sa_ray.cli.console import STREAM
+from sa_ray.cli.jobs import UNSENT
 from sa_ray.contracts import UPLOAD_ID_PATTERN, GenerationRequest
 from sa_ray.errors import InvalidRequestError
 
@@ -23,9 +24,6 @@ SOURCES: Final = ("init_audio", "inpaint_audio", "continue_audio")
 
 OUTPUT: Final = "output"
 """Column of the file to write, relative to the folder of the batch."""
-
-UNSENT: Final = "0" * 64
-"""Stands for the id of a file until it is sent."""
 
 MAX_SHOWN: Final = 10
 """Most faults that an error lists."""

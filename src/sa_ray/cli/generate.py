@@ -9,6 +9,7 @@ import typer
 from sa_ray.cli.connecting import connect
 from sa_ray.cli.console import HERE, STREAM, AsJson, Url, say
 from sa_ray.cli.jobs import (
+    UNSENT,
     JobProgress,
     destination,
     format_of,
@@ -74,7 +75,8 @@ def generate(
     url: Url = HERE,
 ) -> None:
     """Have a running service make clips, edits of a file of yours, or loops; tell their seeds."""
-    files = {"init_audio": init, "inpaint_audio": inpaint, "continue_audio": continue_}
+    sources = {"init_audio": init, "inpaint_audio": inpaint, "continue_audio": continue_}
+    files = {name: file for name, file in sources.items() if file is not None}
     fields = {
         "n": n,
         "model": model,
@@ -91,13 +93,13 @@ def generate(
     if prompt == str(STREAM):
         prompt = sys.stdin.read()
     given |= {"prompt": prompt, "format": format_of(output, format_)}
+    request = GenerationRequest.model_validate(given | dict.fromkeys(files, UNSENT))
     with (
         destination(output, as_json, n or 1) as path,
         connect(url) as client,
         JobProgress("sending") as progress,
     ):
-        given |= send(client, {name: file for name, file in files.items() if file is not None})
-        request = GenerationRequest.model_validate(given)
+        request = request.model_copy(update=send(client, files))
         job, paths = run_job(client, request, path, progress.show)
     for made in job.results:
         say(f"seed {made.seed}")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, get_args
+from typing import Any, Final, get_args
 
 import typer
 from rich.progress import (
@@ -24,6 +24,9 @@ from sa_ray.cli.console import STREAM, console, print_result, say
 from sa_ray.client import Client
 from sa_ray.contracts import AudioFormat, GenerationRequest, JobView
 from sa_ray.errors import SaRayError
+
+UNSENT: Final = "0" * 64
+"""Stands for the id of a file until it is sent."""
 
 OnUpdate = Callable[[JobView], object]
 

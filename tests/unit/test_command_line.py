@@ -1,0 +1,125 @@
+"""What holds of every command: JSON, pipes, exit codes."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+from typer.testing import CliRunner
+
+from sa_ray import __version__
+from sa_ray.cli.commands import app
+from tests.support.commands import BIN, run_here
+
+PRINT_NO_RESULTS = {"serve", "mcp", "completion"}
+
+
+def test_every_command_that_prints_results_prints_them_as_json() -> None:
+    lacking = set()
+    for name, command in get_command(app).commands.items():  # type: ignore[attr-defined]
+        for one in getattr(command, "commands", {name: command}).values():
+            if not any("--json" in option.opts for option in one.params):
+                lacking.add(name)
+
+    assert lacking == PRINT_NO_RESULTS
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "code", "param"),
+    [
+        (["jobs", "show"], 2, "usage", None),
+        (["version", "--jsno"], 2, "usage", None),
+        (["generate", "rain", "-o", "rain.aac"], 2, "usage", None),
+        (["generate", "rain", "-n", "99"], 2, "invalid_request", "n"),
+        (["batch", "none.csv", "-o", "out"], 2, "usage", None),
+        (["models", "http://[::"], 2, "usage", None),
+        (["keys", "list"], 1, "configuration_error", None),
+    ],
+)
+def test_errors_are_json_where_results_are(
+    tmp_path: Path, arguments: list[str], status: int, code: str, param: str | None
+) -> None:
+    words = run_here(*arguments, cwd=tmp_path)
+    ended = run_here(*arguments, "--json", cwd=tmp_path)
+
+    assert (words.returncode, words.stdout) == (ended.returncode, ended.stdout) == (status, "")
+    error = json.loads(ended.stderr)["error"]
+    assert (error["code"], error["param"]) == (code, param)
+    assert error["message"]
+    assert not words.stderr.startswith("{")
+    assert "\x1b" not in words.stderr + ended.stderr
+
+
+def test_settings_and_a_new_key_are_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STABLE_AUDIO_API_KEYS_FILE", str(tmp_path / "keys.yaml"))
+    monkeypatch.setenv("HF_TOKEN", "hf_very_secret")
+
+    made = json.loads(run_here("keys", "create", "anna", "--json", cwd=tmp_path).stdout)
+    config = run_here("config", "--json", cwd=tmp_path).stdout
+    revoked = json.loads(run_here("keys", "revoke", "anna", "--json", cwd=tmp_path).stdout)
+    version = json.loads(run_here("version", "--json", cwd=tmp_path).stdout)
+
+    assert set(made) == {"name", "key"}
+    assert made["key"].strip()
+    settings = {one["setting"]: one for one in json.loads(config)}
+    assert settings["hf_token"] == {
+        "setting": "hf_token", "value": "********", "variable": "HF_TOKEN"
+    }  # fmt: skip
+    assert made["key"] not in config
+    assert "hf_very_secret" not in config
+    assert revoked == {"name": "anna", "revoked": "all"}
+    assert version == {"version": __version__}
+
+
+def test_a_reader_that_stops_reading_gets_no_traceback() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        ended = subprocess.run(
+            [str(BIN / "sa-ray"), "config"],
+            stdout=writing,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    finally:
+        os.close(writing)
+
+    assert (ended.returncode, ended.stderr) == (1, "")
+
+
+def test_without_the_extra_it_is_told_how_to_get_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [one for one in sys.modules if one.split(".")[:2] == ["sa_ray", "mcp"]]:
+        monkeypatch.delitem(sys.modules, name)
+    for name in ("mcp", "mcp.server"):
+        monkeypatch.setitem(sys.modules, name, None)
+
+    ended = run_here("mcp", cwd=tmp_path)
+
+    assert ended.returncode == 1
+    assert "pip install 'sa-ray[mcp]'" in ended.stderr
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_shell_learns_to_complete(tmp_path: Path, shell: str) -> None:
+    script = run_here("completion", shell, cwd=tmp_path).stdout
+    completed = CliRunner().invoke(
+        app,
+        prog_name="sa-ray",
+        env={
+            "_SA_RAY_COMPLETE": f"complete_{shell}",
+            "COMP_WORDS": "sa-ray regen",
+            "COMP_CWORD": "1",
+            "_TYPER_COMPLETE_ARGS": "sa-ray regen",
+            "_TYPER_COMPLETE_FISH_ACTION": "get-args",
+        },
+    )
+
+    assert "_SA_RAY_COMPLETE" in script
+    assert "regenerate" in completed.stdout
