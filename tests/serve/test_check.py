@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from sa_ray.local import free_port
-from tests.support.commands import run
+from tests.support.commands import run_here
 from tests.support.service import Service
 
 
@@ -31,7 +31,7 @@ def test_a_service_that_works_passes_and_keeps_nothing_of_it(
 ) -> None:
     before = jobs(service)
 
-    result = run("sa-ray", "check", service.base_url, cwd=tmp_path)
+    result = run_here("check", service.base_url, cwd=tmp_path)
 
     assert result.returncode == 0, result.stdout + result.stderr
     lines = [line.split("\t") for line in result.stdout.splitlines()]
@@ -43,7 +43,7 @@ def test_a_service_that_works_passes_and_keeps_nothing_of_it(
 
 
 def test_findings_are_json_for_a_program(service: Service, tmp_path: Path) -> None:
-    result = run("sa-ray", "check", service.base_url, "--json", cwd=tmp_path)
+    result = run_here("check", service.base_url, "--json", cwd=tmp_path)
 
     told = json.loads(result.stdout)
     assert told["url"] == service.base_url
@@ -55,7 +55,7 @@ def test_findings_are_json_for_a_program(service: Service, tmp_path: Path) -> No
 def test_a_model_that_does_not_exist_is_told_with_those_that_do(
     service: Service, tmp_path: Path
 ) -> None:
-    result = run("sa-ray", "check", service.base_url, "--model", "large", cwd=tmp_path)
+    result = run_here("check", service.base_url, "--model", "large", cwd=tmp_path)
 
     assert result.returncode == 1
     assert "FAILS\tclip\t422 invalid_request" in result.stdout
@@ -65,8 +65,8 @@ def test_a_model_that_does_not_exist_is_told_with_those_that_do(
 def test_what_does_not_answer_and_what_is_something_else_is_told(
     stranger: str, tmp_path: Path
 ) -> None:
-    silent = run("sa-ray", "check", f"http://127.0.0.1:{free_port()}", cwd=tmp_path)
-    other = run("sa-ray", "check", stranger, cwd=tmp_path)
+    silent = run_here("check", f"http://127.0.0.1:{free_port()}", cwd=tmp_path)
+    other = run_here("check", stranger, cwd=tmp_path)
 
     for result, hint in ((silent, "Is it running"), (other, "not this service")):
         assert result.returncode == 1

@@ -17,7 +17,7 @@ import soundfile
 
 from sa_ray.audio import encode, provenance_of
 from sa_ray.contracts import CROSSFADE, SAMPLE_RATE
-from tests.support.commands import run
+from tests.support.commands import Ended, run_here
 from tests.support.service import Service
 
 Samples = npt.NDArray[np.float64]
@@ -182,14 +182,14 @@ def test_an_edit_is_made_again_from_its_file(service: Service, upload: str, tmp_
     made = service.generate(**body).content
     (tmp_path / "clip.wav").write_bytes(made)
 
-    result = run("sa-ray", "regenerate", "clip.wav", "--url", service.base_url, cwd=tmp_path)
+    result = run_here("regenerate", "clip.wav", "--url", service.base_url, cwd=tmp_path)
 
     assert result.returncode == 0, result.stderr
     assert "byte for byte" in result.stderr
     # Had it been of an upload that is not there:
     gone = made.replace(upload.encode(), b"ef" * 32)
     (tmp_path / "gone.wav").write_bytes(gone)
-    result = run("sa-ray", "regenerate", "gone.wav", "--url", service.base_url, cwd=tmp_path)
+    result = run_here("regenerate", "gone.wav", "--url", service.base_url, cwd=tmp_path)
     assert result.returncode == 1
     assert "ef" * 32 in "".join(result.stderr.split())
     assert "Traceback" not in result.stderr
@@ -234,8 +234,8 @@ def test_the_command_line_sends_what_it_edits(
 ) -> None:
     (tmp_path / "in.wav").write_bytes(sound)
 
-    def ask(*options: str) -> "subprocess.CompletedProcess[str]":
-        return run("sa-ray", "generate", "rain", *options, "--url", service.base_url, cwd=tmp_path)
+    def ask(*options: str) -> Ended:
+        return run_here("generate", "rain", *options, "--url", service.base_url, cwd=tmp_path)
 
     done = ask("--inpaint", "in.wav", "--region", "0.5-0.9", "--region", "1.5-2", "-o", "out.flac")
 
@@ -256,7 +256,7 @@ def test_a_file_is_made_again_byte_for_byte(service: Service, tmp_path: Path, fm
     made = service.generate(prompt="Glocken 🔔", duration=0.7, format=fmt, channels=1).content
     (tmp_path / f"bell.{fmt}").write_bytes(made)
 
-    result = run("sa-ray", "regenerate", f"bell.{fmt}", "--url", service.base_url, cwd=tmp_path)
+    result = run_here("regenerate", f"bell.{fmt}", "--url", service.base_url, cwd=tmp_path)
 
     assert result.returncode == 0, result.stderr
     assert result.stdout.strip() == f"bell-again.{fmt}"
@@ -267,7 +267,7 @@ def test_a_file_is_made_again_byte_for_byte(service: Service, tmp_path: Path, fm
 def test_a_file_of_another_is_refused(service: Service, tmp_path: Path) -> None:
     (tmp_path / "bell.wav").write_bytes(b"RIFF")
 
-    result = run("sa-ray", "regenerate", "bell.wav", "--url", service.base_url, cwd=tmp_path)
+    result = run_here("regenerate", "bell.wav", "--url", service.base_url, cwd=tmp_path)
 
     assert result.returncode == 1
     assert "not an audio file" in result.stderr
@@ -275,8 +275,8 @@ def test_a_file_of_another_is_refused(service: Service, tmp_path: Path) -> None:
 
 
 def test_clips_of_one_command_are_files_with_their_seeds(service: Service, tmp_path: Path) -> None:
-    result = run(
-        "sa-ray", "generate", "a bell", "-n", "2", "-o", "bell.wav", "--duration", "0.5",
+    result = run_here(
+        "generate", "a bell", "-n", "2", "-o", "bell.wav", "--duration", "0.5",
         "--seed", "7", "--url", service.base_url, cwd=tmp_path,
     )  # fmt: skip
 
