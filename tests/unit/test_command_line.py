@@ -34,6 +34,8 @@ def test_every_command_that_prints_results_prints_them_as_json() -> None:
         (["version", "--jsno"], 2, "usage", None),
         (["generate", "rain", "-o", "rain.aac"], 2, "usage", None),
         (["generate", "rain", "-n", "99"], 2, "invalid_request", "n"),
+        (["generate", "rain", "-o", "none/rain.wav"], 2, "usage", None),
+        (["batch", "rain.jsonl", "-o", "rain.jsonl/clips"], 1, "file", None),
         (["batch", "none.csv", "-o", "out"], 2, "usage", None),
         (["models", "http://[::"], 2, "usage", None),
         (["keys", "list"], 1, "configuration_error", None),
@@ -42,6 +44,8 @@ def test_every_command_that_prints_results_prints_them_as_json() -> None:
 def test_errors_are_json_where_results_are(
     tmp_path: Path, arguments: list[str], status: int, code: str, param: str | None
 ) -> None:
+    (tmp_path / "rain.jsonl").write_text('{"prompt": "rain"}')
+
     words = run_here(*arguments, cwd=tmp_path)
     ended = run_here(*arguments, "--json", cwd=tmp_path)
 

@@ -44,6 +44,9 @@ def run_command(command: typer.Typer) -> None:
     except (SaRayError, httpx.HTTPError, ValidationError) as error:
         _tell(as_json, faults_of(error))
         status = USAGE if isinstance(error, ValidationError) else FAILED
+    except OSError as error:
+        _tell(as_json, [_fault("file", f"{error.filename}: {error.strerror}")])
+        status = FAILED
     if status == INTERRUPTED:
         _tell(as_json, [_fault("interrupted", "Interrupted.")])
     raise SystemExit(status)

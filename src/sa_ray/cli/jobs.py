@@ -68,8 +68,10 @@ def run_job(
 def destination(output: Path, as_json: bool, clips: int = 1) -> Iterator[Path]:
     """Yield the file to write: ``output``, or for ``-`` one that goes to standard output then.
 
-    Raises ``BadParameter`` where standard output cannot take it.
+    Raises ``BadParameter`` where it cannot be written there: now, not once the clip is made.
     """
+    if not output.parent.is_dir():
+        raise typer.BadParameter(f"there is no folder {output.parent}.", param_hint="--output")
     if output != STREAM:
         yield output
         return
