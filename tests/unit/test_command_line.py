@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from sa_ray import __version__
 from sa_ray.cli.commands import app
-from tests.support.commands import BIN, run_here
+from tests.support.commands import BIN, at_terminal, run_here
 
 PRINT_NO_RESULTS = {"serve", "mcp", "completion"}
 
@@ -94,6 +94,14 @@ def test_a_reader_that_stops_reading_gets_no_traceback() -> None:
         os.close(writing)
 
     assert (ended.returncode, ended.stderr) == (1, "")
+
+
+def test_a_server_for_assistants_ends_at_a_terminal(tmp_path: Path) -> None:
+    shown, status = at_terminal("mcp", cwd=tmp_path, interrupt_at="on standard input")
+
+    assert status == 130, shown
+    assert "Interrupted." in shown
+    assert "Traceback" not in shown
 
 
 def test_without_the_extra_it_is_told_how_to_get_it(

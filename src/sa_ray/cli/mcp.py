@@ -1,12 +1,17 @@
 """``sa-ray mcp``: tools for assistants, over standard input and output."""
 
+import os
+import signal
+import sys
 from pathlib import Path
+from types import FrameType
 from typing import Annotated, Final
 
 import typer
 
 from sa_ray.cli.connecting import service_address
-from sa_ray.cli.console import HERE, Url
+from sa_ray.cli.console import HERE, Url, say
+from sa_ray.cli.failures import INTERRUPTED
 from sa_ray.client import Client
 from sa_ray.errors import ConfigurationError
 
@@ -44,5 +49,14 @@ def mcp(
             "`uv sync --extra mcp`."
         ) from None
     address = service_address(url)
+    signal.signal(signal.SIGINT, _end)
+    if sys.stdin.isatty():
+        say("Waiting for an assistant's program on standard input. Ctrl-C ends this.")
     with Client(address, retry_s=RETRY_S) as client:
         build_server(client, address, Folder(out, read or [])).run()
+
+
+def _end(_number: int, _frame: FrameType | None) -> None:
+    """End at once: Python would wait for the thread that reads standard input."""
+    say("Interrupted.", "red")
+    os._exit(INTERRUPTED)
