@@ -39,6 +39,10 @@ lint-manifests:
 audit:
     uv run .ci/audit
 
+# The documentation as a site, in site/html
+docs:
+    uv run --group docs docs/site/build.py
+
 # Bring generated files up to date
 generate:
     uv run sa-ray config --markdown > docs/configuration.md

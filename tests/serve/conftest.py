@@ -8,6 +8,7 @@ from tests.support.order import arrange
 from tests.support.s3_server import S3Server
 from tests.support.service import Service
 from tests.support.signing import Identity, identity
+from tests.support.webhook_receiver import SECRET
 
 MOST = 3
 """How many may wait for jobs of ``signing``."""
@@ -27,6 +28,12 @@ def place(fixtures: frozenset[str]) -> int:
 def service(deploy: Deploy) -> Service:
     """The application with its default settings."""
     return deploy()
+
+
+@pytest.fixture(scope="module")
+def calling(deploy: Deploy) -> Service:
+    """The application that calls webhooks on this machine, with two ingress replicas."""
+    return deploy(webhook_secret=SECRET, webhook_allow_private=True, ingress_replicas=2)
 
 
 @pytest.fixture(scope="module")

@@ -200,7 +200,7 @@ def test_an_edit_is_made_again_from_its_file(service: Service, upload: str, tmp_
     ("page", "kind", "command", "made"),
     [
         ("docs/api.md", "sh", ["bash", "-ec"], {"tent": 4.0, "thunder": 4.0, "longer": 20.0}),
-        ("README.md", "python", [sys.executable, "-c"],
+        ("docs/api.md", "python", [sys.executable, "-c"],
          {"tent": 4.0, "thunder": 4.0, "longer": 20.0, "drums": 8.0}),
     ],
 )  # fmt: skip

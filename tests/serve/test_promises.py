@@ -1,6 +1,5 @@
 """What a client may ask of a job besides its clip: idempotency, waiting, events, calls back."""
 
-import base64
 import json
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler
@@ -9,11 +8,8 @@ import httpx
 import pytest
 from standardwebhooks import Webhook
 
-from tests.support.deployment import Deploy
 from tests.support.service import SLOW, Service
-from tests.support.webhook_receiver import Call, Receiver, receiving, respond
-
-SECRET = "whsec_" + base64.b64encode(b"thirty-two bytes make a good key").decode()
+from tests.support.webhook_receiver import SECRET, Call, Receiver, receiving, respond
 
 
 @pytest.fixture(scope="module")
@@ -29,11 +25,6 @@ def receiver() -> Iterator[Receiver]:
     with receiving() as running:
         running.answer = answer
         yield running
-
-
-@pytest.fixture(scope="module")
-def calling(deploy: Deploy) -> Service:
-    return deploy(webhook_secret=SECRET, webhook_allow_private=True, ingress_replicas=2)
 
 
 def test_the_same_key_and_body_return_the_same_job(calling: Service) -> None:

@@ -1,5 +1,6 @@
 """A real HTTP server that takes webhook calls."""
 
+import base64
 import queue
 import ssl
 import threading
@@ -11,6 +12,9 @@ from typing import Any, NamedTuple
 
 import httpx
 from standardwebhooks import Webhook, WebhookVerificationError
+
+SECRET = "whsec_" + base64.b64encode(b"thirty-two bytes make a good key").decode()
+"""The operator's, in the tests of ``serve``."""
 
 
 class Call(NamedTuple):

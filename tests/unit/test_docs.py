@@ -4,6 +4,7 @@ import ast
 import importlib
 import inspect
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = [
     page
-    for folder in (".", "cluster", "docs", "docs/decisions", "bench/results")
+    for folder in (".", "cluster", "docs", "docs/decisions", "docs/recipes", "bench/results")
     for page in sorted((ROOT / folder).glob("*.md"))
 ]
 HTTP_METHODS = {"get", "put", "post", "delete", "patch", "head", "options"}
@@ -57,6 +58,16 @@ def test_relative_links_resolve(page: Path) -> None:
 
         assert target.exists(), link
         assert not anchor or anchor in anchors(target), link
+
+
+def test_the_site_has_every_page_in_its_navigation() -> None:
+    navigation = tomllib.loads((DOCS / "site" / "zensical.toml").read_text())["project"]["nav"]
+    listed = [page for part in navigation for pages in part.values() for page in pages]
+    places = {place for page in listed for place in page.values()}
+    pages = [*ROOT.glob("*.md"), *DOCS.glob("*.md"), *DOCS.glob("recipes/*.md")]
+
+    made_there = {"docs/openapi.md", "docs/decisions/README.md", "cluster/README.md"}
+    assert {str(page.relative_to(ROOT)) for page in pages} | made_there == places
 
 
 def test_every_row_of_the_migration_page_names_tests_that_exist() -> None:
