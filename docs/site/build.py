@@ -111,7 +111,8 @@ def main() -> None:
     describe_api(SITE / "pages" / "docs" / "openapi")
     shutil.copy(HERE / "zensical.toml", SITE)
     command = [sys.executable, "-m", "zensical", "build", "--strict"]
-    subprocess.run(command, cwd=SITE, check=True)  # noqa: S603
+    if code := subprocess.run(command, cwd=SITE, check=False).returncode:  # noqa: S603
+        sys.exit(code)
     if found := list(faults(SITE / "html")):
         sys.exit("\n".join(found))
 

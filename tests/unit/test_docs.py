@@ -70,6 +70,14 @@ def test_the_site_has_every_page_in_its_navigation() -> None:
     assert {str(page.relative_to(ROOT)) for page in pages} | made_there == places
 
 
+def test_a_recipe_shows_its_files_and_links_to_them() -> None:
+    for file in DOCS.glob("recipes/*.*"):
+        page = file.with_suffix(".md").read_text()
+
+        assert file.suffix == ".md" or f'\n--8<-- "{file.name}"\n' in page, file
+        assert file.suffix == ".md" or f"({file.name})" in page, file
+
+
 def test_every_row_of_the_migration_page_names_tests_that_exist() -> None:
     page = text_of(DOCS / "migrating.md")
     rows = [row for table in TABLE.findall(page) for row in table.splitlines()]
