@@ -1,4 +1,4 @@
-"""Draws the pictures of the README: the path of a request, and clips of the procedural engine.
+"""Draws pictures of the docs: the path of a request, and clips of the procedural engine.
 
 uv run python -m bench.pictures [FOLDER] [--format svg]
 """

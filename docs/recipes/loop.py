@@ -8,7 +8,7 @@ from sa_ray.contracts import GenerationRequest
 with Client("http://localhost:8000") as client:
     request = GenerationRequest(
         prompt="a campfire crackles",
-        duration=6.0,
+        duration=4.0,
         loop=True,
         channels=1,
         sample_rate=48000,
