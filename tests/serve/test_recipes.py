@@ -19,10 +19,6 @@ from tests.support.service import Service
 ROOT = Path(__file__).parents[2]
 RECIPES = ROOT / "docs" / "recipes"
 
-pytestmark = pytest.mark.skipif(
-    shutil.which("curl") is None or shutil.which("jq") is None, reason="for recipes with curl, jq"
-)
-
 
 def follow(recipe: str, service: Service, folder: Path, *arguments: str) -> list[str]:
     """Run the script of a recipe in ``folder``, against ``service``; return what it prints."""
@@ -32,6 +28,8 @@ def follow(recipe: str, service: Service, folder: Path, *arguments: str) -> list
 
 
 def run(script: str, is_python: bool, service: Service, folder: Path, *arguments: str) -> list[str]:
+    if not is_python and not (shutil.which("curl") and shutil.which("jq")):
+        pytest.skip("curl and jq are not installed")
     assert "http://localhost:8000" in script
     script = script.replace("http://localhost:8000", service.base_url)
     interpreter = [sys.executable, "-c", script] if is_python else ["bash", "-ec", script, "bash"]
