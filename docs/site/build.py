@@ -56,7 +56,7 @@ def describe_api(folder: Path) -> None:
     shown_by = files("fastapi_offline") / "static"
     for name in ("swagger-ui.css", "swagger-ui-bundle.js"):
         (folder / name).write_bytes((shown_by / name).read_bytes())
-    api = json.dumps(build_http_app(EdgeSettings(), LimitSettings()).openapi(), sort_keys=True)
+    api = json.dumps(build_http_app(EdgeSettings(), LimitSettings()).openapi())
     (folder / "openapi.json").write_text(api)
     # A page that was opened from a disk may not fetch, but may have scripts.
     (folder / "openapi.js").write_text(f"const description = {api};\n")
