@@ -137,6 +137,12 @@ class ModelView(BaseModel):
 
 class ModelList(BaseModel):
     default: VariantName
+    engine: EngineName | None = Field(
+        default=None, description="What makes the sounds here; null: an older service does not say."
+    )
+    max_steps: int | None = Field(
+        default=None, description="Most sampling steps of a request; null: as of `engine`."
+    )
     models: list[ModelView]
 
 

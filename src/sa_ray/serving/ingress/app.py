@@ -21,6 +21,7 @@ from sa_ray.serving.ingress.routes import (
     job_events,
     jobs,
     old_forms,
+    page,
     system,
     uploads,
     usage,
@@ -64,6 +65,7 @@ def build_http_app(
         job_audio,
         uploads,
         old_forms,
+        page,
         system,
         usage,
     )

@@ -126,7 +126,7 @@ def _is_signed(scope: Scope) -> bool:
 
 def _path(scope: Scope) -> str:
     path: str = scope["path"]
-    return path.removeprefix(scope.get("root_path", "")).rstrip("/")
+    return path.removeprefix(scope.get("root_path", "")).rstrip("/") or "/"
 
 
 def _key_in(scope: Scope) -> bytes:

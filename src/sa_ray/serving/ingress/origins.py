@@ -100,7 +100,7 @@ def _unframed(send: Send) -> Send:
         if message["type"] == "http.response.start":
             headers = MutableHeaders(scope=message)
             if headers.get("content-type", "").startswith("text/html"):
-                headers["content-security-policy"] = "frame-ancestors 'none'"
+                headers.setdefault("content-security-policy", "frame-ancestors 'none'")
         await send(message)
 
     return send_unframed

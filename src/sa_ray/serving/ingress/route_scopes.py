@@ -47,6 +47,8 @@ NEEDED: Final[Mapping[tuple[str, str], Need]] = MappingProxyType(
         # Says in one word how the service fares; the routes tell more to admins. Probes ask it.
         ("GET", "/health"): "nothing",
         # What can be read in the public source of this project.
+        ("GET", "/"): "nothing",
+        ("GET", "/playground/{name}"): "nothing",
         ("GET", "/docs"): "nothing",
         ("GET", "/docs/oauth2-redirect"): "nothing",
         ("GET", "/redoc"): "nothing",

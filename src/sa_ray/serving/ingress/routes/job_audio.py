@@ -99,6 +99,13 @@ async def download(
         str | None,
         Query(max_length=64, description="Of a signed link, which needs no key: `download_url`."),
     ] = None,
+    redirect: Annotated[
+        bool,
+        Query(
+            description="False: the bytes come through the service also where the store has an "
+            "address of its own, as web pages need them that its CORS does not let in."
+        ),
+    ] = True,
     range_header: Annotated[str | None, Header(alias="Range")] = None,
     piece: Annotated[str, Header(alias=HEADER.decode(), include_in_schema=False)] = "",
 ) -> Response:
@@ -113,7 +120,7 @@ async def download(
     clip = _clip(job, index)
     stored = clip.object
     try:
-        if url := await services.views.url(stored):
+        if redirect and (url := await services.views.url(stored)):
             return RedirectResponse(url, status_code=302)
         others = OTHERS.fullmatch(piece)
         if others:

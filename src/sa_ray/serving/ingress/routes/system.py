@@ -43,6 +43,8 @@ async def models(services: ServicesDep, http: Request) -> ModelList:
     specs = {name: services.models.spec(name) for name in VARIANTS}
     return ModelList(
         default=services.models.default_model,
+        engine=services.engine,
+        max_steps=services.limits.max_steps,
         models=[
             ModelView(
                 id=name,
