@@ -1,9 +1,11 @@
 /** One clip of a job that has succeeded: seen, heard, and what can be made of it. */
+/** @import {ClipFile, End, Entry, Region} from "./types.js" */
 import { audioOf } from "./api.js";
 import { compare } from "./compare.js";
 import { edit } from "./edit.js";
-import { announce, button, clock, copied, element, find } from "./elements.js";
-import { fill, showError } from "./form.js";
+import { announce, button, canvas, clock, copied, element, find, place } from "./elements.js";
+import { showError } from "./errors.js";
+import { fill } from "./form.js";
 import { history } from "./history.js";
 import { jobs } from "./jobs.js";
 import { onDrag } from "./parts.js";
@@ -12,13 +14,10 @@ import { decoded } from "./sound.js";
 import { drawSpectrogram } from "./spectrogram.js";
 import { drawWave } from "./waveform.js";
 
-/** @typedef {import("./types.js").ClipFile} ClipFile */
-/** @typedef {import("./types.js").End} End */
-/** @typedef {import("./types.js").Entry} Entry */
-
 /** Seconds around the playhead that "Inpaint here" remakes where nothing is marked. */
-const AROUND = 0.5;
+const AROUND_S = 0.5;
 
+/** Clips are fetched when they are about to be seen. */
 const whenSeen = new IntersectionObserver(
   (seen) => {
     for (const { isIntersecting, target } of seen)
@@ -30,40 +29,36 @@ const whenSeen = new IntersectionObserver(
 export class Clip {
   /** @type {Promise<import("./sound.js").Sound> | null} */
   #loading = null;
-  #at = 0;
-  /** @type {{start: number, end: number} | null} */
+  /** @type {Region | null} */
   #marked = null;
+  #at = 0;
 
   /** @param {Entry} entry @param {End} end @param {ClipFile} file */
   constructor(entry, end, file) {
     this.entry = entry;
     this.file = file;
+    this.seconds = file.audio_duration;
     this.name = `${entry.key}/${file.index}`;
     this.title = `${entry.request.prompt}, clip ${file.index + 1}, seed ${file.seed}`;
-    this.fileName = `${entry.request.prompt.replace(/[^\p{L}\p{N}]+/gu, "-").slice(0, 60)}-${file.seed}.${end.format}`;
+    const words = entry.request.prompt.replace(/[^\p{L}\p{N}]+/gu, "-").slice(0, 60);
+    this.fileName = `${words}-${file.seed}.${end.format}`;
     this.request = { ...entry.request, model: end.model, seed: file.seed, n: 1 };
     this.node = copied("clip-template");
     this.node.ariaLabel = `Clip ${file.index + 1}`;
-    element(".clip-facts", this.node).textContent = `seed ${file.seed}`;
-    element(".warning", this.node).hidden = !file.warning;
-    element(".warning", this.node).textContent = file.warning;
+    element(".seed", this.node).textContent = `seed ${file.seed}`;
+    this.#warn(file.warning);
     this.#wire();
     this.show();
-    this.node.addEventListener("seen", () => this.load().catch(() => {}), { once: true });
+    this.node.addEventListener("seen", () => this.load().catch(() => {}));
     whenSeen.observe(this.node);
     new ResizeObserver(() => this.draw()).observe(this.node);
   }
 
-  get isLoop() {
-    return this.entry.request.loop === true;
-  }
-
-  /** Fetch and decode its audio, once. */
+  /** Fetch, decode and draw its audio, once. */
   load() {
     this.#loading ??= this.#fetched().catch((error) => {
       this.#loading = null;
-      element(".warning", this.node).hidden = false;
-      element(".warning", this.node).textContent = error.message;
+      this.#warn(error.message);
       throw error;
     });
     return this.#loading;
@@ -72,17 +67,22 @@ export class Clip {
   async #fetched() {
     const sound = await decoded(await audioOf(this.entry.id ?? "", this.file.index));
     const link = find(".download", HTMLAnchorElement, this.node);
-    link.href = sound.url;
-    link.download = this.fileName;
-    drawWave(find(".wave", HTMLCanvasElement, this.node), sound);
-    await drawSpectrogram(find(".spectrum", HTMLCanvasElement, this.node), sound);
+    [link.href, link.download] = [sound.url, this.fileName];
+    drawWave(canvas(".wave", this.node), sound);
+    await drawSpectrogram(canvas(".spectrum", this.node), sound);
+    this.#warn(this.file.warning);
     this.node.classList.add("loaded");
     return sound;
   }
 
   async draw() {
-    const sound = this.#loading && (await this.#loading.catch(() => null));
-    if (sound) drawWave(find(".wave", HTMLCanvasElement, this.node), sound);
+    const sound = await this.#loading?.catch(() => null);
+    if (sound) drawWave(canvas(".wave", this.node), sound);
+  }
+
+  /** @param {string | null} text */
+  #warn(text) {
+    element(".warning", this.node).textContent = text;
   }
 
   /** Of the playhead, in seconds. */
@@ -92,87 +92,81 @@ export class Clip {
 
   /** @param {number} seconds */
   seek(seconds) {
-    this.#at = Math.min(Math.max(seconds, 0), this.file.audio_duration);
+    this.#at = Math.min(Math.max(seconds, 0), this.seconds);
     if (player.current === this.name) player.seek(this.#at);
     this.show();
   }
 
-  /** @param {number} by Seconds. */
-  step(by) {
-    this.seek(this.at + by);
-  }
-
   async toggle() {
-    if (player.current === this.name && player.playing) return player.pause();
-    await player.play(this.name, await this.load(), this.at, this.isLoop);
+    if (player.current === this.name && player.playing) player.pause();
+    else await player.play(this.name, await this.load(), this.at, this.request.loop);
   }
 
   /** Show where it is and whether it sounds. */
   show() {
     const plays = player.current === this.name && player.playing;
-    if (player.current === this.name) this.#at = player.seconds;
+    this.#at = this.at;
     button(".play", this.node).textContent = plays ? "Pause" : "Play";
-    const seconds = this.file.audio_duration;
     const slider = find(".position", HTMLInputElement, this.node);
-    slider.max = String(seconds);
+    slider.max = String(this.seconds);
     slider.value = String(this.#at);
-    slider.ariaValueText = `${clock(this.#at)} of ${clock(seconds)}`;
-    element(".time", this.node).textContent = `${clock(this.#at)} / ${clock(seconds)}`;
-    element(".head", this.node).hidden = this.#at === 0 && !plays;
-    element(".head", this.node).style.left = `${(100 * this.#at) / seconds}%`;
+    slider.ariaValueText = `${clock(this.#at)} of ${clock(this.seconds)}`;
+    element(".time", this.node).textContent = `${clock(this.#at)} / ${clock(this.seconds)}`;
+    place(element(".head", this.node), { start: this.#at, end: this.#at }, this.seconds);
   }
 
   /** @param {Entry} entry As it is now. */
-  showMarks(entry) {
+  showMarks({ favourites }) {
     /** @param {string} name @param {boolean} pressed */
     const press = (name, pressed) => {
       button(name, this.node).ariaPressed = String(pressed);
     };
-    press(".favourite", entry.favourites.includes(this.file.index));
+    press(".favourite", favourites.includes(this.file.index));
     press(".side-a", compare.sides.A?.name === this.name);
     press(".side-b", compare.sides.B?.name === this.name);
   }
 
   release() {
-    this.#loading?.then((sound) => sound.release()).catch(() => {});
+    this.#loading?.then(({ url }) => URL.revokeObjectURL(url)).catch(() => {});
     if (player.current === this.name) player.pause();
   }
 
-  /** Put its audio into the form. @param {import("./edit.js").Mode} mode
-   * @param {import("./types.js").Region[]} [regions] */
+  /** Put its audio into the form. @param {import("./edit.js").Mode} mode @param {Region[]} [regions] */
   async #edit(mode, regions) {
     const { blob } = await this.load();
-    fill({ ...this.request, seed: undefined, loop: false });
-    await edit.put(new File([blob], this.fileName, { type: blob.type }), mode, regions);
-    element("#prompt").focus();
+    await edit.put(new File([blob], this.fileName), mode, regions);
+    fill({ ...this.request, seed: undefined, loop: false, duration: undefined });
     announce("The clip is in the form, as the audio to edit");
   }
 
+  /** Make a loop of it; play it if it is one. */
   async #loop() {
-    if (this.isLoop) return this.toggle();
-    if (this.request.inpaint_audio || this.request.continue_audio) {
-      await this.#edit("init");
-      fill({ ...this.request, loop: true });
-      return;
-    }
-    await jobs.submit({ ...this.request, loop: true });
+    const { loop, inpaint_audio, continue_audio } = this.request;
+    if (loop) return this.toggle();
+    if (!inpaint_audio && !continue_audio) return jobs.submit({ ...this.request, loop: true });
+    await this.#edit("init"); // of these the service makes no loops
+    fill({ prompt: this.request.prompt, loop: true });
+  }
+
+  #again() {
+    edit.remove();
+    fill(this.request);
+    announce("The request is in the form, with this seed");
+  }
+
+  #inpaint() {
+    const around = { start: this.at - AROUND_S, end: this.at + AROUND_S };
+    const { start, end } = this.#marked ?? around;
+    return this.#edit("inpaint", [{ start: Math.max(0, start), end: Math.min(this.seconds, end) }]);
   }
 
   /** What its buttons do, by their class. @type {Record<string, () => unknown>} */
   #does = {
     play: () => this.toggle(),
-    again: () => {
-      fill(this.request);
-      element("#prompt").focus();
-      announce("The request is in the form, with this seed");
-    },
+    again: () => this.#again(),
     vary: () => this.#edit("init"),
     extend: () => this.#edit("continue"),
-    inpaint: () => {
-      const [start, end] = [this.at - AROUND, this.at + AROUND];
-      const around = { start: Math.max(0, start), end: Math.min(this.file.audio_duration, end) };
-      return this.#edit("inpaint", [this.#marked ?? around]);
-    },
+    inpaint: () => this.#inpaint(),
     loop: () => this.#loop(),
     favourite: () => history.toggleFavourite(this.entry.key, this.file.index),
     "side-a": () => compare.toggle("A", this),
@@ -182,43 +176,32 @@ export class Clip {
   #wire() {
     for (const [name, act] of Object.entries(this.#does))
       button(`.${name}`, this.node).onclick = async () => {
-        try {
-          await act();
-        } catch (error) {
-          showError(error);
-        }
+        await Promise.resolve(act()).catch(showError);
       };
-    find(".download", HTMLAnchorElement, this.node).onclick = async (event) => {
-      const link = /** @type {HTMLAnchorElement} */ (event.currentTarget);
+    const link = find(".download", HTMLAnchorElement, this.node);
+    link.onclick = async (event) => {
       if (link.download) return;
       event.preventDefault();
-      await this.load();
-      link.click();
+      await this.load().then(() => link.click(), showError);
     };
     const slider = find(".position", HTMLInputElement, this.node);
     slider.oninput = () => this.seek(slider.valueAsNumber);
-    const scope = element(".scope", this.node);
     onDrag(
-      scope,
-      () => this.file.audio_duration,
-      (at, near) => {
-        this.#mark(null);
+      element(".scope", this.node),
+      () => this.seconds,
+      (at) => {
         this.seek(at);
-        return (to, from) => {
-          if (Math.abs(to - from) > Math.max(near, 0.1))
-            this.#mark({ start: Math.min(from, to), end: Math.max(from, to) });
-        };
+        this.#mark(null);
+        return (stretch) => this.#mark(stretch);
       },
     );
   }
 
-  /** @param {{start: number, end: number} | null} stretch */
+  /** @param {Region | null} stretch */
   #mark(stretch) {
     this.#marked = stretch;
     const shown = element(".selection", this.node);
     shown.hidden = !stretch;
-    if (!stretch) return;
-    shown.style.left = `${(100 * stretch.start) / this.file.audio_duration}%`;
-    shown.style.width = `${(100 * (stretch.end - stretch.start)) / this.file.audio_duration}%`;
+    if (stretch) place(shown, stretch, this.seconds);
   }
 }

@@ -1,11 +1,16 @@
 /** Two clips against each other, at the same place. */
-import { button, element, find } from "./elements.js";
+import { button, canvas, element } from "./elements.js";
 import { player } from "./player.js";
 import { drawWave } from "./waveform.js";
 
-/** @typedef {import("./clip.js").Clip} Clip */
-/** @typedef {"A" | "B"} Side */
+/** @typedef {import("./clip.js").Clip} Clip @typedef {"A" | "B"} Side */
 
+const SIDES = /** @type {const} */ (["A", "B"]);
+
+/** @param {Side} side */
+const other = (side) => (side === "A" ? "B" : "A");
+
+/** Tells of other clips by "change". */
 class Compare extends EventTarget {
   /** @type {Record<Side, Clip | null>} */
   sides = { A: null, B: null };
@@ -16,77 +21,72 @@ class Compare extends EventTarget {
   constructor() {
     super();
     button("#switch").onclick = () => this.switchOver();
+    button("#end-compare").onclick = () => this.#choose({ A: null, B: null });
     button("#play-both").onclick = () => {
-      if (this.#sounds) {
-        player.pause();
-        return;
-      }
-      this.#inTurn = true;
-      this.#play("A", 0);
+      this.#inTurn = !this.#sounds;
+      if (this.#inTurn) this.#play("A", 0);
+      else player.pause();
     };
-    button("#end-compare").onclick = () => this.#end();
     player.addEventListener("ended", () => {
-      if (this.#inTurn && this.#side === "A" && this.#sounds !== undefined) this.#play("B", 0);
-      else this.#inTurn = false;
+      if (this.#inTurn && player.current === this.sides.A?.name) this.#play("B", 0);
     });
     player.addEventListener("change", () => this.#show());
   }
 
   get #sounds() {
-    const { A, B } = this.sides;
-    return player.playing && [A?.name, B?.name].includes(player.current);
+    return player.playing && SIDES.some((side) => this.sides[side]?.name === player.current);
   }
 
   /** Choose a clip for a side, or take it off. @param {Side} side @param {Clip} clip */
   toggle(side, clip) {
-    this.sides[side] = this.sides[side]?.name === clip.name ? null : clip;
-    const other = side === "A" ? "B" : "A";
-    if (this.sides[other]?.name === clip.name) this.sides[other] = null;
-    this.#changed();
+    const [here, there] = [this.sides[side], this.sides[other(side)]];
+    this.#choose(
+      /** @type {Record<Side, Clip | null>} */ ({
+        [side]: here?.name === clip.name ? null : clip,
+        [other(side)]: there?.name === clip.name ? null : there,
+      }),
+    );
   }
 
   /** Go on with the other side, at the same place. */
   switchOver() {
-    const from = this.sides[this.#side];
-    if (!this.sides.A || !this.sides.B || !from) return;
     this.#inTurn = false;
-    this.#play(this.#side === "A" ? "B" : "A", from.at);
+    this.#play(other(this.#side), this.sides[this.#side]?.at ?? 0);
   }
 
-  #end() {
-    this.sides = { A: null, B: null };
-    this.#changed();
-  }
-
-  /** @param {Side} side @param {number} at */
+  /** @param {Side} side @param {number} at Seconds. */
   async #play(side, at) {
-    this.#side = side;
     const clip = this.sides[side];
-    if (clip) await player.play(clip.name, await clip.load(), at);
+    if (!clip) return;
+    this.#side = side;
+    await player.play(clip.name, await clip.load(), at);
     this.#show();
   }
 
-  #changed() {
+  /** @param {Record<Side, Clip | null>} sides */
+  #choose(sides) {
+    this.sides = sides;
     this.#show();
     this.dispatchEvent(new Event("change"));
-    const region = element("#compare");
-    for (const side of /** @type {const} */ (["A", "B"])) {
-      const row = element(`[data-side=${side}]`, region);
-      const clip = this.sides[side];
-      element(".name", row).textContent = clip?.title ?? "";
-      clip?.load().then((sound) => drawWave(find("canvas", HTMLCanvasElement, row), sound));
-    }
+    this.draw();
+  }
+
+  draw() {
+    for (const side of SIDES)
+      this.sides[side]
+        ?.load()
+        .then((sound) => drawWave(canvas(`[data-side=${side}] canvas`), sound));
   }
 
   #show() {
-    const { A, B } = this.sides;
-    element("#compare").hidden = !(A && B);
-    if (player.current === A?.name) this.#side = "A";
-    if (player.current === B?.name) this.#side = "B";
+    element("#compare").hidden = !(this.sides.A && this.sides.B);
+    this.#side = SIDES.find((one) => this.sides[one]?.name === player.current) ?? this.#side;
     button("#play-both").textContent = this.#sounds ? "Pause" : "Play both in turn";
-    button("#switch").textContent = `Switch to ${this.#side === "A" ? "B" : "A"}`;
-    for (const side of ["A", "B"])
-      element(`#compare [data-side=${side}]`).classList.toggle("chosen", side === this.#side);
+    button("#switch").textContent = `Switch to ${other(this.#side)}`;
+    for (const side of SIDES) {
+      element(`[data-side=${side}]`).classList.toggle("chosen", side === this.#side);
+      element(`[data-side=${side}] .name`).textContent = this.sides[side]?.title ?? "";
+    }
   }
 }
 

@@ -1,13 +1,9 @@
-/** Find what the page's HTML holds. */
+/** Find what the page's HTML holds, and say what cannot be seen. */
 
 /**
- * Return the first element that `selector` names; throw if it is not there, or of another kind.
- *
+ * Return the first element that `selector` names; throw if there is none, or of another kind.
  * @template {Element} T
- * @param {string} selector
- * @param {{new (): T}} kind
- * @param {ParentNode} [root]
- * @returns {T}
+ * @param {string} selector @param {{new (): T}} kind @param {ParentNode} [root] @returns {T}
  */
 export function find(selector, kind, root = document) {
   const found = root.querySelector(selector);
@@ -15,33 +11,25 @@ export function find(selector, kind, root = document) {
   return found;
 }
 
-/** @param {string} id @returns {HTMLInputElement} */
+/** @param {string} id */
 export const input = (id) => find(`#${id}`, HTMLInputElement);
 
-/**
- * @param {string} selector
- * @param {ParentNode} [root]
- * @returns {HTMLButtonElement}
- */
+/** @param {string} id */
+export const dialog = (id) => find(`#${id}`, HTMLDialogElement);
+
+/** @param {string} selector @param {ParentNode} [root] */
 export const button = (selector, root) => find(selector, HTMLButtonElement, root);
 
-/**
- * @param {string} selector
- * @param {ParentNode} [root]
- * @returns {HTMLElement}
- */
+/** @param {string} selector @param {ParentNode} [root] */
+export const canvas = (selector, root) => find(selector, HTMLCanvasElement, root);
+
+/** @param {string} selector @param {ParentNode} [root] @returns {HTMLElement} */
 export const element = (selector, root) => find(selector, HTMLElement, root);
 
-/**
- * Return a copy of the first element in the template `id`.
- *
- * @param {string} id
- * @returns {HTMLElement}
- */
+/** Return a copy of what the template holds. @param {string} id */
 export function copied(id) {
-  const first = find(`#${id}`, HTMLTemplateElement).content.firstElementChild?.cloneNode(true);
-  if (!(first instanceof HTMLElement)) throw new TypeError(`the template ${id} is empty`);
-  return first;
+  const copy = find(`#${id}`, HTMLTemplateElement).content.cloneNode(true);
+  return element("*", /** @type {DocumentFragment} */ (copy));
 }
 
 /** Say something to those who cannot see it happen. @param {string} text */
@@ -49,8 +37,18 @@ export function announce(text) {
   element("#announcements").textContent = text;
 }
 
-/** @param {number} seconds @returns {string} */
+/** @param {number} seconds */
 export function clock(seconds) {
   const minutes = Math.floor(seconds / 60);
   return `${minutes}:${(seconds - 60 * minutes).toFixed(1).padStart(4, "0")}`;
 }
+
+/** Show a stretch of a sound over its waveform. @param {HTMLElement} mark
+ * @param {import("./types.js").Region} region @param {number} seconds Length of the sound. */
+export function place(mark, { start, end }, seconds) {
+  mark.style.left = `${(100 * (start || 0)) / seconds}%`;
+  mark.style.width = `${(100 * Math.max(0, (end || 0) - (start || 0))) / seconds}%`;
+}
+
+/** @param {number} ms @returns {Promise<void>} */
+export const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));

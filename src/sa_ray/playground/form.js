@@ -1,147 +1,125 @@
-/** The form: its limits, its values as a request, and errors at its fields. */
+/** The form: what the service offers, and what is asked of it. */
+/** @import {Adapter, ModelList, Preset, Request} from "./types.js" */
 import { ApiError, get } from "./api.js";
-import { ConnectionLost } from "./connection.js";
-import { edit, MORE } from "./edit.js";
-import { announce, button, copied, element, find, input } from "./elements.js";
+import { edit } from "./edit.js";
+import { announce, button, element, find, input } from "./elements.js";
+import { clearErrors, showError } from "./errors.js";
 import { jobs } from "./jobs.js";
 
-/** @typedef {import("./types.js").Adapter} Adapter */
-/** @typedef {import("./types.js").ModelList} ModelList */
-/** @typedef {import("./types.js").Preset} Preset */
-/** @typedef {import("./types.js").Request} Request */
-
-const NUMBERS = /** @type {const} */ (["duration", "steps", "n", "cfg_scale"]);
-const ENGINES = new Map([["procedural", "Procedural engine, a stand-in for Stable Audio 3"]]);
+/** Seconds that "Go on from it" adds unless told otherwise. */
+const MORE_S = 5;
+const NUMBERS = /** @type {const} */ (["duration", "steps", "n", "cfg_scale", "seed"]);
 
 const form = find("#generate", HTMLFormElement);
 const prompt = find("#prompt", HTMLTextAreaElement);
 const model = find("#model", HTMLSelectElement);
 const preset = find("#preset", HTMLSelectElement);
 const format = find("#format", HTMLSelectElement);
-const adapter = find("#add-adapter", HTMLSelectElement);
 
 /** @type {ModelList | null} */
-let known = null;
+let offered = null;
 /** @type {Preset[]} */
 let presets = [];
-/** The length that the audio to edit has by itself; NaN: there is none. */
+/** Length that the audio to edit has by itself, as the field shows it; NaN: none is edited. */
 let ownLength = Number.NaN;
 
-/** @param {string} name */
-export const engineText = (name) => ENGINES.get(name) ?? name;
-
-/** Ask the service for its limits, presets and adapters. */
+/** Ask the service for its models, presets and adapters. */
 export async function load() {
-  known = /** @type {ModelList} */ (await get("v1/models"));
-  element("#engine").textContent = engineText(known.engine);
-  element("#engine").classList.toggle("stand-in", known.engine === "procedural");
-  const chosen = model.value || known.default;
-  model.replaceChildren(...known.models.map(({ id }) => new Option(id, id)));
+  const models = /** @type {ModelList} */ (await get("v1/models"));
+  const isStandIn = models.engine === "procedural";
+  element("#engine").textContent = isStandIn
+    ? "Procedural engine, a stand-in for Stable Audio 3"
+    : models.engine;
+  element("#engine").classList.toggle("stand-in", isStandIn);
+  input("steps").max = String(models.max_steps);
+  const chosen = offered ? model.value : models.default;
+  model.replaceChildren(...models.models.map(({ id }) => new Option(id)));
   model.value = chosen;
-  input("steps").max = String(known.max_steps ?? 50);
   presets = (await get("v1/presets")).presets;
-  showModel(true);
+  offered = models;
+  await showModel();
 }
 
-/** Follow the chosen model. @param {boolean} [first] */
-async function showModel(first = false) {
-  const chosen = known?.models.find(({ id }) => id === model.value);
+/** Follow the chosen model: its limits and defaults, and what goes with it. */
+async function showModel() {
+  const chosen = offered?.models.find(({ id }) => id === model.value);
   if (!chosen) return;
   input("duration").max = String(chosen.max_duration_seconds);
-  if (!first || !form.dataset["filled"]) {
-    input("steps").value = String(chosen.default_steps);
-    input("cfg_scale").value = String(chosen.default_cfg_scale);
-  }
+  input("steps").value = String(chosen.default_steps);
+  input("cfg_scale").value = String(chosen.default_cfg_scale);
   const fitting = presets.filter(({ models }) => models.includes(chosen.id));
   const groups = [...new Set(fitting.map(({ kind }) => kind))].map((kind) => {
-    const group = document.createElement("optgroup");
-    group.label = kind;
+    const group = Object.assign(document.createElement("optgroup"), { label: kind });
     group.append(...fitting.filter((one) => one.kind === kind).map(({ name }) => new Option(name)));
     return group;
   });
   preset.replaceChildren(new Option("Choose one to begin with", ""), ...groups);
   element("#preset-field").hidden = fitting.length === 0;
-  element("#chosen-adapters").replaceChildren();
-  const { loras } =
-    known?.engine === "procedural" ? { loras: [] } : await get(`v1/loras?model=${chosen.id}`);
-  const names = loras.map((/** @type {{name: string}} */ one) => new Option(one.name));
-  adapter.replaceChildren(new Option("None", ""), ...names);
-  element("#adapters").hidden = names.length === 0;
-}
-
-/** @param {Adapter} chosen */
-function addAdapter({ name, strength }) {
-  const row = copied("adapter-template");
-  const field = find("input", HTMLInputElement, row);
-  const label = find("label", HTMLLabelElement, row);
-  row.dataset["name"] = name;
-  field.name = `loras.${element("#chosen-adapters").children.length}`;
-  field.id = `adapter-${name}`;
-  field.value = String(strength);
-  label.htmlFor = field.id;
-  label.textContent = `Strength of ${name}`;
-  button("button", row).textContent = `Remove ${name}`;
-  button("button", row).onclick = () => row.remove();
-  element("#chosen-adapters").append(row);
-}
-
-/** @returns {Adapter[]} */
-function chosenAdapters() {
-  return [...element("#chosen-adapters").children].map((row) => ({
-    name: /** @type {HTMLElement} */ (row).dataset["name"] ?? "",
-    strength: find("input", HTMLInputElement, row).valueAsNumber,
-  }));
+  // The stand-in takes none, and where there are many, to list them takes long.
+  const found =
+    offered?.engine === "procedural" ? [] : (await get(`v1/loras?model=${chosen.id}`)).loras;
+  const names = found.map((/** @type {Adapter} */ { name }) => name);
+  element("#adapters-field").hidden = names.length === 0;
+  element("#loras-hint").textContent =
+    `Name or name:strength, with spaces between: ${names.join(", ")}`;
 }
 
 /** Write a request into the form, without the audio that it edits. @param {Request} request */
 export function fill(request) {
-  form.dataset["filled"] = "yes";
+  clearErrors();
   prompt.value = request.prompt;
   if (request.model && request.model !== model.value) {
     model.value = request.model;
-    showModel(true);
+    showModel().catch(showError);
   }
-  for (const name of NUMBERS) {
-    const value = request[name];
-    if (value !== undefined) input(name).value = String(value);
-  }
-  input("seed").value = String(request.seed ?? "");
+  for (const name of NUMBERS) if (name in request) input(name).value = String(request[name] ?? "");
   input("negative_prompt").value = request.negative_prompt ?? "";
   input("loop").checked = request.loop ?? false;
   format.value = request.format ?? "wav";
-  element("#chosen-adapters").replaceChildren();
-  for (const one of request.loras ?? []) addAdapter(one);
+  const loras = (request.loras ?? []).map(({ name, strength }) => `${name}:${strength}`);
+  input("loras").value = loras.join(" ");
+  prompt.focus();
 }
 
-/** Return what the form says, less the audio to edit. Throws an `ApiError` for what is no number. */
+/** @param {string} text @returns {Adapter} */
+function adapter(text) {
+  const [name = "", strength = "1"] = text.split(":");
+  if (Number.isNaN(Number(strength)))
+    throw new ApiError(`The strength of ${name} has to be a number.`, 422, "loras");
+  return { name, strength: Number(strength) };
+}
+
+/** Return what the form asks for, less the audio to edit. Throws an `ApiError` for no number. */
 function written() {
   /** @type {Request} */
   const request = { prompt: prompt.value, model: model.value, format: format.value };
-  for (const name of /** @type {const} */ ([...NUMBERS, "seed"])) {
+  for (const name of NUMBERS) {
     const field = input(name);
-    const label = field.labels?.[0]?.textContent ?? name;
-    if (field.validity.badInput)
-      throw new ApiError(`${label} has to be a number.`, 422, "invalid_request", name);
-    if (field.value !== "") request[name] = field.valueAsNumber;
+    const label = field.labels?.[0]?.textContent;
+    if (field.validity.badInput) throw new ApiError(`${label} has to be a number.`, 422, name);
+    if (field.value) request[name] = field.valueAsNumber;
   }
-  if (request.duration === ownLength) delete request.duration;
+  if (request.duration === ownLength) delete request.duration; // and so it is exact
   if (input("negative_prompt").value.trim())
     request.negative_prompt = input("negative_prompt").value;
   if (input("loop").checked) request.loop = true;
-  const loras = chosenAdapters();
-  return loras.length ? { ...request, loras } : request;
+  const loras = input("loras")
+    .value.split(/[\s,]+/)
+    .filter(Boolean);
+  if (loras.length) request.loras = loras.map(adapter);
+  return request;
 }
 
 async function generate() {
-  clearErrors();
   const submitting = button("[type=submit]", form);
+  if (submitting.disabled) return;
+  clearErrors();
   submitting.disabled = true;
   try {
-    const request = written();
-    const sent = await edit.fields();
+    const request = { ...written(), ...(await edit.fields()) };
     submitting.disabled = false; // from here on it waits in the history
     announce("Sent");
-    await jobs.submit({ ...request, ...sent });
+    await jobs.submit(request);
   } catch (error) {
     showError(error);
   } finally {
@@ -149,65 +127,13 @@ async function generate() {
   }
 }
 
-function clearErrors() {
-  element("#alerts").replaceChildren();
-  for (const field of form.querySelectorAll("[aria-invalid]")) {
-    field.removeAttribute("aria-invalid");
-    field.removeAttribute("aria-describedby");
-  }
-  for (const message of form.querySelectorAll(".error")) message.remove();
-}
-
-/** Show an error at its field, or as an alert. @param {unknown} error */
-export function showError(error) {
-  if (!(error instanceof ApiError || error instanceof ConnectionLost)) throw error;
-  const message = document.createElement("p");
-  message.className = "error";
-  message.textContent = error.message;
-  const field = error instanceof ApiError ? fieldOf(error) : null;
-  if (!field) {
-    message.setAttribute("role", "alert");
-    element("#alerts").replaceChildren(message);
-    return;
-  }
-  message.id = `error-of-${field.id}`;
-  field.setAttribute("aria-invalid", "true");
-  field.setAttribute("aria-describedby", message.id);
-  field.closest(".field")?.append(message);
-  const folded = field.closest("details");
-  if (folded) folded.open = true;
-  field.focus();
-}
-
-/** @param {ApiError} error @returns {HTMLElement | null} */
-function fieldOf({ param, status }) {
-  if (
-    /^(audio|(init|inpaint|continue)_audio)$/.test(param ?? "") ||
-    status === 413 ||
-    status === 415
-  )
-    return input("audio");
-  for (let name = param ?? ""; name; name = name.slice(0, Math.max(0, name.lastIndexOf(".")))) {
-    const found = form.querySelector(
-      `[name="${CSS.escape(name)}"], [name^="${CSS.escape(name)}."]`,
-    );
-    if (found instanceof HTMLElement && found.checkVisibility({ checkVisibilityCSS: true }))
-      return found;
-    if (found instanceof HTMLElement && found.closest("details")) return found;
-  }
-  return null;
-}
-
-form.addEventListener("submit", (event) => {
+form.onsubmit = (event) => {
   event.preventDefault();
   generate();
-});
-form.addEventListener("keydown", (event) => {
+};
+form.onkeydown = (event) => {
   if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) form.requestSubmit();
-});
-form.addEventListener("input", () => {
-  form.dataset["filled"] = "yes";
-});
+};
 model.onchange = () => showModel().catch(showError);
 preset.onchange = () => {
   const chosen = presets.find(({ name }) => name === preset.value);
@@ -215,16 +141,9 @@ preset.onchange = () => {
   prompt.value = chosen.prompt;
   input("duration").value = String(chosen.duration);
 };
-adapter.onchange = () => {
-  const chosen = chosenAdapters().some(({ name }) => name === adapter.value);
-  if (adapter.value && !chosen) addAdapter({ name: adapter.value, strength: 1 });
-  adapter.value = "";
-};
 edit.addEventListener("change", () => {
-  const length = edit.seconds;
-  const own = edit.mode === "continue" ? length + MORE : length;
-  const rounded = Math.round(100 * own) / 100;
-  // Left out of the request, so that it is exact; "Go on from it" has to name its length.
-  ownLength = length && edit.mode !== "continue" ? rounded : Number.NaN;
-  if (length) input("duration").value = String(rounded);
+  const length = edit.seconds + (edit.mode === "continue" ? MORE_S : 0);
+  if (edit.seconds) input("duration").value = String(Math.round(100 * length) / 100);
+  const isOwn = edit.file && edit.mode !== "continue";
+  ownLength = isOwn ? input("duration").valueAsNumber : Number.NaN;
 });

@@ -1,12 +1,10 @@
 /** The history: requests, what became of them, and which clips are favourites. All tabs share it. */
+/** @import {Entry, Request} from "./types.js" */
 import { onChange, read, write } from "./kept.js";
-
-/** @typedef {import("./types.js").Entry} Entry */
-/** @typedef {import("./types.js").Request} Request */
 
 const NAME = "history";
 
-/** Entries that are kept; favourites and running ones are, however many they are. */
+/** Entries that are kept; favourites and those under way are, however many they are. */
 const MOST = 200;
 
 class History extends EventTarget {
@@ -25,51 +23,41 @@ class History extends EventTarget {
     }
   }
 
-  /** @param {string} key @returns {Entry | undefined} */
+  /** @param {string} key */
   get(key) {
     return this.all().find((entry) => entry.key === key);
   }
 
   /** @param {Request} request @returns {Entry} */
   add(request) {
-    const random = crypto.getRandomValues(new Uint32Array(4));
+    const random = crypto.getRandomValues(new Uint32Array(4)); // randomUUID() wants HTTPS
     const key = Array.from(random, (part) => part.toString(16).padStart(8, "0")).join("");
-    /** @type {Entry} */
     const entry = { key, id: null, at: Date.now(), request, end: null, favourites: [] };
     this.#save([entry, ...this.all()]);
     return entry;
   }
 
-  /** Change an entry, unless it was removed meanwhile.
-   * @param {string} key @param {Partial<Entry>} changes */
+  /** Change an entry, unless it was removed. @param {string} key @param {Partial<Entry>} changes */
   change(key, changes) {
     this.#save(this.all().map((entry) => (entry.key === key ? { ...entry, ...changes } : entry)));
   }
 
-  /** @param {string} key */
-  remove(key) {
-    this.#save(this.all().filter((entry) => entry.key !== key));
+  /** @param {(entry: Entry) => boolean} forgets */
+  remove(forgets) {
+    this.#save(this.all().filter((entry) => !forgets(entry)));
   }
 
-  /** @param {string} key @param {number} index */
+  /** @param {string} key @param {number} index Of a clip. */
   toggleFavourite(key, index) {
     const now = this.get(key)?.favourites ?? [];
     const without = now.filter((one) => one !== index);
     this.change(key, { favourites: without.length < now.length ? without : [...now, index] });
   }
 
-  /** Forget what has ended. @param {boolean} favouritesToo */
-  clear(favouritesToo) {
-    this.#save(
-      this.all().filter((entry) => !entry.end || (entry.favourites.length > 0 && !favouritesToo)),
-    );
-  }
-
   /** @param {Entry[]} entries */
   #save(entries) {
     let most = MOST;
-    const kept = () =>
-      entries.filter((entry, place) => place < most || !entry.end || entry.favourites.length > 0);
+    const kept = () => entries.filter((one, at) => at < most || !one.end || one.favourites.length);
     while (!write(NAME, JSON.stringify(kept())) && most > 0) most = Math.floor(most / 2);
     this.#tell();
   }

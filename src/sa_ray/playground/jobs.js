@@ -1,127 +1,97 @@
 /** Jobs on their way: submitted, followed to their end, cancelled. A reload goes on with them. */
+/** @import {End, Entry, JobView, Request} from "./types.js" */
 import { ApiError, cancel, submit } from "./api.js";
-import { ConnectionLost, lose } from "./connection.js";
-import { follow, sleep } from "./events.js";
+import { ConnectionLost, untilItIsBack } from "./connection.js";
+import { sleep } from "./elements.js";
+import { follow } from "./events.js";
 import { history } from "./history.js";
-
-/** @typedef {import("./types.js").End} End */
-/** @typedef {import("./types.js").Entry} Entry */
-/** @typedef {import("./types.js").JobView} JobView */
-/** @typedef {import("./types.js").Request} Request */
 
 /** Seconds: a service that wants to be left alone for longer is not asked again unbidden. */
 const LONGEST_RETRY = 120;
 
-/** @param {string} message @returns {End} */
-const failed = (message) => ended("failed", message);
+/** @param {End["status"]} status @param {string | null} [error] @returns {End} */
+const without = (status, error = null) => {
+  return { status, error, model: "", format: "", engine: null, made_in: null, results: [] };
+};
 
-/**
- * @param {End["status"]} status
- * @param {string | null} [error]
- * @param {JobView | null} [job]
- * @returns {End}
- */
-function ended(status, error = null, job = null) {
-  return {
-    status,
-    error,
-    model: job?.model ?? "",
-    format: job?.format ?? "",
-    engine: job?.engine ?? null,
-    made_in: job?.timings.generation_seconds ?? null,
-    results: (job?.results ?? []).map(({ index, seed, audio_duration, warning }) => {
-      return { index, seed, audio_duration, warning };
-    }),
-  };
-}
+/** @param {JobView} job @returns {End} */
+const endOf = ({ status, error, model, format, engine, timings, results }) => ({
+  ...{ status: /** @type {End["status"]} */ (status), error, model, format, engine },
+  made_in: timings.generation_seconds,
+  results: results.map(({ index, seed, audio_duration, warning }) => {
+    return { index, seed, audio_duration, warning };
+  }),
+});
 
 class Jobs extends EventTarget {
-  /** What is known of jobs under way, by key: as last seen, or why there is none yet.
+  /** What is known of those under way, by key: as last seen, or why there is none yet.
    * @type {Map<string, JobView | string>} */
   live = new Map();
-
   /** @type {Set<string>} */
   #running = new Set();
 
-  /** @type {Set<string>} Cancelled before the service has accepted them. */
-  #dropped = new Set();
-
-  /**
-   * Submit a request; return once the service has accepted it, whatever becomes of it then. Throws
-   * the `ApiError` with which it was refused for good.
-   *
-   * @param {Request} request
-   */
+  /** Submit a request, and return once it is accepted. Throws the `ApiError` that refuses it.
+   * @param {Request} request */
   async submit(request) {
     const entry = history.add(request);
     try {
       await this.#accepted(entry);
     } catch (error) {
-      history.remove(entry.key);
+      history.remove(({ key }) => key === entry.key);
       throw error;
     }
-    this.resume();
   }
 
-  /** Go on with what is under way. @param {boolean} [all] Also what no tab has submitted yet. */
+  /** Go on with what is under way. @param {boolean} [all] Also with what was not accepted yet. */
   resume(all = false) {
     for (const entry of history.all()) {
       if (entry.end || this.#running.has(entry.key) || !(entry.id || all)) continue;
       this.#running.add(entry.key);
-      this.#toItsEnd(entry)
-        .catch((error) => failed(String(error.message)))
-        .then((end) => {
-          if (end) history.change(entry.key, { end });
+      this.#end(entry)
+        .catch((error) => without("failed", error.message))
+        .then((end) => history.change(entry.key, { end }))
+        .finally(() => {
           this.live.delete(entry.key);
-        })
-        .finally(() => this.#running.delete(entry.key));
+          this.#running.delete(entry.key);
+        });
     }
   }
 
   /** @param {string} key */
   async cancel(key) {
     const id = history.get(key)?.id;
-    if (!id) {
-      this.#dropped.add(key);
-      history.change(key, { end: ended("cancelled") });
-      return;
-    }
-    const job = await cancel(id);
+    const job = id && (await cancel(id));
     if (job) this.#tell(key, job);
-    else history.change(key, { end: ended("cancelled") });
+    else history.change(key, { end: without("cancelled") });
   }
 
-  /** @param {Entry} entry @returns {Promise<End | null>} */
-  async #toItsEnd(entry) {
+  /** @param {Entry} entry @returns {Promise<End>} */
+  async #end(entry) {
     const id = entry.id ?? (await this.#accepted(entry));
-    if (!id) return null;
-    const job = await follow(id, (now) => this.#tell(entry.key, now));
-    if (!job) return history.get(entry.key)?.end ?? ended("gone");
-    return ended(/** @type {End["status"]} */ (job.status), job.error, job);
+    const job = id && (await follow(id, (now) => this.#tell(entry.key, now)));
+    return job ? endOf(job) : (history.get(entry.key)?.end ?? without("gone"));
   }
 
-  /** Submit until the service has accepted; return the job's id, null if dropped meanwhile.
-   * @param {Entry} entry @returns {Promise<string | null>} */
-  async #accepted(entry) {
+  /** Submit until it is accepted; return the job's id, null if it was cancelled before.
+   * @param {Entry} entry */
+  async #accepted({ key, request }) {
     for (;;) {
-      if (this.#dropped.has(entry.key)) return null;
       try {
-        const { id } = await submit(entry.request, entry.key);
-        if (this.#dropped.has(entry.key)) {
-          await cancel(id);
-          return null;
-        }
-        history.change(entry.key, { id });
+        if (history.get(key)?.end) return null;
+        const id = await submit(request, key);
+        if (history.get(key)?.end) await cancel(id);
+        history.change(key, { id });
         return id;
       } catch (error) {
         if (error instanceof ConnectionLost) {
-          this.#tell(entry.key, "waits for the connection");
-          await lose();
-        } else if (error instanceof ApiError && error.retryAfter !== null) {
-          if (error.retryAfter > LONGEST_RETRY) throw error;
-          this.#tell(entry.key, `busy, asks again in ${error.retryAfter} s`);
-          await sleep(1000 * error.retryAfter);
-        } else throw error;
+          this.#tell(key, "waits for the connection");
+          await untilItIsBack();
+          continue;
+        }
+        const wait = error instanceof ApiError ? error.retryAfter : null;
+        if (wait === null || wait > LONGEST_RETRY) throw error;
+        this.#tell(key, `busy, asks again in ${wait} s`);
+        await sleep(1000 * wait);
       }
     }
   }
@@ -134,3 +104,4 @@ class Jobs extends EventTarget {
 }
 
 export const jobs = new Jobs();
+history.addEventListener("change", () => jobs.resume());

@@ -5,12 +5,12 @@ const PREFIX = "sa-ray/";
 /** @type {Map<string, string>} */
 const here = new Map();
 
-/** @typedef {"browser" | "tab"} Where For all tabs and until forgotten, or for this one alone. */
+/** @typedef {"browser" | "tab"} Where Until it is forgotten, or for this tab alone. */
 
 /** @param {Where} where */
 const storage = (where) => (where === "tab" ? sessionStorage : localStorage);
 
-/** @param {string} name @param {Where} [where] @returns {string | null} */
+/** @param {string} name @param {Where} [where] */
 export function read(name, where = "browser") {
   try {
     return storage(where).getItem(PREFIX + name);
@@ -19,34 +19,21 @@ export function read(name, where = "browser") {
   }
 }
 
-/**
- * Keep `text`; null forgets. Return whether there was room for it.
- *
- * @param {string} name
- * @param {string | null} text
- * @param {Where} [where]
- */
+/** Keep `text`; return whether there was room. @param {string} name @param {string} text
+ * @param {Where} [where] */
 export function write(name, text, where = "browser") {
   try {
-    if (text === null) storage(where).removeItem(PREFIX + name);
-    else storage(where).setItem(PREFIX + name, text);
-    return true;
+    storage(where).setItem(PREFIX + name, text);
   } catch (error) {
     if (error instanceof DOMException && error.name === "QuotaExceededError") return false;
-    if (text === null) here.delete(where + name);
-    else here.set(where + name, text);
-    return true;
+    here.set(where + name, text);
   }
+  return true;
 }
 
-/**
- * Call `changed` when another tab has changed what is kept under `name`.
- *
- * @param {string} name
- * @param {() => void} changed
- */
+/** Call `changed` when another tab changes it. @param {string} name @param {() => void} changed */
 export function onChange(name, changed) {
-  window.addEventListener("storage", (event) => {
-    if (event.key === PREFIX + name || event.key === null) changed();
+  window.addEventListener("storage", ({ key }) => {
+    if (key === PREFIX + name || key === null) changed();
   });
 }

@@ -1,36 +1,36 @@
 /** The page: starts its parts. */
 import { ApiError } from "./api.js";
-import { lose } from "./connection.js";
-import { edit } from "./edit.js";
-import { button } from "./elements.js";
-import { load, showError } from "./form.js";
+import { untilItIsBack } from "./connection.js";
+import { button, find, sleep } from "./elements.js";
+import { clearErrors, showError } from "./errors.js";
+import { load } from "./form.js";
 import { jobs } from "./jobs.js";
+import { read, write } from "./kept.js";
 import { forgetKey, showKeyButton } from "./key.js";
-import { clips, showResults } from "./results.js";
+import { showResults } from "./results.js";
 import "./shortcuts.js";
-import { startTheme } from "./theme.js";
 
 const LOAD_AGAIN_MS = 3000;
 
-/** Learn what the service can do, as soon as it can be reached. */
+/** Learn what the service offers, as soon as it can say. */
 async function start() {
   try {
     await load();
+    clearErrors();
   } catch (error) {
-    if (error instanceof ApiError) {
+    if (!(error instanceof ApiError)) await untilItIsBack();
+    else {
       showError(error);
-      if (error.status >= 500 || error.status === 429) setTimeout(start, LOAD_AGAIN_MS);
-      return;
+      if (error.status < 500 && error.status !== 429) return;
+      await sleep(LOAD_AGAIN_MS);
     }
-    await lose();
     await start();
   }
 }
 
-startTheme(() => {
-  edit.draw();
-  for (const clip of clips()) clip.draw();
-});
+const theme = find("#theme", HTMLSelectElement);
+theme.value = read("theme") ?? "system"; // style.css goes by the choice itself
+theme.onchange = () => write("theme", theme.value);
 for (const close of document.querySelectorAll("dialog .close"))
   close.addEventListener("click", () => close.closest("dialog")?.close());
 button("#change-key").onclick = () => {

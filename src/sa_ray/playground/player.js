@@ -1,7 +1,7 @@
-/** The one player: what sounds, where it is, and who is told. */
+/** The one player: what sounds, where it is, and who is told ("change", "time", "ended"). */
 import { find } from "./elements.js";
 
-/** @typedef {import("./sound.js").Sound} Sound */
+const BEHIND_S = 0.02;
 
 class Player extends EventTarget {
   #audio = find("#player", HTMLAudioElement);
@@ -25,20 +25,13 @@ class Player extends EventTarget {
     return this.#audio.currentTime;
   }
 
-  /**
-   * @param {string} name
-   * @param {Sound} sound
-   * @param {number} from Seconds.
-   * @param {boolean} [loop]
-   */
+  /** @param {string} name @param {import("./sound.js").Sound} sound @param {number} from Seconds.
+   * @param {boolean} [loop] */
   async play(name, sound, from, loop = false) {
-    if (this.current !== name) {
-      this.#audio.src = sound.url;
-      this.current = name;
-    }
+    if (this.current !== name) this.#audio.src = sound.url;
+    this.current = name;
     this.#audio.loop = loop;
-    const behind = from >= sound.seconds - 0.02;
-    if (Math.abs(this.seconds - from) > 0.01 || behind) this.#audio.currentTime = behind ? 0 : from;
+    this.seek(from < sound.seconds - BEHIND_S ? from : 0);
     await this.#audio.play().catch((error) => {
       if (error.name !== "AbortError") throw error; // another was chosen meanwhile
     });
@@ -50,7 +43,7 @@ class Player extends EventTarget {
 
   /** @param {number} seconds */
   seek(seconds) {
-    this.#audio.currentTime = seconds;
+    if (seconds !== this.seconds) this.#audio.currentTime = seconds;
   }
 
   /** @param {string} name */

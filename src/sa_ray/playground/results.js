@@ -1,86 +1,91 @@
 /** The results: the history's jobs, those under way among them, each with its clips. */
+/** @import {Entry, JobView} from "./types.js" */
 import { Clip } from "./clip.js";
 import { compare } from "./compare.js";
-import { announce, button, copied, element, find, input } from "./elements.js";
-import { engineText, showError } from "./form.js";
+import { announce, button, copied, dialog, element, find, input } from "./elements.js";
+import { showError } from "./errors.js";
 import { history } from "./history.js";
 import { jobs } from "./jobs.js";
 import { player } from "./player.js";
 
-/** @typedef {import("./types.js").Entry} Entry */
-/** @typedef {import("./types.js").JobView} JobView */
+const GONE = "The service does not have this job any more.";
 
-/** @type {Map<string, Card>} */
+/** @type {Map<string, Card>} By key of their entries. */
 const cards = new Map();
 
-/** Clips as they stand on the page. */
-export const clips = () => history.all().flatMap(({ key }) => cards.get(key)?.clips ?? []);
+/** Return the clips that are shown, as they stand on the page. */
+export const clips = () =>
+  history
+    .all()
+    .flatMap(({ key }) => cards.get(key)?.clips ?? [])
+    .filter(({ node }) => node.checkVisibility());
 
-/** @param {JobView | string | undefined} now @returns {string} */
+/** @param {JobView | string | undefined} now */
 function stateText(now) {
-  if (now === undefined) return "sent";
-  if (typeof now === "string") return now;
+  if (typeof now !== "object") return now ?? "sent";
   if (now.cancel_requested) return "is being cancelled";
-  if (now.status === "queued") {
-    const ahead = (now.queue_position ?? 1) - 1;
-    if (now.queue_position === null) return "queued";
-    return ahead ? `queued, ${ahead} ahead` : "queued, next";
-  }
-  return now.progress >= 100 ? "being stored" : `${Math.round(now.progress)} %`;
+  if (now.status === "running")
+    return now.progress < 100 ? `${Math.round(now.progress)} %` : "is stored";
+  if (now.queue_position === null) return "queued";
+  return now.queue_position > 1 ? `queued, ${now.queue_position - 1} ahead` : "queued, next";
+}
+
+/** @param {Entry} entry */
+function factsOf({ at, end, request }) {
+  const standIn = end?.engine === "procedural" && "procedural engine (stand-in)";
+  return [
+    standIn || end?.engine,
+    end?.model || request.model,
+    request.init_audio && "variation",
+    request.inpaint_audio && "parts remade",
+    request.continue_audio && "continued",
+    request.loop && "loop",
+    request.steps && `${request.steps} steps`,
+    end?.made_in && `made in ${end.made_in.toFixed(1)} s`,
+    new Date(at).toLocaleString([], { dateStyle: "short", timeStyle: "short" }),
+  ];
 }
 
 class Card {
   /** @type {Clip[]} */
   clips = [];
+  #isEnded = false;
 
   /** @param {Entry} entry */
-  constructor(entry) {
-    this.key = entry.key;
+  constructor({ key, request }) {
+    this.key = key;
     this.node = copied("job-template");
-    this.node.ariaLabel = entry.request.prompt;
-    element("h3", this.node).textContent = entry.request.prompt;
+    this.node.ariaLabel = element("h3", this.node).textContent = request.prompt;
     const cancel = button(".cancel", this.node);
     cancel.onclick = () => {
       cancel.disabled = true;
-      jobs.cancel(this.key).catch((error) => {
-        cancel.disabled = false;
-        showError(error);
-      });
+      jobs
+        .cancel(key)
+        .catch(showError)
+        .finally(() => {
+          cancel.disabled = false;
+        });
     };
-    button(".retry", this.node).onclick = () => jobs.submit(entry.request).catch(showError);
+    button(".retry", this.node).onclick = () => jobs.submit(request).catch(showError);
   }
 
-  /** @param {Entry} entry */
+  /** @param {Entry} entry As it is now. */
   show(entry) {
-    const { end, request } = entry;
-    if (end && element(".running", this.node).hidden === false) this.#end(entry);
-    if (!end) this.#showProgress();
-    const what = [
-      request.loop && "loop",
-      request.init_audio && "variation",
-      request.inpaint_audio && "parts remade",
-      request.continue_audio && "continued",
-    ];
-    const facts = [
-      engineText(end?.engine ?? ""),
-      end?.model ?? request.model,
-      ...what,
-      request.steps && `${request.steps} steps`,
-      end?.made_in && `made in ${end.made_in.toFixed(1)} s`,
-      new Date(entry.at).toLocaleString([], { dateStyle: "short", timeStyle: "short" }),
-    ];
-    element(".facts", this.node).textContent = facts.filter(Boolean).join(" · ");
-    for (const clip of this.clips) clip.showMarks(entry);
-    const favouritesOnly = input("only-favourites").checked;
-    this.node.hidden = favouritesOnly && entry.favourites.length === 0;
-    for (const clip of this.clips)
-      clip.node.hidden = favouritesOnly && !entry.favourites.includes(clip.file.index);
+    if (!this.#isEnded && entry.end) this.#end(entry);
+    if (!entry.end) this.#showProgress();
+    element(".facts", this.node).textContent = factsOf(entry).filter(Boolean).join(" · ");
+    const all = !input("only-favourites").checked;
+    this.node.hidden = !all && entry.favourites.length === 0;
+    for (const clip of this.clips) {
+      clip.showMarks(entry);
+      clip.node.hidden = !all && !entry.favourites.includes(clip.file.index);
+    }
   }
 
   #showProgress() {
     const now = jobs.live.get(this.key);
     const progress = find("progress", HTMLProgressElement, this.node);
-    if (typeof now === "object" && now.status === "running") progress.value = now.progress;
+    if (typeof now === "object" && now.progress) progress.value = now.progress;
     else progress.removeAttribute("value");
     element(".state", this.node).textContent = stateText(now);
   }
@@ -89,12 +94,15 @@ class Card {
   #end(entry) {
     const { end, request } = entry;
     if (!end) return;
+    this.#isEnded = true;
     element(".running", this.node).hidden = true;
     element(".ended", this.node).hidden = end.status === "succeeded";
-    button(".retry", this.node).hidden = end.status === "cancelled";
-    const gone = "The service does not have this job any more.";
-    element(".message", this.node).textContent =
-      end.status === "gone" ? gone : end.status === "cancelled" ? "cancelled" : end.error;
+    element(".message", this.node).textContent = {
+      gone: GONE,
+      cancelled: "cancelled",
+      failed: end.error,
+      succeeded: "",
+    }[end.status];
     this.node.classList.toggle("failed", end.status === "failed");
     this.clips = end.results.map((file) => new Clip(entry, end, file));
     element(".clips", this.node).append(...this.clips.map(({ node }) => node));
@@ -104,46 +112,38 @@ class Card {
   remove() {
     for (const clip of this.clips) clip.release();
     this.node.remove();
+    cards.delete(this.key);
   }
 }
 
 export function showResults() {
   const entries = history.all();
   const keys = new Set(entries.map(({ key }) => key));
-  for (const [key, card] of cards)
-    if (!keys.has(key)) {
-      card.remove();
-      cards.delete(key);
-    }
+  for (const card of cards.values()) if (!keys.has(card.key)) card.remove();
   const list = element("#jobs");
-  entries.forEach((entry, place) => {
+  entries.forEach((entry, at) => {
     const card = cards.get(entry.key) ?? new Card(entry);
     cards.set(entry.key, card);
+    if (list.children[at] !== card.node) list.insertBefore(card.node, list.children[at] ?? null);
     card.show(entry);
-    if (list.children[place] !== card.node)
-      list.insertBefore(card.node, list.children[place] ?? null);
   });
   element("#empty").hidden = entries.length > 0;
 }
 
-/** @param {Event} event */
-function progressed(event) {
-  const key = /** @type {CustomEvent<string>} */ (event).detail;
-  const entry = history.get(key);
-  if (entry) cards.get(key)?.show(entry);
-}
-
-const showClips = () => clips().forEach((clip) => clip.show());
-
-const clearing = find("#clear-dialog", HTMLDialogElement);
-button("#clear").onclick = () => clearing.showModal();
+button("#clear").onclick = () => dialog("clear-dialog").showModal();
 button("#clear-now").onclick = () => {
-  history.clear(input("clear-favourites").checked);
-  clearing.close();
+  const all = input("clear-favourites").checked;
+  history.remove(({ end, favourites }) => end !== null && (all || favourites.length === 0));
+  dialog("clear-dialog").close();
 };
 input("only-favourites").onchange = showResults;
 history.addEventListener("change", showResults);
-history.addEventListener("change", () => jobs.resume());
 compare.addEventListener("change", showResults);
-jobs.addEventListener("progress", progressed);
-for (const name of ["change", "time", "ended"]) player.addEventListener(name, showClips);
+jobs.addEventListener("progress", (event) => {
+  const entry = history.get(/** @type {CustomEvent<string>} */ (event).detail);
+  if (entry) cards.get(entry.key)?.show(entry);
+});
+for (const name of ["change", "time", "ended"])
+  player.addEventListener(name, () => {
+    for (const clip of clips()) clip.show();
+  });

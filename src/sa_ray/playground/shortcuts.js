@@ -1,97 +1,83 @@
 /** The keyboard: shortcuts of single keys, which can be switched off, and the list of them. */
 import { compare } from "./compare.js";
-import { button, element, find, input } from "./elements.js";
+import { button, dialog, element, input } from "./elements.js";
 import { read, write } from "./kept.js";
 import { player } from "./player.js";
 import { clips } from "./results.js";
 
-/** @typedef {import("./clip.js").Clip} Clip */
+const STEP_S = 1;
 
-const STEP_SECONDS = 1;
+/** Name of the clip that had the focus last. */
+let last = "";
 
-/** @type {Clip | undefined} */
-let lastClip;
-
-/** The clip that shortcuts are for: the one with the focus, or the last that had it or played. */
+/** Return the clip that shortcuts are for. */
 function current() {
-  const all = clips().filter(({ node }) => !node.hidden);
+  const all = clips();
   const focused = all.find(({ node }) => node.contains(document.activeElement));
-  lastClip = focused ?? all.find(({ name }) => name === lastClip?.name);
-  lastClip ??= all.find(({ name }) => name === player.current) ?? all[0];
-  return lastClip;
+  const known = [last, player.current].map((name) => all.find((clip) => clip.name === name));
+  const found = focused ?? known.find(Boolean) ?? all[0];
+  last = found?.name ?? "";
+  return found;
 }
 
 /** @param {number} by */
 function move(by) {
-  const all = clips().filter(({ node }) => node.checkVisibility());
-  const place = all.findIndex(({ node }) => node.contains(document.activeElement));
-  const next = all[place < 0 ? 0 : Math.min(Math.max(place + by, 0), all.length - 1)];
-  next?.node.focus();
+  const all = clips();
+  const at = all.findIndex(({ node }) => node.contains(document.activeElement));
+  all[at < 0 ? 0 : Math.min(Math.max(at + by, 0), all.length - 1)]?.node.focus();
 }
 
-/** @param {string} name Class of one of the clip's buttons. */
-const press = (name) => () =>
-  /** @type {HTMLElement | null | undefined} */ (
-    current()?.node.querySelector(`.${name}`)
-  )?.click();
+/** @param {number} by Seconds. */
+function step(by) {
+  const clip = current();
+  clip?.seek(clip.at + by);
+}
 
-/** @type {[string, string, () => unknown][]} Key, what it does, how. */
-const KEYS = [
-  ["/", "To the prompt", () => element("#prompt").focus()],
-  ["j", "Next clip", () => move(1)],
-  ["k", "Clip before", () => move(-1)],
-  [" ", "Play or pause the clip", press("play")],
-  ["ArrowLeft", "A second back", () => current()?.step(-STEP_SECONDS)],
-  ["ArrowRight", "A second on", () => current()?.step(STEP_SECONDS)],
-  ["s", "Again with this seed", press("again")],
-  ["v", "Vary", press("vary")],
-  ["e", "Extend", press("extend")],
-  ["i", "Inpaint here", press("inpaint")],
-  ["l", "Loop", press("loop")],
-  ["d", "Download", press("download")],
-  ["f", "Favourite", press("favourite")],
-  ["a", "Compare as A", press("side-a")],
-  ["b", "Compare as B", press("side-b")],
-  ["x", "Switch between A and B", () => compare.switchOver()],
-  ["?", "This list", () => find("#keyboard-dialog", HTMLDialogElement).showModal()],
-];
-const NAMES = new Map([
-  [" ", "Space"],
-  ["ArrowLeft", "←"],
-  ["ArrowRight", "→"],
-]);
+/** @param {string} name Class of one of a clip's controls. */
+const press = (name) => () => {
+  const clip = current();
+  if (clip) element(`.${name}`, clip.node).click();
+};
 
-/** @param {KeyboardEvent} event @returns {boolean} Whether the focus is on what uses the key itself. */
+const showList = () => dialog("keyboard-dialog").showModal();
+
+/** What keys do; index.html lists them. @type {Record<string, () => void>} */
+const KEYS = {
+  "/": () => element("#prompt").focus(),
+  j: () => move(1),
+  k: () => move(-1),
+  " ": press("play"),
+  ArrowLeft: () => step(-STEP_S),
+  ArrowRight: () => step(STEP_S),
+  s: press("again"),
+  v: press("vary"),
+  e: press("extend"),
+  i: press("inpaint"),
+  l: press("loop"),
+  d: press("download"),
+  f: press("favourite"),
+  a: press("side-a"),
+  b: press("side-b"),
+  x: () => compare.switchOver(),
+  "?": showList,
+};
+
+/** Return whether what has the focus uses the key itself. @param {KeyboardEvent} event */
 function isTaken({ target, key }) {
   if (!(target instanceof Element) || target.closest("dialog")) return true;
-  if (target.matches("textarea, select, input:not([type=checkbox], [type=radio], [type=range])"))
-    return true;
+  if (target.matches("textarea, select, [type=text], [type=number], [type=file]")) return true;
   if (key === " ") return target.matches("button, input, summary");
   return key.startsWith("Arrow") && target.matches("input");
 }
 
+const single = input("single-keys");
+single.checked = read("single-keys") !== "off";
+single.onchange = () => write("single-keys", single.checked ? "on" : "off");
+button("#keyboard").onclick = showList;
 document.addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return;
-  if (!input("single-keys").checked || isTaken(event)) return;
-  const found = KEYS.find(([key]) => key === event.key);
-  if (!found) return;
+  const act = KEYS[event.key];
+  if (!act || !single.checked || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (isTaken(event)) return;
   event.preventDefault();
-  found[2]();
+  act();
 });
-
-/** @type {[string, string][]} */
-const shown = [
-  ["Ctrl Enter", "Generate"],
-  ...KEYS.map(([key, text]) => /** @type {[string, string]} */ ([NAMES.get(key) ?? key, text])),
-];
-for (const [keys, text] of shown) {
-  const [term, told] = [document.createElement("dt"), document.createElement("dd")];
-  for (const key of keys.split(" "))
-    term.append(Object.assign(document.createElement("kbd"), { textContent: key }));
-  told.textContent = text;
-  element("#shortcuts").append(term, told);
-}
-input("single-keys").checked = read("single-keys") !== "off";
-input("single-keys").onchange = () =>
-  write("single-keys", input("single-keys").checked ? "on" : "off");
-button("#keyboard").onclick = () => find("#keyboard-dialog", HTMLDialogElement).showModal();

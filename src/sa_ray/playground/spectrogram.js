@@ -1,99 +1,78 @@
 /** Spectrograms: time across, pitch upwards on a logarithmic scale, level as brightness. */
-import { sleep } from "./events.js";
-
-/** @typedef {import("./sound.js").Sound} Sound */
+import { sleep } from "./elements.js";
 
 const SIZE = 2048;
-const COLUMNS = 640;
-const ROWS = 112;
-const LOWEST_HZ = 40;
-const HIGHEST_HZ = 18_000;
 const RATE = 44_100;
-const FLOOR_DB = -95;
-const CEILING_DB = -18;
+const COLUMNS = 640;
 const COLUMNS_AT_ONCE = 80;
+const ROWS = 112;
+const [LOWEST_HZ, HIGHEST_HZ] = [40, 18_000];
+const [FLOOR_DB, CEILING_DB] = [-92, -12];
 
-/** Colours from silence to full level: dark, violet, red, amber, pale. */
-const COLOURS = [
-  [13, 15, 20],
-  [52, 27, 92],
-  [148, 41, 98],
-  [229, 92, 48],
-  [251, 182, 62],
-  [252, 250, 210],
-];
-
-const WINDOW = Float64Array.from(
-  { length: SIZE },
-  (_, i) => 0.5 - 0.5 * Math.cos((2 * Math.PI * i) / SIZE),
+/** From silence to full level: black, violet, red, amber, pale. */
+const COLOURS = [0x0d0f14, 0x341b5c, 0x942962, 0xe55c30, 0xfbb63e, 0xfcfad2].map((colour) =>
+  [16, 8, 0].map((bits) => (colour >> bits) & 255),
 );
-const COS = Float64Array.from({ length: SIZE / 2 }, (_, i) => Math.cos((2 * Math.PI * i) / SIZE));
-const SIN = Float64Array.from({ length: SIZE / 2 }, (_, i) => Math.sin((2 * Math.PI * i) / SIZE));
 
-/** The first bin of each row, lowest first, and one behind the last. */
-const BINS = Array.from({ length: ROWS + 1 }, (_, row) => {
-  return (SIZE / RATE) * LOWEST_HZ * (HIGHEST_HZ / LOWEST_HZ) ** (row / ROWS);
-});
+/** @param {number} length @param {(turn: number) => number} of */
+const table = (length, of) => Float64Array.from({ length }, (_, i) => of((2 * Math.PI * i) / SIZE));
+const WINDOW = table(SIZE, (turn) => 0.5 - 0.5 * Math.cos(turn));
+const COS = table(SIZE / 2, Math.cos);
+const SIN = table(SIZE / 2, Math.sin);
 
-/** Fast Fourier transform, in place. @param {Float64Array} re @param {Float64Array} im */
-function transform(re, im) {
-  for (let i = 1, j = 0; i < SIZE; i++) {
-    let bit = SIZE >> 1;
-    for (; j & bit; bit >>= 1) j ^= bit;
-    j ^= bit;
-    if (i < j) [re[i], re[j]] = [re[j] ?? 0, re[i] ?? 0]; // `im` is zero
-  }
-  for (let length = 2; length <= SIZE; length *= 2) {
-    const half = length / 2;
-    const step = SIZE / length;
-    for (let start = 0; start < SIZE; start += length) {
-      for (let k = 0; k < half; k++) {
-        const [a, b] = [start + k, start + k + half];
-        const [cos, sin] = [COS[k * step] ?? 0, -(SIN[k * step] ?? 0)];
-        const [x, y] = [re[b] ?? 0, im[b] ?? 0];
-        const [u, v] = [x * cos - y * sin, x * sin + y * cos];
-        re[b] = (re[a] ?? 0) - u;
-        im[b] = (im[a] ?? 0) - v;
-        re[a] = (re[a] ?? 0) + u;
-        im[a] = (im[a] ?? 0) + v;
-      }
-    }
-  }
-}
+/** Where each row begins among the frequencies, from the lowest up. */
+const EDGES = Array.from({ length: ROWS + 1 }, (_, row) =>
+  Math.floor((SIZE / RATE) * LOWEST_HZ * (HIGHEST_HZ / LOWEST_HZ) ** (row / ROWS)),
+);
 
-/** @param {number} level 0 to 1. @returns {number[]} */
-function colour(level) {
-  const place = Math.min(Math.max(level, 0), 1) * (COLOURS.length - 1);
-  const [under, over] = [COLOURS[Math.floor(place)], COLOURS[Math.ceil(place)]];
-  return [0, 1, 2].map(
-    (i) => (under?.[i] ?? 0) + ((over?.[i] ?? 0) - (under?.[i] ?? 0)) * (place % 1),
-  );
-}
-
-/** Draw, leaving the browser time for others in between. @param {HTMLCanvasElement} canvas
- * @param {Sound} sound */
-export async function drawSpectrogram(canvas, { samples }) {
-  canvas.width = COLUMNS;
-  canvas.height = ROWS;
-  const context = canvas.getContext("2d");
+/** Fast Fourier transform of samples at `at` onwards, windowed; the result is complex.
+ * @param {Float32Array} samples @param {number} at */
+function transformed(samples, at) {
   const [re, im] = [new Float64Array(SIZE), new Float64Array(SIZE)];
+  for (let i = 0, reversed = 0; i < SIZE; i++) {
+    re[reversed] = (samples[at + i] ?? 0) * (WINDOW[i] ?? 0);
+    let bit = SIZE >> 1;
+    for (; reversed & bit; bit >>= 1) reversed ^= bit;
+    reversed ^= bit;
+  }
+  for (let half = 1; half < SIZE; half *= 2)
+    for (let a = 0; a < SIZE; a += a % half === half - 1 ? half + 1 : 1) {
+      const turn = (a % half) * (SIZE / 2 / half);
+      const [cos, sin, b] = [COS[turn] ?? 0, SIN[turn] ?? 0, a + half];
+      const [x, y, u, v] = [re[b] ?? 0, im[b] ?? 0, re[a] ?? 0, im[a] ?? 0];
+      re[b] = u - x * cos - y * sin;
+      im[b] = v - y * cos + x * sin;
+      re[a] = u + x * cos + y * sin;
+      im[a] = v + y * cos - x * sin;
+    }
+  return { re, im };
+}
+
+/** @param {number} power Of a bin; SIZE / 4 squared at full scale. */
+function colourOf(power) {
+  const db = 10 * Math.log10(power / (SIZE / 4) ** 2 + 1e-12);
+  const level = Math.min(Math.max((db - FLOOR_DB) / (CEILING_DB - FLOOR_DB), 0), 0.999);
+  const at = level * (COLOURS.length - 1);
+  const [under = [], over = []] = COLOURS.slice(Math.floor(at));
+  return under.map((part, i) => part + ((over[i] ?? 0) - part) * (at % 1));
+}
+
+/** Draw, and leave the browser time for others in between.
+ * @param {HTMLCanvasElement} canvas @param {import("./sound.js").Sound} sound */
+export async function drawSpectrogram(canvas, { samples }) {
+  [canvas.width, canvas.height] = [COLUMNS, ROWS];
+  const context = canvas.getContext("2d");
   for (let column = 0; column < COLUMNS; column++) {
     if (column % COLUMNS_AT_ONCE === 0) await sleep(0);
-    const start = Math.round(((column + 0.5) * samples.length) / COLUMNS) - SIZE / 2;
-    for (let i = 0; i < SIZE; i++) re[i] = (samples[start + i] ?? 0) * (WINDOW[i] ?? 0);
-    im.fill(0);
-    transform(re, im);
+    const middle = Math.round(((column + 0.5) * samples.length) / COLUMNS);
+    const { re, im } = transformed(samples, middle - SIZE / 2);
     const pixels = new ImageData(1, ROWS);
     for (let row = 0; row < ROWS; row++) {
-      const from = Math.floor(BINS[row] ?? 0);
+      const [from = 0, to = 0] = EDGES.slice(row);
       let power = 0;
-      for (let bin = from; bin < Math.max(from + 1, BINS[row + 1] ?? 0); bin++)
+      for (let bin = from; bin < Math.max(from + 1, to); bin++)
         power = Math.max(power, (re[bin] ?? 0) ** 2 + (im[bin] ?? 0) ** 2);
-      const db = 10 * Math.log10(power / (SIZE / 4) ** 2 + 1e-12);
-      pixels.data.set(
-        [...colour((db - FLOOR_DB) / (CEILING_DB - FLOOR_DB)), 255],
-        4 * (ROWS - 1 - row),
-      );
+      pixels.data.set([...colourOf(power), 255], 4 * (ROWS - 1 - row));
     }
     context?.putImageData(pixels, column, 0);
   }

@@ -1,41 +1,30 @@
 /** Draw waveforms: a lane for each channel, peaks pale and loudness strong. */
 
-/** @typedef {import("./sound.js").Sound} Sound */
+const PALE = 0.4;
 
-const PALE = 0.45;
-
-/** Give a canvas the pixels that it has on the screen. @param {HTMLCanvasElement} canvas */
-export function sized(canvas) {
-  const scale = Math.min(window.devicePixelRatio || 1, 2);
-  canvas.width = Math.max(1, Math.round(canvas.clientWidth * scale));
-  canvas.height = Math.max(1, Math.round(canvas.clientHeight * scale));
+/** Draw a sound, in the colour of the canvas.
+ * @param {HTMLCanvasElement} canvas @param {import("./sound.js").Sound} sound */
+export function drawWave(canvas, { outlines }) {
+  const scale = Math.min(window.devicePixelRatio, 2);
+  canvas.width = canvas.clientWidth * scale;
+  canvas.height = canvas.clientHeight * scale;
   const context = canvas.getContext("2d");
-  if (!context) throw new Error("This browser draws on no canvas.");
-  return context;
-}
-
-/** Draw in the colour of the canvas. @param {HTMLCanvasElement} canvas @param {Sound} sound */
-export function drawWave(canvas, sound) {
-  const context = sized(canvas);
-  const { width, height } = canvas;
-  const lane = height / sound.outlines.length;
+  if (!context) return;
   context.fillStyle = getComputedStyle(canvas).color;
-  sound.outlines.forEach(({ low, high, rms }, channel) => {
-    const middle = lane * (channel + 0.5);
-    const half = lane / 2 - 1;
-    for (let x = 0; x < width; x++) {
-      const from = Math.floor((x * low.length) / width);
-      const to = Math.max(from + 1, Math.floor(((x + 1) * low.length) / width));
-      let [least, most, loud] = [1, -1, 0];
-      for (let i = from; i < to; i++) {
-        least = Math.min(least, low[i] ?? 0);
-        most = Math.max(most, high[i] ?? 0);
-        loud = Math.max(loud, rms[i] ?? 0);
-      }
+  outlines.forEach((columns, lane) => {
+    const half = canvas.height / outlines.length / 2;
+    /** @param {number} x @param {number} low @param {number} high Samples. */
+    const bar = (x, low, high) =>
+      context.fillRect(x, half * (2 * lane + 1 - high), 1, Math.max(1, (high - low) * half));
+    for (let x = 0; x < canvas.width; x++) {
+      const from = Math.floor((x * columns.length) / canvas.width);
+      const to = Math.max(from + 1, ((x + 1) * columns.length) / canvas.width);
+      const here = columns.slice(from, to);
+      const rms = Math.max(...here.map((column) => column.rms));
       context.globalAlpha = PALE;
-      context.fillRect(x, middle - most * half, 1, Math.max(1, (most - least) * half));
+      bar(x, Math.min(...here.map(({ low }) => low)), Math.max(...here.map(({ high }) => high)));
       context.globalAlpha = 1;
-      context.fillRect(x, middle - loud * half, 1, 2 * loud * half);
+      bar(x, -rms, rms);
     }
   });
 }
