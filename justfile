@@ -30,6 +30,12 @@ check:
     uv run mypy
     uv run lint-imports
 
+# Types, lint and format of the page's JavaScript
+check-page:
+    npm --prefix .ci/page install --silent
+    npm --prefix .ci/page run types
+    npm --prefix .ci/page run lint
+
 # Kubernetes manifests under kube-score, which Go builds
 lint-manifests:
     .ci/kube-score .tools

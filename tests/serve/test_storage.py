@@ -2,6 +2,7 @@
 
 import io
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -43,6 +44,17 @@ def test_the_audio_route_redirects_to_a_fresh_url(on_s3: Service) -> None:
 
     assert answer.status_code == 302
     assert len(httpx.get(answer.headers["location"]).content) == view["size_bytes"]
+
+
+def test_the_audio_comes_through_the_service_where_no_redirect_is_wanted(on_s3: Service) -> None:
+    job_id = on_s3.submit()
+    view = on_s3.wait_for(job_id)
+
+    answer = on_s3.http.get(f"/jobs/{job_id}/audio", params={"redirect": "false"})
+
+    assert answer.status_code == 200
+    assert sha256(answer.content).hexdigest() == view["sha256"]
+    assert answer.content == httpx.get(view["download_url"]).content
 
 
 def test_deleting_a_job_deletes_its_object(on_s3: Service) -> None:

@@ -114,7 +114,8 @@ def test_every_route_says_what_it_needs() -> None:
 
     assert operations - NEEDED.keys() == set()
     assert {path for _, path in NEEDED.keys() - operations} == {
-        *("/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json")
+        *("/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json"),
+        *("/", "/playground/{name}"),
     }
 
 
@@ -149,6 +150,14 @@ async def test_a_route_is_there_for_its_scope_alone(
             assert answer.body["error"]["code"] == "missing_scope"
             assert scope in answer.body["error"]["message"]
             assert name in answer.body["error"]["message"]
+
+
+@pytest.mark.parametrize("path", ["/", "", "/playground/main.js"])
+async def test_the_page_is_there_for_everybody(door: Door, path: str) -> None:
+    """It asks for the key, and so comes without one."""
+    assert (await door.ask("GET", path)).status == 200
+    assert (await door.ask("HEAD", path)).status == 200
+    assert (await door.ask("POST", path)).status == 401
 
 
 @pytest.mark.parametrize(
@@ -230,7 +239,7 @@ async def test_a_key_that_is_revoked_meanwhile_is_noticed_by_long_answers(
         caller_now(http)
 
 
-@pytest.mark.parametrize("path", ["/nothing", "/jobs/x/y", "/v1/uploads/x/y", "/-/", ""])
+@pytest.mark.parametrize("path", ["/nothing", "/jobs/x/y", "/v1/uploads/x/y", "/-/"])
 async def test_what_no_route_serves_is_nothing_to_a_key_and_closed_without(
     keys: Keys, door: Door, path: str
 ) -> None:

@@ -533,4 +533,6 @@ def test_a_service_is_asked_where_it_listens(
     configuration = Configuration(host, 9, {}, source)
 
     assert configuration.ready_url == f"http://{ready}"
+    page = ready.removesuffix("health")
+    assert configuration.page_url == (None if page == ready else f"http://{page}")
     assert configuration.alive_url == f"http://{alive}/-/healthz"

@@ -79,6 +79,7 @@ def demo(
     told = document(job, [output.resolve()], demo_seconds=round(seconds, 1))
     print_result(as_json, told, lambda: _print_summary(job, output, seconds))
     say_warnings(job)
+    say("For a page that makes and plays them: sa-ray serve, then http://127.0.0.1:8000/")
     if job.engine == "procedural":
         say(
             "This is the procedural stand-in, not Stable Audio 3: README.md says how to get the "

@@ -63,10 +63,15 @@ class Configuration:
     @property
     def ready_url(self) -> str:
         """Where this service answers as soon as its HTTP ingress works; the proxy, without one."""
+        return f"{self.page_url}health" if self.page_url else self.alive_url
+
+    @property
+    def page_url(self) -> str | None:
+        """Where the page is, seen from this machine. None: this service is none of what is served."""
         for application in self._ours:
             prefix = str(application.get("route_prefix") or "/").rstrip("/")
-            return f"{self._base_url}{prefix}/health"
-        return self.alive_url
+            return f"{self._base_url}{prefix}/"
+        return None
 
     def settings(self) -> Settings:
         """Read the settings as ``build`` will.

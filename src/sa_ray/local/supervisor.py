@@ -93,7 +93,9 @@ class Supervisor:
                     raise Told
                 reap_orphans(keep=server.pid)
                 ready_for = liveness.ready_for_s
-                self._served = self._served or ready_for is not None
+                if ready_for is not None and not self._served:
+                    self._served = True
+                    logger.info("Ready. The page is at %s.", self._configuration.page_url)
                 if ready_for and ready_for > STEADY_S:
                     self._starts = 1
                 if (code := server.exit_code()) is not None:

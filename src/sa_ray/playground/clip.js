@@ -134,8 +134,8 @@ export class Clip {
   /** Put its audio into the form. @param {import("./edit.js").Mode} mode @param {Region[]} [regions] */
   async #edit(mode, regions) {
     const { blob } = await this.load();
+    fill({ ...this.request, seed: undefined, loop: false });
     await edit.put(new File([blob], this.fileName), mode, regions);
-    fill({ ...this.request, seed: undefined, loop: false, duration: undefined });
     announce("The clip is in the form, as the audio to edit");
   }
 
