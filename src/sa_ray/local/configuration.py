@@ -67,7 +67,7 @@ class Configuration:
 
     @property
     def page_url(self) -> str | None:
-        """Where the page is, seen from this machine. None: this service is none of what is served."""
+        """Where the page is, seen from this machine. None: it is not among what is served."""
         for application in self._ours:
             prefix = str(application.get("route_prefix") or "/").rstrip("/")
             return f"{self._base_url}{prefix}/"

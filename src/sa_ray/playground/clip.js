@@ -3,7 +3,17 @@
 import { audioOf } from "./api.js";
 import { compare } from "./compare.js";
 import { edit } from "./edit.js";
-import { announce, button, canvas, clock, copied, element, find, place } from "./elements.js";
+import {
+  announce,
+  button,
+  canvas,
+  clock,
+  copied,
+  element,
+  find,
+  input,
+  place,
+} from "./elements.js";
 import { showError } from "./errors.js";
 import { fill } from "./form.js";
 import { history } from "./history.js";
@@ -145,11 +155,11 @@ export class Clip {
     if (loop) return this.toggle();
     if (!inpaint_audio && !continue_audio) return jobs.submit({ ...this.request, loop: true });
     await this.#edit("init"); // of these the service makes no loops
-    fill({ prompt: this.request.prompt, loop: true });
+    input("loop").checked = true;
   }
 
   #again() {
-    edit.remove();
+    edit.keep(this.request);
     fill(this.request);
     announce("The request is in the form, with this seed");
   }
@@ -178,23 +188,14 @@ export class Clip {
       button(`.${name}`, this.node).onclick = async () => {
         await Promise.resolve(act()).catch(showError);
       };
-    const link = find(".download", HTMLAnchorElement, this.node);
-    link.onclick = async (event) => {
-      if (link.download) return;
-      event.preventDefault();
-      await this.load().then(() => link.click(), showError);
-    };
     const slider = find(".position", HTMLInputElement, this.node);
     slider.oninput = () => this.seek(slider.valueAsNumber);
-    onDrag(
-      element(".scope", this.node),
-      () => this.seconds,
-      (at) => {
-        this.seek(at);
-        this.#mark(null);
-        return (stretch) => this.#mark(stretch);
-      },
-    );
+    const length = () => this.seconds;
+    onDrag(element(".scope", this.node), length, (at) => {
+      this.seek(at);
+      this.#mark(null);
+      return [at, (stretch) => this.#mark(stretch)];
+    });
   }
 
   /** @param {Region | null} stretch */

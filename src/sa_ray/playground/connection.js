@@ -25,15 +25,11 @@ export function untilItIsBack() {
   return coming;
 }
 
-/** @returns {Promise<void>} */
-const online = () =>
-  new Promise((back) => window.addEventListener("online", () => back(), { once: true }));
-
 async function askUntilItAnswers() {
   element("#connection").textContent = "Connection lost. Trying again.";
   for (let wait = FIRST_WAIT_MS; ; wait = Math.min(2 * wait, LONGEST_WAIT_MS)) {
     // Not all pages at once, where many have lost it.
-    await Promise.race([sleep(wait * (0.75 + Math.random() / 2)), online()]);
+    await sleep(wait * (0.75 + Math.random() / 2));
     const answer = await fetch("health", { cache: "no-store" }).catch(() => null);
     if (answer?.ok) return;
   }

@@ -12,6 +12,9 @@ import { drawWave } from "./waveform.js";
 class Edit extends EventTarget {
   /** @type {import("./sound.js").Sound | null} */
   #sound = null;
+  /** The edit of a request that is made again; its audio is with the service.
+   * @type {Partial<Request>} */
+  #kept = {};
   #parts = new Parts(() => this.#choose("inpaint"));
 
   constructor() {
@@ -61,6 +64,15 @@ class Edit extends EventTarget {
     return this.#load(mode, regions);
   }
 
+  /** Edit the same audio in the same way once more. @param {Request} request */
+  keep({ init_audio, init_noise_level, inpaint_audio, regions, continue_audio, intro }) {
+    this.remove();
+    if (!init_audio && !inpaint_audio && !continue_audio) return;
+    this.#kept = { init_audio, init_noise_level, inpaint_audio, regions, continue_audio, intro };
+    element("#drop-hint").textContent = "The same edit of the same audio. Choose or drop another.";
+    button("#remove-audio").hidden = false;
+  }
+
   remove() {
     input("audio").value = "";
     this.#load();
@@ -68,7 +80,7 @@ class Edit extends EventTarget {
 
   /** Send the audio; return the fields of a request that edits it. @returns {Promise<Partial<Request>>} */
   async fields() {
-    if (!this.file) return {};
+    if (!this.file) return this.#kept;
     const id = await upload(this.file);
     if (this.mode === "inpaint") return { inpaint_audio: id, regions: this.#parts.regions };
     if (this.mode === "continue")
@@ -87,13 +99,15 @@ class Edit extends EventTarget {
     const sound = file ? await decoded(file).catch(() => null) : null;
     if (file !== this.file) return; // another was chosen meanwhile
     this.#sound = sound;
+    this.#kept = {};
+    button("#remove-audio").hidden = !file;
+    element("#drop-hint").textContent = "Or drop a file here.";
     element("#edit").hidden = !file;
     element("#drop-hint").hidden = Boolean(file);
     element("#parts").hidden = element("#parts-hint").hidden = !sound;
     this.#parts.set(this.seconds, regions);
     this.#choose(mode);
     this.draw();
-    this.dispatchEvent(new Event("change"));
   }
 
   /** @param {Mode} mode */

@@ -81,19 +81,12 @@ class JobStream {
 
   /** @param {string} block One event, or a comment that keeps the connection open. */
   #take(block) {
-    const fields = new Map(block.split(/\r?\n/).map((line) => split(line)));
-    const data = fields.get("data");
+    const [, data] = /^data: ?(.*)$/m.exec(block) ?? [];
     if (!data) return null;
-    this.#lastId = fields.get("id") ?? this.#lastId;
+    this.#lastId = /^id: ?(.*)$/m.exec(block)?.[1] ?? this.#lastId;
     /** @type {JobView} */
     const job = JSON.parse(data);
     this.changed(job);
     return job;
   }
-}
-
-/** @param {string} line @returns {[string, string]} */
-function split(line) {
-  const colon = line.indexOf(":");
-  return [line.slice(0, colon), line.slice(colon + 1).trimStart()];
 }

@@ -1,5 +1,5 @@
 /** The API key: kept for this tab, or in this browser if its user wants that. */
-import { button, dialog, element, find, input } from "./elements.js";
+import { button, dialog, element, input } from "./elements.js";
 import { read, write } from "./kept.js";
 
 const NAME = "key";
@@ -40,18 +40,14 @@ function ask(refused) {
   element("#key-why").textContent = refused
     ? "The service does not take this key. It may be mistyped or revoked."
     : "This service wants a key. Its operator hands them out.";
-  field.value = "";
-  box.returnValue = "";
+  field.value = box.returnValue = "";
   box.showModal();
-  find("form", HTMLFormElement, box).onsubmit = (event) => {
-    event.preventDefault();
-    const key = field.value.trim();
-    if (!key) return;
-    if (input("keep-key").checked) keep("", key);
-    else keep(key, "");
-    box.close("given");
-  };
   return new Promise((resolve) => {
-    box.onclose = () => resolve(box.returnValue === "given");
+    box.onclose = () => {
+      const key = box.returnValue === "use" ? field.value.trim() : "";
+      if (key && input("keep-key").checked) keep("", key);
+      else if (key) keep(key, "");
+      resolve(key !== "");
+    };
   });
 }

@@ -31,8 +31,6 @@ async function start() {
 const theme = find("#theme", HTMLSelectElement);
 theme.value = read("theme") ?? "system"; // style.css goes by the choice itself
 theme.onchange = () => write("theme", theme.value);
-for (const close of document.querySelectorAll("dialog .close"))
-  close.addEventListener("click", () => close.closest("dialog")?.close());
 button("#change-key").onclick = () => {
   forgetKey();
   start();

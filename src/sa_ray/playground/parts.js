@@ -10,17 +10,14 @@ const rounded = (seconds) => Math.round(seconds * 100) / 100;
 
 /** Have drags over a waveform mark stretches of it.
  * @param {HTMLElement} over As wide as the sound is long. @param {() => number} length Seconds.
- * @param {(at: number, near: number) => (stretch: Region) => void} begin Returns what is told each
- *   stretch that the drag comes to. `near`: seconds that count as the same place.
- * @param {(at: number, near: number) => number} [anchor] Returns where a stretch from there begins. */
-export function onDrag(over, length, begin, anchor = (at) => at) {
+ * @param {(at: number, near: number) => [number, (stretch: Region) => void]} begin Returns from where
+ *   stretches go, and what is told each. `near`: seconds that count as the same place. */
+export function onDrag(over, length, begin) {
   over.onpointerdown = (event) => {
     const box = over.getBoundingClientRect();
     /** @param {PointerEvent} at */
     const time = (at) => Math.min(Math.max((at.clientX - box.left) / box.width, 0), 1) * length();
-    const near = (NEAR_PIXELS / box.width) * length();
-    const from = anchor(time(event), near);
-    const mark = begin(time(event), near);
+    const [from, mark] = begin(time(event), (NEAR_PIXELS / box.width) * length());
     over.setPointerCapture(event.pointerId);
     over.onpointermove = (at) => {
       const [start, end] = [Math.min(from, time(at)), Math.max(from, time(at))];
@@ -41,34 +38,26 @@ export class Parts {
 
   /** @param {() => void} added Called when the user has added a part. */
   constructor(added) {
-    /** @param {number} at @param {number} near */
-    const edgeOf = (at, near) =>
-      this.regions.find(
-        ({ start, end }) => Math.min(Math.abs(at - start), Math.abs(at - end)) < near,
-      );
     /** @param {Region} region */
     const add = (region) => {
       this.set(this.#seconds, [...this.regions, region]);
       added();
     };
-    onDrag(
-      this.#over,
-      () => this.#seconds,
-      (at, near) => {
-        let part = edgeOf(at, near);
-        return (stretch) => {
-          if (part) Object.assign(part, stretch);
-          else add(stretch);
-          part ??= stretch;
-          this.#show();
-        };
-      },
-      (at, near) => {
-        const part = edgeOf(at, near);
-        if (!part) return at;
-        return Math.abs(at - part.start) < near ? part.end : part.start;
-      },
-    );
+    const length = () => this.#seconds;
+    onDrag(this.#over, length, (at, near) => {
+      let part = this.regions.find(
+        ({ start, end }) => Math.abs(at - start) < near || Math.abs(at - end) < near,
+      );
+      const other = part && Math.abs(at - part.start) < near ? part.end : part?.start;
+      /** @param {Region} stretch */
+      const mark = (stretch) => {
+        if (part) Object.assign(part, stretch);
+        else add(stretch);
+        part ??= stretch;
+        this.#show();
+      };
+      return [other ?? at, mark];
+    });
     button("#add-part").onclick = () => {
       const end = Math.min((this.regions.at(-1)?.end ?? 0) + 1, this.#seconds || 1);
       add({ start: rounded(Math.max(0, end - 1)), end: rounded(end) });
@@ -101,10 +90,8 @@ export class Parts {
     }
     button("button", row).textContent = `Remove part ${index + 1}`;
     button("button", row).onclick = () => {
-      this.set(
-        this.#seconds,
-        this.regions.filter((one) => one !== region),
-      );
+      const others = this.regions.filter((one) => one !== region);
+      this.set(this.#seconds, others);
       button("#add-part").focus();
     };
     return row;

@@ -1,4 +1,4 @@
-/** The one player: what sounds, where it is, and who is told ("change", "time", "ended"). */
+/** The one player: what sounds and where it is. Tells of it by "change", "time" and "ended". */
 import { find } from "./elements.js";
 
 const BEHIND_S = 0.02;
@@ -11,10 +11,14 @@ class Player extends EventTarget {
 
   constructor() {
     super();
-    for (const name of ["play", "pause", "seeked"])
-      this.#audio.addEventListener(name, () => this.#tell("change"));
-    this.#audio.addEventListener("ended", () => this.#tell("ended"));
-    this.#audio.addEventListener("play", () => this.#tick());
+    this.#audio.onplay =
+      this.#audio.onpause =
+      this.#audio.onseeked =
+        () => {
+          this.dispatchEvent(new Event("change"));
+          this.#tick();
+        };
+    this.#audio.onended = () => this.dispatchEvent(new Event("ended"));
   }
 
   get playing() {
@@ -46,13 +50,8 @@ class Player extends EventTarget {
     if (seconds !== this.seconds) this.#audio.currentTime = seconds;
   }
 
-  /** @param {string} name */
-  #tell(name) {
-    this.dispatchEvent(new Event(name));
-  }
-
   #tick() {
-    this.#tell("time");
+    this.dispatchEvent(new Event("time"));
     if (this.playing) requestAnimationFrame(() => this.#tick());
   }
 }

@@ -13,12 +13,13 @@ const GONE = "The service does not have this job any more.";
 /** @type {Map<string, Card>} By key of their entries. */
 const cards = new Map();
 
+const every = () => [...cards.values()].flatMap((card) => card.clips);
+
 /** Return the clips that are shown, as they stand on the page. */
 export const clips = () =>
-  history
-    .all()
-    .flatMap(({ key }) => cards.get(key)?.clips ?? [])
-    .filter(({ node }) => node.checkVisibility());
+  [...document.querySelectorAll(".clip")].flatMap(
+    (node) => every().find((clip) => clip.node === node && node.checkVisibility()) ?? [],
+  );
 
 /** @param {JobView | string | undefined} now */
 function stateText(now) {
@@ -56,16 +57,7 @@ class Card {
     this.key = key;
     this.node = copied("job-template");
     this.node.ariaLabel = element("h3", this.node).textContent = request.prompt;
-    const cancel = button(".cancel", this.node);
-    cancel.onclick = () => {
-      cancel.disabled = true;
-      jobs
-        .cancel(key)
-        .catch(showError)
-        .finally(() => {
-          cancel.disabled = false;
-        });
-    };
+    button(".cancel", this.node).onclick = () => jobs.cancel(key).catch(showError);
     button(".retry", this.node).onclick = () => jobs.submit(request).catch(showError);
   }
 
@@ -97,12 +89,8 @@ class Card {
     this.#isEnded = true;
     element(".running", this.node).hidden = true;
     element(".ended", this.node).hidden = end.status === "succeeded";
-    element(".message", this.node).textContent = {
-      gone: GONE,
-      cancelled: "cancelled",
-      failed: end.error,
-      succeeded: "",
-    }[end.status];
+    element(".message", this.node).textContent =
+      end.status === "gone" ? GONE : (end.error ?? end.status);
     this.node.classList.toggle("failed", end.status === "failed");
     this.clips = end.results.map((file) => new Clip(entry, end, file));
     element(".clips", this.node).append(...this.clips.map(({ node }) => node));
@@ -130,11 +118,13 @@ export function showResults() {
   element("#empty").hidden = entries.length > 0;
 }
 
-button("#clear").onclick = () => dialog("clear-dialog").showModal();
-button("#clear-now").onclick = () => {
+const clearing = dialog("clear-dialog");
+button("#clear").onclick = () => clearing.showModal();
+clearing.onclose = () => {
   const all = input("clear-favourites").checked;
-  history.remove(({ end, favourites }) => end !== null && (all || favourites.length === 0));
-  dialog("clear-dialog").close();
+  if (clearing.returnValue === "clear")
+    history.remove(({ end, favourites }) => end !== null && (all || favourites.length === 0));
+  clearing.returnValue = "";
 };
 input("only-favourites").onchange = showResults;
 history.addEventListener("change", showResults);
@@ -143,7 +133,11 @@ jobs.addEventListener("progress", (event) => {
   const entry = history.get(/** @type {CustomEvent<string>} */ (event).detail);
   if (entry) cards.get(entry.key)?.show(entry);
 });
-for (const name of ["change", "time", "ended"])
-  player.addEventListener(name, () => {
-    for (const clip of clips()) clip.show();
-  });
+player.addEventListener("change", () => {
+  for (const clip of every()) clip.show();
+});
+player.addEventListener("time", () =>
+  every()
+    .find(({ name }) => name === player.current)
+    ?.show(),
+);
