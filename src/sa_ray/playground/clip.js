@@ -10,6 +10,7 @@ import {
   clock,
   copied,
   element,
+  engineName,
   find,
   input,
   place,
@@ -55,7 +56,7 @@ export class Clip {
     this.request = { ...entry.request, model: end.model, seed: file.seed, n: 1 };
     this.node = copied("clip-template");
     this.node.ariaLabel = `Clip ${file.index + 1}`;
-    element(".seed", this.node).textContent = `seed ${file.seed}`;
+    element(".seed", this.node).textContent = `seed ${file.seed} · ${engineName(end)}`;
     this.#warn(file.warning);
     this.#wire();
     this.show();

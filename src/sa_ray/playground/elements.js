@@ -43,6 +43,10 @@ export function clock(seconds) {
   return `${minutes}:${(seconds - 60 * minutes).toFixed(1).padStart(4, "0")}`;
 }
 
+/** Name what made a sound, and say if it was no model. @param {{engine: string | null}} made */
+export const engineName = ({ engine }) =>
+  engine === "procedural" ? "procedural engine (stand-in)" : engine;
+
 /** Show a stretch of a sound over its waveform. @param {HTMLElement} mark
  * @param {import("./types.js").Region} region @param {number} seconds Length of the sound. */
 export function place(mark, { start, end }, seconds) {

@@ -2,7 +2,7 @@
 /** @import {Entry, JobView} from "./types.js" */
 import { Clip } from "./clip.js";
 import { compare } from "./compare.js";
-import { announce, button, copied, dialog, element, find, input } from "./elements.js";
+import { announce, button, copied, dialog, element, engineName, find, input } from "./elements.js";
 import { showError } from "./errors.js";
 import { history } from "./history.js";
 import { jobs } from "./jobs.js";
@@ -33,17 +33,18 @@ function stateText(now) {
 
 /** @param {Entry} entry */
 function factsOf({ at, end, request }) {
-  const standIn = end?.engine === "procedural" && "procedural engine (stand-in)";
+  const isToday = new Date(at).toDateString() === new Date().toDateString();
   return [
-    standIn || end?.engine,
+    end && engineName(end),
     end?.model || request.model,
     request.init_audio && "variation",
     request.inpaint_audio && "parts remade",
     request.continue_audio && "continued",
     request.loop && "loop",
     request.steps && `${request.steps} steps`,
-    end?.made_in && `made in ${end.made_in.toFixed(1)} s`,
-    new Date(at).toLocaleString([], { dateStyle: "short", timeStyle: "short" }),
+    end?.made_in && `made in ${end.made_in.toFixed(end.made_in < 1 ? 2 : 1)} s`,
+    isToday || new Date(at).toLocaleDateString(),
+    new Date(at).toLocaleTimeString([], { timeStyle: "short" }),
   ];
 }
 
@@ -65,7 +66,9 @@ class Card {
   show(entry) {
     if (!this.#isEnded && entry.end) this.#end(entry);
     if (!entry.end) this.#showProgress();
-    element(".facts", this.node).textContent = factsOf(entry).filter(Boolean).join(" · ");
+    element(".facts", this.node).textContent = factsOf(entry)
+      .filter((fact) => typeof fact === "string" && fact)
+      .join(" · ");
     const all = !input("only-favourites").checked;
     this.node.hidden = !all && entry.favourites.length === 0;
     for (const clip of this.clips) {
