@@ -2,6 +2,7 @@
 /** @import {ClipFile, End, Entry, Region} from "./types.js" */
 import { audioOf } from "./api.js";
 import { compare } from "./compare.js";
+import { ConnectionLost, untilItIsBack } from "./connection.js";
 import { edit } from "./edit.js";
 import {
   announce,
@@ -76,14 +77,26 @@ export class Clip {
   }
 
   async #fetched() {
-    const sound = await decoded(await audioOf(this.entry.id ?? "", this.file.index));
+    const sound = await decoded(await this.#blob());
     const link = find(".download", HTMLAnchorElement, this.node);
     [link.href, link.download] = [sound.url, this.fileName];
     drawWave(canvas(".wave", this.node), sound);
     await drawSpectrogram(canvas(".spectrum", this.node), sound);
+    sound.samples = new Float32Array(); // much, and of no more use
     this.#warn(this.file.warning);
     this.node.classList.add("loaded");
     return sound;
+  }
+
+  /** @returns {Promise<Blob>} */
+  async #blob() {
+    try {
+      return await audioOf(this.entry.id ?? "", this.file.index);
+    } catch (error) {
+      if (!(error instanceof ConnectionLost)) throw error;
+      await untilItIsBack();
+      return this.#blob();
+    }
   }
 
   async draw() {

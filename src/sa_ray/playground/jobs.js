@@ -48,8 +48,8 @@ class Jobs extends EventTarget {
       if (entry.end || this.#running.has(entry.key) || !(entry.id || all)) continue;
       this.#running.add(entry.key);
       this.#end(entry)
-        .catch((error) => without("failed", error.message))
-        .then((end) => history.change(entry.key, { end }))
+        .catch((error) => (error.status === 401 ? null : without("failed", error.message)))
+        .then((end) => end && history.change(entry.key, { end })) // without a key, another time
         .finally(() => {
           this.live.delete(entry.key);
           this.#running.delete(entry.key);
