@@ -15,7 +15,7 @@ TYPES = {
     "js": "text/javascript; charset=utf-8",
     "svg": "image/svg+xml",
 }
-NAMED = re.compile(r"""(?:(?:href|src)="(?:playground/)?|from "\./|import "\./)([\w-]+\.\w+)\"""")
+NAMED = re.compile(r"""(?:(?:href|src)="playground/|^(?:import|}) .*"\./)([\w-]+\.\w+)\"""", re.M)
 
 
 @pytest.fixture
