@@ -15,7 +15,9 @@ TYPES = {
     "js": "text/javascript; charset=utf-8",
     "svg": "image/svg+xml",
 }
-NAMED = re.compile(r"""(?:(?:href|src)="playground/|^(?:import|}) .*"\./)([\w-]+\.\w+)\"""", re.M)
+NAMED = re.compile(
+    r"""(?:(?:href|src)="playground/|^(?:import|}) .*"\./)([\w-]+\.\w+)\"""", re.MULTILINE
+)
 
 
 @pytest.fixture

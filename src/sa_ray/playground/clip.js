@@ -54,7 +54,13 @@ export class Clip {
     this.title = `${entry.request.prompt}, clip ${file.index + 1}, seed ${file.seed}`;
     const words = entry.request.prompt.replace(/[^\p{L}\p{N}]+/gu, "-").slice(0, 60);
     this.fileName = `${words}-${file.seed}.${end.format}`;
-    this.request = { ...entry.request, model: end.model, seed: file.seed, n: 1 };
+    this.request = {
+      duration: this.seconds,
+      ...entry.request,
+      model: end.model,
+      seed: file.seed,
+      n: 1,
+    };
     this.node = copied("clip-template");
     this.node.ariaLabel = `Clip ${file.index + 1}`;
     element(".seed", this.node).textContent = `seed ${file.seed} · ${engineName(end)}`;

@@ -15,7 +15,7 @@ class Edit extends EventTarget {
   /** The edit of a request that is made again; its audio is with the service.
    * @type {Partial<Request>} */
   #kept = {};
-  #parts = new Parts(() => this.#choose("inpaint"));
+  #parts = new Parts(() => this.mode === "inpaint" || this.#choose("inpaint"));
 
   constructor() {
     super();

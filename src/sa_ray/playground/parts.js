@@ -36,7 +36,7 @@ export class Parts {
   /** @type {Region[]} */
   regions = [];
 
-  /** @param {() => void} added Called when the user has added a part. */
+  /** @param {() => unknown} added Called when the user has added a part. */
   constructor(added) {
     /** @param {Region} region */
     const add = (region) => {
