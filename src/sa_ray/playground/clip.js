@@ -1,6 +1,6 @@
 /** One clip of a job that has succeeded: seen, heard, and what can be made of it. */
 /** @import {ClipFile, End, Entry, Region} from "./types.js" */
-import { audioOf } from "./api.js";
+import { ApiError, audioOf } from "./api.js";
 import { compare } from "./compare.js";
 import { ConnectionLost, untilItIsBack } from "./connection.js";
 import { edit } from "./edit.js";
@@ -83,9 +83,12 @@ export class Clip {
   }
 
   async #fetched() {
-    const sound = await decoded(await this.#blob());
+    const blob = await this.#blob();
     const link = find(".download", HTMLAnchorElement, this.node);
-    [link.href, link.download] = [sound.url, this.fileName];
+    [link.href, link.download] = [URL.createObjectURL(blob), this.fileName];
+    const sound = await decoded(blob, link.href).catch(() => {
+      throw new ApiError("This browser cannot play the clip. Download it.", 0);
+    });
     drawWave(canvas(".wave", this.node), sound);
     await drawSpectrogram(canvas(".spectrum", this.node), sound);
     sound.samples = new Float32Array(); // much, and of no more use
@@ -157,7 +160,7 @@ export class Clip {
   }
 
   release() {
-    this.#loading?.then(({ url }) => URL.revokeObjectURL(url)).catch(() => {});
+    URL.revokeObjectURL(find(".download", HTMLAnchorElement, this.node).href);
     if (player.current === this.name) player.pause();
   }
 

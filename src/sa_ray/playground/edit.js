@@ -20,15 +20,14 @@ class Edit extends EventTarget {
   constructor() {
     super();
     const form = element("#generate");
-    form.ondragover =
-      form.ondragleave =
-      form.ondrop =
-        (event) => {
-          event.preventDefault();
-          form.classList.toggle("dropping", event.type === "dragover");
-          const file = event.type === "drop" && event.dataTransfer?.files[0];
-          if (file) this.put(file, "init");
-        };
+    /** @param {DragEvent} event */
+    const dragged = (event) => {
+      event.preventDefault();
+      form.classList.toggle("dropping", event.type === "dragover");
+      const file = event.type === "drop" && event.dataTransfer?.files[0];
+      if (file) this.put(file, "init");
+    };
+    Object.assign(form, { ondragover: dragged, ondragleave: dragged, ondrop: dragged });
     input("audio").onchange = () => this.#load();
     for (const radio of document.getElementsByName("mode"))
       radio.onchange = () => this.#choose(this.mode);

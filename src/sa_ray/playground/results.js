@@ -2,7 +2,7 @@
 /** @import {Entry, JobView} from "./types.js" */
 import { Clip } from "./clip.js";
 import { compare } from "./compare.js";
-import { announce, button, copied, dialog, element, engineName, find, input } from "./elements.js";
+import { announce, button, copied, dialog, element, find, input } from "./elements.js";
 import { showError } from "./errors.js";
 import { history } from "./history.js";
 import { jobs } from "./jobs.js";
@@ -35,7 +35,6 @@ function stateText(now) {
 function factsOf({ at, end, request }) {
   const isToday = new Date(at).toDateString() === new Date().toDateString();
   return [
-    end && engineName(end),
     end?.model || request.model,
     request.init_audio && "variation",
     request.inpaint_audio && "parts remade",

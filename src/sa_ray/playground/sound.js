@@ -8,13 +8,13 @@ const RATE = 44_100;
  * the mean square, in one column of one channel. */
 
 export class Sound {
-  /** @param {Blob} blob @param {AudioBuffer} buffer */
-  constructor(blob, buffer) {
+  /** @param {Blob} blob @param {string} url @param {AudioBuffer} buffer */
+  constructor(blob, url, buffer) {
     const channels = Array.from({ length: buffer.numberOfChannels }, (_, channel) =>
       buffer.getChannelData(channel),
     );
     this.blob = blob;
-    this.url = URL.createObjectURL(blob);
+    this.url = url;
     this.seconds = buffer.duration;
     this.outlines = channels.slice(0, 2).map(outline);
     const [left = new Float32Array(), right = left] = channels;
@@ -22,10 +22,10 @@ export class Sound {
   }
 }
 
-/** Decode audio. Throws where the browser cannot. @param {Blob} blob */
-export async function decoded(blob) {
+/** Decode audio. Throws where the browser cannot. @param {Blob} blob @param {string} [url] */
+export async function decoded(blob, url = "") {
   const context = new OfflineAudioContext(2, 1, RATE);
-  return new Sound(blob, await context.decodeAudioData(await blob.arrayBuffer()));
+  return new Sound(blob, url, await context.decodeAudioData(await blob.arrayBuffer()));
 }
 
 /** @param {Float32Array} samples @returns {Column[]} */
