@@ -1,7 +1,7 @@
 /** Decoded audio: its length, its outline for the waveform, its samples for the spectrogram. */
 
-/** Columns of an outline; as many as a wide screen has. */
-const COLUMNS = 4096;
+/** Columns of an outline; as many as a wide clip has pixels. */
+const COLUMNS = 2048;
 const RATE = 44_100;
 
 /** @typedef {{low: number, high: number, rms: number}} Column Lowest and highest sample, and root of
