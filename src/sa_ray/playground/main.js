@@ -1,6 +1,6 @@
 /** The page: starts its parts. */
 import { ApiError } from "./api.js";
-import { untilItIsBack } from "./connection.js";
+import { ConnectionLost, untilItIsBack } from "./connection.js";
 import { button, find, sleep } from "./elements.js";
 import { clearErrors, showError } from "./errors.js";
 import { load } from "./form.js";
@@ -18,10 +18,10 @@ async function start() {
     await load();
     clearErrors();
   } catch (error) {
-    if (!(error instanceof ApiError)) await untilItIsBack();
+    if (error instanceof ConnectionLost) await untilItIsBack();
     else {
       showError(error);
-      if (error.status < 500 && error.status !== 429) return;
+      if (!(error instanceof ApiError) || (error.status < 500 && error.status !== 429)) return;
       await sleep(LOAD_AGAIN_MS);
     }
     await start();
