@@ -4,18 +4,7 @@ import { ApiError, audioOf } from "./api.js";
 import { compare } from "./compare.js";
 import { ConnectionLost, untilItIsBack } from "./connection.js";
 import { edit } from "./edit.js";
-import {
-  announce,
-  button,
-  canvas,
-  clock,
-  copied,
-  element,
-  engineName,
-  find,
-  input,
-  place,
-} from "./elements.js";
+import { announce, button, clock, copied, element, engineName, find, input } from "./elements.js";
 import { showError } from "./errors.js";
 import { fill } from "./form.js";
 import { history } from "./history.js";
@@ -24,7 +13,7 @@ import { onDrag } from "./parts.js";
 import { player } from "./player.js";
 import { decoded } from "./sound.js";
 import { drawSpectrogram } from "./spectrogram.js";
-import { drawWave } from "./waveform.js";
+import { drawWave, place } from "./waveform.js";
 
 /** Seconds around the playhead that "Inpaint here" remakes where nothing is marked. */
 const AROUND_S = 0.5;
@@ -89,8 +78,8 @@ export class Clip {
     const sound = await decoded(blob, link.href).catch(() => {
       throw new ApiError("This browser cannot play the clip. Download it.", 0);
     });
-    drawWave(canvas(".wave", this.node), sound);
-    await drawSpectrogram(canvas(".spectrum", this.node), sound);
+    drawWave(this.node, sound);
+    await drawSpectrogram(this.node, sound);
     sound.samples = new Float32Array(); // much, and of no more use
     this.#warn(this.file.warning);
     this.node.classList.add("loaded");
@@ -110,7 +99,7 @@ export class Clip {
 
   async draw() {
     const sound = await this.#loading?.catch(() => null);
-    if (sound) drawWave(canvas(".wave", this.node), sound);
+    if (sound) drawWave(this.node, sound);
   }
 
   /** @param {string | null} text */
@@ -150,13 +139,13 @@ export class Clip {
 
   /** @param {Entry} entry As it is now. */
   showMarks({ favourites }) {
-    /** @param {string} name @param {boolean} pressed */
-    const press = (name, pressed) => {
-      button(name, this.node).ariaPressed = String(pressed);
+    const pressed = {
+      favourite: favourites.includes(this.file.index),
+      "side-a": compare.sides.A?.name === this.name,
+      "side-b": compare.sides.B?.name === this.name,
     };
-    press(".favourite", favourites.includes(this.file.index));
-    press(".side-a", compare.sides.A?.name === this.name);
-    press(".side-b", compare.sides.B?.name === this.name);
+    for (const [name, is] of Object.entries(pressed))
+      button(`.${name}`, this.node).ariaPressed = String(is);
   }
 
   release() {

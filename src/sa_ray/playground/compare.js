@@ -1,5 +1,5 @@
 /** Two clips against each other, at the same place. */
-import { button, canvas, element } from "./elements.js";
+import { button, element } from "./elements.js";
 import { player } from "./player.js";
 import { drawWave } from "./waveform.js";
 
@@ -39,13 +39,10 @@ class Compare extends EventTarget {
 
   /** Choose a clip for a side, or take it off. @param {Side} side @param {Clip} clip */
   toggle(side, clip) {
-    const [here, there] = [this.sides[side], this.sides[other(side)]];
-    this.#choose(
-      /** @type {Record<Side, Clip | null>} */ ({
-        [side]: here?.name === clip.name ? null : clip,
-        [other(side)]: there?.name === clip.name ? null : there,
-      }),
-    );
+    const sides = { ...this.sides };
+    for (const one of SIDES) if (sides[one]?.name === clip.name) sides[one] = null;
+    if (this.sides[side]?.name !== clip.name) sides[side] = clip;
+    this.#choose(sides);
   }
 
   /** Go on with the other side, at the same place. */
@@ -68,14 +65,11 @@ class Compare extends EventTarget {
     this.sides = sides;
     this.#show();
     this.dispatchEvent(new Event("change"));
-    this.draw();
-  }
-
-  draw() {
     for (const side of SIDES)
-      this.sides[side]
-        ?.load()
-        .then((sound) => drawWave(canvas(`[data-side=${side}] canvas`), sound));
+      sides[side]?.load().then(
+        (sound) => drawWave(element(`[data-side=${side}]`), sound),
+        () => {}, // the clip says why
+      );
   }
 
   #show() {

@@ -1,7 +1,7 @@
 /** Audio that the next request edits: chosen, dropped, or a clip that was made here. */
 /** @import {Region, Request} from "./types.js" */
 import { upload } from "./api.js";
-import { button, canvas, element, find, input } from "./elements.js";
+import { button, element, find, input } from "./elements.js";
 import { Parts } from "./parts.js";
 import { decoded } from "./sound.js";
 import { drawWave } from "./waveform.js";
@@ -88,7 +88,7 @@ class Edit extends EventTarget {
   }
 
   draw() {
-    if (this.#sound) drawWave(canvas("#parts canvas"), this.#sound);
+    if (this.#sound) drawWave(element("#parts"), this.#sound);
   }
 
   /** @param {Mode} [mode] @param {Region[]} [regions] */

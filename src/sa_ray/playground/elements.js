@@ -20,9 +20,6 @@ export const dialog = (id) => find(`#${id}`, HTMLDialogElement);
 /** @param {string} selector @param {ParentNode} [root] */
 export const button = (selector, root) => find(selector, HTMLButtonElement, root);
 
-/** @param {string} selector @param {ParentNode} [root] */
-export const canvas = (selector, root) => find(selector, HTMLCanvasElement, root);
-
 /** @param {string} selector @param {ParentNode} [root] @returns {HTMLElement} */
 export const element = (selector, root) => find(selector, HTMLElement, root);
 
@@ -46,13 +43,6 @@ export function clock(seconds) {
 /** Name what made a sound, and say if it was no model. @param {{engine: string | null}} made */
 export const engineName = ({ engine }) =>
   engine === "procedural" ? "procedural engine (stand-in)" : engine;
-
-/** Show a stretch of a sound over its waveform. @param {HTMLElement} mark
- * @param {import("./types.js").Region} region @param {number} seconds Length of the sound. */
-export function place(mark, { start, end }, seconds) {
-  mark.style.left = `${(100 * (start || 0)) / seconds}%`;
-  mark.style.width = `${(100 * Math.max(0, (end || 0) - (start || 0))) / seconds}%`;
-}
 
 /** @param {number} ms @returns {Promise<void>} */
 export const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));

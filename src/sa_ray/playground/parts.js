@@ -1,6 +1,7 @@
 /** Parts of a sound that are to be remade: dragged over its waveform, or typed. */
 /** @import {Region} from "./types.js" */
-import { button, copied, element, find, place } from "./elements.js";
+import { button, copied, element, find } from "./elements.js";
+import { place } from "./waveform.js";
 
 const SHORTEST_S = 0.1;
 const NEAR_PIXELS = 8;

@@ -1,5 +1,5 @@
 /** Spectrograms: time across, pitch upwards on a logarithmic scale, level as brightness. */
-import { sleep } from "./elements.js";
+import { find, sleep } from "./elements.js";
 
 const SIZE = 2048;
 const RATE = 44_100;
@@ -57,9 +57,10 @@ function colourOf(power) {
   return under.map((part, i) => part + ((over[i] ?? 0) - part) * (at % 1));
 }
 
-/** Draw, and leave the browser time for others in between.
- * @param {HTMLCanvasElement} canvas @param {import("./sound.js").Sound} sound */
-export async function drawSpectrogram(canvas, { samples }) {
+/** Draw on the canvas for it, and leave the browser time for others in between.
+ * @param {Element} within @param {import("./sound.js").Sound} sound */
+export async function drawSpectrogram(within, { samples }) {
+  const canvas = find(".spectrum", HTMLCanvasElement, within);
   [canvas.width, canvas.height] = [COLUMNS, ROWS];
   const context = canvas.getContext("2d");
   for (let column = 0; column < COLUMNS; column++) {

@@ -1,10 +1,20 @@
 /** Draw waveforms: a lane for each channel, peaks pale and loudness strong. */
 
+import { find } from "./elements.js";
+
 const PALE = 0.4;
 
-/** Draw a sound, in the colour of the canvas.
- * @param {HTMLCanvasElement} canvas @param {import("./sound.js").Sound} sound */
-export function drawWave(canvas, { outlines }) {
+/** Show a stretch of a sound over its waveform. @param {HTMLElement} mark
+ * @param {import("./types.js").Region} region @param {number} seconds Length of the sound. */
+export function place(mark, { start, end }, seconds) {
+  mark.style.left = `${(100 * (start || 0)) / seconds}%`;
+  mark.style.width = `${(100 * Math.max(0, (end || 0) - (start || 0))) / seconds}%`;
+}
+
+/** Draw a sound on the canvas for it, in its colour.
+ * @param {Element} within @param {import("./sound.js").Sound} sound */
+export function drawWave(within, { outlines }) {
+  const canvas = find(".wave", HTMLCanvasElement, within);
   const scale = Math.min(window.devicePixelRatio, 2);
   canvas.width = canvas.clientWidth * scale;
   canvas.height = canvas.clientHeight * scale;
