@@ -11,6 +11,10 @@ test *args:
 chaos:
     uv run pytest -m chaos -s tests/chaos
 
+# The page in Chromium
+browser *args:
+    uv run pytest -m browser tests/browser {{args}}
+
 # Strangers against a running service
 attack:
     uv run pytest -m attack tests/attack

@@ -7,10 +7,11 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.support.chromium import chromium
 from tests.support.service import SLOW, Service, local_settings
 
 from .conftest import Target
-from .web_page import HOST_OF_REBOUND, Browser, chromium, pages
+from .web_page import HOST_OF_REBOUND, Browser, pages
 
 pytestmark = [
     pytest.mark.attack,

@@ -2,17 +2,17 @@
 
 import json
 import queue
-import shutil
 import subprocess
 import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from socket import SHUT_WR, socket
 from socketserver import BaseRequestHandler, ThreadingTCPServer
 from urllib.parse import urlencode
+
+from tests.support.chromium import FLAGS, chromium
 
 PATIENCE_S = 120.0
 
@@ -96,9 +96,7 @@ class Browser:
             tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile,
             subprocess.Popen(
                 [
-                    *(str(chromium()), "--headless", "--disable-gpu", "--no-first-run"),
-                    # For root, and for the small /dev/shm of containers.
-                    *("--no-sandbox", "--disable-dev-shm-usage", "--disable-background-networking"),
+                    *(str(chromium()), *FLAGS),
                     f"--user-data-dir={profile}",
                     f"--host-resolver-rules={rules}",
                     f"{page}?{urlencode(given)}",
@@ -111,11 +109,6 @@ class Browser:
                 return self._reports.get(timeout=PATIENCE_S)
             finally:
                 browser.terminate()
-
-
-def chromium() -> Path | None:
-    found = shutil.which("chromium") or shutil.which("chromium-browser")
-    return Path(found) if found else None
 
 
 @contextmanager

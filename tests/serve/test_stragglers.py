@@ -1,27 +1,14 @@
 """A dispatcher that hears late, of a job that has ended without it."""
 
-import signal
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 
 import pytest
 import ray
 
-from tests.support.commands import newest
+from tests.support.commands import stopped
 from tests.support.service import SLOW, Service
 
 pytestmark = pytest.mark.cluster
-
-
-@contextmanager
-def stopped(title: str) -> Iterator[None]:
-    """The process of this title stands still meanwhile."""
-    process = newest(title)
-    process.send_signal(signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        process.send_signal(signal.SIGCONT)
 
 
 def test_what_is_uploaded_for_a_job_that_is_gone_is_deleted(service: Service) -> None:

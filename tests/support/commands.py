@@ -3,10 +3,12 @@
 import io
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
-from contextlib import chdir, redirect_stderr, redirect_stdout, suppress
+from collections.abc import Iterator
+from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -102,6 +104,17 @@ def newest(title: str) -> psutil.Process:
             if process.cmdline()[0].startswith(title):
                 found.append((process.create_time(), process.pid, process))
     return max(found)[-1]
+
+
+@contextmanager
+def stopped(title: str) -> Iterator[None]:
+    """The process of this title stands still meanwhile."""
+    process = newest(title)
+    process.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        process.send_signal(signal.SIGCONT)
 
 
 MARK = "SA_RAY_TEST_MARK"
