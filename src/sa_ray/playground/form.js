@@ -45,8 +45,9 @@ async function showModel() {
   const chosen = offered?.models.find(({ id }) => id === model.value);
   if (!chosen) return;
   input("duration").max = String(chosen.max_duration_seconds);
-  input("steps").value = String(chosen.default_steps);
-  input("cfg_scale").value = String(chosen.default_cfg_scale);
+  // What was typed stays.
+  input("steps").defaultValue = String(chosen.default_steps);
+  input("cfg_scale").defaultValue = String(chosen.default_cfg_scale);
   const fitting = presets.filter(({ models }) => models.includes(chosen.id));
   const groups = [...new Set(fitting.map(({ kind }) => kind))].map((kind) => {
     const group = Object.assign(document.createElement("optgroup"), { label: kind });
@@ -92,7 +93,8 @@ function adapter(text) {
 /** Return what the form asks for, less the audio to edit. Throws an `ApiError` for no number. */
 function written() {
   /** @type {Request} */
-  const request = { prompt: prompt.value, model: model.value, format: format.value };
+  const request = { prompt: prompt.value, format: format.value };
+  if (model.value) request.model = model.value; // else the service has not told its models yet
   for (const name of NUMBERS) {
     const field = input(name);
     const label = field.labels?.[0]?.textContent;
@@ -134,7 +136,10 @@ form.onsubmit = (event) => {
 form.onkeydown = (event) => {
   if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) form.requestSubmit();
 };
-model.onchange = () => showModel().catch(showError);
+model.onchange = () => {
+  showModel().catch(showError);
+  for (const field of [input("steps"), input("cfg_scale")]) field.value = field.defaultValue;
+};
 preset.onchange = () => {
   const chosen = presets.find(({ name }) => name === preset.value);
   if (!chosen) return;

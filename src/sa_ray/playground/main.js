@@ -12,19 +12,22 @@ import "./shortcuts.js";
 
 const LOAD_AGAIN_MS = 3000;
 
-/** Learn what the service offers, as soon as it can say. */
-async function start() {
+/** Learn what the service offers, as soon as it can say.
+ * @param {boolean} [hasFailed] An error of an earlier try is shown. */
+async function start(hasFailed = false) {
   try {
     await load();
-    clearErrors();
+    if (hasFailed) clearErrors(); // otherwise those of a request that was sent meanwhile
   } catch (error) {
-    if (error instanceof ConnectionLost) await untilItIsBack();
-    else {
+    if (error instanceof ConnectionLost) {
+      await untilItIsBack();
+      await start(hasFailed);
+    } else {
       showError(error);
       if (!(error instanceof ApiError) || (error.status < 500 && error.status !== 429)) return;
       await sleep(LOAD_AGAIN_MS);
+      await start(true);
     }
-    await start();
   }
 }
 
