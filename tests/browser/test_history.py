@@ -61,6 +61,7 @@ def test_the_history_is_cleared(studio: Studio) -> None:
 
     studio.press(studio.results, "Clear history")
     studio.press(studio.dialog("Clear history"), "Keep it")
+    studio.reload()
     expect(studio.job("soon forgotten")).to_be_visible()
     studio.press(studio.results, "Clear history")
     studio.press(studio.dialog("Clear history"), "Clear it")
