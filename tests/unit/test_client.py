@@ -17,6 +17,7 @@ from tenacity import wait_random_exponential
 
 from sa_ray.client import ApiError, AsyncClient, Client, ClipWarning, aio_jobs, retrying, sync_jobs
 from sa_ray.contracts import GenerationRequest, HealthStatus, JobAccepted, JobRequest, JobView
+from sa_ray.errors import ConfigurationError
 from sa_ray.local import free_port
 from tests.support.clients import KINDS, opener
 from tests.support.scripted_server import Answer, Server, as_json, refusal, serving
@@ -197,6 +198,41 @@ def test_a_wrong_key_is_said_at_once(opened: Open, server: Server) -> None:
 
     assert refused.value.code == "invalid_api_key"
     assert len(server.seen) == 1
+
+
+def test_a_key_with_a_line_end_in_it_is_refused_and_not_shown(opened: Open) -> None:
+    for key in ("sar_se\ncret", "sar_sé"):
+        with pytest.raises(ConfigurationError, match="STABLE_AUDIO_API_KEY") as refused:
+            opened("http://127.0.0.1:9", api_key=key)
+        assert "sar_" not in str(refused.value)
+
+
+ASKED: dict[str, Callable[[Client], object]] = {
+    "models": Client.models,
+    "generate": lambda client: client.generate(REQUEST),
+    "cancel": lambda client: client.cancel(JOB_ID),
+    "events": lambda client: list(client.events(JOB_ID)),
+}
+
+
+@pytest.mark.parametrize("asked", ASKED)
+def test_a_redirect_is_no_answer(server: Server, client: Client, asked: str) -> None:
+    server.asked(Answer(308, b"<html>", {"Location": "https://elsewhere.example/"}))
+
+    with pytest.raises(ApiError, match="to another address: https") as told:
+        ASKED[asked](client)
+
+    assert (told.value.status, told.value.code) == (308, "http_error")
+
+
+@pytest.mark.parametrize("asked", ["models", "generate"])
+def test_a_page_of_another_server_is_no_answer(server: Server, client: Client, asked: str) -> None:
+    server.asked(Answer(200, b"<html>", {"Content-Type": "text/html"}))
+
+    with pytest.raises(ApiError, match="not this service") as told:
+        ASKED[asked](client)
+
+    assert (told.value.status, told.value.code) == (200, "http_error")
 
 
 def test_a_clip_without_sound_makes_a_warning(server: Server, client: Client) -> None:
@@ -407,6 +443,7 @@ def test_a_download_that_fails_leaves_the_file_that_was_there(
         client.download(job, tmp_path / "clip.wav")
 
     assert (tmp_path / "clip.wav").read_bytes() == b"before"
+    assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_a_download_that_was_cut_off_is_begun_again(
@@ -637,6 +674,26 @@ def test_a_batch_that_is_left_takes_no_more_requests(server: Server, client: Cli
         leave()
 
     assert taken in ([0], [0, 1])
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_an_error_of_the_requests_ends_a_batch_as_it_is(server: Server, backend: str) -> None:
+    server.asked(*[as_json(ACCEPTED), as_json(VIEW)] * 9)
+
+    def requests() -> Iterator[GenerationRequest]:
+        yield REQUEST
+        raise LookupError("of the requests")
+
+    async def make() -> None:
+        async with (
+            AsyncClient(server.url) as client,
+            client.batch(requests(), parallel=2) as results,
+        ):
+            async for _ in results:
+                pass
+
+    with pytest.raises(LookupError, match="of the requests"):
+        anyio.run(make, backend=backend)
 
 
 def test_a_batch_without_a_place_is_refused(client: Client) -> None:

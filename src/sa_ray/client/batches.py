@@ -89,9 +89,14 @@ async def by_tasks(
     error: Exception | None = None
 
     async def work(own: MemoryObjectSendStream[BatchResult]) -> None:
+        nonlocal error
         async with own:
-            for item in items:
-                await own.send(await make(*item))
+            try:
+                for item in items:
+                    await own.send(await make(*item))
+            except Exception as raised:  # noqa: BLE001 - raised below
+                error = error or raised
+                tasks.cancel_scope.cancel()
 
     async with results, anyio.create_task_group() as tasks:
         with sending:
@@ -100,7 +105,7 @@ async def by_tasks(
         try:
             yield results
         except Exception as raised:  # noqa: BLE001 - raised below, and not as one of a group
-            error = raised
+            error = error or raised
         tasks.cancel_scope.cancel()
     if error:
         raise error

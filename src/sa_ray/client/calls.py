@@ -14,7 +14,7 @@ import httpx
 from pydantic import BaseModel
 
 from sa_ray.client.retrying import Again, interrupted, refused, turned_away
-from sa_ray.client.wire import ApiError, job_body, outcomes_in
+from sa_ray.client.wire import FOREIGN, ApiError, job_body, outcomes_in, with_clips
 from sa_ray.contracts import (
     GenerationRequest,
     Health,
@@ -60,6 +60,17 @@ class Call(Generic[T]):
     audio: Audio | None = None
     """A file that is the body."""
 
+    def answer(self, response: httpx.Response) -> T:
+        """Read the answer. Raises ``ApiError`` if it is not of this service."""
+        try:
+            return self.read(response)
+        except (ValueError, TypeError) as error:
+            raise ApiError(
+                "What answers is not this service. Is this its address?",
+                status=response.status_code,
+                code=FOREIGN,
+            ) from error
+
     @property
     def query(self) -> dict[str, Any] | None:
         return {name: value for name, value in self.params.items() if value is not None} or None
@@ -94,7 +105,7 @@ def generation(request: GenerationRequest) -> Call[httpx.Response]:
     return Call(
         method="POST",
         path="/v1/audio/generations",
-        read=lambda response: response,
+        read=with_clips,
         again=refused,
         silence_s=None,
         json=request.model_dump(exclude_unset=True),

@@ -60,7 +60,7 @@ class Connection:
             raise_for_error(response)
             return response
 
-        return call.read(attempts(self._target.retry_s, call.again)(send))
+        return call.answer(attempts(self._target.retry_s, call.again)(send))
 
     def _open(self, call: Call[T]) -> httpx.Response:
         """Make a call whose answer is read as it comes, and closed by the caller."""
@@ -68,7 +68,7 @@ class Connection:
         def send() -> httpx.Response:
             request = self._http.build_request(**self._target.request(call))
             response = self._http.send(request, stream=True)
-            if response.is_error:
+            if not response.is_success:
                 response.read()
             raise_for_error(response)
             return response
@@ -78,15 +78,11 @@ class Connection:
     def _download(self, url: str, path: Path) -> int:
         def fetch() -> int:
             with self._reaching(url) as http, http.stream("GET", url, follow_redirects=True) as got:
-                if got.is_error:
+                if not got.is_success:
                     got.read()
                 raise_for_error(got)
-                # Beside it first: a download that breaks off leaves what was there.
-                part = path.with_name(f"{path.name}.part")
-                with part.open("wb") as file:
-                    size = sum(map(file.write, got.iter_bytes(CHUNK_BYTES)))
-                part.replace(path)
-                return size
+                with _whole(path) as part, part.open("wb") as file:
+                    return sum(map(file.write, got.iter_bytes(CHUNK_BYTES)))
 
         return attempts(self._target.retry_s, interrupted)(fetch)
 
@@ -140,13 +136,13 @@ class AsyncConnection:
             raise_for_error(response)
             return response
 
-        return call.read(await async_attempts(self._target.retry_s, call.again)(send))
+        return call.answer(await async_attempts(self._target.retry_s, call.again)(send))
 
     async def _open(self, call: Call[T]) -> httpx.Response:
         async def send() -> httpx.Response:
             request = self._http.build_request(**self._target.request(call))
             response = await self._http.send(request, stream=True)
-            if response.is_error:
+            if not response.is_success:
                 await response.aread()
             raise_for_error(response)
             return response
@@ -159,14 +155,14 @@ class AsyncConnection:
                 self._reaching(url) as http,
                 http.stream("GET", url, follow_redirects=True) as got,
             ):
-                if got.is_error:
+                if not got.is_success:
                     await got.aread()
                 raise_for_error(got)
-                part, size = path.with_name(f"{path.name}.part"), 0
-                async with await anyio.open_file(part, "wb") as file:
-                    async for piece in got.aiter_bytes(CHUNK_BYTES):
-                        size += await file.write(piece)
-                await anyio.Path(part).replace(path)
+                size = 0
+                with _whole(path) as part:
+                    async with await anyio.open_file(part, "wb") as file:
+                        async for piece in got.aiter_bytes(CHUNK_BYTES):
+                            size += await file.write(piece)
                 return size
 
         return await async_attempts(self._target.retry_s, interrupted)(fetch)
@@ -178,6 +174,18 @@ class AsyncConnection:
             return
         async with httpx.AsyncClient(**self._target.other(url)) as http:
             yield http
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[Path]:
+    """Yield a file beside ``path`` that replaces it once it is whole, and is gone otherwise."""
+    part = path.with_name(f"{path.name}.part")
+    try:
+        yield part
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from typing import Any
 import httpx
 
 from sa_ray.client.calls import Call
+from sa_ray.errors import ConfigurationError
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 """Hosts to which no proxy of the environment leads."""
@@ -27,6 +28,12 @@ class Target:
         self._url = httpx.URL(base_url)
         self._key = (os.environ.get(API_KEY_VARIABLE, "") if api_key is None else api_key).strip()
         self._timeout_s = timeout_s
+        if not (self._key.isascii() and self._key.isprintable()):
+            # httpx would say so too, with the key in its words.
+            raise ConfigurationError(
+                f"The API key (api_key, or {API_KEY_VARIABLE}) has characters that no key has, as "
+                "a line end in its middle: give it as it was made."
+            )
 
     def own(self) -> dict[str, Any]:
         """Return the arguments of an httpx client for the service."""

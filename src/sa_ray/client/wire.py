@@ -96,6 +96,13 @@ class ClipWarning(UserWarning):
     """The service found the clip silent or constant; of a job, ``JobView.warning`` says so."""
 
 
+def with_clips(response: httpx.Response) -> httpx.Response:
+    """Return an answer that has clips. Raises ``ValueError`` for one of another kind."""
+    if response.headers.get("Content-Type", "").startswith("text/"):
+        raise ValueError("it is a page or the like")
+    return response
+
+
 def clip_in(response: httpx.Response) -> bytes:
     """Return the clip of an answer, and warn the client's caller if it has no sound."""
     if warning := response.headers.get("X-Warning"):
@@ -162,14 +169,16 @@ def _refusal(refused: RefusedJob) -> ApiError:
 
 
 def raise_for_error(response: httpx.Response) -> None:
-    """Raise ``ApiError`` for an error answer whose body has been read."""
-    if not response.is_error:
+    """Raise ``ApiError`` for an answer that is none, or an error; its body has been read."""
+    if response.is_success:
         return
     try:
         body = response.json()["error"]
         message, code, param = body["message"], body["code"], body["param"]
     except (ValueError, KeyError, TypeError):
         message, code, param = response.text[:500] or response.reason_phrase, FOREIGN, None
+        if response.has_redirect_location:
+            message = f"It leads to another address: {response.headers['Location']}"
         if response.status_code == httpx.codes.NOT_FOUND and SERVE_HINT in message:
             message, code = "No service is deployed there, or it is being started.", NOT_DEPLOYED
     wait = response.headers.get("Retry-After", "")
