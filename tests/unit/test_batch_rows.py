@@ -96,11 +96,41 @@ def test_a_line_that_was_cut_off_counts_for_nothing(tmp_path: Path) -> None:
     manifest = BatchManifest(tmp_path / "out")
     key = manifest.key(row)
     manifest.failed(row, "no room", "a job")
+    manifest.close()
     file = tmp_path / "out" / "manifest.jsonl"
     file.write_text(file.read_text()[:-10])
 
     again = BatchManifest(tmp_path / "out")
 
     assert again.key(row) == key
-    again.failed(row, "no room", "a job")
+    again.failed(row, "no room\x85\u2028", "a job")
+    again.close()
     assert BatchManifest(tmp_path / "out").key(row) == again.key(row) != key
+
+
+def test_runs_at_once_do_not_share_a_folder(tmp_path: Path) -> None:
+    first = BatchManifest(tmp_path)
+
+    with pytest.raises(InvalidRequestError, match="Another run writes into"):
+        BatchManifest(tmp_path)
+
+    first.close()
+    BatchManifest(tmp_path).close()
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "told"),
+    [
+        ("a.csv", "prompt\nBächlein\n".encode("latin-1"), "not in UTF-8"),
+        ("a.jsonl", '{"prompt": "Bächlein"}\n'.encode("utf-16"), "not in UTF-8"),
+        ("a.csv", b"prompt\n" + b"x" * 200_000, "is no CSV.*field"),
+    ],
+    ids=["latin-1", "utf-16", "long"],
+)
+def test_a_file_that_cannot_be_read_is_named(
+    tmp_path: Path, name: str, data: bytes, told: str
+) -> None:
+    (tmp_path / name).write_bytes(data)
+
+    with pytest.raises(InvalidRequestError, match=f"{name} .*{told}"):
+        read_rows(tmp_path / name, {})

@@ -3,6 +3,7 @@
 import queue
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -63,10 +64,10 @@ def batch(
     manifest = BatchManifest(out)
     left = [row for row in rows if not manifest.made(row)]
     failed = 0
-    # Not closed where it is interrupted: threads that wait for answers end with the process.
-    client = connect(url, RETRY_S)
     try:
-        with _progress() as progress:
+        with closing(manifest), _progress() as progress:
+            # Not closed if interrupted: threads that wait for answers end with the process.
+            client = connect(url, RETRY_S)
             bar = progress.add_task("clips", total=len(rows), completed=len(rows) - len(left))
             for entry in _made(client, manifest, out, left, parallel):
                 failed += entry.error is not None

@@ -1,5 +1,6 @@
 """The manifest of a batch: what became of each request, so that the batch can be resumed."""
 
+import fcntl
 import hashlib
 import threading
 import uuid
@@ -40,7 +41,7 @@ class Entry(BaseModel):
 class BatchManifest:
     """The manifest in ``folder``, which is made with it. Thread-safe.
 
-    Raises ``InvalidRequestError`` if there is one that cannot be read.
+    Raises ``InvalidRequestError`` if there is one that cannot be read, or that another run holds.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -48,13 +49,14 @@ class BatchManifest:
         self._folder = folder
         self._file = folder / NAME
         self._lock = threading.Lock()
-        if not self._file.exists():
+        self._hold()
+        if not self._file.stat().st_size:
             self._append(Batch(batch=uuid.uuid4().hex))
         text = self._file.read_text("utf-8")
         if not text.endswith("\n"):
             with self._file.open("a") as file:
                 file.write("\n")
-        first, *rest = text.splitlines()
+        first, *rest = text.split("\n")
         try:
             self._batch = Batch.model_validate_json(first).batch
             # A line that was cut off, as when the machine stopped, counts for nothing.
@@ -64,6 +66,23 @@ class BatchManifest:
                 f"{self._file} is no manifest of a batch. Choose another folder."
             ) from None
         self._entries = {entry.digest: entry for entry in entries}
+
+    def close(self) -> None:
+        """Let other runs have the folder."""
+        self._held.close()
+
+    def _hold(self) -> None:
+        """Keep other runs off the folder, whose files would be written by both."""
+        self._held = self._file.open("a")
+        try:
+            fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InvalidRequestError(
+                f"Another run writes into {self._folder}. Wait for its end, or choose another "
+                "folder."
+            ) from None
+        except OSError:
+            return  # a file system without locks
 
     def key(self, row: Row) -> str:
         """Return the idempotency key of ``row``: running again finds its job, if there is one.

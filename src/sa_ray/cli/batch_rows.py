@@ -86,13 +86,20 @@ def read_rows(file: Path, defaults: Fields) -> list[Row]:
 
 def _read(file: Path) -> Iterator[tuple[int, str | Mapping[str, str | None]]]:
     """Read lines of JSON, or of cells by the names in the first line."""
-    with _opened(file) as opened:
-        if file.suffix.lower() != ".csv":
-            yield from ((line, text) for line, text in enumerate(opened, 1) if text.strip())
-            return
-        reader = csv.DictReader(opened)
-        for cells in reader:
-            yield reader.line_num, cells
+    try:
+        with _opened(file) as opened:
+            if file.suffix.lower() != ".csv":
+                yield from ((line, text) for line, text in enumerate(opened, 1) if text.strip())
+                return
+            reader = csv.DictReader(opened)
+            for cells in reader:
+                yield reader.line_num, cells
+    except UnicodeDecodeError:
+        raise InvalidRequestError(
+            f"{file} is not in UTF-8, and nothing was sent. Save it in that encoding."
+        ) from None
+    except csv.Error as error:
+        raise InvalidRequestError(f"{file} is no CSV, and nothing was sent: {error}.") from None
 
 
 def _opened(file: Path) -> AbstractContextManager[TextIO]:
