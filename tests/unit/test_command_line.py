@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from typer.testing import CliRunner
 from sa_ray import __version__
 from sa_ray.cli.commands import app
 from tests.support.commands import BIN, at_terminal, run_here
+from tests.support.scripted_server import Answer, serving
 
 PRINT_NO_RESULTS = {"serve", "mcp", "completion"}
 
@@ -76,6 +78,44 @@ def test_settings_and_a_new_key_are_json(tmp_path: Path, monkeypatch: pytest.Mon
     assert "hf_very_secret" not in config
     assert revoked == {"name": "anna", "revoked": "all"}
     assert version == {"version": __version__}
+
+
+def test_a_row_stays_one_line_and_commands_no_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STABLE_AUDIO_API_KEYS_FILE", str(tmp_path / "keys.yaml"))
+    run_here("keys", "create", "anna", "--note", "on\tthe\nthird \x1b]0;floor\x07", cwd=tmp_path)
+
+    [row] = run_here("keys", "list", cwd=tmp_path).stdout.splitlines()
+
+    assert row.split("\t")[-1] == "on the third  ]0;floor "
+
+
+def test_a_password_in_the_address_is_not_shown(tmp_path: Path) -> None:
+    with contextmanager(serving)() as server:
+        server.asked(Answer(404))
+        place = server.url.removeprefix("http://")
+        ended = run_here("check", f"anna:geheim@{place}", "--json", cwd=tmp_path)
+
+    assert json.loads(ended.stdout)["url"] == server.url
+    assert "geheim" not in ended.stdout + ended.stderr
+
+
+def test_a_full_disk_is_told() -> None:
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run(
+            [str(BIN / "sa-ray"), "version"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    assert ended.returncode == 1
+    assert "No space left on device" in ended.stderr
+    assert "None" not in ended.stderr
+    assert "Exception" not in ended.stderr
 
 
 def test_a_reader_that_stops_reading_gets_no_traceback() -> None:

@@ -13,7 +13,7 @@ import httpx
 import typer
 
 from sa_ray.audio import probe
-from sa_ray.cli.connecting import service_address
+from sa_ray.cli.connecting import service_address, without_password
 from sa_ray.cli.console import HERE, AsJson, console
 from sa_ray.cli.findings import Finding, report
 from sa_ray.client import ApiError, Client, ClipWarning
@@ -52,7 +52,7 @@ def check(
     """
     url = service_address(url)
     with Client(url, timeout_s=timeout, retry_s=RETRY_S) as client:
-        report(as_json, _findings(client, model, timeout), url=url)
+        report(as_json, _findings(client, model, timeout), url=without_password(url))
 
 
 def _findings(client: Client, model: str | None, timeout_s: float) -> Iterator[Finding]:
@@ -79,8 +79,6 @@ def _tried(name: str, work: Callable[[], str]) -> tuple[Finding, Exception | Non
         fault, said = error, f"no answer ({error}). Is it running, and is this its address?"
     except (CheckError, InvalidRequestError) as error:
         fault, said = error, str(error)
-    except ValueError as error:  # of JSON, or of what is in it
-        fault, said = error, "what answers is not this service. Is this its address?"
     return Finding(name, fault is None, said, round(time.monotonic() - started, 3)), fault
 
 

@@ -41,8 +41,14 @@ def print_line(as_json: bool, result: object, plain: str) -> None:
     typer.echo(to_json(result).decode() if as_json else plain)
 
 
+def on_one_line(text: str) -> str:
+    """Return ``text`` without what would begin a line, or tell a terminal to do something."""
+    return "".join(char if char.isprintable() else " " for char in text)
+
+
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a table; in a pipe or file, each row as a line between tabs, without its head."""
+    rows = [[on_one_line(cell) for cell in row] for row in rows]
     if not sys.stdout.isatty():
         typer.echo("".join("\t".join(row) + "\n" for row in rows), nl=False)
         return

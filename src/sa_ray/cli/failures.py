@@ -45,7 +45,8 @@ def run_command(command: typer.Typer) -> None:
         _tell(as_json, faults_of(error))
         status = USAGE if isinstance(error, ValidationError) else FAILED
     except OSError as error:
-        _tell(as_json, [_fault("file", f"{error.filename}: {error.strerror}")])
+        place = error.filename or "A file cannot be read or written"  # as on a full disk
+        _tell(as_json, [_fault("file", f"{place}: {error.strerror or error}")])
         status = FAILED
     if status == INTERRUPTED:
         _tell(as_json, [_fault("interrupted", "Interrupted.")])

@@ -12,6 +12,7 @@ from sa_ray.cli.console import (
     HERE,
     AsJson,
     Url,
+    on_one_line,
     print_line,
     print_result,
     print_table,
@@ -115,7 +116,8 @@ def download(
 def _print(job: JobView) -> None:
     for name, value in job.model_dump(mode="json").items():
         if value not in (None, [], {}):
-            typer.echo(f"{name}\t{value if isinstance(value, str) else json.dumps(value)}")
+            text = value if isinstance(value, str) else json.dumps(value)
+            typer.echo(f"{name}\t{on_one_line(text)}")
 
 
 def _cells(job: JobView) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Annotated, Final
 
 import typer
 
-from sa_ray.cli.connecting import service_address
+from sa_ray.cli.connecting import service_address, without_password
 from sa_ray.cli.console import HERE, Url, say
 from sa_ray.cli.failures import INTERRUPTED
 from sa_ray.client import Client
@@ -53,7 +53,7 @@ def mcp(
     if sys.stdin.isatty():
         say("Waiting for an assistant's program on standard input. Ctrl-C ends this.")
     with Client(address, retry_s=RETRY_S) as client:
-        build_server(client, address, Folder(out, read or [])).run()
+        build_server(client, without_password(address), Folder(out, read or [])).run()
 
 
 def _end(_number: int, _frame: FrameType | None) -> None:

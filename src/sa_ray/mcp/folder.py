@@ -35,10 +35,15 @@ class Folder:
             path = self.out / f"{stem or 'clip'}{f'-{number}' if number > 1 else ''}{suffix}"
             try:
                 # Which follows no link, either.
-                with file.open("rb") as made, path.open("xb") as kept:
-                    shutil.copyfileobj(made, kept)
+                kept = path.open("xb")
             except FileExistsError:
                 continue
+            try:
+                with kept, file.open("rb") as made:
+                    shutil.copyfileobj(made, kept)
+            except BaseException:
+                path.unlink()  # a part of a clip, as on a full disk, looks like one
+                raise
             return path
         raise AssertionError  # `count` does not end
 
@@ -47,7 +52,10 @@ class Folder:
 
         Raises ``InvalidRequestError`` if there is none, or if it is outside what may be read.
         """
-        path = (self.out / Path(name).expanduser()).resolve()
+        try:
+            path = (self.out / Path(name).expanduser()).resolve()
+        except (ValueError, RuntimeError) as error:  # a NUL, a stranger's home, links in a circle
+            raise InvalidRequestError(f"{name!r} is no path: {error}.") from None
         if not any(path.is_relative_to(root) for root in self._roots):
             places = ", ".join(map(str, self._roots))
             raise InvalidRequestError(
