@@ -37,6 +37,7 @@ def test_every_command_that_prints_results_prints_them_as_json() -> None:
         (["generate", "rain", "-o", "rain.aac"], 2, "usage", None),
         (["generate", "rain", "-n", "99"], 2, "invalid_request", "n"),
         (["generate", "rain", "-o", "none/rain.wav"], 2, "usage", None),
+        (["generate", "rain", "-o", "folder.wav"], 2, "usage", None),
         (["batch", "rain.jsonl", "-o", "rain.jsonl/clips"], 1, "file", None),
         (["batch", "none.csv", "-o", "out"], 2, "usage", None),
         (["models", "http://[::"], 2, "usage", None),
@@ -47,6 +48,7 @@ def test_errors_are_json_where_results_are(
     tmp_path: Path, arguments: list[str], status: int, code: str, param: str | None
 ) -> None:
     (tmp_path / "rain.jsonl").write_text('{"prompt": "rain"}')
+    (tmp_path / "folder.wav").mkdir()
 
     words = run_here(*arguments, cwd=tmp_path)
     ended = run_here(*arguments, "--json", cwd=tmp_path)

@@ -1,5 +1,6 @@
 """One job, from its request to its file, with its progress in the terminal."""
 
+import os
 import shutil
 import sys
 import tempfile
@@ -73,6 +74,8 @@ def destination(output: Path, as_json: bool, clips: int = 1) -> Iterator[Path]:
     if not output.parent.is_dir():
         raise typer.BadParameter(f"there is no folder {output.parent}.", param_hint="--output")
     if output != STREAM:
+        if output.is_dir() or not os.access(output.parent, os.W_OK):
+            raise typer.BadParameter(f"{output} cannot be written.", param_hint="--output")
         yield output
         return
     if as_json or clips > 1 or sys.stdout.isatty():
