@@ -696,6 +696,26 @@ def test_an_error_of_the_requests_ends_a_batch_as_it_is(server: Server, backend:
         anyio.run(make, backend=backend)
 
 
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_results_that_are_closed_end_a_batch(server: Server, backend: str) -> None:
+    async def make() -> None:
+        async with (
+            AsyncClient(server.url) as client,
+            client.batch([REQUEST] * 9, parallel=1) as results,
+        ):
+            await anext(results)
+            await results.aclose()  # type: ignore[attr-defined]
+            while len(server.seen) < 4:
+                await anyio.sleep(0.01)
+            await anyio.sleep(0.1)  # the second result comes, and nobody reads it
+
+    server.asked(*[as_json(ACCEPTED), as_json(VIEW)] * 2)
+
+    anyio.run(make, backend=backend)
+
+    assert len(server.seen) == 4
+
+
 def test_a_batch_without_a_place_is_refused(client: Client) -> None:
     with pytest.raises(ValueError, match="parallel is 0"), client.batch([], parallel=0):
         pass

@@ -94,6 +94,8 @@ async def by_tasks(
             try:
                 for item in items:
                     await own.send(await make(*item))
+            except anyio.BrokenResourceError:
+                return  # the results are closed: nobody waits for more
             except Exception as raised:  # noqa: BLE001 - raised below
                 error = error or raised
                 tasks.cancel_scope.cancel()
