@@ -14,7 +14,8 @@ from typer.testing import CliRunner
 from sa_ray import __version__
 from sa_ray.cli.commands import app
 from tests.support.commands import BIN, at_terminal, run_here
-from tests.support.scripted_server import Answer, serving
+from tests.support.scripted_server import Answer, as_json, serving
+from tests.unit.test_client import ACCEPTED, JOB_ID, VIEW
 
 PRINT_NO_RESULTS = {"serve", "mcp", "completion"}
 
@@ -118,6 +119,18 @@ def test_a_full_disk_is_told() -> None:
     assert "No space left on device" in ended.stderr
     assert "None" not in ended.stderr
     assert "Exception" not in ended.stderr
+
+
+def test_a_clip_that_could_not_be_written_can_be_had_later(tmp_path: Path) -> None:
+    (tmp_path / "rain.wav.part").mkdir()  # stands for whatever keeps it from being written
+    with contextmanager(serving)() as server:
+        done = as_json(VIEW | {"download_url": f"{server.url}/audio"})
+        server.asked(as_json({"status": "ok"}), as_json(ACCEPTED), done, Answer(body=b"audio"))
+        ended = run_here("generate", "x", "-o", "rain.wav", "--url", server.url, cwd=tmp_path)
+
+    assert ended.returncode == 1
+    assert f"sa-ray jobs download {JOB_ID}" in ended.stderr
+    assert "rain.wav.part: Is a directory" in ended.stderr
 
 
 def test_a_reader_that_stops_reading_gets_no_traceback() -> None:

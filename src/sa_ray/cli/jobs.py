@@ -131,7 +131,7 @@ def format_of(path: Path, chosen: AudioFormat | None = None) -> AudioFormat:
 class JobProgress(Progress):
     """A bar of one job, with what happens in words; on a terminal alone.
 
-    ``stays``: say after a Ctrl-C how to find the job, which goes on.
+    ``stays``: say how to find the job after a Ctrl-C, and its file if that could not be written.
     """
 
     def __init__(self, doing: str, *, stays: bool = True) -> None:
@@ -159,6 +159,8 @@ class JobProgress(Progress):
         super().__exit__(kind, error, trace)
         if self._stays and self._job and kind is KeyboardInterrupt:
             say(f"The job goes on: `sa-ray jobs watch {self._job}`, or `cancel` instead.")
+        if self._stays and self._job and isinstance(error, OSError):
+            say(f"The service has the clip: `sa-ray jobs download {self._job}`.")
 
     def say(self, doing: str) -> None:
         self.update(self._bar, description=doing)
