@@ -99,11 +99,10 @@ class Configuration:
 
 
 def _overlay(application: dict[str, Any], options: Mapping[str, Any]) -> None:
-    given = {one["name"]: one for one in application.get("deployments") or []}
-    names = dict.fromkeys((*given, "ingress", "dispatcher", *VARIANTS))
-    application["deployments"] = [
-        {"name": name, **given.get(name, {}), **options} for name in names
-    ]
+    given = application.get("deployments") or []
+    named = {one.get("name") for one in given}
+    others = [{"name": name} for name in ("ingress", "dispatcher", *VARIANTS) if name not in named]
+    application["deployments"] = [{**one, **options} for one in (*given, *others)]
 
 
 def find_config() -> Path:
