@@ -4,8 +4,20 @@ import { onChange, read, write } from "./kept.js";
 
 const NAME = "history";
 
-/** Entries that are kept; favourites and those under way are, however many they are. */
-const MOST = 200;
+/** Entries that are kept, and where there is no room even for fewer, in this page alone; favourites
+ * and those under way are, however many they are. */
+const [MOST, FEWEST] = [200, 12];
+
+/** @param {any} end */
+const isEnd = ({ results, made_in }) =>
+  Array.isArray(results) && !results.includes(null) && Number.isFinite(made_in ?? 0);
+
+/** Tell an entry from what else may have been left there. @param {any} one */
+const isEntry = (one) =>
+  typeof one?.key === "string" &&
+  typeof one.request?.prompt === "string" &&
+  Array.isArray(one.favourites) &&
+  (one.end === null || isEnd(one.end ?? {}));
 
 class History extends EventTarget {
   constructor() {
@@ -16,8 +28,7 @@ class History extends EventTarget {
   /** Newest first. @returns {Entry[]} */
   all() {
     try {
-      const found = JSON.parse(read(NAME) ?? "[]");
-      return Array.isArray(found) ? found : [];
+      return JSON.parse(read(NAME) ?? "[]").filter(isEntry);
     } catch {
       return [];
     }
@@ -58,7 +69,7 @@ class History extends EventTarget {
   #save(entries) {
     let most = MOST;
     const kept = () => entries.filter((one, at) => at < most || !one.end || one.favourites.length);
-    while (!write(NAME, JSON.stringify(kept())) && most > 0) most = Math.floor(most / 2);
+    while (!write(NAME, JSON.stringify(kept())) && most > FEWEST) most /= 2;
     this.#tell();
   }
 

@@ -1,4 +1,5 @@
-/** What the browser keeps. Where it refuses, as with site data switched off, this page remembers. */
+/** What the browser keeps. Where it refuses, for want of room or with site data switched off,
+ * this page remembers. */
 
 const PREFIX = "sa-ray/";
 
@@ -13,9 +14,9 @@ const storage = (where) => (where === "tab" ? sessionStorage : localStorage);
 /** @param {string} name @param {Where} [where] */
 export function read(name, where = "browser") {
   try {
-    return storage(where).getItem(PREFIX + name);
+    return here.get(where + name) ?? storage(where).getItem(PREFIX + name);
   } catch {
-    return here.get(where + name) ?? null;
+    return null;
   }
 }
 
@@ -24,9 +25,10 @@ export function read(name, where = "browser") {
 export function write(name, text, where = "browser") {
   try {
     storage(where).setItem(PREFIX + name, text);
+    here.delete(where + name);
   } catch (error) {
-    if (error instanceof DOMException && error.name === "QuotaExceededError") return false;
     here.set(where + name, text);
+    return !(error instanceof DOMException && error.name === "QuotaExceededError");
   }
   return true;
 }
