@@ -33,14 +33,14 @@ export async function call(path, init = {}) {
 
 /** @param {Response} answer */
 async function errorOf(answer) {
-  const { error } = await answer.json().catch(() => ({}));
+  const error = (await answer.json().catch(() => null))?.error;
   if (!error?.code && answer.status >= 502) throw lost(); // a proxy, with nobody behind it
   const retryAfter = Number.parseInt(answer.headers.get("Retry-After") ?? "", 10);
   return new ApiError(
     error?.message ?? `The service answered ${answer.status}.`,
     answer.status,
     error?.param,
-    Number.isNaN(retryAfter) ? null : retryAfter,
+    Number.isNaN(retryAfter) ? null : Math.max(retryAfter, 1),
   );
 }
 

@@ -5,11 +5,15 @@ import { ConnectionLost, lost, untilItIsBack } from "./connection.js";
 import { sleep } from "./elements.js";
 
 const ASK_EVERY_MS = 2000;
+/** As many jobs are asked after in that time; where there are more, each waits longer. */
+const ASKED_AT_ONCE = 8;
 const FIRST_WAIT_MS = 500;
 const LONGEST_WAIT_MS = 15_000;
 
 /** Browsers have six connections to a host, for all tabs: each tab takes one for events. */
 let streaming = false;
+/** Jobs that are about to be asked after. */
+let waiting = 0;
 
 /** @param {JobView | null} job */
 const hasEnded = (job) => /^(succeeded|failed|cancelled)$/.test(job?.status ?? "");
@@ -27,7 +31,7 @@ export async function follow(id, changed) {
       const job = await (asks ? stream.ask() : stream.read());
       if (hasEnded(job)) return job;
       if (job) wait = FIRST_WAIT_MS;
-      await sleep(asks ? ASK_EVERY_MS : wait);
+      await (asks ? aWhile() : sleep(wait));
     } catch (error) {
       if (error instanceof ConnectionLost) await untilItIsBack();
       else if (!(error instanceof ApiError)) throw error;
@@ -36,6 +40,13 @@ export async function follow(id, changed) {
       else await sleep(error.retryAfter === null ? wait : 1000 * error.retryAfter);
     }
   }
+}
+
+/** Wait until a job may be asked after again. */
+async function aWhile() {
+  waiting += 1;
+  await sleep(ASK_EVERY_MS * Math.max(1, waiting / ASKED_AT_ONCE));
+  waiting -= 1;
 }
 
 /** The events of one job. A stream that is read again goes on where it broke off. */

@@ -10,7 +10,7 @@ import { forgetKey, showKeyButton } from "./key.js";
 import { showResults } from "./results.js";
 import "./shortcuts.js";
 
-const LOAD_AGAIN_MS = 3000;
+const LOAD_AGAIN_S = 3;
 
 /** Learn what the service offers, as soon as it can say.
  * @param {boolean} [hasFailed] An error of an earlier try is shown. */
@@ -25,14 +25,15 @@ async function start(hasFailed = false) {
     } else {
       showError(error);
       if (!(error instanceof ApiError) || (error.status < 500 && error.status !== 429)) return;
-      await sleep(LOAD_AGAIN_MS);
+      await sleep(1000 * (error.retryAfter ?? LOAD_AGAIN_S));
       await start(true);
     }
   }
 }
 
 const theme = find("#theme", HTMLSelectElement);
-theme.value = read("theme") ?? "system"; // style.css goes by the choice itself
+theme.value = read("theme") ?? ""; // style.css goes by the choice itself
+theme.value ||= "system";
 theme.onchange = () => write("theme", theme.value);
 button("#change-key").onclick = () => {
   forgetKey();
