@@ -7,8 +7,8 @@ const NAME = "key";
 /** @type {Promise<boolean> | null} */
 let asking = null;
 
-/** Return the key; empty: none. */
-export const apiKey = () => read(NAME, "tab") || read(NAME) || "";
+/** Return the key, less what no key has and no header takes; empty: none. */
+export const apiKey = () => (read(NAME, "tab") || read(NAME) || "").replace(/[^!-~]/g, "");
 
 /** @param {string} inTab @param {string} inBrowser */
 function keep(inTab, inBrowser) {
@@ -44,7 +44,7 @@ function ask(refused) {
   box.showModal();
   return new Promise((resolve) => {
     box.onclose = () => {
-      const key = box.returnValue === "use" ? field.value.trim() : "";
+      const key = box.returnValue === "use" ? field.value : "";
       if (key && input("keep-key").checked) keep("", key);
       else if (key) keep(key, "");
       resolve(key !== "");
