@@ -59,6 +59,7 @@ async function showModel() {
   // The stand-in takes none, and where there are many, to list them takes long.
   const found =
     offered?.engine === "procedural" ? [] : (await get(`v1/loras?model=${chosen.id}`)).loras;
+  if (model.value !== chosen.id) return; // another was chosen meanwhile
   const names = found.map((/** @type {Adapter} */ { name }) => name);
   element("#adapters-field").hidden = names.length === 0;
   element("#loras-hint").textContent =
@@ -118,6 +119,7 @@ async function generate() {
   clearErrors();
   submitting.disabled = true;
   try {
+    if (!offered) await load();
     const request = { ...written(), ...(await edit.fields()) };
     submitting.disabled = false; // from here on it waits in the history
     announce("Sent");
@@ -134,7 +136,11 @@ form.onsubmit = (event) => {
   generate();
 };
 form.onkeydown = (event) => {
-  if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) form.requestSubmit();
+  if (event.key !== "Enter") return;
+  const sends = event.ctrlKey || event.metaKey;
+  // A key that is held sends once, and what has the focus does not send as well.
+  if (sends || (event.repeat && event.target !== prompt)) event.preventDefault();
+  if (sends && !event.repeat) form.requestSubmit();
 };
 model.onchange = () => {
   showModel().catch(showError);

@@ -77,7 +77,7 @@ button("#keyboard").onclick = showList;
 document.addEventListener("keydown", (event) => {
   const act = KEYS[event.key];
   if (!act || !single.checked || event.ctrlKey || event.metaKey || event.altKey) return;
-  if (isTaken(event)) return;
+  if (isTaken(event) || (event.repeat && !/^(j|k|Arrow.*)$/.test(event.key))) return;
   event.preventDefault();
   act();
 });
