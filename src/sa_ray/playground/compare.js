@@ -39,10 +39,15 @@ class Compare extends EventTarget {
 
   /** Choose a clip for a side, or take it off. @param {Side} side @param {Clip} clip */
   toggle(side, clip) {
-    const sides = { ...this.sides };
-    for (const one of SIDES) if (sides[one]?.name === clip.name) sides[one] = null;
-    if (this.sides[side]?.name !== clip.name) sides[side] = clip;
-    this.#choose(sides);
+    const isThere = this.sides[side] === clip;
+    this.drop(clip);
+    if (!isThere) this.#choose({ ...this.sides, [side]: clip });
+  }
+
+  /** Take a clip off, if it is on a side. @param {Clip} clip */
+  drop(clip) {
+    for (const side of SIDES)
+      if (this.sides[side] === clip) this.#choose({ ...this.sides, [side]: null });
   }
 
   /** Go on with the other side, at the same place. */
@@ -54,9 +59,10 @@ class Compare extends EventTarget {
   /** @param {Side} side @param {number} at Seconds. */
   async #play(side, at) {
     const clip = this.sides[side];
-    if (!clip) return;
+    const sound = await clip?.load().catch(() => null); // the clip says why
+    if (!clip || !sound) return;
     this.#side = side;
-    await player.play(clip.name, await clip.load(), at);
+    await player.play(clip.name, sound, at);
     this.#show();
   }
 

@@ -100,9 +100,9 @@ class Card {
   }
 
   remove() {
-    for (const clip of this.clips) clip.release();
-    this.node.remove();
     cards.delete(this.key);
+    this.node.remove();
+    for (const clip of this.clips) clip.release();
   }
 }
 
