@@ -74,13 +74,14 @@ export class Clip {
   async #fetched() {
     const blob = await this.#blob();
     const link = find(".download", HTMLAnchorElement, this.node);
+    URL.revokeObjectURL(link.href);
     [link.href, link.download] = [URL.createObjectURL(blob), this.fileName];
     const sound = await decoded(blob, link.href).catch(() => {
       throw new ApiError("This browser cannot play the clip. Download it.", 0);
     });
     drawWave(this.node, sound);
     await drawSpectrogram(this.node, sound);
-    sound.samples = new Float32Array(); // much, and of no more use
+    sound.channels = []; // much, and of no more use
     this.#warn(this.file.warning);
     this.node.classList.add("loaded");
     return sound;
@@ -151,6 +152,7 @@ export class Clip {
   release() {
     URL.revokeObjectURL(find(".download", HTMLAnchorElement, this.node).href);
     if (player.current === this.name) player.pause();
+    compare.drop(this);
   }
 
   /** Put its audio into the form. @param {import("./edit.js").Mode} mode @param {Region[]} [regions] */
@@ -197,9 +199,7 @@ export class Clip {
 
   #wire() {
     for (const [name, act] of Object.entries(this.#does))
-      button(`.${name}`, this.node).onclick = async () => {
-        await Promise.resolve(act()).catch(showError);
-      };
+      button(`.${name}`, this.node).onclick = () => Promise.resolve(act()).catch(showError);
     const slider = find(".position", HTMLInputElement, this.node);
     slider.oninput = () => this.seek(slider.valueAsNumber);
     const length = () => this.seconds;

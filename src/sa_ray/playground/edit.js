@@ -22,9 +22,10 @@ class Edit extends EventTarget {
     const form = element("#generate");
     /** @param {DragEvent} event */
     const dragged = (event) => {
+      if (!event.dataTransfer?.types.includes("Files")) return;
       event.preventDefault();
       form.classList.toggle("dropping", event.type === "dragover");
-      const file = event.type === "drop" && event.dataTransfer?.files[0];
+      const file = event.type === "drop" && event.dataTransfer.files[0];
       if (file) this.put(file, "init");
     };
     Object.assign(form, { ondragover: dragged, ondragleave: dragged, ondrop: dragged });
@@ -98,6 +99,7 @@ class Edit extends EventTarget {
     const sound = file ? await decoded(file).catch(() => null) : null;
     if (file !== this.file) return; // another was chosen meanwhile
     this.#sound = sound;
+    if (sound) sound.channels = []; // much, and of no use here
     this.#kept = {};
     button("#remove-audio").hidden = !file;
     element("#drop-hint").textContent = "Or drop a file here.";

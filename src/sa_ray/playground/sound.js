@@ -1,4 +1,4 @@
-/** Decoded audio: its length, its outline for the waveform, its samples for the spectrogram. */
+/** Decoded audio: its length, its outline for the waveform, its channels for the spectrogram. */
 
 /** Columns of an outline; as many as a wide clip has pixels. */
 const COLUMNS = 2048;
@@ -10,22 +10,27 @@ const RATE = 44_100;
 export class Sound {
   /** @param {Blob} blob @param {string} url @param {AudioBuffer} buffer */
   constructor(blob, url, buffer) {
-    const channels = Array.from({ length: buffer.numberOfChannels }, (_, channel) =>
-      buffer.getChannelData(channel),
-    );
+    const length = Math.min(buffer.numberOfChannels, 2);
+    this.channels = Array.from({ length }, (_, channel) => buffer.getChannelData(channel));
     this.blob = blob;
     this.url = url;
     this.seconds = buffer.duration;
-    this.outlines = channels.slice(0, 2).map(outline);
-    const [left = new Float32Array(), right = left] = channels;
-    this.samples = left.map((sample, at) => (sample + (right[at] ?? 0)) / 2);
+    this.outlines = this.channels.map(outline);
   }
 }
 
-/** Decode audio. Throws where the browser cannot. @param {Blob} blob @param {string} [url] */
-export async function decoded(blob, url = "") {
-  const context = new OfflineAudioContext(2, 1, RATE);
-  return new Sound(blob, url, await context.decodeAudioData(await blob.arrayBuffer()));
+/** @type {Promise<any>} */
+let last = Promise.resolve();
+
+/** Decode audio, one sound at a time: long ones take hundreds of MB. Throws where the browser cannot.
+ * @param {Blob} blob @param {string} [url] @returns {Promise<Sound>} */
+export function decoded(blob, url = "") {
+  const decode = async () => {
+    const context = new OfflineAudioContext(2, 1, RATE);
+    return new Sound(blob, url, await context.decodeAudioData(await blob.arrayBuffer()));
+  };
+  last = last.then(decode, decode);
+  return last;
 }
 
 /** @param {Float32Array} samples @returns {Column[]} */

@@ -26,11 +26,11 @@ const EDGES = Array.from({ length: ROWS + 1 }, (_, row) =>
 );
 
 /** Fast Fourier transform of samples at `at` onwards, windowed; the result is complex.
- * @param {Float32Array} samples @param {number} at */
-function transformed(samples, at) {
+ * @param {Float32Array[]} channels One or two. @param {number} at */
+function transformed([left = new Float32Array(), right = left], at) {
   const [re, im] = [new Float64Array(SIZE), new Float64Array(SIZE)];
   for (let i = 0, reversed = 0; i < SIZE; i++) {
-    re[reversed] = (samples[at + i] ?? 0) * (WINDOW[i] ?? 0);
+    re[reversed] = (((left[at + i] ?? 0) + (right[at + i] ?? 0)) / 2) * (WINDOW[i] ?? 0);
     let bit = SIZE >> 1;
     for (; reversed & bit; bit >>= 1) reversed ^= bit;
     reversed ^= bit;
@@ -59,14 +59,14 @@ function colourOf(power) {
 
 /** Draw on the canvas for it, and leave the browser time for others in between.
  * @param {Element} within @param {import("./sound.js").Sound} sound */
-export async function drawSpectrogram(within, { samples }) {
+export async function drawSpectrogram(within, { channels }) {
   const canvas = find(".spectrum", HTMLCanvasElement, within);
   [canvas.width, canvas.height] = [COLUMNS, ROWS];
   const context = canvas.getContext("2d");
   for (let column = 0; column < COLUMNS; column++) {
     if (column % COLUMNS_AT_ONCE === 0) await sleep(0);
-    const middle = Math.round(((column + 0.5) * samples.length) / COLUMNS);
-    const { re, im } = transformed(samples, middle - SIZE / 2);
+    const middle = Math.round(((column + 0.5) * (channels[0]?.length ?? 0)) / COLUMNS);
+    const { re, im } = transformed(channels, middle - SIZE / 2);
     const pixels = new ImageData(1, ROWS);
     for (let row = 0; row < ROWS; row++) {
       const [from = 0, to = 0] = EDGES.slice(row);
