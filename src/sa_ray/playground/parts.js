@@ -15,6 +15,7 @@ const rounded = (seconds) => Math.round(seconds * 100) / 100;
  *   stretches go, and what is told each. `near`: seconds that count as the same place. */
 export function onDrag(over, length, begin) {
   over.onpointerdown = (event) => {
+    if (event.button !== 0) return;
     const box = over.getBoundingClientRect();
     /** @param {PointerEvent} at */
     const time = (at) => Math.min(Math.max((at.clientX - box.left) / box.width, 0), 1) * length();
@@ -91,8 +92,7 @@ export class Parts {
     }
     button("button", row).textContent = `Remove part ${index + 1}`;
     button("button", row).onclick = () => {
-      const others = this.regions.filter((one) => one !== region);
-      this.set(this.#seconds, others);
+      this.set(this.#seconds, this.regions.toSpliced(index, 1));
       button("#add-part").focus();
     };
     return row;

@@ -11,13 +11,11 @@ class Player extends EventTarget {
 
   constructor() {
     super();
-    this.#audio.onplay =
-      this.#audio.onpause =
-      this.#audio.onseeked =
-        () => {
-          this.dispatchEvent(new Event("change"));
-          this.#tick();
-        };
+    for (const name of ["play", "pause", "seeked"])
+      this.#audio.addEventListener(name, () => {
+        this.dispatchEvent(new Event("change"));
+        this.#tick();
+      });
     this.#audio.onended = () => this.dispatchEvent(new Event("ended"));
   }
 
