@@ -54,6 +54,7 @@ def test_the_page_may_load_nothing_from_elsewhere(stranger: httpx.Client) -> Non
 
     assert rules["default-src"] == "'self'"
     assert rules["frame-ancestors"] == "'none'"
+    assert (rules["require-trusted-types-for"], rules["trusted-types"]) == ("'script'", "'none'")
     assert not re.search(r"unsafe|\*|https?:", " ".join(rules.values()))
     assert not re.search(r"<script(?![^>]* src=)|<style|\sstyle=|\son\w+=", page.text)
     assert page.headers["x-content-type-options"] == "nosniff"
@@ -81,6 +82,8 @@ def test_what_is_no_file_of_the_page_is_not_found(service: Service, name: str) -
 def test_addresses_in_the_page_are_relative(stranger: httpx.Client) -> None:
     """So that it works under a path that a proxy takes away."""
     page = stranger.get("/", headers={"X-Forwarded-Prefix": "/tts"})
+    scripts = [file.content.decode() for name, file in page_files().items() if name[-3:] == ".js"]
 
     assert page.status_code == 200
     assert not re.search(r'(href|src)="/', page.text)
+    assert not [found for text in scripts for found in re.findall(r"""["'`]/[\w$].*""", text)]
