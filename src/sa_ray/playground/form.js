@@ -119,11 +119,11 @@ async function generate() {
   clearErrors();
   submitting.disabled = true;
   try {
-    if (!offered) await load();
     const request = { ...written(), ...(await edit.fields()) };
     submitting.disabled = false; // from here on it waits in the history
     announce("Sent");
     await jobs.submit(request);
+    if (!offered) await load(); // it had no key when it began
   } catch (error) {
     showError(error);
   } finally {
