@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import BrowserContext, Route, expect
 
 from tests.support.fault_proxy import FaultProxy
 from tests.support.service import Service
@@ -61,3 +61,26 @@ def test_what_is_sent_meanwhile_is_made_once(
 
     expect(studio.results.get_by_role("article")).to_have_count(1)
     assert len(jobs_of(service, "sent into the void")) == 1
+
+
+def test_events_that_come_no_more_are_asked_for_anew(
+    context: BrowserContext, open_page: Open, service: Service
+) -> None:
+    """As after a laptop's sleep: the connection is dead, and nobody has closed it."""
+    context.clock.install()
+    studio = open_page()
+    streams: list[Route] = []
+
+    def leave_the_first(route: Route) -> None:
+        streams.append(route)
+        if len(streams) > 1:
+            route.continue_()
+
+    studio.page.route("**/events", leave_the_first)
+    with studio.page.expect_request("**/events"):
+        job = studio.ask("after a sleep")
+    service.wait_for(sent(service, "after a sleep"), "succeeded")
+    expect(job.get_by_role("progressbar")).to_be_visible()
+    context.clock.fast_forward(60_000)
+
+    studio.clip(job)

@@ -9,6 +9,8 @@ const ASK_EVERY_MS = 2000;
 const ASKED_AT_ONCE = 8;
 const FIRST_WAIT_MS = 500;
 const LONGEST_WAIT_MS = 15_000;
+/** Three heartbeats of a stream: after that it is dead, even if nobody has closed it. */
+const SILENT_MS = 45_000;
 
 /** Browsers have six connections to a host, for all tabs: each tab takes one for events. */
 let streaming = false;
@@ -69,9 +71,12 @@ class JobStream {
   /** Read until the stream ends; return the job of the last event. */
   async read() {
     streaming = true;
+    const silence = new AbortController();
+    const expired = () => silence.abort();
+    let timer = setTimeout(expired, SILENT_MS);
     try {
       const headers = { Accept: "text/event-stream", "Last-Event-ID": this.#lastId };
-      const answer = await call(`jobs/${this.id}/events`, { headers });
+      const answer = await call(`jobs/${this.id}/events`, { headers, signal: silence.signal });
       if (!answer.body) return await this.ask(); // 204: nothing new
       const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
       /** @type {JobView | null} */
@@ -81,11 +86,14 @@ class JobStream {
           throw lost();
         });
         if (done) return job;
+        clearTimeout(timer);
+        timer = setTimeout(expired, SILENT_MS);
         const blocks = (text + value).split(/\r?\n\r?\n/);
         text = blocks.pop() ?? "";
         for (const block of blocks) job = this.#take(block) ?? job;
       }
     } finally {
+      clearTimeout(timer);
       streaming = false;
     }
   }
