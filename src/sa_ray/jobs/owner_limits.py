@@ -1,14 +1,14 @@
 """Bound what one owner may have queued, and have made in a day."""
 
-import asyncio
 import math
-import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 from sa_ray.errors import InvalidRequestError, RateLimitedError, SaRayError
+from sa_ray.jobs.allowance import Allowance
 from sa_ray.jobs.api import JobOptions, Submission
 from sa_ray.jobs.usage import day_of
 
@@ -37,8 +37,8 @@ class OwnerLimits:
         self._queued_of = queued_of
         self._seconds_of = seconds_of
         self._clock = clock
-        self._places: defaultdict[str, _Allowance] = defaultdict(_Allowance)
-        self._days: defaultdict[str, _Allowance] = defaultdict(_Allowance)
+        self._places = defaultdict[str, Allowance](partial(Allowance, FRESH_S))
+        self._days = defaultdict[str, Allowance](partial(Allowance, FRESH_S))
 
     @asynccontextmanager
     async def place(self, one: Submission) -> AsyncIterator[None]:
@@ -51,13 +51,11 @@ class OwnerLimits:
                 await held.enter_async_context(self._place(one.options, one.options.max_queued))
             if one.options.max_seconds is not None:
                 wanted = one.request.duration * one.request.n
-                await held.enter_async_context(
-                    self._seconds(one.options, one.options.max_seconds, wanted)
-                )
+                day = self._seconds(one.options, one.options.max_seconds, wanted)
+                await held.enter_async_context(day)
             yield
 
-    @asynccontextmanager
-    async def _place(self, options: JobOptions, limit: int) -> AsyncIterator[None]:
+    def _place(self, options: JobOptions, limit: int) -> AbstractAsyncContextManager[None]:
         owner = options.owner
 
         def refused(_: float) -> SaRayError:
@@ -67,13 +65,11 @@ class OwnerLimits:
                 retry_after_s=RETRY_AFTER_S,
             )
 
-        async with self._places[owner].hold(1, limit, lambda: self._queued_of(owner), refused):
-            yield
+        return self._places[owner].hold(1, limit, lambda: self._queued_of(owner), refused)
 
-    @asynccontextmanager
-    async def _seconds(
+    def _seconds(
         self, options: JobOptions, limit: float, wanted: float
-    ) -> AsyncIterator[None]:
+    ) -> AbstractAsyncContextManager[None]:
         owner, now = options.owner, self._clock()
 
         async def used() -> float:
@@ -82,8 +78,7 @@ class OwnerLimits:
         def refused(left: float) -> SaRayError:
             return day_used_up(owner, limit, left, wanted, now)
 
-        async with self._days[owner].hold(wanted, limit + ROUNDING_S, used, refused):
-            yield
+        return self._days[owner].hold(wanted, limit + ROUNDING_S, used, refused)
 
 
 def day_used_up(owner: str, limit: float, left: float, wanted: float, now: float) -> SaRayError:
@@ -111,66 +106,3 @@ def _until_tomorrow(now: float) -> int:
     at = datetime.fromtimestamp(now, UTC)
     midnight = datetime.combine(at.date() + timedelta(days=1), datetime.min.time(), UTC)
     return max(1, math.ceil((midnight - at).total_seconds()))
-
-
-class _Allowance:
-    """One limit of one owner: counted seldom, kept exactly."""
-
-    def __init__(self) -> None:
-        self._asking = asyncio.Lock()
-        self._limit = math.nan
-        self._left = 0.0
-        """At least so much is left: what has left the queue since the count is not in it."""
-        self._counted_at = float("-inf")
-        self._holds = 0
-        self._under_way = 0.0
-        """What the holds are in sum."""
-        self._settled = asyncio.Event()
-        self._settled.set()
-
-    @asynccontextmanager
-    async def hold(
-        self,
-        size: float,
-        limit: float,
-        count: Callable[[], Awaitable[float]],
-        refused: Callable[[float], SaRayError],
-    ) -> AsyncIterator[None]:
-        """Hold ``size`` while the block adds it to what ``count`` counts.
-
-        Raises ``refused(left)`` if that is less than ``size``.
-        """
-        arrived = time.monotonic()
-        async with self._asking:
-            if limit != self._limit or self._counted_at < arrived - FRESH_S:
-                await self._recount(limit, count)
-            while size > self._left:
-                if self._counted_at >= arrived and not self._holds:
-                    raise refused(self._left)
-                # Those under way may fail, or repeat a job that is there.
-                await self._settled.wait()
-                await self._recount(limit, count)
-            self._left -= size
-            self._begin(size)
-        try:
-            yield
-        finally:
-            self._end(size)
-
-    async def _recount(self, limit: float, count: Callable[[], Awaitable[float]]) -> None:
-        # Before the count, which may miss them.
-        under_way, began = self._under_way, time.monotonic()
-        self._left = limit - under_way - await count()
-        self._limit, self._counted_at = limit, began
-
-    def _begin(self, size: float) -> None:
-        self._holds += 1
-        self._under_way += size
-        self._settled.clear()
-
-    def _end(self, size: float) -> None:
-        self._holds -= 1
-        self._under_way -= size
-        if not self._holds:
-            self._under_way = 0.0
-            self._settled.set()

@@ -3,11 +3,13 @@
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from functools import partial
 
 from sa_ray.contracts import VariantName
 from sa_ray.errors import QueueFullError
+from sa_ray.jobs.allowance import Allowance
 from sa_ray.jobs.api import QueueCounts
 
 RETRY_AFTER_S = 10
@@ -26,63 +28,47 @@ MAX_AGE_S = 10.0
 class QueueCounter:
     """Counts by ``count``, and admits jobs while fewer than ``max_queued`` wait for their variant.
 
-    One bound for all would let the backlog of one variant refuse jobs for the others. Between two
-    counts it adds up what was admitted, and forgets what left the queues, so it counts again before
-    it refuses. For one event loop; ``clock`` gives seconds that only grow.
+    One bound for all would let the backlog of one variant refuse jobs for the others. For one event
+    loop.
     """
 
-    def __init__(
-        self,
-        count: Callable[[], Awaitable[QueueCounts]],
-        max_queued: int,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
+    def __init__(self, count: Callable[[], Awaitable[QueueCounts]], max_queued: int) -> None:
         self._count = count
         self._max_queued = max_queued
-        self._clock = clock
         self._counting = asyncio.Lock()
         self._counts: QueueCounts = {}
         self._counted_at = float("-inf")
         """When the last count began."""
-        self._admissions: defaultdict[VariantName, _Admissions] = defaultdict(_Admissions)
+        self._places = defaultdict[VariantName, Allowance](partial(Allowance, MAX_AGE_S))
 
     async def counts(self) -> QueueCounts:
         """Return a count of now, or of long queues one of the last ``FRESH_S`` seconds."""
         queued = sum(counts["queued"] for counts in self._counts.values())
-        oldest = self._clock() - (FRESH_S if queued > LONG_QUEUE else 0.0)
-        async with self._counting:
-            if self._counted_at <= oldest:
-                await self._recount()
-        return self._counts
+        return await self._counted_since(FRESH_S if queued > LONG_QUEUE else 0.0)
 
-    @asynccontextmanager
-    async def place(self, variant: VariantName) -> AsyncIterator[None]:
+    def place(self, variant: VariantName) -> AbstractAsyncContextManager[None]:
         """Hold a place in the variant's queue for a job that the block inserts.
 
         Raises ``QueueFullError`` if there is none.
         """
-        await self._take_place(variant)
-        admissions = self._admissions[variant]
-        admissions.begin()
-        try:
-            yield
-        finally:
-            admissions.end()
 
-    async def _take_place(self, variant: VariantName) -> None:
-        arrived = self._clock()
-        admissions = self._admissions[variant]
-        if self._is_full(variant) or self._counted_at <= arrived - MAX_AGE_S:
-            async with self._counting:
-                if self._counted_at <= arrived - MAX_AGE_S:
-                    await self._recount()
-                while self._is_full(variant):
-                    if self._counted_at > arrived and not admissions.uncounted:
-                        raise self._full(variant)
-                    # Those under way may fail, or repeat a job that is there.
-                    await admissions.settled.wait()
-                    await self._recount()
-        admissions.uncounted += 1
+        async def queued() -> float:
+            counts = await self._counted_since(0.0)
+            return counts[variant]["queued"] if variant in counts else 0
+
+        return self._places[variant].hold(
+            1, self._max_queued, queued, lambda _: self._full(variant)
+        )
+
+    async def _counted_since(self, seconds: float) -> QueueCounts:
+        """Return a count that began within the last ``seconds``, or later than this call."""
+        oldest = time.monotonic() - seconds
+        async with self._counting:
+            if self._counted_at <= oldest:
+                began = time.monotonic()
+                self._counts = await self._count()
+                self._counted_at = began
+        return self._counts
 
     def _full(self, variant: VariantName) -> QueueFullError:
         return QueueFullError(
@@ -92,39 +78,3 @@ class QueueCounter:
             param="model",
             retry_after_s=RETRY_AFTER_S,
         )
-
-    def _is_full(self, variant: VariantName) -> bool:
-        counted = self._counts[variant]["queued"] if variant in self._counts else 0
-        return counted + self._admissions[variant].uncounted >= self._max_queued
-
-    async def _recount(self) -> None:
-        began = self._clock()
-        before = {
-            variant: (one.under_way, one.uncounted) for variant, one in self._admissions.items()
-        }
-        self._counts = await self._count()
-        self._counted_at = began
-        for variant, (under_way, uncounted) in before.items():
-            # The count may have missed those whose insert was under way, or has begun since.
-            self._admissions[variant].uncounted += under_way - uncounted
-
-
-class _Admissions:
-    """Jobs for one variant that were let into its queue."""
-
-    def __init__(self) -> None:
-        self.under_way = 0
-        """Those whose insert has not ended."""
-        self.uncounted = 0
-        """Those that the last count may have missed."""
-        self.settled = asyncio.Event()
-        self.settled.set()
-
-    def begin(self) -> None:
-        self.under_way += 1
-        self.settled.clear()
-
-    def end(self) -> None:
-        self.under_way -= 1
-        if not self.under_way:
-            self.settled.set()
