@@ -133,6 +133,20 @@ def test_a_clip_that_could_not_be_written_can_be_had_later(tmp_path: Path) -> No
     assert "rain.wav.part: Is a directory" in ended.stderr
 
 
+def test_watching_a_job_tells_what_is_wrong_with_each_of_its_files(tmp_path: Path) -> None:
+    made = {
+        "seed": 1, "size_bytes": 1, "sha256": "0" * 64, "audio_duration": 1.0, "download_url": None,
+        "storage_key": "k",
+    }  # fmt: skip
+    results = [made | {"index": at, "warning": w} for at, w in enumerate([None, "It is silent."])]
+    with contextmanager(serving)() as server:
+        server.asked(as_json({"status": "ok"}), as_json(VIEW | {"n": 2, "results": results}))
+        ended = run_here("jobs", "watch", JOB_ID, "--url", server.url, cwd=tmp_path)
+
+    assert (ended.returncode, ended.stdout) == (0, "succeeded\n")
+    assert "It is silent." in ended.stderr
+
+
 def test_a_reader_that_stops_reading_gets_no_traceback() -> None:
     reading, writing = os.pipe()
     os.close(reading)

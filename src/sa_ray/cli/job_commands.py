@@ -18,7 +18,7 @@ from sa_ray.cli.console import (
     print_table,
     say,
 )
-from sa_ray.cli.jobs import JobProgress, destination, tell_made
+from sa_ray.cli.jobs import JobProgress, destination, say_warnings, tell_made
 from sa_ray.contracts import JobStatus, JobView
 
 app = typer.Typer(help="List, show, watch, cancel and download jobs.", no_args_is_help=True)
@@ -69,8 +69,7 @@ def watch(job_id: JobId, as_json: AsJson = False, url: Url = HERE) -> None:
         job = client.wait(job_id, update)
     if not as_json:
         typer.echo(job.status)
-    if job.warning:
-        say(job.warning, "yellow")
+    say_warnings(job)
     if job.error:
         say(job.error, "red")
     if job.status != "succeeded":
