@@ -7,15 +7,12 @@ import httpx
 from httpx_sse import ServerSentEvent
 
 from sa_ray.client.calls import Call
-from sa_ray.contracts import FINAL_STATUSES, ListedJob
+from sa_ray.contracts import FINAL_STATUSES, HEARTBEAT_S, ListedJob
 
 EventType = Literal["queued", "progress", "succeeded", "failed", "cancelled"]
 
 RECONNECT_S: Final = 1.0
 """Pause after a stream that was cut."""
-
-HEARTBEAT_S: Final = 15.0
-"""The service sends a comment after as long a silence."""
 
 
 @dataclass(frozen=True, slots=True)

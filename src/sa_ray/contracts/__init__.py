@@ -89,6 +89,7 @@ from sa_ray.contracts.usage import (
     UsageRow,
 )
 from sa_ray.contracts.views import (
+    HEARTBEAT_S,
     ComponentHealth,
     ErrorBody,
     ErrorResponse,
@@ -118,6 +119,7 @@ __all__ = [
     "DEFAULT_LOUDNESS",
     "DEFAULT_NOISE_LEVEL",
     "FINAL_STATUSES",
+    "HEARTBEAT_S",
     "INAUDIBLE",
     "JOB_ID_PATTERN",
     "LIMITER_WINDOW",

@@ -1,13 +1,17 @@
 """Answers: what clients see of jobs, models and the service, and every error."""
 
 from datetime import datetime
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from sa_ray.contracts.generation import ClipFields
 from sa_ray.contracts.loras import Lora
 from sa_ray.contracts.names import EngineName, JobStatus, Priority, StorageBackend, VariantName
+
+HEARTBEAT_S: Final = 15.0
+"""Seconds of silence after which a stream of events has a comment: proxies cut connections that are
+silent for a minute, and clients leave those that are silent for longer."""
 
 
 class JobTimings(BaseModel):

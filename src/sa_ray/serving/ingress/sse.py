@@ -15,9 +15,6 @@ from sa_ray.jobs import JobChange, JobSnapshot
 
 logger = logging.getLogger(__name__)
 
-HEARTBEAT_S = 15.0
-"""Seconds of silence after which a comment is sent: proxies cut connections silent for a minute."""
-
 
 class EventStream(EventSourceResponse):
     """Answers with ``events``, and ends ``changes`` whether or not any of them was sent."""

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Header, Request, Response
 from fastapi.responses import StreamingResponse
 from fastapi.sse import EventSourceResponse
 
-from sa_ray.contracts import FINAL_STATUSES, JobView, ListedJob
+from sa_ray.contracts import FINAL_STATUSES, HEARTBEAT_S, JobView, ListedJob
 from sa_ray.errors import JobNotFoundError, OverloadedError, UnavailableError
 from sa_ray.jobs import JobChange, JobSnapshot
 from sa_ray.serving.client_address import address_of
@@ -22,7 +22,7 @@ from sa_ray.serving.ingress.job_lookup import (
     view_of,
 )
 from sa_ray.serving.ingress.services import Services, ServicesDep
-from sa_ray.serving.ingress.sse import HEARTBEAT_S, EventStream, job_events
+from sa_ray.serving.ingress.sse import EventStream, job_events
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 
