@@ -15,6 +15,7 @@ from typing import Any, Final, TextIO
 from pydantic import ValidationError
 
 from sa_ray.cli.console import STREAM
+from sa_ray.cli.failures import faults_of
 from sa_ray.cli.jobs import UNSENT
 from sa_ray.contracts import UPLOAD_ID_PATTERN, GenerationRequest
 from sa_ray.errors import InvalidRequestError
@@ -70,9 +71,7 @@ def read_rows(file: Path, defaults: Fields) -> list[Row]:
                 raise ValueError(f"{OUTPUT}: line {other} writes {row.output}, too")
             rows.append(row)
         except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False)[0]
-            where = ".".join(map(str, first["loc"]))
-            faults.append(f"line {line}: {where}: {first['msg']}")
+            faults.append(f"line {line}: {faults_of(error)[0]['message']}")
         except ValueError as error:
             faults.append(f"line {line}: {error}")
     if not rows and not faults:
