@@ -6,6 +6,7 @@ import subprocess
 import sys
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 import pytest
 from typer.main import get_command
@@ -104,16 +105,21 @@ def test_a_password_in_the_address_is_not_shown(tmp_path: Path) -> None:
     assert "geheim" not in ended.stdout + ended.stderr
 
 
+def run_into(output: TextIO | int, command: str) -> subprocess.CompletedProcess[str]:
+    """Run a command whose standard output is ``output``, a file or its descriptor."""
+    return subprocess.run(
+        [str(BIN / "sa-ray"), command],
+        stdout=output,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
 def test_a_full_disk_is_told() -> None:
     with Path("/dev/full").open("w") as full:
-        ended = subprocess.run(
-            [str(BIN / "sa-ray"), "version"],
-            stdout=full,
-            stderr=subprocess.PIPE,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        ended = run_into(full, "version")
 
     assert ended.returncode == 1
     assert "No space left on device" in ended.stderr
@@ -151,14 +157,7 @@ def test_a_reader_that_stops_reading_gets_no_traceback() -> None:
     reading, writing = os.pipe()
     os.close(reading)
     try:
-        ended = subprocess.run(
-            [str(BIN / "sa-ray"), "config"],
-            stdout=writing,
-            stderr=subprocess.PIPE,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        ended = run_into(writing, "config")
     finally:
         os.close(writing)
 
