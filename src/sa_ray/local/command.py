@@ -4,12 +4,12 @@ import logging
 
 from sa_ray.jobs.sqlite_file import Claim
 from sa_ray.local.configuration import Configuration
+from sa_ray.local.ports import require_free
 from sa_ray.local.private_ray import (
     require_own_working_directory,
     say_whose_code_runs,
     server_folder,
 )
-from sa_ray.local.service import require_free
 from sa_ray.local.supervisor import Supervisor
 from sa_ray.settings import AccessSettings
 from sa_ray.telemetry import configure_logging

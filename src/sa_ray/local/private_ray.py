@@ -15,10 +15,16 @@ from pathlib import Path
 
 from sa_ray.errors import ConfigurationError
 from sa_ray.local.certificate import self_signed, write_private
+from sa_ray.local.ports import free_port
+from sa_ray.serving.haproxy import CALLBACK, ray_environment
 
 logger = logging.getLogger(__name__)
 
 PRIVATE_UMASK = 0o077
+
+MOST_PATH_CHARS = 27
+"""Of the folder of HAProxy's files: below it its sockets have names of up to 80 characters, while
+it makes them, and Linux takes paths of 107."""
 
 _TOKEN_NAME = "auth_token"  # noqa: S105 - the name of a file
 
@@ -41,7 +47,7 @@ _DEFAULTS = {
     # After 5 s, as Serve would have it, it kills one whose start a busy machine slows, and who
     # waits for that proxy fails.
     "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
-    "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "sa_ray.serving.proxy_front:middlewares",
+    "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": CALLBACK,
 }
 """What the environment may say otherwise."""
 
@@ -78,7 +84,34 @@ def private_environment(folder: Path) -> dict[str, str]:
         "RAY_TLS_SERVER_KEY": str(key),
         "RAY_TLS_CA_CERT": str(certificate),
     }
-    return _DEFAULTS | inherited | _SWITCHES | own | _without_proxies()
+    return _DEFAULTS | _haproxy(folder) | inherited | _SWITCHES | own | _without_proxies()
+
+
+def _haproxy(folder: Path) -> dict[str, str]:
+    """Have HAProxy hand requests to the service, with its files under ``folder``."""
+    try:
+        environment = ray_environment()
+    except ConfigurationError as error:
+        logger.info("%s", error.message)
+        return {}
+    if len(str(folder)) > MOST_PATH_CHARS:
+        logger.warning(
+            "HAProxy is not used: the paths of its sockets under %s are longer than a system "
+            "takes. Set RAY_TMPDIR to a shorter one.",
+            folder,
+        )
+        return {}
+    return environment | {
+        "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
+        "RAY_SERVE_HAPROXY_SOCKET_PATH": str(folder / "admin.sock"),
+        "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(folder / "metrics.sock"),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(folder),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(folder / "server-state"),
+        # Another one than another local Ray's: two servers of one user can share a port.
+        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(free_port()),
+        # Nothing is to be told that a replica goes but the HAProxy beside it.
+        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
+    }
 
 
 def server_folder() -> Path:

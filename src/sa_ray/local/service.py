@@ -1,12 +1,8 @@
 """Run the service in a child process, on a Ray of its own, and stop it in order."""
 
-import itertools
-import secrets
-import socket
 import tempfile
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -14,8 +10,8 @@ from typing import Any, Self
 import httpx
 
 from sa_ray.client import ApiError, Client
-from sa_ray.errors import SaRayError
 from sa_ray.local.configuration import CONFIG_NAME, Configuration
+from sa_ray.local.ports import LocalServiceError, free_port
 from sa_ray.local.private_ray import temporary_root
 from sa_ray.local.server import Server
 
@@ -25,49 +21,9 @@ POLL_PERIOD_S = 0.25
 LOG_TAIL_LINES = 30
 
 
-class LocalServiceError(SaRayError):
-    """The local service did not start."""
-
-    code = "local_service_failed"
-
-
 STOPPING = {"graceful_shutdown_wait_loop_s": 0.1}
 """Serve waits so long for requests that may still come: here are none when it stops. By default it
 is 2 s, for one kind of deployment after the other."""
-
-_PORTS = range(20_000, 30_000)
-"""Above those of Ray's workers, below those that a system hands out or Serve's HAProxy uses."""
-
-_turns = itertools.count(secrets.randbelow(len(_PORTS)))
-
-
-def free_port() -> int:
-    """Return a TCP port of 127.0.0.1 that is free now, another one with each call.
-
-    The system gives it to nobody who asks for any: until somebody listens there, Ray starts, and
-    opens dozens of ports and connections. Raises ``LocalServiceError`` if none is free.
-    """
-    for turn in itertools.islice(_turns, len(_PORTS)):
-        port = _PORTS[turn % len(_PORTS)]
-        with suppress(OSError), socket.socket() as listener:
-            listener.bind(("127.0.0.1", port))
-            return port
-    raise LocalServiceError(f"No port of 127.0.0.1 from {_PORTS[0]} to {_PORTS[-1]} is free.")
-
-
-def require_free(host: str, port: int) -> None:
-    """Raise ``LocalServiceError`` if nothing can listen on ``port`` now.
-
-    Serve would share the port with another server of this user, and each get some of the requests.
-    """
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind((host, port))
-        except OSError as error:
-            raise LocalServiceError(
-                f"{host}:{port} cannot be listened on ({error.strerror}): choose another --port."
-            ) from error
 
 
 class LocalService:

@@ -11,8 +11,12 @@ FORWARDING = frozenset(
 )
 """Headers of proxies, by which a request that one passed on is told from one of this machine."""
 
+
+TOLD = "sa_ray.told_by_haproxy"
+"""Key in a scope: whether HAProxy has told from where the request comes."""
+
 HIDDEN = os.environ.get("RAY_SERVE_ENABLE_HA_PROXY") == "1"
-"""Whether HAProxy, in the place of Serve's own proxy, has all requests come from this machine."""
+"""Whether HAProxy stands in front of Serve: what it does not tell of then comes from anywhere."""
 
 
 def address_of(scope: Scope) -> str:
@@ -29,7 +33,7 @@ def address_of(scope: Scope) -> str:
 def is_local(scope: Scope) -> bool:
     """Return whether the request comes from this machine, passed on by no proxy that says so."""
     headers: Iterable[tuple[bytes, bytes]] = scope["headers"]
-    if HIDDEN or any(name in FORWARDING for name, _ in headers):
+    if (HIDDEN and not scope.get(TOLD)) or any(name in FORWARDING for name, _ in headers):
         return False
     address = _address(scope)
     return address is not None and address.is_loopback

