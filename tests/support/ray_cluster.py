@@ -10,12 +10,15 @@ from ray import serve
 from ray.cluster_utils import Cluster
 
 from sa_ray.local import free_port
+from sa_ray.serving.haproxy import ray_environment
 from tests.support.secret_settings import environment
 
 # Otherwise nothing could join the cluster without its token.
 os.environ["RAY_AUTH_MODE"] = "disabled"
 os.environ["RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S"] = "60"
-os.environ["RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"] = "sa_ray.serving.proxy_front:middlewares"
+os.environ.update(ray_environment())
+# Nothing outside is to be told that a replica goes.
+os.environ["RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S"] = "1"
 
 HEAD: dict[str, Any] = {"num_cpus": 0, "include_dashboard": True}
 
