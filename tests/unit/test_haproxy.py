@@ -1,0 +1,211 @@
+"""HAProxy with Serve's configuration as ``sa-ray-haproxy`` changes it, before a real server."""
+
+import json
+import stat
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import httpx
+import psutil
+import pytest
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from sa_ray.errors import ConfigurationError
+from sa_ray.local import free_port
+from sa_ray.serving import client_address, http_connections
+from sa_ray.serving.client_address import address_of, is_local
+from sa_ray.serving.haproxy import shut
+from sa_ray.serving.haproxy_peer import BehindHAProxy
+from tests.support.asgi_server import served
+from tests.support.haproxy import Running, configuration, haproxy
+
+pytestmark = pytest.mark.anyio
+
+
+async def told(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer with what is known of the caller."""
+    headers = [name.decode() for name, _ in scope["headers"]]
+    known = {
+        "address": address_of(scope),
+        "local": is_local(scope),
+        "scheme": scope["scheme"],
+        "forwarded": "x-forwarded-for" in headers,
+    }
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": json.dumps(known).encode()})
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"  # as of uvicorn
+
+
+@pytest.fixture(autouse=True)
+def behind_haproxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_address, "HIDDEN", True)
+
+
+def behind(app: ASGIApp, *nodes: str) -> ASGIApp:
+    alive = [{"NodeManagerAddress": node, "Alive": True} for node in nodes]
+    return BehindHAProxy(app, lambda: alive)
+
+
+@asynccontextmanager
+async def in_front(folder: Path, app: ASGIApp) -> AsyncIterator[Running]:
+    async with served(app) as server, haproxy(folder, server) as running:
+        yield running
+
+
+async def ask(port: int, source: str = "127.0.0.1", **headers: str) -> Any:
+    transport = httpx.AsyncHTTPTransport(local_address=source)
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    async with httpx.AsyncClient(transport=transport) as client:
+        answer = await client.get(f"http://127.0.0.1:{port}/", headers=named)
+    return answer.raise_for_status().json()
+
+
+async def test_a_caller_on_this_machine_is_local(tmp_path: Path) -> None:
+    async with in_front(tmp_path, behind(told)) as running:
+        known = await ask(running.port)
+
+    assert known == {"address": "127.0.0.1", "local": True, "scheme": "http", "forwarded": False}
+
+
+async def test_a_caller_that_another_proxy_passed_on_is_not_local(tmp_path: Path) -> None:
+    async with in_front(tmp_path, behind(told)) as running:
+        known = await ask(running.port, X_Forwarded_For="203.0.113.7")
+        forged = await ask(running.port, X_Forwarded_For="203.0.113.7, 127.0.0.1")
+
+    assert known["address"] == forged["address"] == "203.0.113.7"
+    assert not known["local"]
+    assert not forged["local"]
+
+
+async def test_a_stranger_cannot_say_who_or_what_it_is(tmp_path: Path) -> None:
+    """127.0.0.9 is no proxy that is trusted: it stands for an address elsewhere."""
+    async with in_front(tmp_path, behind(told)) as running:
+        known = await ask(
+            running.port, "127.0.0.9", X_Forwarded_For="203.0.113.7", X_Forwarded_Proto="https"
+        )
+        own = await ask(running.port, X_Forwarded_Proto="https")
+
+    assert (known["address"], known["local"], known["scheme"]) == ("127.0.0.9", False, "http")
+    assert own["scheme"] == "https"
+
+
+async def test_the_haproxy_of_another_node_is_believed(tmp_path: Path) -> None:
+    """uvicorn trusts 127.0.0.1 alone, from which HAProxy comes here: that stands for any node."""
+
+    async def from_a_node(scope: Scope, receive: Receive, send: Send) -> None:
+        headers = [(b"x-forwarded-for", b"203.0.113.7")]
+        scope = {**scope, "client": ("10.1.1.1", 1234), "headers": headers}
+        await behind(told, "10.1.1.1")(scope, receive, send)
+
+    async def from_elsewhere(scope: Scope, receive: Receive, send: Send) -> None:
+        scope = {**scope, "client": ("10.1.1.2", 1234)}
+        scope["headers"] = [(b"x-forwarded-for", b"127.0.0.1")]
+        await behind(told, "10.1.1.1")(scope, receive, send)
+
+    async with served(from_a_node) as port:
+        known = await ask(port)
+    async with served(from_elsewhere) as port:
+        forged = await ask(port)
+
+    assert (known["address"], known["local"], known["forwarded"]) == ("203.0.113.7", False, False)
+    assert (forged["address"], forged["local"]) == ("10.1.1.2", False)
+
+
+async def test_a_request_of_which_haproxy_did_not_tell_is_from_anywhere() -> None:
+    """HAProxy without our rules has all requests come from this machine."""
+    async with served(told) as port:
+        assert not (await ask(port))["local"]
+
+
+async def test_nobody_but_the_service_listens(tmp_path: Path) -> None:
+    async with in_front(tmp_path, told) as running:
+        sockets = psutil.Process(running.pid).net_connections()
+        listening = {one.laddr for one in sockets if one.status == psutil.CONN_LISTEN}
+        mode = stat.S_IMODE((tmp_path / "admin.sock").stat().st_mode)
+
+    assert listening == {("127.0.0.1", running.port)}
+    assert mode == 0o600
+
+
+async def raw(port: int, request: bytes) -> tuple[int, dict[str, str], Any]:
+    """Send ``request``; return the status, the headers, and the JSON of the answer."""
+    async with await anyio.connect_tcp("127.0.0.1", port) as stream:
+        await stream.send(request)
+        answer = b""
+        with anyio.fail_after(30):
+            while True:
+                try:
+                    answer += await stream.receive()
+                except (anyio.EndOfStream, anyio.BrokenResourceError):
+                    break
+    head, _, body = answer.partition(b"\r\n\r\n")
+    lines = head.decode().split("\r\n")
+    headers = dict(line.lower().split(": ", 1) for line in lines[1:])
+    return int(lines[0].split()[1]), headers, json.loads(body)["error"]
+
+
+CLOSE = b"Host: x\r\nConnection: close\r\n\r\n"
+
+
+async def test_a_lost_replica_is_told_in_the_shape_of_all_errors(tmp_path: Path) -> None:
+    async def dies(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] == "/-/healthz":
+            await told(scope, receive, send)
+        else:
+            send.__self__.transport.abort()  # type: ignore[attr-defined]
+
+    async with in_front(tmp_path, dies) as running:
+        status, headers, error = await raw(running.port, b"GET / HTTP/1.1\r\n" + CLOSE)
+
+    assert (status, error["code"]) == (502, "service_lost")
+    assert error["request_id"] == headers["x-request-id"] != ""
+
+
+async def test_a_service_that_starts_is_told_with_when_to_try_again(tmp_path: Path) -> None:
+    async with haproxy(tmp_path, free_port()) as running:
+        status, headers, error = await raw(running.port, b"GET / HTTP/1.1\r\n" + CLOSE)
+
+    assert (status, error["code"], headers["retry-after"]) == (503, "unavailable", "5")
+
+
+async def test_a_service_that_is_not_there_is_told_with_when_to_try_again(tmp_path: Path) -> None:
+    async with haproxy(tmp_path, None) as running:
+        status, headers, error = await raw(running.port, b"GET /jobs/1 HTTP/1.1\r\n" + CLOSE)
+
+    assert (status, error["code"], headers["retry-after"]) == (503, "not_deployed", "1")
+
+
+async def test_a_head_larger_than_the_service_takes_reaches_its_refusal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    http_connections.install()
+    async with in_front(tmp_path, told) as running:
+        large = b"GET / HTTP/1.1\r\nX-Much: " + b"x" * 40_000 + b"\r\n" + CLOSE
+        status, _, error = await raw(running.port, large)
+
+    assert (status, error["code"]) == (431, "headers_too_large")
+
+
+def test_a_configuration_that_is_not_known_is_refused(tmp_path: Path) -> None:
+    written = configuration(tmp_path, free_port(), None).read_text()
+
+    with pytest.raises(ConfigurationError, match="RAY_SERVE_ENABLE_HA_PROXY=0"):
+        shut(written.replace("mode 666", "mode 660"), {})
+
+
+def test_what_an_operator_asks_for_stays(tmp_path: Path) -> None:
+    written = configuration(tmp_path, free_port(), None).read_text()
+
+    asked = {"RAY_SERVE_HAPROXY_METRICS_PORT": "9101", "FORWARDED_ALLOW_IPS": "10.0.0.0/8, lb"}
+    changed = shut(written, asked)
+
+    assert "frontend prometheus\n    bind :9101" in changed
+    assert "del-header X-Forwarded-Proto if !{ src 10.0.0.0/8 }" in changed
+    assert "X-Forwarded-Proto" not in shut(written, {"FORWARDED_ALLOW_IPS": "*"})
