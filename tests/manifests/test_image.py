@@ -15,6 +15,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 from sa_ray import __version__
+from sa_ray.serving.haproxy import ENVIRONMENT
 from tests.manifests.agreement import ROOT, Deployment
 from tests.manifests.container import Image
 from tests.manifests.dockerfile import instructions, stages
@@ -154,6 +155,14 @@ def test_the_image_does_not_say_which_gpus_it_sees() -> None:
     env = " ".join(v for k, v in instructions(DOCKERFILE) if k == "ENV")
     assert "NVIDIA_VISIBLE_DEVICES" not in env
     assert "NVIDIA_DRIVER_CAPABILITIES=compute,utility" in env
+
+
+def test_every_ray_node_has_the_environment_that_the_command_prints() -> None:
+    """With HAProxy where the image has it."""
+    texts = (v.replace("\\\n", " ") for k, v in instructions(DOCKERFILE) if k == "ENV")
+    given = dict(pair.split("=", 1) for text in texts for pair in shlex.split(text))
+    expected = {**ENVIRONMENT, "RAY_SERVE_HAPROXY_BINARY_PATH": "/opt/sa-ray/bin/sa-ray-haproxy"}
+    assert {name: given.get(name) for name in expected} == expected
 
 
 def test_the_manifests_stop_workers_with_what_the_image_has(deployment: Deployment) -> None:

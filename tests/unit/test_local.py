@@ -11,6 +11,7 @@ import socket
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -240,6 +241,51 @@ def test_each_server_has_a_folder_a_token_and_a_certificate_of_its_own(
     folder = Path(first["RAY_TMPDIR"])
     assert folder.parent == serve_run.temporary / f"sa-ray-{os.getuid()}"
     assert {stat.S_IMODE(one.stat().st_mode) for one in (folder, folder.parent)} == {0o700}
+
+
+@pytest.fixture
+def near() -> Iterator[Path]:
+    """A folder with a path as short as servers have."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:  # noqa: S108
+        yield Path(folder)
+
+
+def test_haproxy_has_its_files_where_nobody_else_can_enter(serve_run: StandIn, near: Path) -> None:
+    environment = private_environment(near)
+
+    assert environment["RAY_SERVE_ENABLE_HA_PROXY"] == "1"
+    names = ("CONFIG_FILE_LOC", "SOCKET_PATH", "METRICS_SOCKET_PATH", "SERVER_STATE_FILE")
+    for name in names:
+        file = Path(environment[f"RAY_SERVE_HAPROXY_{name}"])
+        assert file.parent == Path(environment["RAY_TMPDIR"])
+
+
+def test_serves_own_proxy_serves_tls(serve_run: StandIn, near: Path) -> None:
+    environment = private_environment(near, tls=True)
+
+    assert environment["RAY_SERVE_ENABLE_HA_PROXY"] == "0"
+
+
+def test_serves_own_proxy_is_one_variable_away(
+    serve_run: StandIn, near: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_SERVE_ENABLE_HA_PROXY", "0")
+    environment = private_environment(near)
+
+    assert environment["RAY_SERVE_ENABLE_HA_PROXY"] == "0"
+    # Or replicas would listen, and no proxy.
+    assert environment["RAY_SERVE_ENABLE_DIRECT_INGRESS"] == "0"
+
+
+def test_where_sockets_would_have_too_long_a_path_serves_own_proxy_serves(
+    serve_run: StandIn, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    deep = serve_run.temporary / ("x" * 40)
+    deep.mkdir(mode=0o700)
+    environment = private_environment(deep)
+
+    assert "RAY_SERVE_ENABLE_HA_PROXY" not in environment
+    assert "RAY_TMPDIR" in caplog.text
 
 
 def test_a_working_directory_that_everybody_can_write_to_is_refused(

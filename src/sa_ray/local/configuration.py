@@ -56,6 +56,11 @@ class Configuration:
         return yaml.safe_dump(self._document, sort_keys=False)
 
     @property
+    def serves_tls(self) -> bool:
+        """Whether clients are to use TLS."""
+        return bool(self._document["http_options"].get("ssl_certfile"))
+
+    @property
     def alive_url(self) -> str:
         """Where Serve's HTTP proxy says that it works."""
         return f"{self._base_url}/-/healthz"
@@ -94,7 +99,7 @@ class Configuration:
     @property
     def _base_url(self) -> str:
         host = ANY_ADDRESS.get(self._host, self._host)
-        scheme = "https" if self._document["http_options"].get("ssl_certfile") else "http"
+        scheme = "https" if self.serves_tls else "http"
         return f"{scheme}://{f'[{host}]' if ':' in host else host}:{self._port}"
 
 

@@ -61,9 +61,10 @@ _FOREIGN = (
 """Variables that name, open, or share the state of a cluster of somebody else's."""
 
 
-def private_environment(folder: Path) -> dict[str, str]:
+def private_environment(folder: Path, *, tls: bool = False) -> dict[str, str]:
     """This process's environment with what keeps Ray private; Ray's files go under ``folder``.
 
+    ``tls``: whether clients are to use it, which Serve has its own proxy alone do.
     Makes a token and a certificate there, new for each Ray. Raises ``ConfigurationError`` if
     others can enter or replace ``folder``, or can put code into the working directory.
     """
@@ -84,6 +85,8 @@ def private_environment(folder: Path) -> dict[str, str]:
         "RAY_TLS_SERVER_KEY": str(key),
         "RAY_TLS_CA_CERT": str(certificate),
     }
+    if tls:
+        own["RAY_SERVE_ENABLE_HA_PROXY"] = "0"
     return _DEFAULTS | _haproxy(folder) | inherited | _SWITCHES | own | _without_proxies()
 
 

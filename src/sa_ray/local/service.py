@@ -38,6 +38,7 @@ class LocalService:
         self.port = port or free_port()
         configuration = Configuration("127.0.0.1", self.port, args, options=STOPPING)
         self.settings = configuration.settings()
+        self._serves_tls = configuration.serves_tls
         self.base_url = f"http://127.0.0.1:{self.port}"
         self.log = folder / "serve.log"
         self._config = folder / CONFIG_NAME
@@ -51,7 +52,8 @@ class LocalService:
             prefix="sa-ray-", dir=temporary_root(), ignore_cleanup_errors=True
         )
         with self.log.open("wb") as log:
-            self._server = Server(self._config, Path(self._ray_folder.name), log)
+            folder = Path(self._ray_folder.name)
+            self._server = Server(self._config, folder, log, tls=self._serves_tls)
         return self
 
     def __exit__(

@@ -49,6 +49,8 @@ ENVIRONMENT: Final[Mapping[str, str]] = {
     "RAY_SERVE_ENABLE_HA_PROXY": "1",
     # The code of a replica runs in the loop that has its requests; logs are written in blocks.
     "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+    # It is on with HAProxy; it would be without, too, and nothing would listen for clients.
+    "RAY_SERVE_ENABLE_DIRECT_INGRESS": "0",
     # By gRPC, answers of 4 MiB and more fail, and calls of a replica cost more.
     "RAY_SERVE_USE_GRPC_BY_DEFAULT": "0",
     # Heads of 32 KiB, and the bytes of answers in fewer pieces. A buffer is held only while in use.
