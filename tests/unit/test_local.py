@@ -246,7 +246,7 @@ def test_each_server_has_a_folder_a_token_and_a_certificate_of_its_own(
 @pytest.fixture
 def near() -> Iterator[Path]:
     """A folder with a path as short as servers have."""
-    with tempfile.TemporaryDirectory(dir="/tmp") as folder:  # noqa: S108
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
         yield Path(folder)
 
 
