@@ -21,7 +21,7 @@ UNFINISHED = 3000
 MOST_MIB = 50
 """That a process may grow by."""
 
-HELD_BY = ("ProxyActor", "ingress")
+HELD_BY = ("haproxy", "ingress")
 
 HEAD = b"\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 

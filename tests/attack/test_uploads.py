@@ -23,7 +23,7 @@ from .test_mutated_audio import OF_EACH, mutants
 pytestmark = pytest.mark.attack
 
 HEAD = b"POST /v1/uploads HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/octet-stream\r\n"
-HELD_BY = ("ProxyActor", "ingress")
+HELD_BY = ("haproxy", "ingress")
 MOST_MIB = 50
 """That a process may grow by."""
 

@@ -19,6 +19,12 @@ os.environ["RAY_AUTH_MODE"] = "disabled"
 # How often Serve looks whether its HTTP proxy lives; 10 by default.
 os.environ["RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S"] = "2"
 
+from sa_ray.serving.haproxy import ray_environment
+
+os.environ |= ray_environment()
+# Several nodes are on this machine.
+os.environ["SERVE_SOCKET_REUSE_PORT_ENABLED"] = "1"
+
 import ray
 from ray import serve
 from ray.cluster_utils import Cluster

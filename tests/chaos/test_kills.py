@@ -2,6 +2,8 @@
 
 import pytest
 
+from sa_ray.serving.haproxy import binary
+
 from .cluster import ServiceCluster
 from .conftest import Deploy
 from .rows import BookedService, Row
@@ -9,6 +11,7 @@ from .rows import BookedService, Row
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(400)]
 
 KILLS = 2
+HAPROXY = binary() or ""
 VICTIMS = {
     "variant replica": "ray::ServeReplica:sa-ray:small-sfx",
     "ingress replica": "ray::ServeReplica:sa-ray:ingress",
@@ -16,7 +19,8 @@ VICTIMS = {
     "uploader": "ray::Uploader",
     "job actor": "ray::JobActor",
     "Serve controller": "ray::ServeController",
-    "HTTP proxy": "ray::ProxyActor",
+    "HAProxy": HAPROXY,
+    "manager of HAProxy": "ray::HAProxyManager",
 }
 
 

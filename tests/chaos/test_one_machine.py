@@ -32,14 +32,15 @@ TITLES = {
     "dashboard agent": "ray::DashboardAgent",
     "runtime environment agent": "ray::RuntimeEnvAgent",
     "Serve controller": "ray::ServeController",
-    "HTTP proxy": "ray::ProxyActor",
+    "HAProxy": "haproxy",
+    "manager of HAProxy": "ray::HAProxyManager",
 }
 
 ROWS = [
     ["raylet"],
     ["GCS"],
     ["dashboard agent", "runtime environment agent"],
-    ["Serve controller", "HTTP proxy"],
+    ["Serve controller", "HAProxy", "manager of HAProxy"],
 ]
 """Victims of one load, one after the other."""
 

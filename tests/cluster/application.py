@@ -120,14 +120,17 @@ class Application:
         would be: the proxies of this machine share a port, and the kernel picks one of them."""
         proxies = list_actors(
             address=self._dashboard,
-            filters=[("class_name", "=", "ProxyActor"), ("node_id", "=", node_id)],
+            filters=[("class_name", "=", "HAProxyManager"), ("node_id", "=", node_id)],
         )
-        [proxy] = [psutil.Process(actor.pid) for actor in proxies if actor.state == "ALIVE"]
+        [manager] = [psutil.Process(actor.pid) for actor in proxies if actor.state == "ALIVE"]
         while True:
             http = httpx.Client(base_url=self.service.base_url)
             stream = http.get("/-/healthz").extensions["network_stream"]
             own = stream.get_extra_info("client_addr")
-            if own in [connection.raddr for connection in proxy.net_connections("tcp")]:
+            taken = [
+                one.raddr for each in manager.children() for one in each.net_connections("tcp")
+            ]
+            if own in taken:
                 return http
             http.close()
 

@@ -33,6 +33,7 @@ def test_deployments_land_where_their_resources_are_and_two_share_a_gpu(
 
     assert app.places() == {
         "ServeController": cluster.head_node.node_id,
+        "HAProxyManager": cluster.head_node.node_id,
         "ProxyActor": cluster.head_node.node_id,
         "ingress": control.node_id,
         "dispatcher": control.node_id,

@@ -14,7 +14,7 @@ from tests.manifests.kustomize import Manifest
 from tests.manifests.pods import NODE, Pod, Pods
 
 GIVE_UP_S = 180
-SERVING = ("ray::ServeReplica", "ray::ProxyActor")
+SERVING = ("ray::ServeReplica", "ray::HAProxyManager", "ray::ProxyActor")
 PASSWORD = "onlyTheSecretHasIt"
 SECRETS = {
     "auth_token": "0123456789abcdef" * 4,

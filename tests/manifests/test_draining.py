@@ -58,7 +58,7 @@ class Script:
         self._script.GcsClient = lambda address: cluster
         now = lambda: cluster.now  # noqa: E731
         self._script.time = SimpleNamespace(monotonic=now, time=now, sleep=cluster.sleep)
-        self._script.processes = lambda: [[b"ray::ProxyActor"], [b"ray::ServeReplica:medium"]]
+        self._script.processes = lambda: [[b"ray::HAProxyManager"], [b"ray::ServeReplica:medium"]]
         self._script.drain("head:6379", OWN.hex(), LIMIT_S)
         return cluster.until
 

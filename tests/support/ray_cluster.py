@@ -17,6 +17,8 @@ from tests.support.secret_settings import environment
 os.environ["RAY_AUTH_MODE"] = "disabled"
 os.environ["RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S"] = "60"
 os.environ.update(ray_environment())
+# The nodes of a cluster are all on this machine.
+os.environ["SERVE_SOCKET_REUSE_PORT_ENABLED"] = "1"
 # Nothing outside is to be told that a replica goes.
 os.environ["RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S"] = "1"
 

@@ -5,11 +5,13 @@ where ``ray_environment`` is in the environment of a Ray node. It changes the co
 Serve has just written, and becomes HAProxy.
 """
 
+import ctypes
 import ipaddress
 import json
 import os
 import re
 import shutil
+import signal
 import sys
 import sysconfig
 from collections.abc import Mapping
@@ -23,6 +25,9 @@ from sa_ray.errors import (
     ServiceLostError,
     UnavailableError,
 )
+
+PR_SET_PDEATHSIG: Final = 1
+"""Of Linux's ``prctl``: the signal for this process when its parent ends."""
 
 COMMAND: Final = "sa-ray-haproxy"
 CALLBACK: Final = "sa_ray.serving.proxy_front:middlewares"
@@ -131,6 +136,8 @@ def main() -> None:
             path.write_text(shut(path.read_text(), os.environ))
         except ConfigurationError as error:
             sys.exit(error.message)
+    # Else it would keep the port from the next one if its manager is killed. It ends what it has.
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGUSR1)
     os.execv(haproxy, [haproxy, *arguments])  # noqa: S606 - Serve's own arguments
 
 
