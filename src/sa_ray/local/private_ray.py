@@ -112,8 +112,8 @@ def _haproxy(folder: Path) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(folder / "server-state"),
         # Another one than another local Ray's: two servers of one user can share a port.
         "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(free_port()),
-        # Nothing is to be told that a replica goes but the HAProxy beside it.
-        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
+        # Nothing is to be told that a replica goes but the HAProxy beside it, which tries others.
+        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0",
     }
 
 
