@@ -6,7 +6,10 @@ from dataclasses import dataclass
 import psutil
 
 PARTS = (
+    ("raylet/raylet", "raylet"),
+    ("gcs/gcs_server", "GCS"),
     ("ray::ProxyActor", "proxy"),
+    ("ray::HAProxyManager", "proxy manager"),
     ("haproxy", "proxy"),
     ("ray::ServeReplica:sa-ray:ingress", "ingress"),
     ("ray::ServeReplica:sa-ray:dispatcher", "dispatcher"),
@@ -14,11 +17,14 @@ PARTS = (
     ("ray::JobActor", "job actor"),
     ("ray::Uploader", "uploader"),
     ("ray::ServeController", "controller"),
-    ("raylet/raylet", "raylet"),
-    ("gcs/gcs_server", "GCS"),
+    ("dashboard/agent.py", "Ray's agents"),
+    ("runtime_env/agent/main.py", "Ray's agents"),
+    ("ray/_private/log_monitor.py", "log monitor"),
+    ("sa_ray.local", "driver"),
     ("postgres", "PostgreSQL"),
     ("redis-server", "Redis"),
     ("jobs_comparator", "comparator"),
+    ("bench.baseline", "old server"),
 )
 """Text in a command line, and the part that it means; the first match counts."""
 
@@ -33,14 +39,16 @@ class Usage:
     """Memory that would be freed if the processes ended (USS)."""
 
 
-def usage(*, memory: bool = False) -> dict[str, Usage]:
+def usage(pid: int | None = None, *, memory: bool = False) -> dict[str, Usage]:
     """Return the usage of each part, summed over its processes.
 
+    Those are this process, and the descendants of it or, if given, process ``pid`` with its own.
     Reading memory takes some milliseconds a process.
     """
     me = psutil.Process()
+    others = [psutil.Process(pid)] if pid else []
     parts: defaultdict[str, Usage] = defaultdict(Usage)
-    for process in (me, *me.children(recursive=True)):
+    for process in (me, *others, *(others or [me])[0].children(recursive=True)):
         try:
             part = CLIENT if process == me else _part(" ".join(process.cmdline()))
             times = process.cpu_times()

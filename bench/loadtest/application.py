@@ -1,0 +1,53 @@
+"""The service with a pretended engine: builders for the ``import_path`` of a Serve config.
+
+Serve runs a builder in a process of its own, and each replica is one, so that what is replaced here
+is replaced for nothing else.
+"""
+
+from typing import Any
+
+from ray.serve import Application
+
+from bench.loadtest.engine import PretendedEngine, h100, nothing
+from sa_ray import app
+from sa_ray.contracts import EngineName, VariantName
+from sa_ray.engines import Engine, EngineOptions
+from sa_ray.serving.variant import deployment
+
+
+class ZeroCost(deployment.Variant):
+    """A variant whose engine costs nothing. It calls itself ``procedural``."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        deployment.load_engine = _zero_cost
+        super().__init__(*args, **kwargs)
+
+
+class PretendedGpu(deployment.Variant):
+    """A variant whose engine sleeps like a GPU. It calls itself ``stable-audio-3`` on ``cuda``, so
+    that costs, batches and routing are those of production."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        deployment.load_engine = _pretended_gpu
+        super().__init__(*args, **kwargs)
+
+
+def zero_cost(args: dict[str, Any]) -> Application:
+    """Build the service with ``ZeroCost``."""
+    app.Variant = ZeroCost
+    return app.build(args)
+
+
+def pretended_gpu(args: dict[str, Any]) -> Application:
+    """Build the service with ``PretendedGpu``; Ray must have been told of the GPUs."""
+    app.Variant = PretendedGpu
+    app.resolve_engine_name = lambda _setting: "stable-audio-3"
+    return app.build(args)
+
+
+def _zero_cost(name: EngineName, variant: VariantName, options: EngineOptions) -> Engine:
+    return PretendedEngine(variant, nothing)
+
+
+def _pretended_gpu(name: EngineName, variant: VariantName, options: EngineOptions) -> Engine:
+    return PretendedEngine(variant, h100, name="stable-audio-3", device="cuda")

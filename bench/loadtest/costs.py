@@ -1,0 +1,170 @@
+"""Scenarios with an engine that costs nothing: what serving costs by itself."""
+
+import itertools
+import json
+from dataclasses import replace
+from typing import ClassVar
+
+from bench.loadtest.loops import Target, closed, repeated
+from bench.loadtest.mixes import Mix, get, job, sync
+from bench.loadtest.services import UNUSED_CPUS
+from bench.loadtest.stage import NOT_MEASURED, WARM_UP_S, Place, Row, Scenario
+
+NEVER = {"medium": {"cpu": UNUSED_CPUS, "max_replicas": 1, "max_batch_rows": 1}}
+"""No replica of it ever starts, so that its jobs stay in the durable queue."""
+
+ZERO = Place("zero", {"small-sfx": 1}, {"variants": NEVER, "max_queued_jobs": 1_000_000})
+ZERO_REDIS = replace(ZERO, settings={**ZERO.settings, "store": "redis"})
+QUEUED = job("medium", 30.0)
+
+
+class SyncCost(Scenario):
+    """What a clip of 5 s costs that a client waits for, with 8 of them."""
+
+    name, place, old = "sync-cost", ZERO, "zero"
+    CLIENTS = 8
+
+    def load_old(self, target: Target) -> None:
+        self._load(target, self.OLD)
+
+    def load(self, target: Target) -> None:
+        self._load(target, "service")
+
+    def _load(self, target: Target, name: str) -> None:
+        mix = Mix([sync()])
+        closed(target, mix, clients=self.CLIENTS, seconds=WARM_UP_S)
+        self.phases[name] = closed(target, mix, clients=self.CLIENTS, seconds=self.seconds)
+
+    def rows(self) -> list[Row]:
+        ours, old = self.phases["service"], self.phases[self.OLD]
+        cost, old_cost = ours.cpu_ms_served(), old.cpu_ms_served()
+        rate, old_rate = ours.per_second, old.per_second
+        return [
+            Row(
+                "CPU a sync 5 s request, all processes",
+                f"{cost:.1f} ms",
+                f"{old_cost:.1f} ms",
+                "12 ms, then under the old server's",
+                cost <= 12,
+            ),
+            Row(
+                "sync 5 s, 8 clients, zero-cost engine",
+                f"{rate:.0f}/s",
+                f"{old_rate:.0f}/s",
+                "105/s and more",
+                rate >= 105,
+            ),
+        ]
+
+
+class Alone(Scenario):
+    """How long one client waits for a clip beyond what the engine takes."""
+
+    name, place, old = "alone", ZERO, "zero"
+    LENGTHS: ClassVar = {5.0: 12.0, 120.0: 100.0}
+    """Seconds of audio, and the goal in milliseconds."""
+
+    def load_old(self, target: Target) -> None:
+        self._load(target, self.OLD)
+
+    def load(self, target: Target) -> None:
+        self._load(target, "service")
+
+    def _load(self, target: Target, name: str) -> None:
+        for length in self.LENGTHS:
+            mix = Mix([sync(duration=length)])
+            closed(target, mix, clients=1, seconds=WARM_UP_S / 2)
+            phase = closed(target, mix, clients=1, seconds=self.seconds)
+            self.phases[f"{name}, {length:g} s"] = phase
+
+    def rows(self) -> list[Row]:
+        ours = [self.phases[f"service, {length:g} s"].latency_ms("p50") for length in self.LENGTHS]
+        old = [
+            self.phases[f"{self.OLD}, {length:g} s"].latency_ms("p50") for length in self.LENGTHS
+        ]
+        goals = self.LENGTHS.values()
+        return [
+            Row(
+                "p50 over the engine, alone: 5 s / 120 s clip",
+                f"{ours[0]:.1f} / {ours[1]:.0f} ms",
+                f"{old[0]:.1f} / {old[1]:.0f} ms",
+                "12 / 100 ms",
+                all(one <= goal for one, goal in zip(ours, goals, strict=True)),
+            )
+        ]
+
+
+class Reads(Scenario):
+    """Reads of the status of jobs that wait in the durable queue."""
+
+    name, place, old = "reads", ZERO, "zero"
+    CLIENTS = 32
+    GOAL = 1500
+
+    def load_old(self, target: Target) -> None:
+        self._load(target, self.OLD)
+
+    def load(self, target: Target) -> None:
+        self._load(target, "service")
+
+    def _load(self, target: Target, name: str) -> None:
+        _, bodies = repeated(target, QUEUED.request, clients=8, seconds=WARM_UP_S / 2)
+        ids = [json.loads(body)["id"] for body in bodies][-1000:]
+        requests = itertools.cycle([get(f"/jobs/{one}") for one in ids])
+        for seconds in (WARM_UP_S, self.seconds):
+            phase, _ = repeated(
+                target, lambda: next(requests), clients=self.CLIENTS, seconds=seconds
+            )
+        self.phases[name] = phase
+
+    def rows(self) -> list[Row]:
+        rate = self.phases["service"].per_second
+        return [
+            Row(
+                "`GET /jobs/{id}` reads, 32 clients",
+                f"{rate:.0f}/s",
+                f"{self.phases[self.OLD].per_second:.0f}/s (in memory)",
+                f"{self.GOAL}/s",
+                rate >= self.GOAL,
+            )
+        ]
+
+
+class Submits(Scenario):
+    """Jobs that are durable before their clients hear of them."""
+
+    name, place, old = "submits", ZERO, "zero"
+    STORE = "SQLite"
+    CLIENTS = 32
+    GOAL = 600
+
+    def load_old(self, target: Target) -> None:
+        self._load(target, self.OLD)
+
+    def load(self, target: Target) -> None:
+        self._load(target, "service")
+
+    def _load(self, target: Target, name: str) -> None:
+        for seconds in (WARM_UP_S, self.seconds):
+            phase, _ = repeated(target, QUEUED.request, clients=self.CLIENTS, seconds=seconds)
+        self.phases[name] = phase
+
+    def rows(self) -> list[Row]:
+        rate = self.phases["service"].per_second
+        old = self.phases.get(self.OLD)
+        return [
+            Row(
+                f"durable submits, {self.STORE}, 32 clients",
+                f"{rate:.0f}/s",
+                f"{old.per_second:.0f}/s (not durable)" if old else NOT_MEASURED,
+                f"{self.GOAL}/s",
+                rate >= self.GOAL,
+            )
+        ]
+
+
+class SubmitsToRedis(Submits):
+    """The same with Redis."""
+
+    name, place, old = "submits-redis", ZERO_REDIS, None
+    STORE = "Redis"

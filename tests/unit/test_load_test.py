@@ -1,0 +1,231 @@
+"""The load test of ``bench/``: when it sends, what it counts, and the engines that it pretends."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bench.loadtest import arrivals
+from bench.loadtest.engine import PretendedEngine, eager, h100, nothing
+from bench.loadtest.loops import Target, closed, open_loop
+from bench.loadtest.mixes import MIXES, Kind, Mix
+from bench.loadtest.pretended_gpus import recovered
+from bench.loadtest.recording import Phase, Record
+from sa_ray.contracts import ResolvedRequest
+from sa_ray.local import free_port
+from tests.support.engine_contract import EngineContract, wanted
+
+MIX = Mix([Kind("plain", {})])
+
+
+class TestPretendedEngine(EngineContract):
+    @pytest.fixture
+    def engine(self) -> PretendedEngine:
+        return PretendedEngine("small-sfx", nothing, longest_s=4)
+
+
+def clip(model: str = "small-sfx", duration: float = 5.0, steps: int = 8) -> ResolvedRequest:
+    return wanted(model=model, duration=duration, steps=steps)
+
+
+def test_a_pretended_h100_takes_what_was_found_for_one() -> None:
+    assert h100([clip()]) == pytest.approx(0.040)
+    assert h100([clip()] * 8) == pytest.approx(0.075)
+    assert h100([clip()] * 16) == pytest.approx(0.125)
+    assert 64 / h100([clip()] * 64) == pytest.approx(133, abs=2)
+    assert h100([clip(steps=16)]) > 1.5 * h100([clip()])
+    assert h100([clip("medium")]) > h100([clip()])
+    assert h100([clip(duration=30)]) > h100([clip()])
+    assert h100([]) == 0
+    assert eager([clip()]) == pytest.approx(0.41)
+
+
+def test_a_batch_sleeps_through_its_steps() -> None:
+    asked: list[int] = []
+
+    def seconds(batch: object) -> float:
+        asked.append(len(batch))  # type: ignore[arg-type]
+        return 0.004
+
+    engine = PretendedEngine("small-sfx", seconds, longest_s=1)
+    done: list[int] = []
+
+    engine.generate(
+        [wanted(steps=4), wanted(steps=4)],
+        lambda row, fraction: done.append(row),
+        lambda row: row == 1 and done.count(1) == 2,
+    )
+
+    assert asked == [2, 2, 1, 1]  # a row that is dropped is not paid for
+
+
+@pytest.mark.parametrize("draw", [arrivals.poisson, arrivals.bursts])
+def test_arrivals_have_their_rate_and_come_again_with_their_seed(draw: object) -> None:
+    assert callable(draw)
+    times = draw(50, 200, 1).times
+
+    assert len(times) == pytest.approx(10_000, rel=0.05)
+    assert np.all(np.diff(times) >= 0)
+    assert times[0] >= 0
+    assert times[-1] <= 200
+    np.testing.assert_array_equal(times, draw(50, 200, 1).times)
+    assert not np.array_equal(times, draw(50, 200, 2).times)
+
+
+def test_poisson_arrivals_are_independent_and_bursts_are_not() -> None:
+    calm = np.histogram(arrivals.poisson(50, 200).times, np.arange(201))[0]
+    bursts = np.histogram(arrivals.bursts(50, 200).times, np.arange(201))[0]
+
+    assert calm.var() / calm.mean() == pytest.approx(1, abs=0.5)
+    assert bursts.var() / bursts.mean() > 20
+
+
+def test_a_trace_is_drawn_or_read_from_a_file(tmp_path: Path) -> None:
+    drawn = arrivals.trace("heavy-tailed", 20, 100)
+    file = tmp_path / "trace.jsonl"
+    file.write_text('{"at": 2, "duration": 30}\n{"at": 0.5, "duration": 5}\n')
+    read = arrivals.from_file(file)
+    file.write_text('{"at": 2}\n{"on": 3}\n')
+
+    assert drawn.durations is not None
+    assert len(drawn.times) == len(drawn.durations) == pytest.approx(2000, rel=0.1)
+    assert (list(read.times), list(read.durations)) == ([0.5, 2], [5, 30])  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="line 2: KeyError\\('at'\\)"):
+        arrivals.from_file(file)
+
+
+def test_a_mix_draws_by_weight_and_repeats() -> None:
+    mix, again = Mix(MIXES["mixed"], 3), Mix(MIXES["mixed"], 3)
+
+    names = [mix.draw().name for _ in range(2000)]
+
+    assert names == [again.draw().name for _ in range(2000)]
+    assert names.count("sync 5 s") == pytest.approx(800, rel=0.15)
+    assert {kind.name for kind in MIXES["mixed"]} == set(names)
+
+
+@contextmanager
+def server(answer: object) -> Iterator[Target]:
+    """Serve HTTP/1.1; ``answer(handler)`` answers each request."""
+    assert callable(answer)
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            answer(self)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    class Server(ThreadingHTTPServer):
+        daemon_threads = True
+        request_queue_size = 128  # or a connection among many waits a second for its turn
+
+    listening = Server(("127.0.0.1", free_port()), Handler)
+    thread = threading.Thread(target=listening.serve_forever, args=(0.01,))
+    thread.start()
+    try:
+        yield Target(listening.server_port)
+    finally:
+        listening.shutdown()
+        thread.join()
+        listening.server_close()
+
+
+def reply(handler: BaseHTTPRequestHandler, status: int, body: bytes = b"", **more: str) -> None:
+    handler.send_response(status)
+    handler.send_header("Content-Length", str(len(body)))
+    for name, text in more.items():
+        handler.send_header(name.replace("_", "-"), text)
+    handler.end_headers()
+    handler.wfile.write(body)
+
+
+def test_latency_counts_from_the_intended_time_while_the_server_stalls() -> None:
+    stall_s, requests = 0.5, 8
+    stalled, first = threading.Event(), threading.Semaphore()
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        if first.acquire(blocking=False):
+            threading.Timer(stall_s, stalled.set).start()
+        stalled.wait()
+        reply(handler, 200)
+
+    times = np.linspace(0, stall_s / 2, requests)
+    with server(answer) as target:
+        phase = open_loop(target, MIX, arrivals.Arrivals(times))
+
+    assert sorted(one.intended for one in phase.records) == list(times)
+    for one in phase.records:  # each of them, and not the first alone
+        assert one.latency >= stall_s - one.intended
+    assert phase.summary()["latency_ms"]["p50"] >= 1000 * stall_s / 2
+
+
+def test_what_is_served_refused_and_failed_is_counted_apart() -> None:
+    count = iter(range(1000))
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        match next(count) % 5:
+            case 0:
+                reply(handler, 429, b"{}", Retry_After="3")
+            case 1:
+                reply(handler, 503, b"{}")
+            case 2:
+                reply(handler, 500, b"{}")
+            case 3:
+                handler.close_connection = True  # without an answer
+            case _:
+                timing = "queue;dur=1.0, engine;dur=41.5, total;dur=50"
+                reply(handler, 200, b"x" * 100_000, Server_Timing=timing)
+
+    with server(answer) as target:
+        phase = open_loop(target, MIX, arrivals.Arrivals(np.arange(50) / 500))
+    told = phase.summary()
+
+    assert (told["requests"], told["good"], told["refused"], told["failed"]) == (50, 10, 20, 20)
+    assert told["good_per_second"] == pytest.approx(10 / phase.seconds, abs=0.01)
+    assert told["refused_without_retry_after"] == 10
+    assert told["failures"] == {"500": 10, "ConnectionResetError": 10}
+    assert told["engine_ms"] == 41.5
+    assert {one.size for one in phase.records if one.is_good} == {100_000}
+    assert {one.retry_after for one in phase.records if one.status == 429} == {3.0}
+    assert phase.cpu["client"] >= 0
+
+
+def test_a_closed_loop_keeps_its_connections() -> None:
+    clients = set()
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        clients.add(handler.client_address)
+        reply(handler, 200)
+
+    with server(answer) as target:
+        phase = closed(target, MIX, clients=3, seconds=0.2)
+
+    assert len(clients) == 3
+    assert len(phase.records) > 3
+    assert all(one.is_good for one in phase.records)
+
+
+def test_recovery_is_when_requests_are_quick_again() -> None:
+    sent = [float(at) for at in np.arange(0, 20, 0.1)]
+
+    assert recovered(sent, []) == 0
+    assert recovered(sent, [at for at in sent if at < 3]) == 3
+    assert recovered(sent, sent) == max(sent)
+
+
+def test_percentiles_are_of_what_was_served() -> None:
+    phase = Phase(seconds=1.0)
+    phase.records = [Record("a", 0.0, ended=at / 1000, status=200) for at in range(1, 101)]
+    phase.records.append(Record("a", 0.0, ended=9.0, status=429))
+
+    assert phase.latency_ms("p50") == pytest.approx(50.5)
+    assert phase.latency_ms("max") == 100
+    assert phase.summary()["refusal_ms"]["p50"] == 9000
