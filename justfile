@@ -27,6 +27,10 @@ cluster:
 kubernetes:
     uv run pytest -m kubernetes -s tests/kubernetes
 
+# Serving under load, into bench/results/serving.*: a quarter of an hour, on a quiet machine
+bench *args:
+    uv run python -m bench.load scenarios --output bench/results/serving {{args}}
+
 # Formatting, lint, types, layers
 check:
     uv run ruff format --check

@@ -5,7 +5,7 @@
 In one process, without Ray or HTTP before it: the coordinator on a real store, the housekeeping and
 webhook loops of the dispatcher, objects in a folder, receivers that are HTTP servers. What is
 accepted here is the most that the coordinator itself takes. Clients are accepted through HTTP, at
-the rate of submits that `bench/jobs.py` measures: housekeeping keeps up if it handles twice that.
+the rate of submits that `bench/load.py` measures: housekeeping keeps up if it handles twice that.
 """
 
 import argparse

@@ -1,8 +1,11 @@
-"""What operations on jobs cost in a full store, against an empty one: see ``bench/jobs.py``.
+"""What operations on jobs cost in a full store, against an empty one.
+
+    uv run python -m bench.job_store_size [--stores sqlite,postgresql,redis]
 
 The coordinator and the store are the real ones, in this process; nothing goes over HTTP.
 """
 
+import argparse
 import asyncio
 import itertools
 import statistics
@@ -164,3 +167,13 @@ def compare(stores: list[str]) -> None:
                 f"| {cpu:.2f} | {full_cpu:.2f} |",
                 flush=True,
             )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--stores", default="sqlite,postgresql,redis")
+    compare(parser.parse_args().stores.split(","))
+
+
+if __name__ == "__main__":
+    main()

@@ -23,7 +23,6 @@ PARTS = (
     ("sa_ray.local", "driver"),
     ("postgres", "PostgreSQL"),
     ("redis-server", "Redis"),
-    ("jobs_comparator", "comparator"),
     ("bench.baseline", "old server"),
 )
 """Text in a command line, and the part that it means; the first match counts."""

@@ -19,7 +19,10 @@ from pathlib import Path
 
 import httpx
 
-from bench.http_load import SEPARATOR, Load, closed_loop, get
+from bench.loadtest.connection import END_OF_HEAD
+from bench.loadtest.loops import Target, repeating
+from bench.loadtest.mixes import get
+from bench.loadtest.recording import Phase
 from bench.process_usage import Usage, cpu_between, usage
 from sa_ray.local import LocalService
 
@@ -64,7 +67,7 @@ class Watchers:
             async with self._opening:
                 reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
                 writer.write(get(f"/jobs/{job_id}/events"))
-                self._note(await reader.readuntil(SEPARATOR))
+                self._note(await reader.readuntil(END_OF_HEAD))
                 await reader.readuntil(b"\n\n")  # the first event
             begun.set()
             while await reader.read(1 << 16):
@@ -80,7 +83,7 @@ class Watchers:
                 await asyncio.sleep(OPENED_AT_ONCE / OPENED_PER_S)
             begun.set()
             with suppress(asyncio.IncompleteReadError):
-                self._note(await reader.readuntil(SEPARATOR))
+                self._note(await reader.readuntil(END_OF_HEAD))
             writer.close()
 
     def _note(self, head: bytes) -> None:
@@ -94,8 +97,8 @@ async def measure(port: int, job_ids: list[str], seconds: float, clients: int) -
     await asyncio.sleep(seconds)
     between = usage()
     paths = itertools.cycle([f"/jobs/{job_id}" for job_id in job_ids])
-    load = await closed_loop(
-        port, clients=clients, seconds=seconds, request=lambda: get(next(paths)), status=200
+    load, _ = await repeating(
+        Target(port), lambda: get(next(paths)), clients=clients, seconds=seconds
     )
     return Row(load, seconds, before, between, usage())
 
@@ -105,7 +108,7 @@ class Row:
 
     def __init__(
         self,
-        load: Load,
+        load: Phase,
         seconds: float,
         before: dict[str, Usage],
         between: dict[str, Usage],
@@ -115,17 +118,18 @@ class Row:
         idle = {part: cpu / seconds for part, cpu in cpu_between(before, between).items()}
         self.idle_cores = idle
         self.cpu_ms = {
-            part: 1000 * (cpu - load.seconds * idle.get(part, 0)) / len(load.latencies)
+            part: 1000 * (cpu - load.seconds * idle.get(part, 0)) / len(load.records)
             for part, cpu in cpu_between(between, after).items()
         }
 
-    def line(self, watchers: int, base: Load) -> str:
+    def line(self, watchers: int, base: Phase) -> str:
         idle = {p: cores for p, cores in self.idle_cores.items() if cores >= SHOWN_CPU}
         cores = ", ".join(f"{part} {100 * share:.0f} %" for part, share in idle.items())
         cpu = ", ".join(f"{part} {ms:.1f}" for part, ms in self.cpu_ms.items() if ms >= 0.1)
-        ratios = [self.load.quantile_ms(share) / base.quantile_ms(share) for share in (0.5, 0.95)]
+        names = ("p50", "p95")
+        ratios = [self.load.latency_ms(name) / base.latency_ms(name) for name in names]
         return (
-            f"| {watchers} | {self.load.quantile_ms(0.5):.1f} | {self.load.quantile_ms(0.95):.1f} "
+            f"| {watchers} | {self.load.latency_ms('p50'):.1f} | {self.load.latency_ms('p95'):.1f} "
             f"| {ratios[0]:.2f} | {ratios[1]:.2f} | {cpu} | {cores} |"
         )
 

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from bench.loadtest.loops import Target, closed, repeated
 from bench.loadtest.mixes import Mix, get, job, sync
+from bench.loadtest.recording import Phase
 from bench.loadtest.services import UNUSED_CPUS
 from bench.loadtest.stage import NOT_MEASURED, WARM_UP_S, Place, Row, Scenario
 
@@ -14,8 +15,21 @@ NEVER = {"medium": {"cpu": UNUSED_CPUS, "max_replicas": 1, "max_batch_rows": 1}}
 """No replica of it ever starts, so that its jobs stay in the durable queue."""
 
 ZERO = Place("zero", {"small-sfx": 1}, {"variants": NEVER, "max_queued_jobs": 1_000_000})
-ZERO_REDIS = replace(ZERO, settings={**ZERO.settings, "store": "redis"})
 QUEUED = job("medium", 30.0)
+
+
+def _with_store(store: str) -> Place:
+    return replace(ZERO, settings={**ZERO.settings, "store": store})
+
+
+def reads(target: Target, clients: int, seconds: float) -> Phase:
+    """Read the status of up to a thousand jobs that wait, which are submitted before."""
+    _, bodies = repeated(target, QUEUED.request, clients=8, seconds=WARM_UP_S / 2)
+    ids = [json.loads(body)["id"] for body in bodies][-1000:]
+    requests = itertools.cycle([get(f"/jobs/{one}") for one in ids])
+    repeated(target, lambda: next(requests), clients=clients, seconds=WARM_UP_S)
+    phase, _ = repeated(target, lambda: next(requests), clients=clients, seconds=seconds)
+    return phase
 
 
 class SyncCost(Scenario):
@@ -102,20 +116,10 @@ class Reads(Scenario):
     GOAL = 1500
 
     def load_old(self, target: Target) -> None:
-        self._load(target, self.OLD)
+        self.phases[self.OLD] = reads(target, self.CLIENTS, self.seconds)
 
     def load(self, target: Target) -> None:
-        self._load(target, "service")
-
-    def _load(self, target: Target, name: str) -> None:
-        _, bodies = repeated(target, QUEUED.request, clients=8, seconds=WARM_UP_S / 2)
-        ids = [json.loads(body)["id"] for body in bodies][-1000:]
-        requests = itertools.cycle([get(f"/jobs/{one}") for one in ids])
-        for seconds in (WARM_UP_S, self.seconds):
-            phase, _ = repeated(
-                target, lambda: next(requests), clients=self.CLIENTS, seconds=seconds
-            )
-        self.phases[name] = phase
+        self.phases["service"] = reads(target, self.CLIENTS, self.seconds)
 
     def rows(self) -> list[Row]:
         rate = self.phases["service"].per_second
@@ -164,7 +168,19 @@ class Submits(Scenario):
 
 
 class SubmitsToRedis(Submits):
-    """The same with Redis."""
+    """The same with Redis; then reads."""
 
-    name, place, old = "submits-redis", ZERO_REDIS, None
+    name, place = "submits-redis", _with_store("redis")
+    old = None
     STORE = "Redis"
+
+    def load(self, target: Target) -> None:
+        super().load(target)
+        self.phases["reads"] = reads(target, self.CLIENTS, self.seconds)
+
+
+class SubmitsToPostgresql(SubmitsToRedis):
+    """The same with PostgreSQL."""
+
+    name, place = "submits-postgresql", _with_store("postgresql")
+    STORE = "PostgreSQL"

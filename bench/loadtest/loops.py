@@ -109,7 +109,17 @@ def open_loop(target: Target, mix: Mix, arrivals: Arrivals, *, beside: Mix | Non
 def repeated(
     target: Target, request: Callable[[], bytes], *, clients: int, seconds: float
 ) -> tuple[Phase, list[bytes]]:
-    """Have each of ``clients`` send ``request()`` again and again; return the bodies, too."""
+    """Run ``repeating``."""
+    return uvloop.run(repeating(target, request, clients=clients, seconds=seconds))
+
+
+async def repeating(
+    target: Target, request: Callable[[], bytes], *, clients: int, seconds: float
+) -> tuple[Phase, list[bytes]]:
+    """Have each of ``clients`` send ``request()`` again and again; return the bodies, too.
+
+    Raises ``RuntimeError`` unless all were answered well.
+    """
     bodies: list[bytes] = []
 
     class Plain(Sender):
@@ -121,7 +131,9 @@ def repeated(
     async def run(sender: Sender, phase: Phase) -> None:
         await _closed(sender, phase, clients, seconds)
 
-    phase = uvloop.run(_measured(target, Mix([Kind("request", {})]), run, Plain))
+    phase = await _measured(target, Mix([Kind("request", {})]), run, Plain)
+    if not all(one.is_good for one in phase.records):
+        raise RuntimeError(f"not all were answered: {phase.summary()}, {bodies[-1:]}")
     return phase, bodies
 
 

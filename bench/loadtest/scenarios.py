@@ -2,7 +2,14 @@
 
 from collections.abc import Callable
 
-from bench.loadtest.costs import Alone, Reads, Submits, SubmitsToRedis, SyncCost
+from bench.loadtest.costs import (
+    Alone,
+    Reads,
+    Submits,
+    SubmitsToPostgresql,
+    SubmitsToRedis,
+    SyncCost,
+)
 from bench.loadtest.pretended_gpus import Mixed, OneGpu, Overload, Scaling
 from bench.loadtest.stage import Scenario
 
@@ -17,14 +24,18 @@ ALL: tuple[Callable[[float], Scenario], ...] = (
     Mixed,
     Overload,
 )
+"""Those of the table, in an order in which they share services."""
+
+MORE: tuple[Callable[[float], Scenario], ...] = (SubmitsToPostgresql,)
+"""Run only if they are named."""
 
 
 def chosen(names: list[str], seconds: float) -> list[Scenario]:
-    """Return the scenarios whose names begin with one of ``names``; all of them if there are none.
+    """Return the scenarios whose names begin with one of ``names``; ``ALL`` if there are none.
 
     Raises ``ValueError`` if one of ``names`` is no beginning.
     """
-    scenarios = [make(seconds) for make in ALL]
+    scenarios = [make(seconds) for make in (*ALL, *(MORE if names else ()))]
     known = [one.name for one in scenarios]
     for name in names:
         if not any(one.startswith(name) for one in known):

@@ -13,7 +13,7 @@ from typing import Any, Self
 import httpx
 import yaml
 
-from bench.databases import redis_server
+from bench.databases import postgresql, redis_server
 from sa_ray.local import LocalService, free_port
 from sa_ray.local.configuration import IMPORT_PATH
 
@@ -95,9 +95,11 @@ def service(
     """
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory()))
-        jobs_url = f"sqlite:///{folder}/jobs.db"
-        if store == "redis":
-            jobs_url = stack.enter_context(redis_server()).url()
+        urls = {
+            "sqlite": lambda: f"sqlite:///{folder}/jobs.db",
+            "postgresql": lambda: stack.enter_context(postgresql()).create_database("jobs"),
+            "redis": lambda: stack.enter_context(redis_server()).url(),
+        }
         whole = {"gpu": 1} if engine == "gpu" else {}
         given = variants or {}
         overrides = {
@@ -105,7 +107,7 @@ def service(
             for name, count in replicas.items()
         } | {name: dict(one) for name, one in given.items() if name not in replicas}
         settings = {
-            "jobs_url": jobs_url,
+            "jobs_url": urls[store](),
             "output_dir": f"{folder}/outputs",
             "preload_models": ",".join(replicas),
             "variants": overrides,
