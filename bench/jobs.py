@@ -1,6 +1,6 @@
 """What operations on jobs cost in a full store, against an empty one.
 
-    uv run python -m bench.job_store_size [--stores sqlite,postgresql,redis]
+    uv run python -m bench.jobs [--stores sqlite,postgresql,redis]
 
 The coordinator and the store are the real ones, in this process; nothing goes over HTTP.
 """
