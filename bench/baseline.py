@@ -102,7 +102,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=8000)
     parser.add_argument("--engine", choices=ENGINES, default="zero")
     options = parser.parse_args()
-    engine = PretendedEngine("small-sfx", ENGINES[options.engine])
+    engine = PretendedEngine("medium", ENGINES[options.engine])
     uvicorn.run(create_app(engine), port=options.port, log_level="warning")
 
 

@@ -7,6 +7,7 @@ from typing import Final
 
 import numpy as np
 
+from sa_ray.catalogue import CATALOGUE
 from sa_ray.contracts import SAMPLE_RATE, EngineName, ResolvedRequest, VariantName
 from sa_ray.engines import Audio, BatchOutcome, Cancelled, Generated
 from sa_ray.engines.port import IsCancelled, OnStep
@@ -89,9 +90,10 @@ class PretendedEngine:
         *,
         name: EngineName = "procedural",
         device: str = "cpu",
-        longest_s: float = 400.0,
+        longest_s: float | None = None,
     ) -> None:
-        """``longest_s``: longest clip to be ready for, seconds."""
+        """``longest_s``: longest clip to be ready for, seconds; None: that of ``variant``."""
+        longest_s = longest_s or CATALOGUE[variant].max_duration
         self._variant: VariantName = variant
         self._seconds = seconds
         self._name: EngineName = name

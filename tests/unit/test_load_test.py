@@ -1,5 +1,6 @@
 """The load test of ``bench/``: when it sends, what it counts, and the engines that it pretends."""
 
+import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,12 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.loadtest import arrivals
+from bench.loadtest import arrivals, report
 from bench.loadtest.engine import PretendedEngine, eager, h100, nothing
 from bench.loadtest.loops import Target, closed, open_loop
 from bench.loadtest.mixes import MIXES, Kind, Mix
 from bench.loadtest.pretended_gpus import recovered
 from bench.loadtest.recording import Phase, Record
+from bench.loadtest.stage import Place, Row, Scenario
 from sa_ray.contracts import ResolvedRequest
 from sa_ray.local import free_port
 from tests.support.engine_contract import EngineContract, wanted
@@ -229,3 +231,39 @@ def test_percentiles_are_of_what_was_served() -> None:
     assert phase.latency_ms("p50") == pytest.approx(50.5)
     assert phase.latency_ms("max") == 100
     assert phase.summary()["refusal_ms"]["p50"] == 9000
+
+
+class Pretended(Scenario):
+    """A scenario of which one request is told."""
+
+    name, place = "pretended", Place("gpu", {"medium": 1})
+
+    def rows(self) -> list[Row]:
+        return [Row("clips", "1/s", "2/s", "3/s", met=False)]
+
+
+def test_results_say_that_a_gpu_was_simulated_and_leave_what_was_written(tmp_path: Path) -> None:
+    scenario = Pretended(1.0)
+    record = Record("a", 0.0, ended=0.1, status=200)
+    scenario.phases = {"service": Phase(1.0, [record], {"client": 0.1, "ingress": 0.02})}
+    page = tmp_path / "serving.md"
+    page.write_text("# By hand\n\nBefore.\n")
+
+    report.write([scenario], tmp_path / "serving", "the first command")
+    page.write_text(page.read_text() + "\nAfter.\n")
+    report.write([scenario], tmp_path / "serving", "the second command")
+
+    told = json.loads((tmp_path / "serving.json").read_text())["scenarios"]["pretended"]
+    text = page.read_text()
+    assert told["simulated"]
+    assert told["engine"].startswith("simulated GPU")
+    assert told["phases"]["service"]["cpu_ms"] == {"client": 100, "ingress": 20}
+    assert (tmp_path / "serving-pretended.png").read_bytes().startswith(b"\x89PNG")
+    assert text.startswith("# By hand\n\nBefore.\n")
+    assert text.endswith("After.\n")
+    assert "the first command" not in text
+    assert "| clips | 1/s | 2/s | 3/s | no |" in text
+    assert (
+        "| pretended (simulated GPU) | service | 1.0 | 100.0, 100.0, 100.0 | 0 | 0 | 20.00 |"
+        in text
+    )
