@@ -8,7 +8,7 @@ from typing import Any
 
 from ray.serve import Application
 
-from bench.loadtest.engine import PretendedEngine, h100, nothing
+from bench.loadtest.engine import PretendedEngine, asleep, h100, nothing
 from sa_ray import app
 from sa_ray.contracts import EngineName, VariantName
 from sa_ray.engines import Engine, EngineOptions
@@ -16,7 +16,8 @@ from sa_ray.serving.variant import deployment
 
 
 class ZeroCost(deployment.Variant):
-    """A variant whose engine costs nothing. It calls itself ``procedural``."""
+    """A variant whose engine costs nothing, but for ``small-music``, whose jobs are to wait in the
+    queue. It calls itself ``procedural``."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         deployment.load_engine = _zero_cost
@@ -46,7 +47,7 @@ def pretended_gpu(args: dict[str, Any]) -> Application:
 
 
 def _zero_cost(name: EngineName, variant: VariantName, options: EngineOptions) -> Engine:
-    return PretendedEngine(variant, nothing)
+    return PretendedEngine(variant, asleep if variant == "small-music" else nothing)
 
 
 def _pretended_gpu(name: EngineName, variant: VariantName, options: EngineOptions) -> Engine:

@@ -8,14 +8,15 @@ from typing import ClassVar
 from bench.loadtest.loops import Target, closed, repeated
 from bench.loadtest.mixes import Mix, get, job, sync
 from bench.loadtest.recording import Phase
-from bench.loadtest.services import UNUSED_CPUS
 from bench.loadtest.stage import NOT_MEASURED, WARM_UP_S, Place, Row, Scenario
 
-NEVER = {"medium": {"cpu": UNUSED_CPUS, "max_replicas": 1, "max_batch_rows": 1}}
-"""No replica of it ever starts, so that its jobs stay in the durable queue."""
-
-ZERO = Place("zero", {"small-sfx": 1}, {"variants": NEVER, "max_queued_jobs": 1_000_000})
-QUEUED = job("medium", 30.0)
+ZERO = Place(
+    "zero",
+    {"small-sfx": 1, "small-music": 1},
+    {"variants": {"small-music": {"max_batch_rows": 1}}, "max_queued_jobs": 1_000_000},
+)
+QUEUED = job("small-music", 30.0, steps=50)
+"""Of which a replica makes one in ``ASLEEP_S``, so that the others wait in the durable queue."""
 
 
 def _with_store(store: str) -> Place:

@@ -23,15 +23,13 @@ BUILDERS = {
     "gpu": "bench.loadtest.application:pretended_gpu",
 }
 ENGINES = {
-    "zero": "an engine that costs nothing",
+    "zero": "an engine that costs nothing; that of small-music takes minutes, so its jobs wait",
     "gpu": "simulated GPU: an engine that sleeps like an H100",
     "eager": "simulated GPU: an engine that sleeps like the model's package on an H200",
 }
 """What a result says of its engine."""
 
 START_TIMEOUT_S = 30.0
-UNUSED_CPUS = 1000
-"""More than any machine has: a variant that asks for so many never gets a replica."""
 
 
 def is_simulated(engine: str) -> bool:
