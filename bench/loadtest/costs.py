@@ -19,18 +19,7 @@ QUEUED = job("small-music", 30.0, steps=50)
 """Of which a replica makes one in ``ASLEEP_S``, so that the others wait in the durable queue."""
 
 
-def _with_store(store: str) -> Place:
-    return replace(ZERO, settings={**ZERO.settings, "store": store})
-
-
-def reads(target: Target, clients: int, seconds: float) -> Phase:
-    """Read the status of up to a thousand jobs that wait, which are submitted before."""
-    _, bodies = repeated(target, QUEUED.request, clients=8, seconds=WARM_UP_S / 2)
-    ids = [json.loads(body)["id"] for body in bodies][-1000:]
-    requests = itertools.cycle([get(f"/jobs/{one}") for one in ids])
-    repeated(target, lambda: next(requests), clients=clients, seconds=WARM_UP_S)
-    phase, _ = repeated(target, lambda: next(requests), clients=clients, seconds=seconds)
-    return phase
+STORES = {"sqlite": "SQLite", "postgresql": "PostgreSQL", "redis": "Redis"}
 
 
 class SyncCost(Scenario):
@@ -109,79 +98,68 @@ class Alone(Scenario):
         ]
 
 
-class Reads(Scenario):
-    """Reads of the status of jobs that wait in the durable queue."""
+class _Jobs(Scenario):
+    """Something that 32 clients do with jobs in one of ``STORES``; each has a service of its own.
 
-    name, place, old = "reads", ZERO, "zero"
+    The old server has no store, and is measured beside the first of them alone.
+    """
+
+    KIND: str
     CLIENTS = 32
-    GOAL = 1500
+
+    def __init__(self, seconds: float, store: str = "sqlite") -> None:
+        super().__init__(seconds)
+        self.store = STORES[store]
+        first = store == "sqlite"
+        self.name = self.KIND if first else f"{self.KIND}-{store}"
+        self.place = ZERO if first else replace(ZERO, settings={**ZERO.settings, "store": store})
+        self.old = "zero" if first else None
 
     def load_old(self, target: Target) -> None:
-        self.phases[self.OLD] = reads(target, self.CLIENTS, self.seconds)
+        self.phases[self.OLD] = self._loaded(target)
 
     def load(self, target: Target) -> None:
-        self.phases["service"] = reads(target, self.CLIENTS, self.seconds)
+        self.phases["service"] = self._loaded(target)
+
+    def _loaded(self, target: Target) -> Phase:
+        raise NotImplementedError
+
+    def _row(self, what: str, old: str, goal: int) -> list[Row]:
+        rate = self.phases["service"].per_second
+        before = self.phases.get(self.OLD)
+        old_rate = f"{before.per_second:.0f}/s ({old})" if before else NOT_MEASURED
+        what = f"{what}, {self.store}, {self.CLIENTS} clients"
+        return [Row(what, f"{rate:.0f}/s", old_rate, f"{goal}/s", rate >= goal)]
+
+
+class Reads(_Jobs):
+    """Reads of the status of up to a thousand jobs that wait in the durable queue."""
+
+    KIND = "reads"
+
+    def _loaded(self, target: Target) -> Phase:
+        _, bodies = repeated(target, QUEUED.request, clients=8, seconds=WARM_UP_S / 2)
+        ids = [json.loads(body)["id"] for body in bodies][-1000:]
+        requests = itertools.cycle([get(f"/jobs/{one}") for one in ids])
+        for seconds in (WARM_UP_S, self.seconds):
+            phase, _ = repeated(
+                target, lambda: next(requests), clients=self.CLIENTS, seconds=seconds
+            )
+        return phase
 
     def rows(self) -> list[Row]:
-        rate = self.phases["service"].per_second
-        return [
-            Row(
-                "`GET /jobs/{id}` reads, 32 clients",
-                f"{rate:.0f}/s",
-                f"{self.phases[self.OLD].per_second:.0f}/s (in memory)",
-                f"{self.GOAL}/s",
-                rate >= self.GOAL,
-            )
-        ]
+        return self._row("`GET /jobs/{id}` reads", "in memory", 1500)
 
 
-class Submits(Scenario):
+class Submits(_Jobs):
     """Jobs that are durable before their clients hear of them."""
 
-    name, place, old = "submits", ZERO, "zero"
-    STORE = "SQLite"
-    CLIENTS = 32
-    GOAL = 600
+    KIND = "submits"
 
-    def load_old(self, target: Target) -> None:
-        self._load(target, self.OLD)
-
-    def load(self, target: Target) -> None:
-        self._load(target, "service")
-
-    def _load(self, target: Target, name: str) -> None:
+    def _loaded(self, target: Target) -> Phase:
         for seconds in (WARM_UP_S, self.seconds):
             phase, _ = repeated(target, QUEUED.request, clients=self.CLIENTS, seconds=seconds)
-        self.phases[name] = phase
+        return phase
 
     def rows(self) -> list[Row]:
-        rate = self.phases["service"].per_second
-        old = self.phases.get(self.OLD)
-        return [
-            Row(
-                f"durable submits, {self.STORE}, 32 clients",
-                f"{rate:.0f}/s",
-                f"{old.per_second:.0f}/s (not durable)" if old else NOT_MEASURED,
-                f"{self.GOAL}/s",
-                rate >= self.GOAL,
-            )
-        ]
-
-
-class SubmitsToRedis(Submits):
-    """The same with Redis; then reads."""
-
-    name, place = "submits-redis", _with_store("redis")
-    old = None
-    STORE = "Redis"
-
-    def load(self, target: Target) -> None:
-        super().load(target)
-        self.phases["reads"] = reads(target, self.CLIENTS, self.seconds)
-
-
-class SubmitsToPostgresql(SubmitsToRedis):
-    """The same with PostgreSQL."""
-
-    name, place = "submits-postgresql", _with_store("postgresql")
-    STORE = "PostgreSQL"
+        return self._row("durable submits", "not durable", 600)

@@ -102,7 +102,7 @@ class Mixed(Scenario):
     def load(self, target: Target) -> None:
         short = Mix([sync("medium", 2.0)])
         long = Mix([job("medium", 380.0, steps=self.LONG_STEPS)])
-        seconds = 4 * self.seconds
+        seconds = 3 * self.seconds
         open_loop(target, short, poisson(self.RATE, WARM_UP_S))
         self.phases["alone"] = open_loop(target, short, poisson(self.RATE, seconds))
         arrivals = poisson(self.RATE, seconds)

@@ -1,15 +1,9 @@
 """The scenarios: one for each row of the table of goals."""
 
 from collections.abc import Callable
+from functools import partial
 
-from bench.loadtest.costs import (
-    Alone,
-    Reads,
-    Submits,
-    SubmitsToPostgresql,
-    SubmitsToRedis,
-    SyncCost,
-)
+from bench.loadtest.costs import Alone, Reads, Submits, SyncCost
 from bench.loadtest.pretended_gpus import Mixed, OneGpu, Overload, Scaling
 from bench.loadtest.stage import Scenario
 
@@ -18,26 +12,37 @@ ALL: tuple[Callable[[float], Scenario], ...] = (
     Alone,
     Reads,
     Submits,
-    SubmitsToRedis,
+    partial(Submits, store="redis"),
     OneGpu,
-    *(lambda seconds, gpus=gpus: Scaling(seconds, gpus) for gpus in (1, 2, 4, 8)),
+    *(partial(Scaling, gpus=gpus) for gpus in (1, 2, 4, 8)),
     Mixed,
     Overload,
 )
 """Those of the table, in an order in which they share services."""
 
-MORE: tuple[Callable[[float], Scenario], ...] = (SubmitsToPostgresql,)
+MORE: tuple[Callable[[float], Scenario], ...] = (
+    partial(Reads, store="redis"),
+    partial(Submits, store="postgresql"),
+    partial(Reads, store="postgresql"),
+    *(partial(Scaling, gpus=gpus) for gpus in (16, 32)),
+)
 """Run only if they are named."""
 
 
 def chosen(names: list[str], seconds: float) -> list[Scenario]:
-    """Return the scenarios whose names begin with one of ``names``; ``ALL`` if there are none.
+    """Return the scenarios called ``names``, or whose names begin so if none is called so; ``ALL``
+    if there are no ``names``.
 
     Raises ``ValueError`` if one of ``names`` is no beginning.
     """
     scenarios = [make(seconds) for make in (*ALL, *(MORE if names else ()))]
     known = [one.name for one in scenarios]
+    wanted: set[str] = set() if names else set(known)
     for name in names:
-        if not any(one.startswith(name) for one in known):
+        found = {one for one in known if one == name} or {
+            one for one in known if one.startswith(name)
+        }
+        if not found:
             raise ValueError(f"there is no scenario {name}; there are {', '.join(known)}")
-    return [one for one in scenarios if not names or one.name.startswith(tuple(names))]
+        wanted |= found
+    return [one for one in scenarios if one.name in wanted]
