@@ -55,6 +55,6 @@ def _distribution(axis: plt.Axes, name: str, latencies: list[float]) -> None:
 def _rate(axis: plt.Axes, name: str, ended: list[float], seconds: float) -> None:
     if ended:
         width = max(1.0, seconds / 60)
-        edges = np.arange(0, seconds + width, width)
+        edges = width * np.arange(max(1, int(seconds / width)) + 1)  # whole ones
         counts, _ = np.histogram(ended, edges)
-        axis.step(edges[:-1], counts / width, where="post", label=name)
+        axis.stairs(counts / width, edges, baseline=None, label=name)
