@@ -1,9 +1,11 @@
 """Which replica a request is offered to, as far as a handle's router knows them."""
 
 import asyncio
+import itertools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import pytest
 from ray.serve._private.common import (
@@ -34,6 +36,33 @@ class Replica:
     routing_stats: dict[str, float] = field(default_factory=dict)
 
 
+@dataclass
+class BusyReplica(Replica):
+    """A replica that refuses what is over its slots, and ends requests when it is told."""
+
+    ongoing: list["Result"] = field(default_factory=list)
+    refused: int = 0
+    node_id: str = "node"
+    availability_zone: str | None = None
+    multiplexed_model_ids: frozenset[str] = frozenset()
+
+    async def get_queue_len(self, *, deadline_s: float) -> int:
+        await asyncio.sleep(0.001)
+        return len(self.ongoing)
+
+    async def take(self, request: PendingRequest) -> "Result | None":
+        await asyncio.sleep(0.001)
+        if len(self.ongoing) >= self.max_ongoing_requests:
+            self.refused += 1
+            return None
+        self.ongoing.append(Result())
+        return self.ongoing[-1]
+
+    async def end(self) -> None:
+        """End the request that came first, and tell its handle."""
+        await self.ongoing.pop(0).end()
+
+
 class Result:
     """What the router sees of a call that a replica has accepted."""
 
@@ -51,6 +80,15 @@ class Result:
 
 @pytest.fixture
 async def router() -> EarliestCompletionRouter:
+    return fresh_router()
+
+
+@pytest.fixture
+async def other_router() -> EarliestCompletionRouter:
+    return fresh_router()
+
+
+def fresh_router() -> EarliestCompletionRouter:
     router = EarliestCompletionRouter(
         deployment_id=VARIANT,
         handle_source=DeploymentHandleSource.REPLICA,
@@ -306,3 +344,78 @@ def test_a_report_says_little_and_changes_seldom() -> None:
     until = routing_report(300, 1.0)[BUSY_UNTIL]
     assert until == pytest.approx(time.time() + 300, abs=30 / 2)
     assert until % 16 == 0
+
+
+async def test_a_slot_that_comes_free_is_given_to_one_of_those_who_wait(
+    router: EarliestCompletionRouter,
+) -> None:
+    replica = BusyReplica(ReplicaID("a", VARIANT))
+    router.update_replicas([replica])  # type: ignore[list-item]
+    calls = [asyncio.create_task(call(router, replica, f"{one}")) for one in range(5 * SLOTS)]
+
+    for left in range(len(calls), 0, -1):
+        there = min(SLOTS, left)
+        await until(lambda there=there: len(replica.ongoing) == there)
+        await replica.end()
+
+    await asyncio.gather(*calls)
+    assert replica.refused == 0
+
+
+async def test_a_handle_gets_its_share_of_slots_beside_one_that_had_them_all(
+    router: EarliestCompletionRouter, other_router: EarliestCompletionRouter
+) -> None:
+    replica = BusyReplica(ReplicaID("a", VARIANT))
+    held = {router: 0, other_router: 0}
+
+    async def client(mine: EarliestCompletionRouter, name: str) -> None:
+        for turn in itertools.count():
+            await call(mine, replica, f"{name} {turn}", held)
+
+    async def ends_one_after_the_other() -> None:
+        while True:
+            await asyncio.sleep(0.002)
+            if replica.ongoing:
+                await replica.end()
+
+    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+        for one in (router, other_router):
+            one.update_replicas([replica])  # type: ignore[list-item]
+            clients = [group.create_task(client(one, f"{id(one)} {n}")) for n in range(3 * SLOTS)]
+            if one is router:
+                await until(lambda: len(replica.ongoing) == SLOTS)
+                first = [group.create_task(ends_one_after_the_other()), *clients]
+        await until(lambda: held[other_router] >= SLOTS / 2)
+        for task in (*first, *clients):
+            task.cancel()
+
+
+async def call(
+    router: EarliestCompletionRouter,
+    replica: BusyReplica,
+    name: str,
+    held: dict[EarliestCompletionRouter, int] | None = None,
+) -> None:
+    """Have a request routed, sent and answered as Serve does; count it in ``held`` meanwhile."""
+    request, is_retry, result = pending(name), False, None
+    while result is None:
+        chosen = await router._choose_replica_for_request(request, is_retry=is_retry)
+        router.on_send_request(chosen.replica_id)
+        result = await replica.take(request)
+        router.on_new_queue_len_info(chosen.replica_id, len(replica.ongoing))
+        is_retry = True
+    ended, loop = asyncio.Event(), asyncio.get_running_loop()
+    router.on_request_routed(request, chosen.replica_id, result)
+    tell = partial(router.decrement_queue_len_cache, chosen.replica_id)
+    for heard in (tell, ended.set):
+        result.add_done_callback(lambda _, heard=heard: loop.call_soon_threadsafe(heard))
+    counts = {} if held is None else held
+    counts[router] = counts.get(router, 0) + 1
+    await ended.wait()
+    counts[router] -= 1
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(60):
+        while not holds():
+            await asyncio.sleep(0.001)

@@ -9,7 +9,7 @@ from sa_ray.catalogue import VariantSpec
 from sa_ray.contracts import GenerationRequest, ResolvedRequest
 from sa_ray.scheduling.costs import Cost
 from sa_ray.scheduling.estimator import Estimator
-from sa_ray.serving.router import REPORT_PERIOD_S
+from sa_ray.serving.router import BACKOFF_S, REPORT_PERIOD_S
 from sa_ray.settings import Autoscaling, LimitSettings
 
 BACKLOG_POLICY = "sa_ray.scheduling.autoscaling_policy:BacklogPolicy"
@@ -69,6 +69,7 @@ def router_config(spec: VariantSpec, cost: Cost) -> dict[str, Any]:
             "max_seconds": spec.max_batch_seconds,
         },
         "request_routing_stats_period_s": REPORT_PERIOD_S,
+        "max_backoff_s": BACKOFF_S,
     }
 
 

@@ -4,6 +4,7 @@ import asyncio
 import random
 import statistics
 import time
+from contextlib import suppress
 from functools import partial
 from typing import Any, Final
 
@@ -31,6 +32,16 @@ REPORT_AGE_S: Final = 2 * REPORT_PERIOD_S
 MAX_CANDIDATES: Final = 16
 """Replicas compared for one request, drawn at random: nearly as good as comparing all of many."""
 
+ASK_AGAIN_S: Final = 0.1
+"""Longest wait for one of the handle's own requests to end before full replicas are asked again:
+what other handles sent may have."""
+
+LEFT_S: Final = 0.01
+"""For so long a slot that comes free is left to other handles that have fewer."""
+
+BACKOFF_S: Final = 0.05
+"""Serve's longest pause between two questions to full replicas."""
+
 MAX_RANKS: Final = 3
 """Ranks of candidates offered to Serve before it asks again; the first holds up to two replicas."""
 
@@ -52,6 +63,8 @@ class EarliestCompletionRouter(FIFOMixin, RequestRouter):
         cost = Cost.model_validate(kwargs["cost"])
         estimator = Estimator(cost, kwargs["max_rows"], kwargs["max_seconds"])
         self._forecast = Forecast(estimator, time.monotonic)
+        self._turn = asyncio.Lock()
+        self._ended = asyncio.Event()
 
     async def choose_replicas(
         self,
@@ -68,6 +81,33 @@ class EarliestCompletionRouter(FIFOMixin, RequestRouter):
         if pending_request is not None:
             # Serve would otherwise ask again without a pause while no replica has a slot.
             pending_request.routing_context.should_backoff = True
+        async with self._turn:
+            # What was chosen last is sent, and counts, only once its caller has run: without this,
+            # one slot that comes free is given to all who wait, and the replica refuses them.
+            await asyncio.sleep(0)
+            await self._slot(drawn)
+            return self._ranked(drawn, pending_request)
+
+    async def _slot(self, replicas: list[RunningReplica]) -> None:
+        """Wait for one of this handle's requests at ``replicas`` to end, if they are full.
+
+        With less than half of what is there, do not: the slots of others come free unseen, and who
+        asks for them often gets his share.
+        """
+        ids = [replica.replica_id for replica in replicas]
+        held = sum(map(self._forecast.held, ids))
+        ongoing = sum(self.replica_queue_len_cache.get(one) or 0 for one in ids)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(ASK_AGAIN_S):
+                while held * 2 >= ongoing and not self.select_available_replicas(replicas):
+                    self._ended.clear()
+                    await self._ended.wait()
+                    if held < ongoing:
+                        await asyncio.sleep(LEFT_S)
+
+    def _ranked(
+        self, drawn: list[RunningReplica], pending_request: PendingRequest | None
+    ) -> list[list[RunningReplica]]:
         free = self.select_available_replicas(drawn)
         request = _clip(pending_request)
         if pending_request is None or request is None or not free:
@@ -93,6 +133,16 @@ class EarliestCompletionRouter(FIFOMixin, RequestRouter):
         returned = partial(self._forecast.returned, replica_id, _id(pending_request))
         loop = asyncio.get_running_loop()
         result.add_done_callback(lambda _: loop.call_soon_threadsafe(returned))
+
+    def on_new_queue_len_info(self, replica_id: ReplicaID, num_ongoing_requests: int) -> None:
+        """Note the number of requests that a replica had, and those on the way to it."""
+        known = max(num_ongoing_requests, self._forecast.held(replica_id))
+        super().on_new_queue_len_info(replica_id, known)
+
+    def decrement_queue_len_cache(self, replica_id: ReplicaID) -> None:
+        """Note that a request that this handle sent has ended."""
+        super().decrement_queue_len_cache(replica_id)
+        self._ended.set()
 
     def on_request_completed(self, replica_id: ReplicaID, internal_request_id: str) -> None:
         self._forecast.refused(replica_id, internal_request_id)
