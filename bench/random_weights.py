@@ -1,12 +1,15 @@
 """Random weights in the layout and the sizes of Stable Audio 3: true speed, no gated file."""
 
+import json
 import math
 import tempfile
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import torch
+from safetensors.torch import save_file
 from stable_audio_3.factory import create_diffusion_cond_from_config
 from tokenizers import Tokenizer, decoders, models, normalizers
 from transformers import PreTrainedTokenizerFast, T5GemmaConfig, T5GemmaEncoderModel
@@ -110,6 +113,28 @@ def random_model(
     if device.type == "cuda":
         model.to(torch.float16)
     return model, config
+
+
+def write_checkpoint(
+    folder: Path, variant: VariantName, device: Any, *, tiny: bool = False
+) -> None:
+    """Write a checkpoint that the unmodified package loads; its weights depend on nothing else.
+
+    ``device``: where it is built, which for the real sizes takes a GPU seconds, a CPU a minute.
+    """
+    sizes = TINY if tiny else real_sizes(variant)
+    torch.manual_seed(len(variant))
+    folder.mkdir(parents=True)
+    write_text_encoder(folder / TEXT_ENCODER, sizes)
+    config = model_config(variant, sizes)
+    (folder / "model_config.json").write_text(json.dumps(config))
+    config = deepcopy(config)
+    config["model"]["conditioning"]["configs"][0]["config"]["model_path"] = str(folder)
+    with building_on(device):
+        model = create_diffusion_cond_from_config(config)
+    randomise(model)
+    weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    save_file(weights, folder / "model.safetensors")
 
 
 def randomise(model: Any) -> None:

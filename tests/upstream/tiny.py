@@ -1,16 +1,12 @@
 """Tiny random checkpoints that the unmodified package loads: the real layout, a few MB."""
 
-import json
 from collections.abc import Iterator
-from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
-from stable_audio_3.factory import create_diffusion_cond_from_config
 
-from bench.random_weights import TEXT_ENCODER, TINY, model_config, randomise, write_text_encoder
+from bench.random_weights import write_checkpoint
 from sa_ray.catalogue import CATALOGUE
 from sa_ray.contracts import VariantName
 from sa_ray.engines.port import EngineOptions
@@ -32,17 +28,7 @@ def make_cache(cache: Path, variants: tuple[VariantName, ...]) -> None:
 
 def make_snapshot(folder: Path, variant: VariantName) -> None:
     """Write a checkpoint of ``variant``; its weights depend on nothing else."""
-    torch.manual_seed(len(variant))
-    folder.mkdir(parents=True)
-    write_text_encoder(folder / TEXT_ENCODER, TINY)
-    config = model_config(variant, TINY)
-    (folder / "model_config.json").write_text(json.dumps(config))
-    config = deepcopy(config)
-    config["model"]["conditioning"]["configs"][0]["config"]["model_path"] = str(folder)
-    model = create_diffusion_cond_from_config(config)
-    randomise(model)
-    weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
-    save_file(weights, folder / "model.safetensors")
+    write_checkpoint(folder, variant, torch.device("cpu"), tiny=True)
 
 
 def damaged(weights: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
