@@ -12,6 +12,7 @@ clients load it, each request a prompt that was never seen:
 """
 
 import argparse
+import asyncio
 import itertools
 import json
 import os
@@ -30,7 +31,9 @@ from typing import Any, Final
 import psutil
 import uvloop
 
-from bench.http_load import Load, closed_loop, post
+from bench.loadtest.connection import Connections
+from bench.loadtest.mixes import post
+from bench.loadtest.recording import percentiles
 from bench.process_usage import cpu_between, usage
 from sa_ray.contracts import ResolvedRequest, VariantName
 from sa_ray.engines.port import EngineOptions
@@ -42,14 +45,8 @@ SHORT_S: Final = 5.0
 LONG_S: Final = 120.0
 ALONE_BATCHES: Final = 30
 
-PROXIES: Final = {
-    "python": {"RAY_SERVE_ENABLE_HA_PROXY": "0", "RAY_SERVE_THROUGHPUT_OPTIMIZED": "0"},
-    "haproxy": {
-        "RAY_SERVE_ENABLE_HA_PROXY": "1",
-        "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
-        "RAY_SERVE_USE_GRPC_BY_DEFAULT": "0",
-    },
-}
+PROXIES: Final = {"haproxy": "1", "python": "0"}
+"""``RAY_SERVE_ENABLE_HA_PROXY``; the rest is as the service has it by default."""
 
 SAME_BATCH_S: Final = 0.06
 """Answers of one batch end within this; of two, they seldom took the same 0.1 ms."""
@@ -80,6 +77,16 @@ class Phase:
     """Of each clip, by part."""
     threads: dict[str, float] = field(default_factory=dict)
     """Share of a core that each busy thread of the variant and the ingress had."""
+
+
+@dataclass
+class Load:
+    """Answers of one closed loop: headers, and seconds."""
+
+    seconds: float = 0.0
+    heads: list[bytes] = field(default_factory=list)
+    ended: list[float] = field(default_factory=list)
+    latencies: list[float] = field(default_factory=list)
 
 
 def main() -> None:
@@ -151,15 +158,16 @@ def _phase(
         for part, spent in cpu_between(before, usage()).items()
         if spent / count > 5e-5
     }
+    latency, rate = percentiles(load.latencies), count / load.seconds
     timings = [_server_timing(head) for head in load.heads]
     batches = _batches([one["engine"] for one in timings], load.ended, rows)
     return Phase(
         case=case,
         clients=next(iter(wanted.values())),
-        clips_per_second=round(load.per_second, 1),
-        p50=round(load.quantile_ms(0.5), 1),
-        p95=round(load.quantile_ms(0.95), 1),
-        of_engine=limit and round(load.per_second / limit, 3),
+        clips_per_second=round(rate, 1),
+        p50=latency["p50"],
+        p95=latency["p95"],
+        of_engine=limit and round(rate / limit, 3),
         rows=round(count / len(batches), 2),
         batch=round(statistics.median(batches), 1),
         queue=round(statistics.median(one["queue"] for one in timings), 1),
@@ -172,21 +180,29 @@ def _phase(
 
 
 async def _loads(port: int, wanted: dict[tuple[str, float], int], seconds: float) -> Load:
-    """Run a closed loop of each kind at once; return the first kind's."""
-    import asyncio
+    """Run a closed loop of each kind at once; return the first kind's.
 
-    loops = [
-        closed_loop(
-            port,
-            clients=clients,
-            seconds=seconds,
-            request=lambda model=model, duration=duration: _request(model, duration),
-            status=200,
-        )
-        for (model, duration), clients in wanted.items()
-    ]
-    first, *_ = await asyncio.gather(*loops)
-    return first
+    Raises ``RuntimeError`` at a refusal or a failure: they must not count as served.
+    """
+    connections, load, started = Connections("127.0.0.1", port), Load(), time.perf_counter()
+
+    async def client(model: str, duration: float, counts: bool) -> None:
+        while (sent := time.perf_counter()) - started < seconds:
+            answer = await connections.exchange(_request(model, duration))
+            if answer.status != 200:
+                raise RuntimeError(f"{answer.head.decode()}{answer.body.decode()}")
+            if counts:
+                load.heads.append(answer.head)
+                load.ended.append(time.perf_counter())
+                load.latencies.append(load.ended[-1] - sent)
+
+    async with asyncio.TaskGroup() as group:
+        for place, ((model, duration), clients) in enumerate(wanted.items()):
+            for _ in range(clients):
+                group.create_task(client(model, duration, place == 0))
+    connections.close()
+    load.seconds = max(load.ended) - started
+    return load
 
 
 def _request(model: str, duration: float) -> bytes:
@@ -220,11 +236,12 @@ def _batches(engine_ms: list[float], ended: list[float], most: int) -> list[floa
 def _service(
     options: argparse.Namespace, variants: list[VariantName], proxy: str, rows: int, ingress: int
 ) -> Iterator[LocalService]:
-    os.environ.update(PROXIES[proxy], STABLE_AUDIO_ALLOW_ANONYMOUS="true")
+    os.environ["RAY_SERVE_ENABLE_HA_PROXY"] = PROXIES[proxy]
     override: dict[str, Any] = {"max_replicas": 1, "gpu": 0.5, "max_batch_rows": rows}
     with tempfile.TemporaryDirectory() as folder:
         args = {
             "engine": "stable-audio-3",
+            "allow_anonymous": True,
             "device": options.device,
             "weights_dir": str(options.weights.absolute()),
             "preload_models": ",".join(variants),
