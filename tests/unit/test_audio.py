@@ -186,6 +186,21 @@ def test_other_readers_find_the_exact_length(tmp_path: Path, fmt: AudioFormat, f
     assert length == pytest.approx(frames / SAMPLE_RATE, abs=1e-4)
 
 
+@pytest.mark.parametrize("bits", [24, 32])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_other_readers_take_every_depth_of_a_wav_file(
+    tmp_path: Path, bits: int, channels: int
+) -> None:
+    samples = tones(1153, channels)
+    data = audio.encode(samples, SAMPLE_RATE, "wav", tags={"title": "rain"}, bit_depth=bits)
+
+    assert frames_by_ffmpeg(data, tmp_path) == 1153 * channels // 2
+    info = mutagen.File(io.BytesIO(data)).info
+    assert (info.channels, info.bits_per_sample) == (channels, bits)
+    assert np.array_equal(decode(data), samples) or bits == 24
+    assert np.allclose(decode(data), samples, atol=2**-23)
+
+
 @pytest.mark.parametrize("fmt", ["mp3", "ogg"])
 def test_lossy_formats_keep_channels_pitch_and_timing(fmt: AudioFormat) -> None:
     samples = tones(2 * SAMPLE_RATE)
@@ -221,6 +236,13 @@ def test_tags_are_written(fmt: AudioFormat) -> None:
     assert written["title"] == tags["title"]
     assert written["comment"] == tags["comment"]
     assert written["software"].startswith(tags["software"])
+
+
+@pytest.mark.parametrize("bits", [16, 24, 32])
+def test_a_wav_file_names_nobody_else(bits: int) -> None:
+    samples, tags = tones(1000), {"software": "sa-ray (procedural)"}
+
+    assert tags_of(audio.encode(samples, SAMPLE_RATE, "wav", tags=tags, bit_depth=bits)) == tags
 
 
 def test_other_readers_find_the_tags_of_an_mp3_file() -> None:

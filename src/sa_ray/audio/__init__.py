@@ -7,8 +7,9 @@ from sa_ray.audio.credentials import (
     has_manifest,
     require_c2pa,
 )
-from sa_ray.audio.encoding import MAX_TAG_BYTES, TAGS, encode, to_integers
+from sa_ray.audio.encoding import MAX_TAG_BYTES, TAGS, encode
 from sa_ray.audio.mastering import loudness_of, mastered
+from sa_ray.audio.pcm import to_integers
 from sa_ray.audio.probing import AudioProbe, probe
 from sa_ray.audio.provenance import Provenance, provenance_of, provenance_tags
 from sa_ray.audio.reading import read_source

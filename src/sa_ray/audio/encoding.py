@@ -8,17 +8,17 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from types import MappingProxyType
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 import soundfile as sf
 
 from sa_ray.audio.id3 import id3_tag
-from sa_ray.audio.loop_points import add_loop_points
+from sa_ray.audio.pcm import SHORT_BITS, to_integers, within_range
 from sa_ray.audio.resampling import BLOCK_FRAMES, resampled
+from sa_ray.audio.wav import wav_file
 from sa_ray.contracts import MAX_OPUS_BITRATE, MPEG_1_LEAST_HZ, OPUS_SAMPLE_RATE, AudioFormat
-from sa_ray.errors import GenerationError
 
 MAX_TAG_BYTES: Final = 2_000
 """Longest tag written, UTF-8 bytes. libsndfile skips the whole INFO list of a WAV file that
@@ -26,17 +26,11 @@ holds a string of 2048 bytes or more."""
 
 TAGS: Final = ("title", "comment", "software")
 
-_SHORT_BITS: Final = 16
-_FLOAT_BITS: Final = 32
-
 _OPUS_LEAST: Final = 6
 """kbit/s for each channel, from which on libsndfile's level chooses, up to the most there is."""
 
 _HIGHEST_LEVEL: Final = 0.999
 """libsndfile refuses 1 for MP3; LAME takes the nearest bit rate there is."""
-
-_HEAD_BYTES: Final = 128
-"""More than the chunks before the audio of a WAV file take."""
 
 _NONCHARACTERS: Final = {0xFFFE: "\ufffd", 0xFFFF: "\ufffd"}
 """What libFLAC refuses, and what would read as a byte order mark in UTF-16."""
@@ -53,14 +47,12 @@ class _Codec:
     sample_rate: int | None = None
     """Hz of the file; None: that of the samples."""
     options: Mapping[str, object] = field(default_factory=dict)
-    tags: Literal["before", "behind", "id3"] = "before"
-    """Where libsndfile is to put the tags, seen from the audio; ``id3``: nowhere."""
+    has_id3: bool = False
+    """Whether the tags go before what libsndfile writes, in place of its own."""
 
 
 _CODECS: Final[Mapping[AudioFormat, _Codec]] = MappingProxyType(
     {
-        # So the audio begins at byte 44, where simple readers look for it.
-        "wav": _Codec("WAV", "PCM_16", bits=16, tags="behind"),
         "flac": _Codec("FLAC", "PCM_16", bits=16),
         # LAME's -V2, some 190 kbit/s for stereo: libsndfile hands LAME ten times the level.
         "mp3": _Codec(
@@ -69,7 +61,7 @@ _CODECS: Final[Mapping[AudioFormat, _Codec]] = MappingProxyType(
             options={"bitrate_mode": "VARIABLE", "compression_level": 0.2},
             # libsndfile's would lie behind the audio, where FFmpeg takes those 128 bytes of a
             # short file for a second one, and then ignores the length in the Xing/LAME header.
-            tags="id3",
+            has_id3=True,
         ),
         # 160 kbit/s for stereo: libsndfile asks Opus for 256 - 250 * level kbit/s per channel.
         "ogg": _Codec(
@@ -107,14 +99,16 @@ def encode(
 
     ``tags`` may hold ``title``, ``comment`` and ``software``: INFO chunks of a WAV file, Vorbis
     comments of FLAC and Ogg, an ID3v2 tag of MP3. libsndfile appends its own name to ``software``
-    but in MP3. Tags longer than ``MAX_TAG_BYTES`` are cut. ``loop``: ``wav`` says that the whole of
-    it is a loop; the other formats have no field for that.
+    in FLAC and Ogg. Tags longer than ``MAX_TAG_BYTES`` are cut. ``loop``: ``wav`` says that the
+    whole of it is a loop; the other formats have no field for that.
 
     Raises ``GenerationError`` if a sample is not finite and ``ValueError`` for an unknown tag.
     """
     if unknown := tags.keys() - set(TAGS):
         raise ValueError(f"unknown tags {sorted(unknown)}; the known ones are {TAGS}")
     texts = {name: _tag_text(value) for name, value in tags.items()}
+    if fmt == "wav":
+        return wav_file(samples, sample_rate, bit_depth or SHORT_BITS, texts, loop=loop)
     codec = _codec(fmt, samples.shape[0], sample_rate, bit_depth, bitrate)
     rate = codec.sample_rate or sample_rate
     buffer = io.BytesIO()
@@ -127,25 +121,17 @@ def encode(
         subtype=codec.subtype,
         **codec.options,
     ) as file:
-        if codec.tags == "before":
+        if not codec.has_id3:
             _set_tags(file, texts)
         for block in _blocks(samples, codec, sample_rate, rate):
             file.write(block)
-        if codec.tags == "behind":
-            _set_tags(file, texts)
-    if codec.subtype == "FLOAT":
-        _without_time(buffer)
-    if loop and codec.container == "WAV":
-        add_loop_points(buffer, samples.shape[1], rate)
-    return id3_tag(texts) + buffer.getvalue() if codec.tags == "id3" else buffer.getvalue()
+    return id3_tag(texts) + buffer.getvalue() if codec.has_id3 else buffer.getvalue()
 
 
 def _codec(
     fmt: AudioFormat, channels: int, sample_rate: int, bit_depth: int | None, bitrate: int | None
 ) -> _Codec:
     codec = _CODECS[fmt]
-    if bit_depth == _FLOAT_BITS:
-        return replace(codec, subtype="FLOAT", bits=None)
     if bit_depth is not None:
         return replace(codec, subtype=f"PCM_{bit_depth}", bits=bit_depth)
     if bitrate is None:
@@ -157,14 +143,6 @@ def _codec(
     least, most = (32, 320) if sample_rate >= MPEG_1_LEAST_HZ else (8, 160)
     level = min((most - bitrate) / (most - least), _HIGHEST_LEVEL)
     return replace(codec, options={"bitrate_mode": "CONSTANT", "compression_level": level})
-
-
-def _without_time(buffer: io.BytesIO) -> None:
-    """Blank the time of writing in a ``PEAK`` chunk, so that the same audio gives the same file."""
-    with buffer.getbuffer() as data:
-        at = bytes(data[:_HEAD_BYTES]).find(b"PEAK")
-        if at > 0:
-            data[at + 12 : at + 16] = bytes(4)
 
 
 def _set_tags(file: sf.SoundFile, texts: Mapping[str, str]) -> None:
@@ -188,26 +166,8 @@ def _blocks(
 def _interleaved(samples: _Samples) -> Iterator[_Samples]:
     """Yield clipped copies ``[frames, channels]``, so that a long clip is never held twice."""
     for start in range(0, samples.shape[1], BLOCK_FRAMES):
-        block = samples[:, start : start + BLOCK_FRAMES].T.copy(order="C")
-        if not np.isfinite(block).all():
-            raise GenerationError(
-                "The model produced samples that are not numbers. Try another seed; if it "
-                "happens again, set STABLE_AUDIO_MODEL_HALF=0."
-            )
-        yield np.clip(block, -1.0, 1.0, out=block)
-
-
-def to_integers(block: _Samples, bits: int) -> npt.NDArray[np.signedinteger]:
-    """Round float32 ``block``, in [-1, 1], which is overwritten, to integers as libsndfile takes
-    them: int16, or the upper ``bits`` bits of int32."""
-    # libsndfile's own conversion truncates in WAV files: half a step of bias.
-    scale = np.float32(1 << bits - 1)  # decoders divide by it, so decoding inverts the scaling
-    block *= scale
-    np.rint(block, out=block)
-    np.minimum(block, scale - 1, out=block)
-    if bits == _SHORT_BITS:
-        return block.astype(np.int16)
-    return block.astype(np.int32) << (32 - bits)  # the upper bits count
+        block = samples[:, start : start + BLOCK_FRAMES]
+        yield within_range(block).T.copy(order="C")
 
 
 def _tag_text(value: str) -> str:

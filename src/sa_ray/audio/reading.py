@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import soundfile as sf
 
-from sa_ray.audio.encoding import to_integers
+from sa_ray.audio.pcm import to_integers
 from sa_ray.audio.resampling import BLOCK_FRAMES, resampled
 from sa_ray.contracts import SAMPLE_RATE, ReadAudio, UploadFormat
 from sa_ray.errors import GenerationError, InvalidRequestError
