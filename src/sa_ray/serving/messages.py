@@ -1,6 +1,7 @@
 """Messages from a variant replica."""
 
 from dataclasses import dataclass, fields
+from pickle import PickleBuffer
 from typing import Any
 
 from sa_ray.contracts import AudioInfo
@@ -25,13 +26,21 @@ class AudioReady:
 
 @dataclass(frozen=True, slots=True)
 class EncodedAudio:
-    data: bytes
+    data: bytes | memoryview
+    """The file. What has come from another process is a view of the memory that Ray received it in,
+    and keeps that as long as it lives."""
     info: AudioInfo
     encode_seconds: float = 0.0
     """Seconds that mastering, encoding and signing took, the wait for a thread included."""
 
+    def __getstate__(self) -> list[Any]:
+        """Pickle the file out of band: within the pickle it would be copied there and here."""
+        return [PickleBuffer(self.data), self.info, self.encode_seconds]
+
     def __setstate__(self, state: list[Any]) -> None:
-        """Unpickle; replicas of the deploy before say nothing of seconds."""
+        """Unpickle; replicas of the deploy before say nothing of seconds, and send plain bytes."""
         for position, field in enumerate(fields(self)):
             value = state[position] if position < len(state) else field.default
             object.__setattr__(self, field.name, value)
+        if not isinstance(self.data, bytes):
+            object.__setattr__(self, "data", memoryview(self.data))

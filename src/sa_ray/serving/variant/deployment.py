@@ -209,7 +209,7 @@ class Variant:
                     yield Progress(sent)
             for encoded in await work:
                 yield AudioReady(encoded.info)
-                yield encoded.data
+                yield bytes(encoded.data)  # as they are: they have come from no other process
         finally:
             work.cancel()
 

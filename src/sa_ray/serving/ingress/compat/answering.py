@@ -87,10 +87,16 @@ def given(body: BaseModel, *names: str) -> list[str]:
     return [name for name in names if getattr(body, name) is not None]
 
 
-async def _raw(made: StreamingResponse, raw: Raw) -> Response:
+async def body_of(made: Response) -> bytes:
+    """Return what ``made`` would send."""
+    if not isinstance(made, StreamingResponse):
+        return bytes(made.body)
     pieces = [piece async for piece in made.body_iterator]
-    wav = b"".join(piece for piece in pieces if isinstance(piece, bytes))
-    data = await asyncio.to_thread(raw_audio, wav, raw)
+    return b"".join(piece for piece in pieces if not isinstance(piece, str))
+
+
+async def _raw(made: Response, raw: Raw) -> Response:
+    data = await asyncio.to_thread(raw_audio, await body_of(made), raw)
     headers = {name: value for name, value in made.headers.items() if name not in OF_THE_FILE}
     headers |= {"X-Sample-Rate": str(raw.sample_rate), "X-Channels": str(raw.channels)}
     return Response(data, headers=headers)

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from sa_ray.contracts import FINAL_STATUSES, MEDIA_TYPES, Job, StoredClip
 from sa_ray.errors import GenerationError, JobGoneError
 from sa_ray.serving.actors import UploaderClient
-from sa_ray.serving.ingress.compat.answering import OF_THE_FILE
+from sa_ray.serving.ingress.compat.answering import OF_THE_FILE, body_of
 from sa_ray.serving.ingress.routes.generation import CHUNK_BYTES, clip_headers
 
 RETRY_AFTER: Final = "1"
@@ -37,11 +37,9 @@ async def made_sync(made: Response, http: Request) -> Response:
     """Return the clip ``made`` as Stability's clients take it."""
     made.headers["seed"] = made.headers["X-Seed"]
     made.headers["finish-reason"] = _SUCCESS
-    if not _wants_json(http) or not isinstance(made, StreamingResponse):
+    if not _wants_json(http):
         return made
-    pieces = [piece async for piece in made.body_iterator]
-    data = b"".join(one for one in pieces if isinstance(one, bytes))
-    return await asyncio.to_thread(_as_json, data, made)
+    return await asyncio.to_thread(_as_json, await body_of(made), made)
 
 
 async def result_of(job: Job, result_id: str, uploader: UploaderClient, http: Request) -> Response:

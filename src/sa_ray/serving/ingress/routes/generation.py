@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
 from fastapi import APIRouter, Request
-from fastapi.responses import StreamingResponse
+from fastapi.responses import Response, StreamingResponse
 
 from sa_ray.contracts import MEDIA_TYPES, AudioInfo, GenerationRequest, ResolvedRequest
 from sa_ray.errors import (
@@ -86,9 +86,7 @@ FILES: dict[int | str, dict[str, Any]] = {
     openapi_extra=FORM,
     summary="Alias of /v1/audio/generations",
 )
-async def generate(
-    request: GenerationRequest, services: ServicesDep, http: Request
-) -> StreamingResponse:
+async def generate(request: GenerationRequest, services: ServicesDep, http: Request) -> Response:
     """Generate one clip, or `n`, and answer with its bytes. Hanging up cancels the work."""
     started = time.monotonic()
     caller = caller_of(http)
@@ -100,11 +98,12 @@ async def generate(
     called = time.monotonic() - began
     audit(http, "generated", caller.name)
     if resolved.n > 1:
-        answer = await _several(resolved, clips, http.headers.get("accept", ""))
+        answer: Response = await _several(resolved, clips, http.headers.get("accept", ""))
     else:
         [encoded] = clips
-        answer = StreamingResponse(
-            _chunks([encoded.data]),
+        # In one message: the clip is here as a whole, and pieces of it would be copies.
+        answer = Response(
+            encoded.data,
             media_type=MEDIA_TYPES[resolved.format],
             headers=audio_headers(resolved, encoded),
         )
@@ -163,7 +162,9 @@ def clip_headers(request: ResolvedRequest, info: AudioInfo) -> dict[str, str]:
     return headers if info.warning is None else headers | {"X-Warning": info.warning}
 
 
-async def _chunks(pieces: Sequence[bytes]) -> AsyncGenerator[bytes, None]:
+async def _chunks(
+    pieces: Sequence[bytes | memoryview],
+) -> AsyncGenerator[bytes | memoryview, None]:
     for data in pieces:
         for start in range(0, len(data), CHUNK_BYTES):
             yield data[start : start + CHUNK_BYTES]

@@ -95,7 +95,7 @@ JOB_ERRORS = responses(*BODY_ERRORS, IdempotencyConflictError, OverloadedError, 
     responses=FILES | SYNC_ERRORS,
     openapi_extra=VARIATIONS,
 )
-async def variations(http: Request, services: ServicesDep) -> StreamingResponse:
+async def variations(http: Request, services: ServicesDep) -> Response:
     """Make a clip from the audio of a form: `init_audio` in `/v1/audio/generations`."""
     return await generate(
         await _variation(http, GenerationRequest, services.uploads), services, http
@@ -108,7 +108,7 @@ async def variations(http: Request, services: ServicesDep) -> StreamingResponse:
     responses=FILES | SYNC_ERRORS,
     openapi_extra=INPAINT,
 )
-async def inpaint(http: Request, services: ServicesDep) -> StreamingResponse:
+async def inpaint(http: Request, services: ServicesDep) -> Response:
     """Make parts of a form's audio anew: `inpaint_audio` in `/v1/audio/generations`."""
     return await generate(
         await _inpainting(http, GenerationRequest, services.uploads), services, http
