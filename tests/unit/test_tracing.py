@@ -172,6 +172,22 @@ def run(code: str, **variables: str) -> tuple[list[str], list[dict[str, Any]]]:
     return json.loads(ran.stdout), [json.loads(line) for line in ran.stderr.splitlines()]
 
 
+REPLACED = """
+import io, logging, sys
+from sa_ray.telemetry import *
+sys.stderr = io.StringIO()
+configure_logging()
+logging.getLogger("sa_ray.audit").info("generated")
+print("[]")
+"""
+
+
+def test_lines_come_to_the_standard_error_whatever_stands_in_its_place() -> None:
+    _, lines = run(REPLACED)
+
+    assert [(line["logger"], line["message"]) for line in lines] == [("sa_ray.audit", "generated")]
+
+
 @pytest.mark.parametrize("name", ["OTEL_SDK_DISABLED", "OTEL_TRACES_EXPORTER", None])
 def test_nothing_is_imported_or_sent_unless_it_is_wanted(name: str | None) -> None:
     with collecting() as collector:

@@ -46,7 +46,9 @@ def configure_logging() -> None:
     logger = logging.getLogger(ROOT)
     if any(isinstance(handler.formatter, JsonFormatter) for handler in logger.handlers):
         return
-    handler = logging.StreamHandler(sys.stderr)
+    # Not `sys.stderr`, for which Serve may have put a logger of its own: that walks the stack for
+    # each line, and keeps up to a thousand of them back.
+    handler = logging.StreamHandler(sys.__stderr__)
     handler.setFormatter(JsonFormatter())
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)

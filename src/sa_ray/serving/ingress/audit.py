@@ -21,7 +21,7 @@ def audit(http: Request, what: str, who: str, *, thing: str = "", outcome: str =
     fields = {"who": who, "what": what, "id": thing, "outcome": outcome}
     address = address_of(http.scope)
     with log_context(**fields, address=address, **request_ids(http)):
-        logger.info("%s %s", what, thing or http.url.path[:200])
+        logger.info("%s %s", what, thing or http.scope["path"][:200])
 
 
 class Refusals:
