@@ -17,7 +17,7 @@ import pytest
 from sa_ray.jobs import JobOptions, lifecycle, open_job_store
 from sa_ray.local import LocalService
 from tests.support.commands import MARK, marked
-from tests.support.jobs import resolved
+from tests.support.jobs import insert, resolved
 from tests.support.secret_settings import environment
 from tests.support.service import Service, local_settings
 from tests.support.webhook_receiver import Receiver, receiving, verified
@@ -97,7 +97,7 @@ def poisoned(jobs_url: str) -> None:
     for number in range(100):
         options = JobOptions(webhook_url=POISON[number % len(POISON)])
         job = lifecycle.new_job(uuid.uuid4().hex, resolved(), time.time() - 60, options)
-        assert store.insert(job) is None
+        insert(store, job)
         assert store.replace(lifecycle.cancel(job, time.time() - 60))
     store.close()
 

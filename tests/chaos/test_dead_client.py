@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 from bench.databases import PostgresqlServer
 from sa_ray.jobs import lifecycle, open_job_store
 from sa_ray.jobs.stores.sql_store.engine import create_job_engine
-from tests.support.jobs import resolved
+from tests.support.jobs import insert, resolved
 
 pytestmark = pytest.mark.chaos
 
@@ -36,7 +36,7 @@ def test_the_locks_of_a_client_that_died_within_a_pipeline_are_freed(
 ) -> None:
     store = open_job_store(url)
     job = lifecycle.new_job("0" * 32, resolved(), 1000.0)
-    store.insert(job)
+    insert(store, job)
     locking = "SELECT FROM jobs FOR UPDATE"
     dead.exec_driver_sql(locking)
     # What follows is never sent: the server waits, and does not count the session as idle.

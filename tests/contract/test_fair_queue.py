@@ -14,7 +14,7 @@ from sa_ray.contracts import Job, VariantName
 from sa_ray.errors import ConflictError
 from sa_ray.jobs import JobOptions, JobStore, lifecycle, open_job_store
 from sa_ray.jobs.stores.port import QUEUE_HORIZON
-from tests.support.jobs import resolved
+from tests.support.jobs import insert, place_of, resolved
 
 NOW = 1e6
 
@@ -63,7 +63,7 @@ class Queue:
                 )
             )
         for job in made:
-            self.store.insert(job)
+            insert(self.store, job)
         return made
 
     def claim(self, limit: int = 1, variant: VariantName = "small-sfx") -> list[Job]:
@@ -91,7 +91,7 @@ def test_one_job_waits_for_none_of_a_crowd_of_another_owner(job_store: JobStore)
 
     [one] = queue.add("one")
 
-    assert job_store.position(one) <= 2
+    assert place_of(job_store, one) <= 2
     assert "one" in queue.served(2)
     assert job_store.counts()["small-sfx"]["queued"] == 400 + 1 - 5
 
@@ -103,7 +103,7 @@ def test_the_jobs_of_one_owner_are_served_in_the_order_they_came(job_store: JobS
     made += queue.add("", 2)
 
     assert job_store.queue("small-sfx", limit=10) == [job.id for job in made[4:]]
-    assert [job_store.position(job) for job in made[4:]] == [1, 2, 3, 4, 5, 6]
+    assert [place_of(job_store, job) for job in made[4:]] == [1, 2, 3, 4, 5, 6]
 
 
 def test_shares_are_of_seconds_and_not_of_jobs(job_store: JobStore) -> None:
@@ -210,7 +210,7 @@ def test_a_retried_job_has_its_old_place(job_store: JobStore) -> None:
 
     assert job_store.replace(lifecycle.release(held, 1, NOW))
 
-    assert job_store.position(held) == 1
+    assert place_of(job_store, held) == 1
     assert [job.id for job in queue.claim()] == [held.id]
 
 
@@ -228,8 +228,8 @@ def test_the_order_outlives_the_store_object(job_store: JobStore, store_url: str
     [last] = later.add("many")
     [one] = later.add("one")
 
-    assert reopened.position(last) == 22
-    assert reopened.position(one) <= 2
+    assert place_of(reopened, last) == 22
+    assert place_of(reopened, one) <= 2
     reopened.close()
 
 
@@ -247,7 +247,7 @@ def test_a_refused_job_costs_its_owner_nothing(job_store: JobStore) -> None:
 
     [again] = queue.add("bob", work=1000.0)
 
-    assert job_store.position(again) <= 4
+    assert place_of(job_store, again) <= 4
 
 
 def test_concurrent_claimers_share_fairly_too(job_store: JobStore) -> None:
@@ -282,7 +282,7 @@ def test_cancelled_jobs_are_not_charged_once_none_waits(job_store: JobStore) -> 
     queue.add("bob", 20, work=10.0)
     served = queue.served(25)
     assert 14 <= served.index("ann") <= 22
-    assert job_store.position(again) == 1
+    assert place_of(job_store, again) is None
 
 
 def test_jobs_cancelled_behind_one_that_is_claimed_are_not_charged_either(

@@ -14,6 +14,7 @@ from sa_ray.contracts import Job
 from sa_ray.jobs import JobOptions, JobStore, endings, lifecycle, open_job_store
 from sa_ray.jobs.stores.port import HeldLease
 from sa_ray.jobs.stores.sql_store.schema import MIGRATIONS
+from tests.support.jobs import insert, place_of
 
 DATA = Path(__file__).parent.parent / "data"
 
@@ -107,7 +108,7 @@ def test_jobs_of_the_first_schema_live_on(first: JobStore) -> None:
 
 def test_the_queue_keeps_its_order(first: JobStore) -> None:
     assert first.queue("small-sfx", limit=10) == [f"{5:032x}", f"{6:032x}"]
-    assert first.position(stored(first, 6)) == 2
+    assert place_of(first, stored(first, 6)) == 2
 
     taken = first.claim(
         "small-sfx",
@@ -186,7 +187,7 @@ def test_jobs_without_an_owner_live_beside_those_with_one(second: JobStore) -> N
     keyed = stored(second, 6)
     assert keyed.owner == ""
     options = JobOptions(owner="ann", idempotency_key="key", fingerprint="f")
-    second.insert(lifecycle.new_job("a" * 32, keyed.request, 1006.5, options))
+    insert(second, lifecycle.new_job("a" * 32, keyed.request, 1006.5, options))
 
     assert second.get_by_key("", "key") == keyed
     assert second.get_by_key("ann", "key") == second.get("a" * 32)
@@ -206,7 +207,7 @@ def test_new_jobs_come_behind_those_that_waited(second: JobStore) -> None:
     def new(number: int, owner: str, **options: Any) -> str:
         made = JobOptions(owner=owner, work=0.5, **options)
         job = lifecycle.new_job(f"{number:032x}", request, 1006.5, made)
-        second.insert(job)
+        insert(second, job)
         return job.id
 
     later = [new(10, ""), new(11, "")]

@@ -1,11 +1,13 @@
 """What every ``JobStore`` promises. Another store joins by its URL in ``store_url``."""
 
+import itertools
 import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +17,7 @@ from sa_ray.errors import ConflictError, JobStoreError
 from sa_ray.jobs import (
     Cursor,
     JobOptions,
+    JobSnapshot,
     JobStore,
     endings,
     lifecycle,
@@ -23,7 +26,7 @@ from sa_ray.jobs import (
     webhook_schedule,
 )
 from sa_ray.jobs.stores.port import QUEUE_HORIZON, HeldLease
-from tests.support.jobs import FAULT, RESULT, resolved
+from tests.support.jobs import FAULT, RESULT, insert, place_of, resolved
 
 
 def job(
@@ -35,11 +38,6 @@ def job(
 ) -> Job:
     now = 1000.0 + number if created_at is None else created_at
     return lifecycle.new_job(f"{number:032x}", resolved(variant, prompt), now)
-
-
-def insert(store: JobStore, *jobs: Job) -> None:
-    for each in jobs:
-        store.insert(each)
 
 
 def claim(
@@ -282,7 +280,7 @@ request = ResolvedRequest(
 )
 for number in itertools.count():
     job = lifecycle.new_job(f"{number:032x}", request, 1000.0 + number)
-    store.insert(job)
+    assert store.insert_all([job]) == [True]
     print("inserted", job.id, flush=True)
     take = lambda job: lifecycle.lease(job, "w1", 1e6)
     [job] = store.claim("small-sfx", "w1", now=1e6, limit=1, take=take)
@@ -367,10 +365,10 @@ def test_position_counts_the_waiting_jobs_of_the_variant_up_to_this_one(
 ) -> None:
     insert(job_store, job(0), job(1, variant="medium"), job(2), job(3))
 
-    assert [job_store.position(job(number)) for number in (0, 2, 3)] == [1, 2, 3]
+    assert [place_of(job_store, job(number)) for number in (0, 2, 3)] == [1, 2, 3]
 
     claim(job_store, limit=1)
-    assert [job_store.position(job(number)) for number in (2, 3)] == [1, 2]
+    assert [place_of(job_store, job(number)) for number in (2, 3)] == [1, 2]
 
 
 def test_places_beyond_the_horizon_are_not_told_apart(job_store: JobStore) -> None:
@@ -379,7 +377,7 @@ def test_places_beyond_the_horizon_are_not_told_apart(job_store: JobStore) -> No
         list(threads.map(lambda number: insert(job_store, job(number)), range(far)))
 
     queue = [int(job_id, 16) for job_id in job_store.queue("small-sfx", limit=far)]
-    places = [job_store.position(job(queue[at])) for at in (0, QUEUE_HORIZON - 2, far - 1)]
+    places = [place_of(job_store, job(queue[at])) for at in (0, QUEUE_HORIZON - 2, far - 1)]
 
     assert places == [1, QUEUE_HORIZON - 1, QUEUE_HORIZON]
 
@@ -457,7 +455,7 @@ def test_priority_goes_before_age_and_much_work_before_all(job_store: JobStore) 
     insert(job_store, low, normal, high, behind_much_work)
     order = [high, normal, low, behind_much_work]
 
-    assert [job_store.position(each) for each in order] == [1, 2, 3, 4]
+    assert [place_of(job_store, each) for each in order] == [1, 2, 3, 4]
     assert job_store.queue("small-sfx", limit=3) == ids(order[:3])
     assert job_store.next_jobs("small-sfx", limit=3) == order[:3]
     assert ids(claim(job_store, now=3000.0)) == ids(order)
@@ -507,10 +505,10 @@ def test_writes_that_meet_fail_and_succeed_each_for_itself(job_store: JobStore) 
         try:
             match number % 3:
                 case 0:
-                    job_store.insert(job(number))
+                    insert(job_store, job(number))
                     return "stored"
                 case 1:
-                    job_store.insert(job(1000, prompt="other"))
+                    insert(job_store, job(1000, prompt="other"))
                     return "stored"
                 case _:
                     return job_store.replace(lifecycle.cancel(job(number), 2000.0))
@@ -568,6 +566,70 @@ def test_of_concurrent_inserts_with_one_key_one_is_stored(job_store: JobStore) -
 
     assert stored.count(True) == 1
     assert ids(job_store.page(limit=10)) == [f"{stored.index(True):032x}"]
+
+
+def test_of_jobs_that_come_together_each_is_stored_or_refused_for_itself(
+    job_store: JobStore,
+) -> None:
+    insert(job_store, with_options(0, idempotency_key="held"))
+    together = [
+        with_options(1, idempotency_key="new"),
+        with_options(2, idempotency_key="held"),
+        with_options(3, idempotency_key="new"),
+        with_options(4, idempotency_key="new", owner="ann"),
+        job(0, prompt="other"),
+        job(5),
+    ]
+
+    assert job_store.insert_all(together) == [True, False, False, True, False, True]
+
+    assert sorted(ids(job_store.page(limit=10))) == ids(job(number) for number in (0, 1, 4, 5))
+    by_key = job_store.get_by_key("", "new")
+    assert by_key is not None
+    assert by_key.id == job(1).id
+
+
+@pytest.mark.parametrize("refused", [False, True])
+def test_jobs_that_come_together_have_the_places_of_jobs_that_come_one_by_one(
+    job_store: JobStore, tmp_path: Path, *, refused: bool
+) -> None:
+    one_by_one = open_job_store(f"sqlite:///{tmp_path}/one-by-one.db")
+    owners = itertools.cycle(["ann", "ann", "bob", ""])
+    priorities = itertools.cycle(["normal", "high", "normal", "normal", "low"])
+    jobs = [
+        with_options(number, owner=next(owners), priority=next(priorities), work=1.0 + number % 3)
+        for number in range(40)
+    ]
+    for store in (job_store, one_by_one):
+        insert(store, *jobs[:10])
+        claim(store, limit=4)
+    insert(one_by_one, *jobs[10:])
+    again = [job(3, prompt="other")] if refused else []
+
+    assert job_store.insert_all([*jobs[10:25], *again, *jobs[25:]]).count(True) == 30
+
+    order = job_store.queue("small-sfx", limit=100)
+    assert order == one_by_one.queue("small-sfx", limit=100)
+    by_id = {each.id: each for each in jobs}
+    assert [place_of(job_store, by_id[each]) for each in order] == [*range(1, 37)]
+    one_by_one.close()
+
+
+@pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")
+def test_many_jobs_are_read_at_once_with_their_places(job_store: JobStore) -> None:
+    insert(job_store, unreadable(0), *(job(number) for number in range(1, 5)))
+    [held] = claim(job_store, limit=1)
+    missing = job(9)
+
+    found = job_store.snapshots(ids([job(4), missing, held, unreadable(0), job(2)]))
+
+    assert sorted(found) == ids([unreadable(0), held, job(2), job(4)])
+    assert isinstance(found[unreadable(0).id], JobStoreError)
+    assert found[held.id] == JobSnapshot(held, None)
+    # The one that cannot be read has its place too.
+    assert found[job(2).id] == JobSnapshot(job(2), 2)
+    assert found[job(4).id] == JobSnapshot(job(4), 4)
+    assert job_store.snapshots([]) == {}
 
 
 def test_ended_jobs_are_listed_by_age(job_store: JobStore) -> None:

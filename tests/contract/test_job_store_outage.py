@@ -19,7 +19,7 @@ from sa_ray.jobs.stores.sql_store.engine import create_job_engine
 from sa_ray.jobs.stores.sql_store.postgresql import BoundedConnection, unbounded
 from sa_ray.jobs.stores.sql_store.schema import MIGRATIONS, migrate
 from tests.support.fault_proxy import FaultProxy
-from tests.support.jobs import resolved
+from tests.support.jobs import insert, resolved
 
 REQUEST = resolved()
 
@@ -49,7 +49,7 @@ def test_an_outage_is_a_passing_error_and_nothing_acknowledged_is_lost(
     server: PostgresqlServer | RedisServer, store: JobStore
 ) -> None:
     for number in range(20):
-        store.insert(new_job(number))
+        insert(store, new_job(number))
     taken = store.claim(
         "small-sfx", "w", now=2000.0, limit=5, take=lambda job: lifecycle.lease(job, "w", 2000.0)
     )
@@ -57,7 +57,7 @@ def test_an_outage_is_a_passing_error_and_nothing_acknowledged_is_lost(
     server.kill()
     calls = (
         store.check,
-        lambda: store.insert(new_job(99)),
+        lambda: insert(store, new_job(99)),
         lambda: store.get(new_job(1).id),
         lambda: store.replace(lifecycle.cancel(new_job(10), 2000.0)),
         store.counts,
@@ -96,7 +96,7 @@ def test_a_server_that_falls_silent_is_a_passing_error_and_is_used_again(
     proxied: tuple[JobStore, FaultProxy],
 ) -> None:
     store, proxy = proxied
-    store.insert(new_job(200))
+    insert(store, new_job(200))
     proxy.fall_silent()
     calls = (store.check, lambda: store.get(new_job(200).id), store.counts, store.heartbeats)
 
@@ -114,7 +114,7 @@ def test_a_server_that_falls_silent_is_a_passing_error_and_is_used_again(
 def test_a_primary_that_becomes_a_standby_is_left_for_the_next(
     server: PostgresqlServer, store: JobStore
 ) -> None:
-    store.insert(new_job(300))
+    insert(store, new_job(300))
     held = lifecycle.lease(new_job(300), "w", 2000.0)
 
     with server.read_only():
@@ -129,17 +129,17 @@ def test_a_primary_that_becomes_a_standby_is_left_for_the_next(
 def test_after_a_redis_failover_the_new_primary_is_found_by_the_same_address() -> None:
     with redis_server() as first, redis_server() as second, FaultProxy(first.port) as proxy:
         store = open_job_store(first.url().replace(str(first.port), str(proxy.port)))
-        store.insert(new_job(1))
+        insert(store, new_job(1))
         second.follow(first)
         second.take_over_from(first)
 
         # The connections stay: the old primary lives on as a replica.
         proxy.lead_new_connections_to(second.port)
         with pytest.raises(JobStoreError, match="READONLY") as refused:
-            store.insert(new_job(2))
+            insert(store, new_job(2))
         assert refused.value.transient
 
-        store.insert(new_job(2))
+        insert(store, new_job(2))
         assert store.queue("small-sfx", limit=10) == [new_job(1).id, new_job(2).id]
         store.close()
 
@@ -156,7 +156,7 @@ def test_a_failover_under_load_refuses_for_now_and_only_so() -> None:
             while not over.is_set():
                 number += 16
                 try:
-                    store.insert(new_job(number))
+                    insert(store, new_job(number))
                     store.check()
                 except JobStoreError as error:
                     outcomes["refused" if error.transient else error.message] += 1
@@ -254,7 +254,7 @@ def test_redis_without_memory_refuses_for_now(redis_db: RedisServer) -> None:
         client.config_set("maxmemory", "1")
         try:
             with pytest.raises(JobStoreError, match="OOM") as refused:
-                store.insert(new_job(1))
+                insert(store, new_job(1))
         finally:
             client.config_set("maxmemory", "0")
 
@@ -302,12 +302,12 @@ def test_redis_keeps_every_key_in_one_slot_under_its_prefix(redis_db: RedisServe
             1000.0,
             lifecycle.JobOptions(idempotency_key="k", expires_in=60.0, webhook_url="http://a/"),
         )
-        store.insert(job)
+        insert(store, job)
         cancelled = lifecycle.cancel(job, 1001.0)
         assert store.replace(cancelled)
         assert store.delete(cancelled)
         # Nothing of a deleted job is left.
         assert client.keys() == [b"{sa-ray}:schema"]
-        store.insert(job)
+        insert(store, job)
         assert all(key.startswith(b"{sa-ray}:") for key in client.scan_iter())
         store.close()

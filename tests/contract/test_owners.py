@@ -8,17 +8,12 @@ import pytest
 from sa_ray.contracts import Job
 from sa_ray.errors import ConflictError
 from sa_ray.jobs import Cursor, JobOptions, JobStore, lifecycle, open_job_store
-from tests.support.jobs import FAULT, resolved
+from tests.support.jobs import FAULT, insert, resolved
 
 
 def job(number: int, owner: str, key: str | None = None) -> Job:
     options = JobOptions(owner=owner, idempotency_key=key, fingerprint=key and "f")
     return lifecycle.new_job(f"{number:032x}", resolved(), 1000.0 + number, options)
-
-
-def insert(store: JobStore, *jobs: Job) -> None:
-    for each in jobs:
-        store.insert(each)
 
 
 def ids(jobs: list[Job]) -> list[str]:

@@ -4,13 +4,15 @@ from contextlib import aclosing
 
 from sa_ray.contracts import (
     AudioInfo,
+    Job,
     JobError,
     JobResult,
     ResolvedRequest,
     StoredObject,
     VariantName,
 )
-from sa_ray.jobs import JobChange, JobCoordinator, JobSnapshot
+from sa_ray.errors import ConflictError
+from sa_ray.jobs import JobChange, JobCoordinator, JobSnapshot, JobStore
 from sa_ray.serving.ingress.job_feed import JobFeed
 
 FAULT = JobError(code="worker_died", message="The node was lost.")
@@ -32,6 +34,20 @@ def resolved(variant: VariantName = "small-sfx", prompt: str = "rain") -> Resolv
     return ResolvedRequest(
         model=variant, prompt=prompt, duration=1.0, steps=8, cfg_scale=1.0, seed=7
     )
+
+
+def insert(store: JobStore, *jobs: Job) -> None:
+    """Store new jobs, one after the other. Raises ``ConflictError`` at one that is refused."""
+    for job in jobs:
+        if store.insert_all([job]) != [True]:
+            raise ConflictError(f"{job.id} is taken")
+
+
+def place_of(store: JobStore, job: Job) -> int | None:
+    """Return the place of a stored job in its queue; None: it is in none."""
+    found = store.snapshots([job.id])[job.id]
+    assert isinstance(found, JobSnapshot)
+    return found.queue_position
 
 
 def feed_of(jobs: JobCoordinator, limit: int = 10_000) -> JobFeed:

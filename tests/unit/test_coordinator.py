@@ -7,6 +7,7 @@ import sqlite3
 import threading
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -222,6 +223,40 @@ async def test_a_queue_is_refused_for_though_another_is_submitted_to_without_end
     await asyncio.gather(*(resubmit(new_id()) for _ in range(4)))
 
     assert isinstance(full.exception(), QueueFullError)
+
+
+async def test_of_submits_at_once_with_one_key_one_makes_the_job_and_the_others_find_it(
+    start: Start,
+) -> None:
+    coordinator = start(max_queued=100)
+    others = [Submission(new_id(), resolved()) for _ in range(20)]
+    keyed = [Submission(new_id(), resolved(), KEYED) for _ in range(20)]
+    conflicting = Submission(new_id(), resolved(), replace(KEYED, fingerprint="other"))
+
+    outcomes = await coordinator.submit_all([*others[:10], *keyed, conflicting, *others[10:]])
+
+    repeats = [outcome for outcome in outcomes[10:30] if isinstance(outcome, JobSnapshot)]
+    assert {outcome.job.id for outcome in repeats} == {repeats[0].job.id}
+    assert [outcome.replayed for outcome in repeats].count(False) == 1
+    assert len(repeats) == 20
+    assert isinstance(outcomes[30], IdempotencyConflictError)
+    assert len(await coordinator.page(200)) == 21
+
+
+async def test_submits_that_come_together_fail_together_where_the_store_is_away(
+    hasty: JobCoordinator, database: Path
+) -> None:
+    other = sqlite3.connect(database, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    together = [Submission(new_id(), resolved()) for _ in range(5)]
+
+    refused = await hasty.submit_all(together)
+    other.execute("ROLLBACK")
+
+    assert all(isinstance(outcome, JobStoreError) for outcome in refused)
+    assert await hasty.page(10) == []
+    assert all(isinstance(outcome, JobSnapshot) for outcome in await hasty.submit_all(together))
+    other.close()
 
 
 async def test_a_repeat_is_found_without_queueing_anything(coordinator: JobCoordinator) -> None:

@@ -16,7 +16,7 @@ from sa_ray.errors import ConfigurationError, JobStoreError
 from sa_ray.jobs import lifecycle, open_job_store
 from sa_ray.jobs.stores.sql_store.schema import MIGRATIONS, migrate
 from sa_ray.jobs.stores.sql_store.store import SqlJobStore
-from tests.support.jobs import resolved
+from tests.support.jobs import insert, resolved
 
 REQUEST = resolved()
 JOB = lifecycle.new_job("a" * 32, REQUEST, 1000.0)
@@ -57,7 +57,7 @@ def test_the_parent_folders_are_made(tmp_path: Path) -> None:
 
 def test_only_its_user_can_read_the_database_and_the_files_beside_it(tmp_path: Path) -> None:
     store = open_job_store(url_of(tmp_path / "a" / "jobs.db"))
-    store.insert(JOB)
+    insert(store, JOB)
 
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.rglob("*")}
     store.close()
@@ -94,7 +94,7 @@ def test_a_file_that_is_no_database_is_a_lasting_error_and_stays_as_it_is(tmp_pa
 
 def test_a_locked_database_is_a_passing_error_and_reads_go_on(tmp_path: Path) -> None:
     store = open_job_store(url_of(tmp_path / "jobs.db", "?timeout=0.01"))
-    store.insert(JOB)
+    insert(store, JOB)
     other = sqlite3.connect(tmp_path / "jobs.db", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
 
@@ -131,7 +131,7 @@ def test_an_empty_file_is_brought_up_to_date_and_reopening_keeps_everything(
     for opening in range(3):
         store = open_job_store(url_of(path))
         if opening == 0:
-            store.insert(JOB)
+            insert(store, JOB)
         assert store.get(JOB.id) == JOB
         store.close()
 
@@ -218,10 +218,10 @@ def test_writes_that_wait_together_fail_together_and_leave_nothing(tmp_path: Pat
     jobs = [lifecycle.new_job(f"{number:032x}", REQUEST, 1000.0) for number in range(12)]
     start = threading.Barrier(len(jobs))
 
-    def insert(job: Job) -> str:
+    def outcome_of(job: Job) -> str:
         start.wait()
         try:
-            store.insert(job)
+            insert(store, job)
         except JobStoreError as error:
             return error.message
         return "stored"
@@ -230,11 +230,11 @@ def test_writes_that_wait_together_fail_together_and_leave_nothing(tmp_path: Pat
 
     with ThreadPoolExecutor(len(jobs)) as threads:
         other.execute("BEGIN IMMEDIATE")
-        refused = list(threads.map(insert, jobs))
+        refused = list(threads.map(outcome_of, jobs))
         assert all("locked" in outcome for outcome in refused)
         other.execute("ROLLBACK")
         assert store.page(limit=100) == []
-        assert list(threads.map(insert, jobs)) == ["stored"] * len(jobs)
+        assert list(threads.map(outcome_of, jobs)) == ["stored"] * len(jobs)
 
     assert len(store.page(limit=100)) == len(jobs)
     other.close()

@@ -104,6 +104,7 @@ class JobCoordinator(JobApi):
             OwnerLimits(
                 lambda owner: self._read(store.queued_of, owner), self.audio_seconds, clock
             ),
+            announcer=self._announcer,
             clock=clock,
             max_queued=max_queued,
             max_wait=max_wait,
@@ -127,24 +128,31 @@ class JobCoordinator(JobApi):
         )
 
     async def get_all(self, job_ids: Sequence[str]) -> list[JobSnapshot | Exception]:
-        return await _outcomes(map(self.get, job_ids))
+        return [
+            found
+            if isinstance(found, Exception)
+            else replace(found, job=self._progress.overlaid(found.job))
+            for found in await self._read(self._ledger.snapshots, job_ids)
+        ]
 
     async def submit(
         self, job_id: str, request: ResolvedRequest, options: JobOptions | None = None
     ) -> JobSnapshot:
         submission = Submission(job_id, request, options or JobOptions())
-        snapshot = await self._queues.submit(submission, self._announcer())
+        snapshot = await self._queues.submit(submission)
         # Nothing is awaited in between: what the limits let in is in the accounts by the next one.
         if not snapshot.replayed:
             self._told.submitted(snapshot.job)
         return snapshot
 
     async def find_repeated(self, submission: Submission) -> JobSnapshot | None:
-        return await self._queues.find_repeated(submission, self._announcer())
+        return await self._queues.find_repeated(submission)
 
     async def get(self, job_id: str) -> JobSnapshot:
-        snapshot = await self._read(self._ledger.snapshot, job_id)
-        return replace(snapshot, job=self._progress.overlaid(snapshot.job))
+        [found] = await self.get_all([job_id])
+        if isinstance(found, Exception):
+            raise found
+        return found
 
     async def changed(self, after: str | None, timeout_s: float) -> ChangedJobs:
         return await self._watch.changed(after, timeout_s)
@@ -298,13 +306,14 @@ class JobCoordinator(JobApi):
         # The thread that made a change durable announces it, so that waiters hear of it even if
         # the coroutine that asked for the change was cancelled.
         loop = asyncio.get_running_loop()
-        return lambda job: loop.call_soon_threadsafe(self._announce, job, tell)
+        return lambda jobs: loop.call_soon_threadsafe(self._announce, jobs, tell)
 
-    def _announce(self, job: Job, tell: Callable[[Job], object]) -> None:
-        if job.status != "running":
-            self._progress.drop(job.id, job.token)
-        self._watch.announce(job)
-        tell(job)
+    def _announce(self, jobs: Sequence[Job], tell: Callable[[Job], object]) -> None:
+        for job in jobs:
+            if job.status != "running":
+                self._progress.drop(job.id, job.token)
+            self._watch.announce(job)
+            tell(job)
 
     async def _aside(self, calls: Iterable[Callable[[], Awaitable[T]]]) -> list[T | Exception]:
         """Make ``calls`` in an order of their own, a few at a time: clients' writes go between."""

@@ -1,12 +1,13 @@
 """The blocking half of the coordinator: life-cycle rules applied to a store."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from sa_ray.contracts import FINAL_STATUSES, Job, VariantName
 from sa_ray.errors import (
     ConflictError,
     IdempotencyConflictError,
     JobStoreError,
+    SaRayError,
 )
 from sa_ray.jobs import lifecycle, webhook_schedule
 from sa_ray.jobs.api import JobSnapshot, no_such_job
@@ -18,8 +19,8 @@ MAX_ROUNDS = 20
 Transition = Callable[[Job, float], Job]
 """``transition(job, now)``: a rule of ``lifecycle`` with its other arguments filled in."""
 
-Announce = Callable[[Job], object]
-"""Called in the same thread as soon as a change is durable."""
+Announce = Callable[[Sequence[Job]], object]
+"""Called in the same thread as soon as changes are durable, with the jobs as they are now."""
 
 
 class JobLedger:
@@ -32,18 +33,30 @@ class JobLedger:
         self._store = store
         self._clock = clock
 
-    def insert(self, job: Job, announce: Announce) -> JobSnapshot:
-        """Store a new job; one that it repeats is returned instead, as by ``repeated``."""
-        for _ in range(MAX_ROUNDS):
-            try:
-                self._store.insert(job)
-            except ConflictError:
+    def insert_all(self, jobs: Sequence[Job], announce: Announce) -> list[JobSnapshot | Exception]:
+        """Store new jobs; one that is repeated is returned instead, as by ``repeated``.
+
+        Returns a job or its error for each, in order.
+        """
+        done = self._store.insert_all(jobs)
+        announce([job for job, stored in zip(jobs, done, strict=True) if stored])
+        return [
+            JobSnapshot(job, None) if stored else self._repeated_or_inserted(job, announce)
+            for job, stored in zip(jobs, done, strict=True)
+        ]
+
+    def _repeated_or_inserted(self, job: Job, announce: Announce) -> JobSnapshot | Exception:
+        try:
+            for _ in range(MAX_ROUNDS):
                 if snapshot := self.repeated(job, announce):
                     return snapshot
-                continue  # the job that held the key was deleted in between
-            announce(job)
-            return JobSnapshot(job, None)
-        raise _busy(job.id)
+                # The job that held the key was deleted in between.
+                if self._store.insert_all([job]) == [True]:
+                    announce([job])
+                    return JobSnapshot(job, None)
+        except SaRayError as error:
+            return error
+        return _busy(job.id)
 
     def repeated(self, job: Job, announce: Announce) -> JobSnapshot | None:
         """Return the stored job with the id or the idempotency key of ``job``, if there is one.
@@ -53,13 +66,13 @@ class JobLedger:
         existing = self._existing(job)
         if existing is None:
             return None
-        announce(existing)
+        announce([existing])
         return JobSnapshot(existing, None, replayed=existing.id != job.id)
 
-    def snapshot(self, job_id: str) -> JobSnapshot:
-        job = self._read(job_id)
-        position = self._store.position(job) if job.status == "queued" else None
-        return JobSnapshot(job, position)
+    def snapshots(self, job_ids: Sequence[str]) -> list[JobSnapshot | SaRayError]:
+        """Read jobs; return a job or its error for each, in order."""
+        found = self._store.snapshots(job_ids)
+        return [found.get(job_id) or no_such_job(job_id) for job_id in job_ids]
 
     def apply(
         self, job_id: str, transition: Transition, announce: Announce, known: Job | None = None
@@ -74,7 +87,7 @@ class JobLedger:
             # An unchanged job is announced too: an earlier call may have changed it without
             # hearing of it.
             if changed is job or self._store.replace(changed):
-                announce(changed)
+                announce([changed])
                 return changed
         raise _busy(job_id)
 
@@ -87,8 +100,7 @@ class JobLedger:
             limit=limit,
             take=lambda job: lifecycle.lease(job, worker, now),
         )
-        for job in claimed:
-            announce(job)
+        announce(claimed)
         return claimed
 
     def delete(self, job_id: str, known: Job | None = None) -> None:

@@ -7,6 +7,7 @@ from sa_ray.contracts import Job, VariantName
 from sa_ray.errors import InvalidRequestError, QueueFullError, RateLimitedError
 from sa_ray.jobs import lifecycle
 from sa_ray.jobs.api import JobSnapshot, QueueCounts, Submission
+from sa_ray.jobs.inserts import Inserts
 from sa_ray.jobs.ledger import Announce, JobLedger
 from sa_ray.jobs.owner_limits import OwnerLimits
 from sa_ray.jobs.queue_counts import QueueCounter
@@ -25,7 +26,8 @@ class Queues:
     """The queues of a store, one for each variant, of at most ``max_queued`` jobs each.
 
     ``max_wait``: seconds that a job may wait for a worker; None: for ever. ``clock`` returns Unix
-    seconds. For one event loop.
+    seconds. ``announcer`` returns what is told of jobs
+    that are found or stored. For one event loop.
     """
 
     def __init__(
@@ -34,19 +36,22 @@ class Queues:
         threads: StoreThreads,
         limits: OwnerLimits,
         *,
+        announcer: Callable[[], Announce],
         clock: Callable[[], float],
         max_queued: int,
         max_wait: float | None,
     ) -> None:
         self._store = store
-        self._read, self._write = threads.read, threads.write
+        self._read = threads.read
+        self._announcer = announcer
         self._clock = clock
         self._max_wait = max_wait
         self._limits = limits
         self._ledger = JobLedger(store, clock=clock)
+        self._inserts = Inserts(self._ledger, threads, announcer)
         self._counter = QueueCounter(lambda: self._read(store.counts), max_queued)
 
-    async def submit(self, submission: Submission, announce: Announce) -> JobSnapshot:
+    async def submit(self, submission: Submission) -> JobSnapshot:
         """Queue a job, or return the one that it repeats.
 
         Raises ``QueueFullError``, and as ``OwnerLimits.place`` does.
@@ -54,16 +59,17 @@ class Queues:
         job = self._new_job(submission)
         try:
             async with self._limits.place(submission), self._counter.place(job.request.model):
-                return await self._write(self._ledger.insert, job, announce)
+                return await self._inserts(job)
         except (QueueFullError, RateLimitedError, InvalidRequestError):
             # A repeat may itself have filled the queue the first time.
-            repeated = await self._read(self._ledger.repeated, job, announce)
+            repeated = await self._read(self._ledger.repeated, job, self._announcer())
             if repeated is None:
                 raise
             return repeated
 
-    async def find_repeated(self, submission: Submission, announce: Announce) -> JobSnapshot | None:
-        return await self._read(self._ledger.repeated, self._new_job(submission), announce)
+    async def find_repeated(self, submission: Submission) -> JobSnapshot | None:
+        job = self._new_job(submission)
+        return await self._read(self._ledger.repeated, job, self._announcer())
 
     async def counts(self) -> QueueCounts:
         return await self._counter.counts()

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from sa_ray.contracts import Job, JobStatus, UsageRow, VariantName
-from sa_ray.jobs.api import Cursor, QueueCounts
+from sa_ray.errors import JobStoreError
+from sa_ray.jobs.api import Cursor, JobSnapshot, QueueCounts
 
 COUNTED: tuple[JobStatus, ...] = ("queued", "running")
 """Statuses that are counted. Ended jobs are not counted: there may be millions of them."""
@@ -51,15 +52,23 @@ class JobStore(Protocol):
         """Raise ``JobStoreError`` if the store cannot be written now."""
         ...
 
-    def insert(self, job: Job) -> None:
-        """Store a new queued job.
+    def insert_all(self, jobs: Sequence[Job]) -> list[bool]:
+        """Store new queued jobs, in the order in which they came; return whether each is stored.
 
-        Raises ``ConflictError`` if the id is taken, or the idempotency key among the jobs of its
-        owner. The very same job again, from a call that a driver repeats, may count as stored.
+        A job is not if its id is taken, or its idempotency key among the jobs of its owner. The
+        very same job again, from a call that a driver repeats, may count as stored.
         """
         ...
 
     def get(self, job_id: str) -> Job | None: ...
+
+    def snapshots(self, job_ids: Sequence[str]) -> dict[str, JobSnapshot | JobStoreError]:
+        """Return those of the jobs that there are, with their places in the queue.
+
+        A place is the number of queued jobs of the variant at or before the job, and at most
+        ``QUEUE_HORIZON``; 1 is next. An error stands for a job that cannot be read.
+        """
+        ...
 
     def get_by_key(self, owner: str, idempotency_key: str) -> Job | None: ...
 
@@ -119,13 +128,6 @@ class JobStore(Protocol):
 
     def due_webhooks(self, *, now: float, limit: int) -> list[Job]:
         """List jobs whose webhook call is due at or before ``now``, the longest ago first."""
-        ...
-
-    def position(self, job: Job) -> int:
-        """Return the number of queued jobs of the variant at or before this one; 1 is next.
-
-        At most ``QUEUE_HORIZON``.
-        """
         ...
 
     def queue(self, variant: VariantName, *, limit: int) -> list[str]:

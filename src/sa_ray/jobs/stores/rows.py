@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from sa_ray.contracts import Job
 from sa_ray.errors import JobStoreError
+from sa_ray.jobs.api import JobSnapshot
 from sa_ray.jobs.time_limits import stop_at
 
 logger = logging.getLogger(__name__)
@@ -62,6 +63,13 @@ class JobReader:
                 transient=False,
             )
         return job
+
+    def snapshot(self, row: StoredRow, place: int | None) -> JobSnapshot | JobStoreError:
+        """Return the job of ``row`` at its place in the queue; the error if it cannot be read."""
+        try:
+            return JobSnapshot(self.one(row), place)
+        except JobStoreError as error:
+            return error
 
     def all(self, rows: Iterable[StoredRow]) -> list[Job]:
         """Return the jobs of those rows that can be read."""

@@ -126,18 +126,22 @@ end
 INSERT = (
     PRELUDE
     + """
-local c, body = cjson.decode(ARGV[1]), ARGV[2]
-local held = call('HGET', key('job:' .. c.id), 'body')
-if held == body then return 'stored' end
-if held then return 'taken' end
-if c.idempotency_key then
-  local field = named(c.owner, c.idempotency_key)
-  if call('HSETNX', key('key'), field, c.id) == 0 then return 'taken' end
+local function insert(c, body)
+  local held = call('HGET', key('job:' .. c.id), 'body')
+  if held then return held == body and 1 or 0 end
+  if c.idempotency_key then
+    local field = named(c.owner, c.idempotency_key)
+    if call('HSETNX', key('key'), field, c.id) == 0 then return 0 end
+  end
+  take_share(c)
+  wait(c.variant, c.owner, 1)
+  write(c.id, c, body)
+  return 1
 end
-take_share(c)
-wait(c.variant, c.owner, 1)
-write(c.id, c, body)
-return 'stored'
+
+local stored = {}
+for i = 1, #ARGV, 2 do stored[#stored + 1] = insert(cjson.decode(ARGV[i]), ARGV[i + 1]) end
+return stored
 """
 )
 
@@ -221,6 +225,20 @@ GET = (
     PRELUDE
     + """
 return stored({ARGV[1]})
+"""
+)
+
+SNAPSHOTS = (
+    PRELUDE
+    + """
+local rows = {}
+for _, id in ipairs(ARGV) do
+  local job = call('HMGET', key('job:' .. id), 'body', 'variant')
+  if job[1] then
+    rows[#rows + 1] = {id, job[1], call('ZRANK', key('queue:' .. job[2]), id)}
+  end
+end
+return rows
 """
 )
 

@@ -17,8 +17,8 @@ from redis.exceptions import RedisError
 
 from sa_ray.catalogue import VARIANTS
 from sa_ray.contracts import Job, JobStatus, UsageRow, VariantName
-from sa_ray.errors import ConflictError, JobStoreError
-from sa_ray.jobs.api import Cursor, QueueCounts
+from sa_ray.errors import JobStoreError
+from sa_ray.jobs.api import Cursor, JobSnapshot, QueueCounts
 from sa_ray.jobs.stores.port import COUNTED, QUEUE_HORIZON, HeldLease, Password
 from sa_ray.jobs.stores.redis_store import scripts, usage
 from sa_ray.jobs.stores.redis_store.connection import (
@@ -60,6 +60,7 @@ class RedisJobStore:
         self._leases = register(scripts.LEASES)
         self._forget_worker = register(scripts.FORGET_WORKER)
         self._get = register(scripts.GET)
+        self._snapshots = register(scripts.SNAPSHOTS)
         self._get_by_key = register(scripts.GET_BY_KEY)
         self._reached = register(scripts.REACHED)
         self._first_of = register(scripts.FIRST)
@@ -74,12 +75,19 @@ class RedisJobStore:
         with self._answering() as client:
             client.set(f"{PREFIX}check", "1")
 
-    def insert(self, job: Job) -> None:
-        if self._run(self._insert, *row(job)) == b"taken":
-            raise ConflictError(f"Job {job.id} or its idempotency key exists already.")
+    def insert_all(self, jobs: Sequence[Job]) -> list[bool]:
+        rows = (part for job in jobs for part in row(job))
+        return [stored == 1 for stored in self._run(self._insert, *rows)]
 
     def get(self, job_id: str) -> Job | None:
         return self._one(self._get, job_id)
+
+    def snapshots(self, job_ids: Sequence[str]) -> dict[str, JobSnapshot | JobStoreError]:
+        found = {}
+        for job_id, body, ahead in self._run(self._snapshots, *job_ids):
+            place = None if ahead is None else min(ahead + 1, QUEUE_HORIZON)
+            found[job_id.decode()] = self._jobs.snapshot((job_id, body), place)
+        return found
 
     def get_by_key(self, owner: str, idempotency_key: str) -> Job | None:
         return self._one(self._get_by_key, owner, idempotency_key)
@@ -142,11 +150,6 @@ class RedisJobStore:
 
     def due_webhooks(self, *, now: float, limit: int) -> list[Job]:
         return self._first("webhooks", now, limit)
-
-    def position(self, job: Job) -> int:
-        with self._answering() as client:
-            ahead: Any = client.zrank(f"{PREFIX}queue:{job.request.model}", job.id)
-        return 1 if ahead is None else min(ahead + 1, QUEUE_HORIZON)
 
     def queue(self, variant: VariantName, *, limit: int) -> list[str]:
         with self._answering() as client:

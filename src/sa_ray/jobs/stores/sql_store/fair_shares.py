@@ -3,9 +3,10 @@
 # ruff: noqa: S608 - what is put into the texts are constants of this module
 
 from collections.abc import Sequence
+from itertools import groupby
 
-from sqlalchemy import Connection, Insert, insert, text
-from sqlalchemy.dialects import postgresql
+from sqlalchemy import Connection, text
+from sqlalchemy.dialects import postgresql, sqlite
 
 from sa_ray.contracts import Job, Priority, VariantName
 from sa_ray.jobs.lifecycle import HEAD_START_S, reached
@@ -20,42 +21,22 @@ _FLOOR = """
 """
 """Where a job of an owner that has nothing in the queue starts: at 0 in a new one."""
 
-_TAKE_SHARE = """
-    INSERT INTO queue_shares (variant, priority, owner, finish)
-    SELECT :variant, :priority, :owner, ({floor}) + :work WHERE {condition}
-    ON CONFLICT (variant, priority, owner)
-    DO UPDATE SET finish = {greatest}(queue_shares.finish + :work, excluded.finish)
-    RETURNING finish - :work AS start
-"""
-
-_SQLITE_SHARE = text(
-    _TAKE_SHARE.format(
-        floor=_FLOOR.format(priority=":priority", greatest="max"),
-        condition="true",
-        greatest="max",
+_TAKE_SHARE = {
+    name: text(
+        f"""
+        INSERT INTO queue_shares (variant, priority, owner, finish)
+        SELECT :variant, :priority, :owner, ({_FLOOR.format(priority=priority, greatest=greatest)})
+            + :work WHERE true
+        ON CONFLICT (variant, priority, owner)
+        DO UPDATE SET finish = {greatest}(queue_shares.finish + :work, excluded.finish)
+        RETURNING finish - :work AS start
+        """
     )
-)
-
-_NAMES = [column.name for column in JOBS.c if column.name != "queue_order"]
-_TYPES = {
-    name: column.type.compile(dialect=postgresql.dialect())  # type: ignore[no-untyped-call]
-    for name, column in JOBS.c.items()
+    for name, priority, greatest in (
+        ("sqlite", ":priority", "max"),
+        ("postgresql", "CAST(:priority AS TEXT)", "GREATEST"),
+    )
 }
-_POSTGRESQL_INSERT = text(
-    "WITH share AS ("
-    + _TAKE_SHARE.format(
-        floor=_FLOOR.format(priority="CAST(:priority AS TEXT)", greatest="GREATEST"),
-        condition="""NOT EXISTS (SELECT FROM jobs WHERE jobs.id = :id) AND NOT EXISTS (
-            SELECT FROM jobs
-            WHERE jobs.owner = :owner AND jobs.idempotency_key = CAST(:idempotency_key AS TEXT)
-        )""",
-        greatest="GREATEST",
-    )
-    + f") INSERT INTO jobs ({', '.join(_NAMES)}, queue_order) SELECT "
-    + ", ".join(f"CAST(:{name} AS {_TYPES[name]})" for name in _NAMES)
-    + ", share.start - :head_start FROM share ON CONFLICT DO NOTHING RETURNING id"
-)
-"""One statement, so that its one round trip is all that an insert costs."""
 
 _ADVANCE = {
     name: text(
@@ -114,30 +95,48 @@ _PRUNE = {
     ),
 }
 
-_INSERT: Insert = insert(JOBS)
+_INSERT = {
+    dialect.name: statement.on_conflict_do_nothing().execution_options(preserve_rowcount=True)
+    for dialect, statement in (
+        (sqlite.dialect, sqlite.insert(JOBS)),
+        (postgresql.dialect, postgresql.insert(JOBS)),
+    )
+}
 
 
-def insert_in_order(connection: Connection, job: Job) -> bool:
-    """Store a new job in its place. Returns False, or raises ``IntegrityError``, if there is one
-    with its id or its key."""
-    share = {
-        "variant": job.request.model,
-        "priority": job.priority,
-        "owner": job.owner,
-        "work": job.work,
-    }
-    head_start = HEAD_START_S[job.priority]
-    if connection.dialect.name == "postgresql":
-        row = columns(job) | share | {"head_start": head_start}
-        return connection.execute(_POSTGRESQL_INSERT, row).first() is not None
-    start = connection.execute(_SQLITE_SHARE, share).scalar_one()
-    connection.execute(_INSERT, columns(job) | {"queue_order": start - head_start})
-    return True
+def insert_in_order(connection: Connection, jobs: Sequence[Job]) -> list[bool]:
+    """Store new jobs in their places, in the order in which they came; return whether each is
+    stored: it is not if there is one with its id or its key."""
+    if len(jobs) > 1 and _insert(connection, jobs):
+        return [True] * len(jobs)
+    # Each for itself: it costs more, and seldom happens.
+    return [_insert(connection, [job]) for job in jobs]
 
 
-def locked_share(job: Job) -> str:
-    """Name the share of a job, by which transactions that lock several of them sort."""
-    return f"{job.request.model} {job.priority} {job.owner}"
+def _insert(connection: Connection, jobs: Sequence[Job]) -> bool:
+    """Store all of ``jobs``, or nothing."""
+    dialect = connection.dialect.name
+    places = connection.begin_nested()
+    rows = []
+    for (variant, priority, owner), group in groupby(sorted(jobs, key=_share), _share):
+        of_share = list(group)  # in the order in which they came: sorting keeps it
+        work = sum(job.work for job in of_share)
+        share = {"variant": variant, "priority": priority, "owner": owner, "work": work}
+        start = connection.execute(_TAKE_SHARE[dialect], share).scalar_one()
+        for job in of_share:
+            rows.append(columns(job) | {"queue_order": start - HEAD_START_S[priority]})
+            start += job.work
+    # As the shares above: transactions that meet take everything in one order.
+    rows.sort(key=lambda row: (row["owner"], row["idempotency_key"] or "", row["id"]))
+    if connection.execute(_INSERT[dialect], rows).rowcount == len(rows):
+        places.commit()
+        return True
+    places.rollback()
+    return False
+
+
+def _share(job: Job) -> tuple[VariantName, Priority, str]:
+    return job.request.model, job.priority, job.owner
 
 
 def settle(connection: Connection, variant: VariantName, left: Sequence[Job]) -> None:
@@ -161,7 +160,7 @@ def advance(
     # Each row once, and in one order, so that claimers do not wait for each other.
     starts: dict[Priority, float] = {}
     finishes: dict[tuple[Priority, str], float] = {}
-    for job, order in sorted(claimed, key=lambda one: locked_share(one[0])):
+    for job, order in sorted(claimed, key=lambda one: _share(one[0])):
         start = order + HEAD_START_S[job.priority]
         share = job.priority, job.owner
         starts[job.priority] = max(start, starts.get(job.priority, start))

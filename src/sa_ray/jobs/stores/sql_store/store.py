@@ -19,16 +19,16 @@ from sqlalchemy import (
     literal_column,
     or_,
     select,
+    text,
     tuple_,
     update,
 )
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import IntegrityError
 
 from sa_ray.catalogue import VARIANTS
 from sa_ray.contracts import Job, JobStatus, UsageRow, VariantName
-from sa_ray.errors import ConflictError, JobStoreError
-from sa_ray.jobs.api import Cursor, QueueCounts
+from sa_ray.errors import JobStoreError
+from sa_ray.jobs.api import Cursor, JobSnapshot, QueueCounts
 from sa_ray.jobs.stores.port import COUNTED, QUEUE_HORIZON, HeldLease, Password
 from sa_ray.jobs.stores.rows import JobReader, StoredRow, columns
 from sa_ray.jobs.stores.sql_store import usage
@@ -36,7 +36,6 @@ from sa_ray.jobs.stores.sql_store.engine import create_job_engine, reading, tran
 from sa_ray.jobs.stores.sql_store.fair_shares import (
     advance,
     insert_in_order,
-    locked_share,
     settle,
 )
 from sa_ray.jobs.stores.sql_store.postgresql import unbounded
@@ -60,24 +59,22 @@ def _queued(variant: "VariantName | ColumnElement[str]") -> ColumnElement[bool]:
     return and_(JOBS.c.variant == variant, _is("queued"))
 
 
-_SAME = JOBS.alias()
 _GET = select(*_STORED).where(JOBS.c.id == bindparam("id"))
-_POSITION = select(func.count()).select_from(
-    select(JOBS.c.id)
-    .where(_queued(bindparam("variant")))
-    .where(
-        tuple_(JOBS.c.queue_order, JOBS.c.id)
-        <= tuple_(
-            select(_SAME.c.queue_order).where(_SAME.c.id == bindparam("id")).scalar_subquery(),
-            bindparam("id"),
-        )
-    )
-    # The order counts for nothing, but has the planner read the index and no more of it.
-    .order_by(JOBS.c.queue_order, JOBS.c.id)
-    .limit(QUEUE_HORIZON)
-    .subquery()
-)
-"""Built once: building a statement costs as much as executing it, and most reads are these."""
+_SNAPSHOTS = text(
+    f"""
+    SELECT id, body, CASE WHEN status = 'queued' THEN (
+        SELECT COUNT(*) FROM (
+            SELECT 1 FROM jobs AS ahead
+            WHERE ahead.variant = jobs.variant AND ahead.status = 'queued'
+                AND (ahead.queue_order, ahead.id) <= (jobs.queue_order, jobs.id)
+            ORDER BY ahead.queue_order, ahead.id LIMIT {QUEUE_HORIZON}
+        ) AS counted
+    ) END AS place
+    FROM jobs WHERE id IN :ids
+    """  # noqa: S608 - a constant
+).bindparams(bindparam("ids", expanding=True))
+"""One statement, so that reading many jobs costs one call, and jobs and places are of one moment.
+The order of what is counted has the planner read the index, and no more of it."""
 
 _LEASES = select(JOBS.c.id, JOBS.c.token, JOBS.c.stop_at).where(
     JOBS.c.worker == bindparam("worker")
@@ -125,10 +122,6 @@ class SqlJobStore:
         self._writes: Writes = (GroupedWrites if dialect == "sqlite" else SingleWrites)(
             self._writer
         )
-        # Jobs of one owner wait for each other's shares; together they wait for the disk once.
-        self._inserts = (
-            self._writes if dialect == "sqlite" else GroupedWrites(self._writer, savepoints=False)
-        )
         try:
             self._writes.run(_migrate)
         except BaseException:
@@ -139,20 +132,20 @@ class SqlJobStore:
         touch = update(SCHEMA_VERSION).values(version=SCHEMA_VERSION.c.version)
         self._writes.run(lambda connection: connection.execute(touch))
 
-    def insert(self, job: Job) -> None:
-        def write(connection: Connection) -> bool:
-            try:
-                return insert_in_order(connection, job)
-            except IntegrityError:
-                raise _conflict(job) from None
-
-        if not self._inserts.run(write, locked_share(job)):
-            raise _conflict(job)
+    def insert_all(self, jobs: Sequence[Job]) -> list[bool]:
+        return self._writes.run(lambda connection: insert_in_order(connection, jobs))
 
     def get(self, job_id: str) -> Job | None:
         with transaction(self._reader) as connection:
             row = connection.execute(_GET, {"id": job_id}).one_or_none()
         return None if row is None else self._jobs.one(row)
+
+    def snapshots(self, job_ids: Sequence[str]) -> dict[str, JobSnapshot | JobStoreError]:
+        if not job_ids:
+            return {}
+        with transaction(self._reader) as connection:
+            rows = connection.execute(_SNAPSHOTS, {"ids": job_ids}).all()
+        return {row.id: self._jobs.snapshot(row, row.place) for row in rows}
 
     def get_by_key(self, owner: str, idempotency_key: str) -> Job | None:
         named = and_(JOBS.c.owner == owner, JOBS.c.idempotency_key == idempotency_key)
@@ -251,12 +244,6 @@ class SqlJobStore:
     def due_webhooks(self, *, now: float, limit: int) -> list[Job]:
         return self._first(limit, _reached(JOBS.c.webhook_at, now))
 
-    def position(self, job: Job) -> int:
-        place = {"variant": job.request.model, "id": job.id}
-        with transaction(self._reader) as connection:
-            position: int = connection.execute(_POSITION, place).scalar_one()
-        return max(position, 1)  # it may just have been deleted
-
     def queue(self, variant: VariantName, *, limit: int) -> list[str]:
         with transaction(self._reader) as connection:
             return list(connection.execute(_in_order(variant, JOBS.c.id).limit(limit)).scalars())
@@ -318,7 +305,6 @@ class SqlJobStore:
         return [UsageRow.model_validate(dict(row._mapping)) for row in found]  # noqa: SLF001
 
     def close(self) -> None:
-        self._inserts.close()
         self._writes.close()
         self._writer.dispose()
 
@@ -363,10 +349,6 @@ _UPDATE_LOCKED = (
         }
     )
 )
-
-
-def _conflict(job: Job) -> ConflictError:
-    return ConflictError(f"Job {job.id} or its idempotency key exists already.")
 
 
 def _leases(connection: Connection, worker: str) -> list[HeldLease]:

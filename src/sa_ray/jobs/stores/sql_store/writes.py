@@ -15,12 +15,8 @@ T = TypeVar("T")
 
 
 class Writes(Protocol):
-    def run(self, work: Callable[[Connection], T], locks: str = "") -> T:
-        """Return what ``work`` returns once its writes are durable; if it raises, none is kept.
-
-        ``locks``: names the row that it locks, so that transactions of several writes lock theirs
-        in one order.
-        """
+    def run(self, work: Callable[[Connection], T]) -> T:
+        """Return what ``work`` returns once its writes are durable; if it raises, none is kept."""
         ...
 
     def close(self) -> None:
@@ -34,7 +30,7 @@ class SingleWrites:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def run(self, work: Callable[[Connection], T], locks: str = "") -> T:
+    def run(self, work: Callable[[Connection], T]) -> T:
         with transaction(self._engine) as connection:
             return work(connection)
 
@@ -47,19 +43,16 @@ class GroupedWrites:
 
     SQLite has one writer at a time, which waits for the disk at the end of each transaction. So one
     thread does the work of all that wait, and waits for the disk once.
-
-    ``savepoints``: False where no work raises an error, and each would cost two round trips.
     """
 
-    def __init__(self, engine: Engine, *, savepoints: bool = True) -> None:
+    def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._savepoints = savepoints
         self._waiting: queue.SimpleQueue[_Write | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._write_forever, name="writer", daemon=True)
         self._thread.start()
 
-    def run(self, work: Callable[[Connection], T], locks: str = "") -> T:
-        mine = _Write(work, locks)
+    def run(self, work: Callable[[Connection], T]) -> T:
+        mine = _Write(work)
         self._waiting.put(mine)
         value: T = mine.outcome.result()
         return value
@@ -74,24 +67,22 @@ class GroupedWrites:
             while not self._waiting.empty() and group[-1] is not None:
                 group.append(self._waiting.get())
             writes = [write for write in group if write is not None]
-            writes.sort(key=lambda write: write.locks)
-            _commit(self._engine, writes, savepoints=self._savepoints)
+            _commit(self._engine, writes)
             if group[-1] is None:
                 return
 
 
 class _Write:
-    def __init__(self, work: Callable[[Connection], Any], locks: str) -> None:
+    def __init__(self, work: Callable[[Connection], Any]) -> None:
         self.work = work
-        self.locks = locks
         self.outcome: Future[Any] = Future()
 
 
-def _commit(engine: Engine, group: list[_Write], *, savepoints: bool) -> None:
+def _commit(engine: Engine, group: list[_Write]) -> None:
     """Write the group in one transaction, and tell each what became of it once that is durable."""
     try:
         with transaction(engine) as connection:
-            apart = savepoints and len(group) > 1
+            apart = len(group) > 1
             told = [_perform(write, connection, apart=apart) for write in group]
     except BaseException as error:  # noqa: BLE001 - raised again in every thread it concerns
         for write in group:
