@@ -92,6 +92,24 @@ def test_part_of_the_audio_can_be_asked_for(service: Service) -> None:
     assert past.status_code == 416
 
 
+def test_a_job_reads_the_same_whether_its_request_has_a_query_or_none(service: Service) -> None:
+    ended = service.wait_for(service.submit(n=2))["id"]
+    unknown, malformed = "0" * 32, "x"
+
+    for job_id in (ended, unknown, malformed):
+        plain, queried = (service.http.get(f"/jobs/{job_id}{query}") for query in ("", "?wait=0"))
+
+        assert plain.status_code == queried.status_code == (200 if job_id == ended else 404)
+        told = [
+            answer.text.replace(answer.headers["x-request-id"], "") for answer in (plain, queried)
+        ]
+        assert told[0] == told[1]
+        assert plain.headers["content-type"] == queried.headers["content-type"]
+
+    head = service.http.head(f"/jobs/{ended}")
+    assert (head.status_code, head.content) == (200, b"")
+
+
 def test_progress_is_visible(service: Service) -> None:
     job_id = service.submit(**SLOW)
 

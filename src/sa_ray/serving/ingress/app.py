@@ -19,6 +19,7 @@ from sa_ray.serving.ingress.routes import (
     job_audio,
     job_batches,
     job_events,
+    job_status,
     jobs,
     old_forms,
     page,
@@ -58,6 +59,7 @@ def build_http_app(
     """
     app = FastAPI(title="sa-ray", version=__version__, description=DESCRIPTION)
     parts = (
+        job_status,  # first: most requests look no further
         generation,
         jobs,
         job_batches,

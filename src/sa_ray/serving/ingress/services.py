@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from fastapi import Depends
+from fastapi import Depends, Request
 from ray import serve
 
 from sa_ray.access import Keyring
@@ -60,6 +60,12 @@ async def of_this_replica() -> Services:
     # A coroutine, or FastAPI would run it in a thread for every request.
     replica: Any = serve.get_replica_context().servable_object
     return replica.services  # type: ignore[no-any-return]
+
+
+async def services_for(request: Request) -> Services:
+    """Return what ``ServicesDep`` gives a route, for those that do without FastAPI."""
+    provide = request.app.dependency_overrides.get(of_this_replica, of_this_replica)
+    return await provide()  # type: ignore[no-any-return]
 
 
 ServicesDep = Annotated[Services, Depends(of_this_replica)]

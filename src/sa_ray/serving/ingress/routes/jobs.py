@@ -32,13 +32,12 @@ from sa_ray.errors import (
 )
 from sa_ray.jobs import Cursor, JobSnapshot, Submission
 from sa_ray.jobs.usage import day_of
-from sa_ray.serving.client_address import address_of
 from sa_ray.serving.ingress.audit import audit
 from sa_ray.serving.ingress.auth import caller_of
 from sa_ray.serving.ingress.errors import responses
 from sa_ray.serving.ingress.forms import FORM, FormRoute
 from sa_ray.serving.ingress.grouped_calls import GroupedCalls
-from sa_ray.serving.ingress.job_lookup import base_url, find_job, is_job_id, require_seen, view_of
+from sa_ray.serving.ingress.job_lookup import base_url, find_job, is_job_id, view_of
 from sa_ray.serving.ingress.resolution import settle
 from sa_ray.serving.ingress.rights import require_rights
 from sa_ray.serving.ingress.routes.generation import BODY_ERRORS
@@ -53,9 +52,6 @@ MAX_PAGE = 200
 
 MAX_PAGE_WITH_PROMPTS = 20
 """A job has up to 80 kB of prompts."""
-
-MAX_WAIT_S = 120.0
-"""Longest long poll; proxies in front of the service cut silent requests not much later."""
 
 IdempotencyKey = Annotated[
     str | None,
@@ -132,28 +128,6 @@ async def list_jobs(
         jobs=[ListedJob.of(view, prompts=include is not None) for view in views],
         next_cursor=_encode_cursor(page[-1].job) if len(found) > limit else None,
     )
-
-
-@router.get(
-    "/{job_id}",
-    responses=responses(JobNotFoundError, InvalidRequestError, OverloadedError, UnavailableError),
-)
-async def get_job(
-    job_id: str,
-    services: ServicesDep,
-    http: Request,
-    wait: Annotated[
-        float,
-        Query(ge=0, le=MAX_WAIT_S, description="Seconds to wait for the job to end, at most."),
-    ] = 0,
-) -> JobView:
-    """Status, progress and, once the job has succeeded, a download URL minted at this read."""
-    snapshot = await find_job(services, http, job_id)
-    if wait and snapshot.job.status not in FINAL_STATUSES:
-        with services.clients.share(address_of(http.scope)):
-            snapshot = await services.job_feed.end(job_id, wait)
-        require_seen(http, snapshot)
-    return await view_of(services, http, snapshot)
 
 
 @router.delete(
