@@ -13,6 +13,7 @@ from sa_ray.access import CountsApi, RequestCounts
 from sa_ray.errors import ConfigurationError, JobStoreError
 from sa_ray.jobs import JobApi, JobCoordinator, open_job_store
 from sa_ray.jobs.sqlite_file import Claim
+from sa_ray.serving import garbage
 from sa_ray.serving.actors.job_metrics import JobMetrics, watch_queues
 from sa_ray.serving.ray_errors import translate
 from sa_ray.settings import JobSettings
@@ -92,6 +93,7 @@ class JobActor:
                     max_wait=settings.job_max_wait,
                     observer=JobMetrics(),
                 )
+        garbage.settle()
         self._tried.set()
         self._watch = asyncio.create_task(watch_queues(self._coordinator))
         await self._coordinator.run_reaper()

@@ -17,6 +17,7 @@ from sa_ray.errors import ObjectStoreError
 from sa_ray.jobs import UsageMeter
 from sa_ray.jobs.webhook_secrets import WebhookSecrets
 from sa_ray.scheduling.costs import Cost
+from sa_ray.serving import garbage
 from sa_ray.serving.actors import counts_client, jobs_client, uploader_client
 from sa_ray.serving.deployment_options import estimator
 from sa_ray.serving.ingress.adapters import ClientAdapters
@@ -109,6 +110,7 @@ class Ingress:
         )
         _say_if_stand_in(engine)
         _say_whom_it_answers(access)
+        garbage.settle()
 
     async def __del__(self) -> None:
         await self._usage.close()
