@@ -62,19 +62,35 @@ def _queued(variant: "VariantName | ColumnElement[str]") -> ColumnElement[bool]:
 _GET = select(*_STORED).where(JOBS.c.id == bindparam("id"))
 _SNAPSHOTS = text(
     f"""
-    SELECT id, body, CASE WHEN status = 'queued' THEN (
-        SELECT COUNT(*) FROM (
-            SELECT 1 FROM jobs AS ahead
-            WHERE ahead.variant = jobs.variant AND ahead.status = 'queued'
-                AND (ahead.queue_order, ahead.id) <= (jobs.queue_order, jobs.id)
-            ORDER BY ahead.queue_order, ahead.id LIMIT {QUEUE_HORIZON}
-        ) AS counted
-    ) END AS place
-    FROM jobs WHERE id IN :ids
+    WITH wanted AS (
+        SELECT id, body, variant, queue_order, status = 'queued' AS waits
+        FROM jobs WHERE id IN :ids
+    ), horizons AS (
+        SELECT variant, (
+            SELECT ahead.queue_order FROM jobs AS ahead
+            WHERE ahead.variant = queues.variant AND ahead.status = 'queued'
+            ORDER BY ahead.queue_order, ahead.id LIMIT 1 OFFSET {QUEUE_HORIZON - 1}
+        ) AS queue_order
+        FROM (SELECT DISTINCT variant FROM wanted WHERE waits) AS queues
+    )
+    SELECT wanted.id, wanted.body, CASE
+        WHEN NOT waits THEN NULL
+        WHEN wanted.queue_order > horizons.queue_order THEN {QUEUE_HORIZON}
+        ELSE (
+            SELECT COUNT(*) FROM (
+                SELECT 1 FROM jobs AS ahead
+                WHERE ahead.variant = wanted.variant AND ahead.status = 'queued'
+                    AND (ahead.queue_order, ahead.id) <= (wanted.queue_order, wanted.id)
+                ORDER BY ahead.queue_order, ahead.id LIMIT {QUEUE_HORIZON}
+            ) AS counted
+        )
+    END AS place
+    FROM wanted LEFT JOIN horizons ON horizons.variant = wanted.variant
     """  # noqa: S608 - a constant
 ).bindparams(bindparam("ids", expanding=True))
 """One statement, so that reading many jobs costs one call, and jobs and places are of one moment.
-The order of what is counted has the planner read the index, and no more of it."""
+Where a queue is beyond its horizon is counted once for all of them. The order of what is counted
+has the planner read the index, and no more of it."""
 
 _LEASES = select(JOBS.c.id, JOBS.c.token, JOBS.c.stop_at).where(
     JOBS.c.worker == bindparam("worker")
