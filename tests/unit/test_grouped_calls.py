@@ -91,15 +91,34 @@ async def test_a_group_has_a_limit() -> None:
     assert [len(group) for group in backend.groups] == [MAX_GROUP, 1]
 
 
+async def test_one_call_is_under_way_as_long_as_answers_come_in_time() -> None:
+    backend = Backend()
+    grouped = GroupedCalls(backend, under_way=4, patience_s=60)
+    tasks = await started(grouped, 0)
+    tasks += await started(grouped, 2)
+    tasks += await started(grouped, 4)
+    backend.open.set()
+
+    assert await asyncio.gather(*tasks) == [0, 4, 8]
+    assert backend.groups == [[0], [2, 4]]
+
+
 async def test_a_call_without_an_answer_does_not_hold_up_the_others() -> None:
     backend = Backend()
-    grouped = GroupedCalls(backend, under_way=2)
-    held = await started(grouped, 0)
-    tasks = await started(grouped, 2)
-    assert backend.groups == [[0], [2]]
+    grouped = GroupedCalls(backend, under_way=3, patience_s=0.001)
+    tasks = []
+    for number in (0, 2, 4):
+        tasks += await started(grouped, number)
+        async with asyncio.timeout(30):
+            while backend.groups[-1:] != [[number]]:
+                await asyncio.sleep(0.001)
+    tasks += await started(grouped, 6)
+    await asyncio.sleep(0.01)
+    assert backend.groups == [[0], [2], [4]], "more are not under way at once"
 
     backend.open.set()
-    assert await asyncio.gather(*held, *tasks) == [0, 4]
+    assert await asyncio.gather(*tasks) == [0, 4, 8, 12]
+    assert backend.groups == [[0], [2], [4], [6]]
 
 
 request: contextvars.ContextVar[str] = contextvars.ContextVar("request", default="none")
