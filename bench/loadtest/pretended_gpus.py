@@ -64,7 +64,8 @@ class Scaling(Scenario):
         super().__init__(seconds)
         self.gpus = gpus
         self.name = f"scaling-{gpus}"
-        self.place = Place("gpu", {"medium": gpus})
+        # Whoever comes at once is refused by the number of those who wait, free slots or not.
+        self.place = Place("gpu", {"medium": gpus}, {"max_queued_requests": 1000})
 
     def load(self, target: Target) -> None:
         mix, clients = Mix([sync("medium", steps=self.STEPS)]), self.CLIENTS_EACH * self.gpus
