@@ -34,9 +34,10 @@ class Kind:
     source: float | None = None
 
     def body(self, duration: float | None = None) -> bytes:
-        """Return a body with a seed of its own. ``duration``: other seconds of audio."""
+        """Return a body with a seed of its own. ``duration``: other seconds of audio, but for an
+        edit, which is as long as its source."""
         told = {"prompt": PROMPT, "seed": next(_seeds), **self.fields}
-        if duration is not None:
+        if duration is not None and "init_audio" not in told:
             told["duration"] = duration
         return json.dumps(told).encode()
 

@@ -13,11 +13,11 @@ import pytest
 from bench.loadtest import arrivals, report
 from bench.loadtest.engine import PretendedEngine, eager, h100, nothing
 from bench.loadtest.loops import Target, closed, open_loop
-from bench.loadtest.mixes import MIXES, Kind, Mix
+from bench.loadtest.mixes import MIXES, Kind, Mix, job
 from bench.loadtest.pretended_gpus import recovered
 from bench.loadtest.recording import Phase, Record
 from bench.loadtest.stage import Place, Row, Scenario
-from sa_ray.contracts import ResolvedRequest
+from sa_ray.contracts import GenerationRequest, JobRequest, ResolvedRequest
 from sa_ray.local import free_port
 from tests.support.engine_contract import EngineContract, wanted
 
@@ -110,17 +110,66 @@ def test_a_mix_draws_by_weight_and_repeats() -> None:
     assert {kind.name for kind in MIXES["mixed"]} == set(names)
 
 
+@pytest.mark.parametrize("name", MIXES)
+def test_the_mixes_ask_for_what_the_service_takes(name: str) -> None:
+    for kind in MIXES[name]:
+        asked = kind.edits("0" * 64) if kind.source else kind
+        contract = JobRequest if kind.job else GenerationRequest
+
+        assert contract.model_validate_json(asked.body())
+        assert (json.loads(asked.body(3.0)).get("duration") == 3.0) == (kind.source is None)
+
+
+def test_the_source_of_an_edit_is_uploaded_first() -> None:
+    sent = []
+
+    def answer(handler: BaseHTTPRequestHandler, body: bytes) -> None:
+        sent.append((handler.path, body))
+        is_upload = handler.path == "/v1/uploads"
+        reply(handler, 201 if is_upload else 200, b'{"id": "the upload"}')
+
+    edit = Kind("edit", {"duration": 5}, source=0.5)
+    with server(answer) as target:
+        open_loop(target, Mix([edit]), arrivals.Arrivals(np.array([0.0])))
+
+    (upload, file), (generate, body) = sent
+    assert (upload, generate) == ("/v1/uploads", "/generate")
+    assert file.startswith(b"RIFF")
+    assert json.loads(body)["init_audio"] == "the upload"
+    assert "duration" not in json.loads(body)
+
+
+def test_a_job_is_followed_to_its_end() -> None:
+    states = iter(["queued", "running", "succeeded", "queued", "failed"])
+
+    def answer(handler: BaseHTTPRequestHandler, _body: bytes) -> None:
+        if handler.path == "/jobs":
+            reply(handler, 202, b'{"id": "the-job"}')
+            return
+        status = next(states)
+        ended = "now" if status in ("succeeded", "failed") else None
+        reply(handler, 200, json.dumps({"status": status, "completed_at": ended}).encode())
+
+    with server(answer) as target:
+        phases = [open_loop(target, Mix([job()]), arrivals.Arrivals(np.zeros(1))) for _ in "ab"]
+
+    assert [one.error for phase in phases for one in phase.records] == [None, "job failed"]
+    assert next(states, None) is None
+
+
 @contextmanager
 def server(answer: object) -> Iterator[Target]:
-    """Serve HTTP/1.1; ``answer(handler)`` answers each request."""
+    """Serve HTTP/1.1; ``answer(handler, body)`` answers each request."""
     assert callable(answer)
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["Content-Length"]))
-            answer(self)
+            answer(self, self.rfile.read(int(self.headers["Content-Length"])))
+
+        def do_GET(self) -> None:
+            answer(self, b"")
 
         def log_message(self, *_: object) -> None:
             pass
@@ -153,7 +202,7 @@ def test_latency_counts_from_the_intended_time_while_the_server_stalls() -> None
     stall_s, requests = 0.5, 8
     stalled, first = threading.Event(), threading.Semaphore()
 
-    def answer(handler: BaseHTTPRequestHandler) -> None:
+    def answer(handler: BaseHTTPRequestHandler, _body: bytes) -> None:
         if first.acquire(blocking=False):
             threading.Timer(stall_s, stalled.set).start()
         stalled.wait()
@@ -172,7 +221,7 @@ def test_latency_counts_from_the_intended_time_while_the_server_stalls() -> None
 def test_what_is_served_refused_and_failed_is_counted_apart() -> None:
     count = iter(range(1000))
 
-    def answer(handler: BaseHTTPRequestHandler) -> None:
+    def answer(handler: BaseHTTPRequestHandler, _body: bytes) -> None:
         match next(count) % 5:
             case 0:
                 reply(handler, 429, b"{}", Retry_After="3")
@@ -203,7 +252,7 @@ def test_what_is_served_refused_and_failed_is_counted_apart() -> None:
 def test_a_closed_loop_keeps_its_connections() -> None:
     clients = set()
 
-    def answer(handler: BaseHTTPRequestHandler) -> None:
+    def answer(handler: BaseHTTPRequestHandler, _body: bytes) -> None:
         clients.add(handler.client_address)
         reply(handler, 200)
 
