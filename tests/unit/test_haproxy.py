@@ -1,5 +1,6 @@
 """HAProxy with Serve's configuration as ``sa-ray-haproxy`` changes it, before a real server."""
 
+import asyncio
 import json
 import stat
 from collections.abc import AsyncIterator
@@ -149,6 +150,32 @@ async def raw(port: int, request: bytes) -> tuple[int, dict[str, str], Any]:
     lines = head.decode().split("\r\n")
     headers = dict(line.lower().split(": ", 1) for line in lines[1:])
     return int(lines[0].split()[1]), headers, json.loads(body)["error"]
+
+
+async def test_a_client_that_leaves_is_missed_at_once(tmp_path: Path) -> None:
+    """Also if its body came in another packet than its head, as httpx sends it."""
+    begun, left = asyncio.Event(), asyncio.Event()
+
+    async def waits(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] == "GET":
+            await told(scope, receive, send)
+            return
+        while (message := await receive())["type"] != "http.disconnect":
+            if not message.get("more_body"):
+                begun.set()
+        left.set()
+
+    async with in_front(tmp_path, waits) as running:
+        for _ in range(3):
+            begun.clear()
+            left.clear()
+            async with await anyio.connect_tcp("127.0.0.1", running.port) as stream:
+                await stream.send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n")
+                await anyio.sleep(0.05)
+                await stream.send(b"{}")
+                await begun.wait()
+            with anyio.fail_after(10):
+                await left.wait()
 
 
 CLOSE = b"Host: x\r\nConnection: close\r\n\r\n"

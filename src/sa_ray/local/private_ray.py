@@ -42,9 +42,6 @@ _SWITCHES = {
 _DEFAULTS = {
     # Nobody reads the record of tasks without a dashboard; it grows by 8 MiB a minute under load.
     "RAY_task_events_report_interval_ms": "0",
-    # Bytes up to which an answer comes with the message that it is there. Larger ones go by way of
-    # the object store, where two processes more take part. A clip of eleven seconds is smaller.
-    "RAY_max_direct_call_object_size": str(2 << 20),
     # Seconds between two looks of Serve at its HTTP proxy: how late it replaces one that died.
     "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "2",
     # After 5 s, as Serve would have it, it kills one whose start a busy machine slows, and who
@@ -115,6 +112,8 @@ def _haproxy(folder: Path) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(folder / "server-state"),
         # Another one than another local Ray's: two servers of one user can share a port.
         "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(free_port()),
+        # Nobody reads them here.
+        "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
         # Nothing is to be told that a replica goes but the HAProxy beside it, which tries others.
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0",
     }

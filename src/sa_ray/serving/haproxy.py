@@ -56,6 +56,9 @@ ENVIRONMENT: Final[Mapping[str, str]] = {
     "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
     # It is on with HAProxy; it would be without, too, and nothing would listen for clients.
     "RAY_SERVE_ENABLE_DIRECT_INGRESS": "0",
+    # Bytes up to which an answer comes with the message that it is there. Larger ones go by way of
+    # the object store, where two processes more take part. A clip of eleven seconds is smaller.
+    "RAY_max_direct_call_object_size": str(2 << 20),
     # By gRPC, answers of 4 MiB and more fail, and calls of a replica cost more.
     "RAY_SERVE_USE_GRPC_BY_DEFAULT": "0",
     # Heads of 32 KiB, and the bytes of answers in fewer pieces. A buffer is held only while in use.
@@ -114,6 +117,8 @@ def shut(configuration: str, variables: Mapping[str, str]) -> str:
     text = _replaced(text, r"(^    errorfile 50[234] .*\n){3}", _error_lines())
     text = _replaced(text, r"^    http-request return status 404 .*", _not_deployed())
     text = _replaced(text, r"^frontend http_frontend\n    bind .*\n", rf"\g<0>{_rules(variables)}")
+    # With it, HAProxy does not see a client leave whose body came in another packet than its head.
+    text = _replaced(text, r"^    option splice-request\n", "")
     # Sections that show everybody the requests, on fixed ports of all addresses.
     text = _replaced(text, r"^listen stats\n(  .*\n)+", "")
     if "RAY_SERVE_HAPROXY_METRICS_PORT" not in variables:
