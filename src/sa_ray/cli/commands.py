@@ -20,7 +20,8 @@ from sa_ray.cli.loras import loras
 from sa_ray.cli.mcp import mcp
 from sa_ray.cli.models import models
 from sa_ray.cli.regenerate import regenerate
-from sa_ray.serving.haproxy import ray_environment
+from sa_ray.errors import ConfigurationError
+from sa_ray.serving.haproxy import CALLBACK, ray_environment
 from sa_ray.settings import load_settings
 from sa_ray.settings.reference import effective_values, markdown
 
@@ -70,7 +71,11 @@ def config(
 def ray_env(as_json: AsJson = False) -> None:
     """Print what the environment of each Ray node should hold, where `sa-ray serve` does not start
     Ray: `eval "$(sa-ray ray-env)"` before `ray start` or `serve run`."""
-    variables = ray_environment()
+    try:
+        variables = ray_environment()
+    except ConfigurationError as error:
+        typer.echo(error.message, err=True)
+        variables = {"RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": CALLBACK}
     lines = (f"export {name}={shlex.quote(value)}" for name, value in variables.items())
     print_result(as_json, variables, lambda: typer.echo("\n".join(lines)))
 

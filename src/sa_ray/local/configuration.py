@@ -56,8 +56,16 @@ class Configuration:
         return yaml.safe_dump(self._document, sort_keys=False)
 
     @property
-    def serves_tls(self) -> bool:
-        """Whether clients are to use TLS."""
+    def suits_haproxy(self) -> bool:
+        """Whether HAProxy can serve it.
+
+        Serve writes no TLS and no IPv6 into its configuration. It has HAProxy reach the replicas at
+        127.0.0.1, where they listen if that, or all of IPv4, is what they are told.
+        """
+        return not self._serves_tls and self._host in ("127.0.0.1", "localhost", "0.0.0.0")  # noqa: S104
+
+    @property
+    def _serves_tls(self) -> bool:
         return bool(self._document["http_options"].get("ssl_certfile"))
 
     @property
@@ -99,7 +107,7 @@ class Configuration:
     @property
     def _base_url(self) -> str:
         host = ANY_ADDRESS.get(self._host, self._host)
-        scheme = "https" if self.serves_tls else "http"
+        scheme = "https" if self._serves_tls else "http"
         return f"{scheme}://{f'[{host}]' if ':' in host else host}:{self._port}"
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from sa_ray.errors import ConfigurationError
 from sa_ray.local.certificate import self_signed, write_private
 from sa_ray.local.ports import free_port
-from sa_ray.serving.haproxy import CALLBACK, ray_environment
+from sa_ray.serving.haproxy import CALLBACK, files_under, ray_environment
 
 logger = logging.getLogger(__name__)
 
@@ -61,10 +61,10 @@ _FOREIGN = (
 """Variables that name, open, or share the state of a cluster of somebody else's."""
 
 
-def private_environment(folder: Path, *, tls: bool = False) -> dict[str, str]:
+def private_environment(folder: Path, *, haproxy: bool = True) -> dict[str, str]:
     """This process's environment with what keeps Ray private; Ray's files go under ``folder``.
 
-    ``tls``: whether clients are to use it, which Serve has its own proxy alone do.
+    ``haproxy``: whether HAProxy can serve what is configured; else Serve's own proxy does.
     Makes a token and a certificate there, new for each Ray. Raises ``ConfigurationError`` if
     others can enter or replace ``folder``, or can put code into the working directory.
     """
@@ -85,13 +85,17 @@ def private_environment(folder: Path, *, tls: bool = False) -> dict[str, str]:
         "RAY_TLS_SERVER_KEY": str(key),
         "RAY_TLS_CA_CERT": str(certificate),
     }
-    if tls:
-        own["RAY_SERVE_ENABLE_HA_PROXY"] = "0"
-    return _DEFAULTS | _haproxy(folder) | inherited | _SWITCHES | own | _without_proxies()
+    front = _haproxy(folder) if haproxy else {}
+    if not front:
+        own["RAY_SERVE_ENABLE_HA_PROXY"] = own["RAY_SERVE_ENABLE_DIRECT_INGRESS"] = "0"
+    return _DEFAULTS | front | inherited | _SWITCHES | own | _without_proxies()
 
 
 def _haproxy(folder: Path) -> dict[str, str]:
-    """Have HAProxy hand requests to the service, with its files under ``folder``."""
+    """Have HAProxy hand requests to the service, with its files under ``folder``.
+
+    Empty if it cannot.
+    """
     try:
         environment = ray_environment()
     except ConfigurationError as error:
@@ -105,17 +109,13 @@ def _haproxy(folder: Path) -> dict[str, str]:
         )
         return {}
     return environment | {
-        "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
-        "RAY_SERVE_HAPROXY_SOCKET_PATH": str(folder / "admin.sock"),
-        "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(folder / "metrics.sock"),
-        "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(folder),
-        "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(folder / "server-state"),
+        **files_under(folder),
         # Another one than another local Ray's: two servers of one user can share a port.
         "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(free_port()),
         # Nobody reads them here.
         "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
-        # Nothing is to be told that a replica goes but the HAProxy beside it, which tries others.
-        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0",
+        # Long enough for the HAProxy beside a replica to hear that it goes.
+        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "2",
     }
 
 

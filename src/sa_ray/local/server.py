@@ -17,19 +17,19 @@ class Server:
     """Serves ``config`` on a Ray whose files go under ``folder``, in a session of its own.
 
     Everything goes when the thread ends that made it, however that ends. ``log``: where its output
-    goes; None: to that of this process. ``tls``: whether ``config`` has clients use it. Raises
+    goes; None: to that of this process. ``haproxy``: whether HAProxy can serve ``config``. Raises
     ``ConfigurationError`` as ``private_environment``.
     """
 
     def __init__(
-        self, config: Path, folder: Path, log: IO[bytes] | None = None, *, tls: bool = False
+        self, config: Path, folder: Path, log: IO[bytes] | None = None, *, haproxy: bool = True
     ) -> None:
         self._process = subprocess.Popen(  # noqa: S603 - our own command line
             [sys.executable, "-m", "sa_ray.local", str(config), str(os.getpid())],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT if log else None,
-            env=private_environment(folder, tls=tls),
+            env=private_environment(folder, haproxy=haproxy),
             umask=PRIVATE_UMASK,
             start_new_session=True,
         )

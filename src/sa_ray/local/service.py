@@ -38,7 +38,7 @@ class LocalService:
         self.port = port or free_port()
         configuration = Configuration("127.0.0.1", self.port, args, options=STOPPING)
         self.settings = configuration.settings()
-        self._serves_tls = configuration.serves_tls
+        self._suits_haproxy = configuration.suits_haproxy
         self.base_url = f"http://127.0.0.1:{self.port}"
         self.log = folder / "serve.log"
         self._config = folder / CONFIG_NAME
@@ -53,7 +53,7 @@ class LocalService:
         )
         with self.log.open("wb") as log:
             folder = Path(self._ray_folder.name)
-            self._server = Server(self._config, folder, log, tls=self._serves_tls)
+            self._server = Server(self._config, folder, log, haproxy=self._suits_haproxy)
         return self
 
     def __exit__(

@@ -66,7 +66,7 @@ class Supervisor:
             if not self._folder.exists():  # somebody cleaned up
                 self._folder = server_folder()
             config = write_private(self._folder / CONFIG_NAME, self._configuration.text)
-            server = Server(config, self._folder, tls=self._configuration.serves_tls)
+            server = Server(config, self._folder, haproxy=self._configuration.suits_haproxy)
             try:
                 fault = self._watch(server)
             except Told:

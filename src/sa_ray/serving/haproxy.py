@@ -10,8 +10,10 @@ import ipaddress
 import json
 import os
 import re
+import resource
 import shutil
 import signal
+import stat
 import sys
 import sysconfig
 from collections.abc import Mapping
@@ -33,6 +35,12 @@ COMMAND: Final = "sa-ray-haproxy"
 CALLBACK: Final = "sa_ray.serving.proxy_front:middlewares"
 HEAD_S: Final = 10
 """Seconds from a connection, or from the end of an answer's keep-alive, to the end of a head."""
+
+STALL_S: Final = 60
+"""Seconds within which a client has to take, or send, something of what is under way."""
+
+MOST_OF_ONE: Final = 1000
+"""Connections that one address may have open; a trusted proxy may have any number."""
 
 RETRY_AFTER_S: Final = 5
 
@@ -82,7 +90,23 @@ def ray_environment() -> dict[str, str]:
             f"{command} or HAProxy is missing; ray[serve] brings HAProxy on Linux alone. Serve's "
             "own proxy, without RAY_SERVE_ENABLE_HA_PROXY, works everywhere."
         )
-    return {**ENVIRONMENT, "RAY_SERVE_HAPROXY_BINARY_PATH": str(command)}
+    folder = Path(f"/tmp/haproxy-{os.getuid()}")  # noqa: S108 - `main` refuses it if it is another's
+    return {
+        **ENVIRONMENT,
+        "RAY_SERVE_HAPROXY_BINARY_PATH": str(command),
+        **files_under(folder),
+    }
+
+
+def files_under(folder: Path) -> dict[str, str]:
+    """Return what has Serve put the files of HAProxy under ``folder``."""
+    return {
+        "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
+        "RAY_SERVE_HAPROXY_SOCKET_PATH": str(folder / "admin.sock"),
+        "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(folder / "metrics.sock"),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(folder),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(folder / "server-state"),
+    }
 
 
 def is_ours(variables: Mapping[str, str]) -> bool:
@@ -138,12 +162,51 @@ def main() -> None:
     if "-f" in arguments:
         path = Path(arguments[arguments.index("-f") + 1])
         try:
-            path.write_text(shut(path.read_text(), os.environ))
+            _require_own(path.parent)
+            path.write_text(_within_limits(shut(path.read_text(), os.environ)))
         except ConfigurationError as error:
             sys.exit(error.message)
     # Else it would keep the port from the next one if its manager is killed. It ends what it has.
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGUSR1)
+    if "RAY_RAYLET_PID" in os.environ and not _is_managed():
+        sys.exit("The manager that started this has ended.")
     os.execv(haproxy, [haproxy, *arguments])  # noqa: S606 - Serve's own arguments
+
+
+def _is_managed() -> bool:
+    """Whether the parent is Serve's manager of HAProxy, and not who inherited this from it."""
+    try:
+        return b"HAProxyManager" in Path(f"/proc/{os.getppid()}/cmdline").read_bytes()
+    except OSError:
+        return False
+
+
+def _require_own(folder: Path) -> None:
+    """Raise ``ConfigurationError`` if another user can put a configuration into ``folder``."""
+    for one in (folder, folder.parent):
+        found = one.stat()
+        if (
+            found.st_uid not in (0, os.getuid())
+            or found.st_mode & (stat.S_IWOTH | stat.S_ISVTX) == stat.S_IWOTH
+        ):
+            raise ConfigurationError(
+                f"{one} must be a folder that nobody else can write to, as HAProxy does what its "
+                "files say. Have RAY_SERVE_HAPROXY_CONFIG_FILE_LOC and its likes name another."
+            )
+
+
+def _within_limits(configuration: str) -> str:
+    """Have HAProxy take as many connections as it may open files: two each, and some."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if most == resource.RLIM_INFINITY:
+        return configuration
+    room = max(1, (most - 100) * 2 // 5)
+    return re.sub(
+        r"(?<=^    maxconn )\d+",
+        lambda found: str(min(int(found[0]), room)),
+        configuration,
+        flags=re.MULTILINE,
+    )
 
 
 def _replaced(text: str, pattern: str, by: str) -> str:
@@ -158,17 +221,22 @@ def _replaced(text: str, pattern: str, by: str) -> str:
 
 def _rules(variables: Mapping[str, str]) -> str:
     trusted = trusted_proxies(variables)
+    sources = " ".join(filter(_is_address, trusted))
+    others = f" !{{ src {sources} }}" if sources else ""
     lines = [
         f"timeout http-request {HEAD_S}s",
+        f"timeout client {STALL_S}s",
         "unique-id-format %[uuid()]",
         # Who calls: uvicorn, in the replica, believes it of HAProxy.
         "option forwardfor",
     ]
     if trusted != ["*"]:
-        sources = " ".join(filter(_is_address, trusted))
-        # A condition without an address would not be one.
-        told = f" if !{{ src {sources} }}" if sources else ""
-        lines.append(f"http-request del-header X-Forwarded-Proto{told}")
+        lines += [
+            "stick-table type ipv6 size 100k expire 60s store conn_cur",
+            f"tcp-request connection reject if {{ src_conn_cur ge {MOST_OF_ONE} }}{others}",
+            "tcp-request connection track-sc0 src",
+            f"http-request del-header X-Forwarded-Proto{' if' * bool(others)}{others}",
+        ]
     return "".join(f"    {line}\n" for line in lines).replace("\\", r"\\")
 
 

@@ -21,12 +21,18 @@ FORWARDED_FOR = b"x-forwarded-for"
 NODES_S = 10.0
 """Seconds for which it is believed which nodes there are."""
 
+PATIENCE_S = 1.0
+"""Longest wait for Ray to say which there are: requests go on while it is silent."""
+
+LOOPBACK = ("127.0.0.1", "::1")
+"""From where the HAProxy of this machine calls."""
+
 
 class BehindHAProxy:
     """Middleware that takes HAProxy's word for who called it, and leaves no trace of HAProxy.
 
-    uvicorn has taken that of the HAProxy on this machine; here it is taken of all nodes'. A request
-    that no other proxy passed on goes on without ``X-Forwarded-For``.
+    Any node of the cluster is believed, and the proxies of ``FORWARDED_ALLOW_IPS`` behind them. A
+    request that no other proxy passed on goes on without ``X-Forwarded-For``.
     """
 
     def __init__(
@@ -45,16 +51,18 @@ class BehindHAProxy:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and await self._is_node((scope.get("client") or ("",))[0]):
-            await self._trusting(scope, receive, send)
+            await self._trusting({**scope, TOLD: True}, receive, send)
         else:
             await self._without_haproxy(scope, receive, send)
 
     async def _is_node(self, host: str) -> bool:
+        if host in LOOPBACK:
+            return True
         if self._clock() >= self._ask_at:
             self._ask_at = self._clock() + NODES_S
             self._asking = asyncio.create_task(self._ask())
         if self._asking is not None and not self._asking.done() and host not in self._of_nodes:
-            await asyncio.wait({self._asking})
+            await asyncio.wait({self._asking}, timeout=PATIENCE_S)
         return host in self._of_nodes
 
     async def _ask(self) -> None:
@@ -67,16 +75,16 @@ class BehindHAProxy:
         self._trusting = self._trusting_nodes()
 
     def _trusting_nodes(self) -> ASGIApp:
-        hosts = [*trusted_proxies(os.environ), *self._of_nodes]
+        proxies = trusted_proxies(os.environ)
+        hosts = proxies if proxies == ["*"] else [*LOOPBACK, *self._of_nodes, *proxies]
         return cast(ASGIApp, ProxyHeadersMiddleware(cast(Any, self._without_haproxy), hosts))
 
     async def _without_haproxy(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if "headers" in scope:
-            headers: list[tuple[bytes, bytes]] = list(scope["headers"])
-            last = next((one for one in reversed(headers) if one[0] == FORWARDED_FOR), None)
-            if last is not None:
-                headers.reverse()
-                headers.remove(last)  # HAProxy adds its own behind all others
-                headers.reverse()
-                scope = {**scope, "headers": headers, TOLD: True}
+        headers: list[tuple[bytes, bytes]] = list(scope.get("headers", ()))
+        told = [at for at, (name, _) in enumerate(headers) if name == FORWARDED_FOR]
+        if told:
+            del headers[told[-1]]  # HAProxy adds its own behind all others
+            scope = {**scope, "headers": headers}
+        elif TOLD in scope:
+            scope = {**scope, TOLD: False}
         await self._app(scope, receive, send)
