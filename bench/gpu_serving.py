@@ -17,41 +17,38 @@ import itertools
 import json
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Final
 
-import psutil
 import uvloop
 
+from bench.gpu_engine_alone import SHORT_S, alone, limits_of, new_prompt, write_weights
+from bench.gpu_watching import (
+    batches_of,
+    differences,
+    gpu_watched,
+    server_timing,
+    thread_names,
+    thread_seconds,
+)
 from bench.loadtest.connection import Connections
 from bench.loadtest.mixes import post
 from bench.loadtest.recording import percentiles
 from bench.process_usage import cpu_between, usage
-from sa_ray.contracts import ResolvedRequest, VariantName
-from sa_ray.engines.port import EngineOptions
+from sa_ray.contracts import VariantName
 from sa_ray.local import LocalService
 
 WARM_UP_S: Final = 2.0
-STEPS: Final = 8
-SHORT_S: Final = 5.0
 LONG_S: Final = 120.0
-ALONE_BATCHES: Final = 30
 
 PROXIES: Final = {"haproxy": "1", "python": "0"}
 """``RAY_SERVE_ENABLE_HA_PROXY``; the rest is as the service has it by default."""
-
-SAME_BATCH_S: Final = 0.06
-"""Answers of one batch end within this; of two, they seldom took the same 0.1 ms."""
-
-_numbers = itertools.count(time.time_ns())
 
 
 @dataclass
@@ -93,9 +90,9 @@ def main() -> None:
     options = _options()
     variants: list[VariantName] = ["small-sfx", "medium"] if options.mixed else ["small-sfx"]
     for variant in variants:
-        _alone(_write, options.weights, variant, options.device, options.tiny)
+        alone(write_weights, options.weights, variant, options.device, options.tiny)
     print(f"{time.strftime('%Y-%m-%d')}, {os.cpu_count()} cores, `{' '.join(sys.argv)}`\n")
-    limits = {} if options.mixed else _limits(options)
+    limits = {} if options.mixed else limits_of(options)
     print(_HEAD, flush=True)
     for proxy, rows, ingress in itertools.product(options.proxy, options.rows, options.ingress):
         with _service(options, variants, proxy, rows, ingress) as service:
@@ -143,13 +140,13 @@ def _phase(
     """Load the service by so many clients for each model and duration; the first is measured."""
     seconds = options.seconds
     uvloop.run(_loads(service.port, wanted, WARM_UP_S))
-    names = _thread_names()
-    before, threads = usage(), _thread_seconds(names)
-    with _gpu_watched() as gpu:
+    names = thread_names()
+    before, threads = usage(), thread_seconds(names)
+    with gpu_watched() as gpu:
         load = uvloop.run(_loads(service.port, wanted, seconds))
     busy = {
         name: round(spent / load.seconds, 2)
-        for name, spent in _differences(threads, _thread_seconds(names)).items()
+        for name, spent in differences(threads, thread_seconds(names)).items()
         if spent > 0.02 * load.seconds
     }
     count = len(load.latencies)
@@ -159,8 +156,8 @@ def _phase(
         if spent / count > 5e-5
     }
     latency, rate = percentiles(load.latencies), count / load.seconds
-    timings = [_server_timing(head) for head in load.heads]
-    batches = _batches([one["engine"] for one in timings], load.ended, rows)
+    timings = [server_timing(head) for head in load.heads]
+    batches = batches_of([one["engine"] for one in timings], load.ended, rows)
     return Phase(
         case=case,
         clients=next(iter(wanted.values())),
@@ -206,30 +203,8 @@ async def _loads(port: int, wanted: dict[tuple[str, float], int], seconds: float
 
 
 def _request(model: str, duration: float) -> bytes:
-    prompt = f"rain on a tin roof, distant thunder, close birds, take {next(_numbers)}"
-    body = {"prompt": prompt, "model": model, "duration": duration}
+    body = {"prompt": new_prompt(), "model": model, "duration": duration}
     return post("/v1/audio/generations", json.dumps(body).encode())
-
-
-def _server_timing(head: bytes) -> dict[str, float]:
-    line = next(
-        line for line in head.decode().splitlines() if line.lower().startswith("server-timing:")
-    )
-    parts = (part.strip().split(";dur=") for part in line.partition(":")[2].split(","))
-    return {name: float(value) for name, value in parts}
-
-
-def _batches(engine_ms: list[float], ended: list[float], most: int) -> list[float]:
-    """Return what each batch took, told apart by that and by when its clips were there."""
-    batches: list[float] = []
-    last: dict[float, tuple[float, int]] = {}
-    for end, took in sorted(zip(ended, engine_ms, strict=True)):
-        before, clips = last.get(took, (0.0, 0))
-        if end - before > SAME_BATCH_S or clips == most:
-            batches.append(took)
-            clips = 0
-        last[took] = end, clips + 1
-    return batches
 
 
 @contextmanager
@@ -255,135 +230,6 @@ def _service(
             service.wait_until_ready()
             print(f"<!-- ready within {time.perf_counter() - begun:.0f} s -->", flush=True)
             yield service
-
-
-@contextmanager
-def _gpu_watched() -> Iterator[dict[str, float]]:
-    """Yield what is filled at the end: means of utilisation (%), memory (MiB) and power (W)."""
-    found: dict[str, float] = {}
-    query = "--query-gpu=utilization.gpu,memory.used,power.draw"
-    try:
-        process = subprocess.Popen(
-            ["nvidia-smi", query, "--format=csv,noheader,nounits", "-lms", "200"],
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-    except FileNotFoundError:
-        yield found
-        return
-    yield found
-    process.terminate()
-    lines = [line.split(",") for line in process.communicate()[0].splitlines()]
-    for place, name in enumerate(("utilisation", "MiB", "W")):
-        with suppress(ValueError, IndexError, statistics.StatisticsError):
-            found[name] = round(statistics.fmean(float(line[place]) for line in lines), 1)
-
-
-def _thread_names() -> dict[tuple[int, int], str]:
-    """Return the name of each Python thread of the variants and the ingress, by py-spy."""
-    names = {}
-    for process in psutil.Process().children(recursive=True):
-        title = " ".join(process.cmdline())
-        if "ray::ServeReplica:sa-ray:" not in title or "dispatcher" in title:
-            continue
-        part = title.split("sa-ray:")[1].split(":")[0].split("#")[0].strip()
-        names.update({(process.pid, one.id): f"{part}, not Python" for one in process.threads()})
-        dumped = subprocess.run(
-            ["py-spy", "dump", "--nonblocking", "--json", "--pid", str(process.pid)],
-            capture_output=True,
-            check=False,
-        )
-        with suppress(ValueError):
-            for thread in json.loads(dumped.stdout):
-                number = thread["os_thread_id"] or 0
-                names[process.pid, number] = f"{part}, {thread['thread_name']}"
-    return names
-
-
-def _thread_seconds(names: dict[tuple[int, int], str]) -> dict[tuple[int, int, str], float]:
-    seconds = {}
-    for pid in {pid for pid, _ in names}:
-        with suppress(psutil.Error):
-            for thread in psutil.Process(pid).threads():
-                name = names.get((pid, thread.id), "new threads")
-                seconds[pid, thread.id, name] = thread.user_time + thread.system_time
-    return seconds
-
-
-def _differences(
-    before: dict[tuple[int, int, str], float], after: dict[tuple[int, int, str], float]
-) -> dict[str, float]:
-    spent: dict[str, float] = {}
-    for key, seconds in after.items():
-        name = f"{key[2]} of {key[0]}"
-        spent[name] = spent.get(name, 0.0) + seconds - before.get(key, 0.0)
-    return dict(sorted(spent.items(), key=lambda item: -item[1]))
-
-
-def _alone(function: Any, *arguments: Any) -> Any:
-    """Call ``function`` in a process of its own, which gives the GPU's memory back."""
-    with get_context("spawn").Pool(1) as pool:
-        return pool.apply(function, arguments)
-
-
-def _write(weights: Path, variant: VariantName, device: str, tiny: bool) -> None:
-    import torch
-
-    from bench.random_weights import write_checkpoint
-
-    if not (weights / variant).exists():
-        write_checkpoint(weights / variant, variant, torch.device(device), tiny=tiny)
-
-
-def _limits(options: argparse.Namespace) -> dict[int, float]:
-    if options.limits and options.limits.exists():
-        kept = json.loads(options.limits.read_text())
-        return {int(rows): limit for rows, limit in kept.items()}
-    limits = _alone(_engine_limits, options.weights, options.device, sorted(options.rows))
-    if options.limits:
-        options.limits.write_text(json.dumps(limits))
-    return dict(limits)
-
-
-def _engine_limits(weights: Path, device: str, rows: list[int]) -> dict[int, float]:
-    """Return the clips a second of the engine in a process that does nothing else, by rows."""
-    from sa_ray.engines.stable_audio.loading import load
-
-    options = EngineOptions(
-        device=device,
-        weights_dir=weights,
-        gpu_fraction=0.5,
-        cpu_threads=1,
-        max_batch_rows=max(rows),
-    )
-    engine = load("small-sfx", options)
-    limits = {}
-    for count in sorted({1, *rows}):
-        took = []
-        for turn in range(ALONE_BATCHES):
-            batch = [_resolved() for _ in range(count)]
-            begun = time.perf_counter()
-            engine.generate(batch, lambda *_: None, lambda _: False)
-            if turn > ALONE_BATCHES / 3:
-                took.append(time.perf_counter() - begun)
-        limits[count] = count / statistics.fmean(took)
-        median = 1000 * statistics.median(took)
-        print(
-            f"engine alone, {count} rows: {limits[count]:.1f} clips/s, {median:.1f} ms a batch",
-            flush=True,
-        )
-    return limits
-
-
-def _resolved() -> ResolvedRequest:
-    return ResolvedRequest(
-        model="small-sfx",
-        prompt=f"rain on a tin roof, distant thunder, close birds, take {next(_numbers)}",
-        duration=SHORT_S,
-        steps=STEPS,
-        cfg_scale=1.0,
-        seed=next(_numbers) % 1_000_000,
-    )
 
 
 _HEAD: Final = (
