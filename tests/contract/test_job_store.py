@@ -1,6 +1,7 @@
 """What every ``JobStore`` promises. Another store joins by its URL in ``store_url``."""
 
 import itertools
+import random
 import signal
 import subprocess
 import sys
@@ -613,6 +614,38 @@ def test_jobs_that_come_together_have_the_places_of_jobs_that_come_one_by_one(
     by_id = {each.id: each for each in jobs}
     assert [place_of(job_store, by_id[each]) for each in order] == [*range(1, 37)]
     one_by_one.close()
+
+
+def test_services_whose_jobs_and_claims_meet_do_not_lock_each_other_out(
+    job_store: JobStore, store_url: str
+) -> None:
+    other = open_job_store(store_url)
+    owners, priorities = ("ann", "bob", ""), ("low", "normal", "high")
+
+    def submit_and_claim(worker: int) -> list[str]:
+        store, choose = (job_store, other)[worker % 2], random.Random(worker)
+        made = []
+        for _ in range(25):
+            together = [
+                with_options(
+                    choose.getrandbits(64),
+                    owner=choose.choice(owners),
+                    priority=priorities[number % 3],
+                    idempotency_key=f"key {number}",
+                )
+                for number in choose.sample(range(40), 8)
+            ]
+            stored = zip(together, store.insert_all(together), strict=True)
+            made += [f"{job.owner}/{job.idempotency_key}" for job, done in stored if done]
+            claim(store, limit=2, now=1e20)
+        return made
+
+    with ThreadPoolExecutor(6) as threads:
+        made = [key for keys_made in threads.map(submit_and_claim, range(6)) for key in keys_made]
+    other.close()
+
+    assert len(made) == len(set(made)), "of the jobs with one key one is stored"
+    assert len(made) == len(job_store.page(limit=1000))
 
 
 @pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")

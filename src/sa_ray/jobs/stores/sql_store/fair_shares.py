@@ -4,8 +4,9 @@
 
 from collections.abc import Sequence
 from itertools import groupby
+from typing import Any
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, bindparam, or_, select, text, tuple_
 from sqlalchemy.dialects import postgresql, sqlite
 
 from sa_ray.contracts import Job, Priority, VariantName
@@ -96,43 +97,77 @@ _PRUNE = {
 }
 
 _INSERT = {
-    dialect.name: statement.on_conflict_do_nothing().execution_options(preserve_rowcount=True)
+    dialect.name: statement.on_conflict_do_nothing().returning(JOBS.c.id)
     for dialect, statement in (
         (sqlite.dialect, sqlite.insert(JOBS)),
         (postgresql.dialect, postgresql.insert(JOBS)),
     )
 }
 
+_KNOWN = select(JOBS.c.id, JOBS.c.owner, JOBS.c.idempotency_key).where(
+    or_(
+        JOBS.c.id.in_(bindparam("ids", expanding=True)),
+        tuple_(JOBS.c.owner, JOBS.c.idempotency_key).in_(bindparam("keys", expanding=True)),
+    )
+)
+
 
 def insert_in_order(connection: Connection, jobs: Sequence[Job]) -> list[bool]:
     """Store new jobs in their places, in the order in which they came; return whether each is
     stored: it is not if there is one with its id or its key."""
-    if len(jobs) > 1 and _insert(connection, jobs):
-        return [True] * len(jobs)
-    # Each for itself: it costs more, and seldom happens.
-    return [_insert(connection, [job]) for job in jobs]
+    first = {job.id: job for job in reversed(jobs)}
+    wanted = [job for job in jobs if first[job.id] is job]
+    while len(stored := _insert(connection, wanted)) < len(wanted):
+        wanted = [job for job in wanted if job.id in stored]
+    return [job.id in stored and first[job.id] is job for job in jobs]
 
 
-def _insert(connection: Connection, jobs: Sequence[Job]) -> bool:
-    """Store all of ``jobs``, or nothing."""
+def _insert(connection: Connection, jobs: Sequence[Job]) -> set[str]:
+    """Store ``jobs``, or none of them if there is one with an id or a key of theirs; return the
+    ids of those without one. Some of ``jobs`` may have one key."""
     dialect = connection.dialect.name
     places = connection.begin_nested()
+    rows = _placed(connection, jobs)
+    # Insert no row that is known: that would wait for whoever claims it, and who waits for a share
+    # that is held here. Look for them now: others that hold these shares have come to an end.
+    stored = _unknown(connection, jobs) if dialect == "postgresql" else {job.id for job in jobs}
+    if rows and len(stored) == len(rows):
+        stored = set(connection.execute(_INSERT[dialect], rows).scalars())
+    if len(stored) == len(rows):
+        places.commit()
+    else:  # the shares have been charged for all
+        places.rollback()
+    return stored
+
+
+def _placed(connection: Connection, jobs: Sequence[Job]) -> list[dict[str, Any]]:
+    """Take the shares of ``jobs``, and return their rows.
+
+    Shares and rows are in one order, so that of transactions that meet one waits for the other.
+    """
+    take = _TAKE_SHARE[connection.dialect.name]
     rows = []
     for (variant, priority, owner), group in groupby(sorted(jobs, key=_share), _share):
         of_share = list(group)  # in the order in which they came: sorting keeps it
         work = sum(job.work for job in of_share)
         share = {"variant": variant, "priority": priority, "owner": owner, "work": work}
-        start = connection.execute(_TAKE_SHARE[dialect], share).scalar_one()
+        start = connection.execute(take, share).scalar_one()
         for job in of_share:
             rows.append(columns(job) | {"queue_order": start - HEAD_START_S[priority]})
             start += job.work
-    # As the shares above: transactions that meet take everything in one order.
-    rows.sort(key=lambda row: (row["owner"], row["idempotency_key"] or "", row["id"]))
-    if connection.execute(_INSERT[dialect], rows).rowcount == len(rows):
-        places.commit()
-        return True
-    places.rollback()
-    return False
+    return sorted(rows, key=lambda row: (row["owner"], row["idempotency_key"] or ""))
+
+
+def _unknown(connection: Connection, jobs: Sequence[Job]) -> set[str]:
+    """Return the ids of those of ``jobs`` whose id and key no stored job has."""
+    keyed = {
+        job.id: (job.owner, job.idempotency_key) for job in jobs if job.idempotency_key is not None
+    }
+    asked = {"ids": [job.id for job in jobs], "keys": [*keyed.values()]}
+    known = connection.execute(_KNOWN, asked).all()
+    ids = {row.id for row in known}
+    keys = {(row.owner, row.idempotency_key) for row in known}
+    return {job.id for job in jobs if job.id not in ids and keyed.get(job.id) not in keys}
 
 
 def _share(job: Job) -> tuple[VariantName, Priority, str]:
