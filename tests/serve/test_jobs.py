@@ -2,6 +2,8 @@
 
 import hashlib
 import io
+import json
+import uuid
 from datetime import datetime
 from itertools import pairwise
 
@@ -10,6 +12,8 @@ import pytest
 import soundfile
 
 from tests.support.service import SLOW, Service
+
+JSON = {"Content-Type": "application/json"}
 
 
 def test_submit_poll_download(service: Service) -> None:
@@ -108,6 +112,37 @@ def test_a_job_reads_the_same_whether_its_request_has_a_query_or_none(service: S
 
     head = service.http.head(f"/jobs/{ended}")
     assert (head.status_code, head.content) == (200, b"")
+
+
+def test_a_submit_is_answered_as_its_route_says(service: Service) -> None:
+    headers = {"Idempotency-Key": f"key-{uuid.uuid4()}"}
+    body = {"prompt": "a bell", "duration": 1}
+
+    made, found, other, keyless, malformed, wrong = (
+        service.http.post("/jobs", content=content, headers=JSON | headers)
+        for content, headers in (
+            (json.dumps(body), headers),
+            (json.dumps(body), headers),
+            (json.dumps(body | {"duration": 2}), headers),
+            (json.dumps(body), {"Idempotency-Key": "k" * 256}),
+            ("{", {}),
+            (json.dumps(body | {"duration": "long"}), {}),
+        )
+    )
+
+    assert (made.status_code, found.status_code) == (202, 200)
+    assert made.json() == found.json() | {"status": "queued"}
+    assert made.headers["location"] == found.headers["location"] == made.json()["status_url"]
+    assert made.headers["content-type"] == found.headers["content-type"] == "application/json"
+    assert "idempotent-replayed" not in made.headers
+    assert found.headers["idempotent-replayed"] == "true"
+    errors = [answer.json()["error"] for answer in (other, keyless, malformed, wrong)]
+    assert [answer.status_code for answer in (other, keyless, malformed, wrong)] == [
+        409, 422, 400, 422,
+    ]  # fmt: skip
+    assert [error["param"] for error in errors] == [
+        "Idempotency-Key", "idempotency-key", None, "duration",
+    ]  # fmt: skip
 
 
 def test_progress_is_visible(service: Service) -> None:

@@ -20,6 +20,7 @@ from sa_ray.serving.ingress.routes import (
     job_batches,
     job_events,
     job_status,
+    job_submits,
     jobs,
     old_forms,
     page,
@@ -59,7 +60,8 @@ def build_http_app(
     """
     app = FastAPI(title="sa-ray", version=__version__, description=DESCRIPTION)
     parts = (
-        job_status,  # first: most requests look no further
+        job_status,  # first: what most requests are for is looked for no further
+        job_submits,
         generation,
         jobs,
         job_batches,

@@ -23,7 +23,7 @@ from sa_ray.serving.ingress.compat.stability_forms import FORM, Mode, asked_by
 from sa_ray.serving.ingress.errors import ErrorShape
 from sa_ray.serving.ingress.job_lookup import find_job
 from sa_ray.serving.ingress.routes.generation import BODY_ERRORS
-from sa_ray.serving.ingress.routes.jobs import submit
+from sa_ray.serving.ingress.routes.job_submits import submit
 from sa_ray.serving.ingress.services import ServicesDep
 
 router = APIRouter(prefix="/v2beta/audio", tags=["stability"])

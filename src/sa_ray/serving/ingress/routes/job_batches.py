@@ -14,7 +14,7 @@ from sa_ray.serving.ingress.auth import caller_of
 from sa_ray.serving.ingress.errors import describe_unfit, error_body, responses, retry_after_of
 from sa_ray.serving.ingress.job_lookup import base_url
 from sa_ray.serving.ingress.routes.generation import BODY_ERRORS
-from sa_ray.serving.ingress.routes.jobs import submission_of, submit_or_find
+from sa_ray.serving.ingress.routes.job_submits import submission_of, submit_or_find
 from sa_ray.serving.ingress.services import Services, ServicesDep
 from sa_ray.serving.job_view import status_url
 

@@ -4,94 +4,38 @@ import base64
 import binascii
 import contextlib
 import math
-import time
-import uuid
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 
 from sa_ray.contracts import (
     FINAL_STATUSES,
     Job,
-    JobAccepted,
     JobPage,
-    JobRequest,
     JobStatus,
     JobView,
     ListedJob,
 )
-from sa_ray.contracts.access import Caller
 from sa_ray.errors import (
     ConflictError,
-    IdempotencyConflictError,
     InvalidRequestError,
     JobNotFoundError,
     ObjectElsewhereError,
-    OverloadedError,
     UnavailableError,
 )
-from sa_ray.jobs import Cursor, JobSnapshot, Submission
-from sa_ray.jobs.usage import day_of
+from sa_ray.jobs import Cursor
 from sa_ray.serving.ingress.audit import audit
 from sa_ray.serving.ingress.auth import caller_of
 from sa_ray.serving.ingress.errors import responses
-from sa_ray.serving.ingress.forms import FORM, FormRoute
-from sa_ray.serving.ingress.grouped_calls import GroupedCalls
 from sa_ray.serving.ingress.job_lookup import base_url, find_job, is_job_id, view_of
-from sa_ray.serving.ingress.resolution import settle
-from sa_ray.serving.ingress.rights import require_rights
-from sa_ray.serving.ingress.routes.generation import BODY_ERRORS
-from sa_ray.serving.ingress.routes.job_options import job_options
-from sa_ray.serving.ingress.services import Services, ServicesDep
-from sa_ray.serving.job_view import status_url
-from sa_ray.serving.ray_errors import cannot_serve
+from sa_ray.serving.ingress.services import ServicesDep
 
-router = APIRouter(prefix="/jobs", tags=["jobs"], route_class=FormRoute)
+router = APIRouter(prefix="/jobs", tags=["jobs"])
 
 MAX_PAGE = 200
 
 MAX_PAGE_WITH_PROMPTS = 20
 """A job has up to 80 kB of prompts."""
-
-IdempotencyKey = Annotated[
-    str | None,
-    Header(
-        min_length=1,
-        max_length=255,
-        description="Repeating a request with its key returns the job it made, with "
-        "`Idempotent-Replayed: true`; the key lives as long as the job.",
-    ),
-]
-
-
-@router.post(
-    "",
-    status_code=202,
-    responses={
-        200: {"model": JobAccepted, "description": "The job that this idempotency key made."},
-        **responses(*BODY_ERRORS, IdempotencyConflictError, OverloadedError, UnavailableError),
-    },
-    openapi_extra=FORM,
-)
-async def submit(
-    request: JobRequest,
-    services: ServicesDep,
-    http: Request,
-    response: Response,
-    idempotency_key: IdempotencyKey = None,
-) -> JobAccepted:
-    """Accept a job. Once this answers 202 the job is durable and will end, whatever happens."""
-    caller = caller_of(http)
-    submission = await submission_of(request, services, caller, idempotency_key)
-    snapshot = await submit_or_find(services, submission, services.submit_job)
-    outcome = "found" if snapshot.replayed else "done"
-    audit(http, "submitted", caller.name, thing=snapshot.job.id, outcome=outcome)
-    if snapshot.replayed:
-        response.status_code = 200
-        response.headers["Idempotent-Replayed"] = "true"
-    url = status_url(base_url(http), snapshot.job.id)
-    response.headers["Location"] = url
-    return JobAccepted(id=snapshot.job.id, status=snapshot.job.status, status_url=url)
 
 
 @router.get("", responses=responses(InvalidRequestError, UnavailableError))
@@ -157,42 +101,6 @@ async def cancel_or_delete(job_id: str, services: ServicesDep, http: Request) ->
     await services.jobs.forget(job_id)
     audit(http, "deleted", caller_of(http).name, thing=job_id)
     return Response(status_code=204)
-
-
-async def submission_of(
-    request: JobRequest, services: Services, caller: Caller, idempotency_key: str | None
-) -> Submission:
-    """Return the job that ``request`` of ``caller`` asks for. Raises what is wrong with it."""
-    resolved = await settle(request, services, caller)
-    require_rights(caller, request, resolved.model)
-    options = job_options(
-        request,
-        idempotency_key,
-        services.webhooks,
-        caller,
-        services.work(resolved),
-        services.generation.accepted_seconds(caller.name, day_of(time.time())),
-    )
-    return Submission(uuid.uuid4().hex, resolved, options)
-
-
-async def submit_or_find(
-    services: Services, submission: Submission, submit: GroupedCalls[Submission, JobSnapshot]
-) -> JobSnapshot:
-    """Queue a job by ``submit``, or return the one that it repeats.
-
-    Raises ``UnavailableError`` if its model has no replica and gets none, and what ``submit_all``
-    returns.
-    """
-    model = submission.request.model
-    if services.health.variant(model).state != "unavailable":
-        return await submit(submission)
-    repeated = None
-    if submission.options.idempotency_key:
-        repeated = await services.jobs.find_repeated(submission)
-    if repeated is None:
-        raise cannot_serve(model)
-    return repeated
 
 
 def _encode_cursor(job: Job) -> str:

@@ -25,7 +25,7 @@ from sa_ray.serving.ingress.auth import caller_of
 from sa_ray.serving.ingress.errors import describe_unfit, responses
 from sa_ray.serving.ingress.forms import opened_form, take_file
 from sa_ray.serving.ingress.routes.generation import BODY_ERRORS, FILES, generate
-from sa_ray.serving.ingress.routes.jobs import IdempotencyKey, submit
+from sa_ray.serving.ingress.routes.job_submits import IdempotencyKey, submit
 from sa_ray.serving.ingress.services import ServicesDep
 from sa_ray.serving.ingress.uploads import ClientUploads
 from sa_ray.serving.streamed_bodies import is_form
