@@ -282,6 +282,23 @@ def test_it_takes_no_more_connections_than_it_may_open_files(tmp_path: Path) -> 
     assert "maxconn 369" in path.read_text()
 
 
+def test_it_goes_on_as_it_was_while_a_new_controller_tells_of_no_application(
+    tmp_path: Path,
+) -> None:
+    def reloads(server: int | None) -> bool:
+        path = configuration(tmp_path, free_port(), server)
+        command = Path(sys.executable).with_name("sa-ray-haproxy")
+        ran = subprocess.run([command, "-c", "-f", path, "-sf", "1"], check=False)
+        return ran.returncode == 0
+
+    assert [reloads(None), reloads(free_port()), reloads(None), reloads(free_port())] == [
+        True,
+        True,
+        False,
+        True,
+    ]
+
+
 def test_a_folder_in_which_others_can_write_is_refused(tmp_path: Path) -> None:
     configuration(tmp_path, free_port(), None)
     tmp_path.chmod(0o777)

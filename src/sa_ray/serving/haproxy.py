@@ -163,7 +163,9 @@ def main() -> None:
         path = Path(arguments[arguments.index("-f") + 1])
         try:
             _require_own(path.parent)
-            path.write_text(_within_limits(shut(path.read_text(), os.environ)))
+            text = _within_limits(shut(path.read_text(), os.environ))
+            path.write_text(text)
+            _require_application(text, path, is_reload="-sf" in arguments)
         except ConfigurationError as error:
             sys.exit(error.message)
     # Else it would keep the port from the next one if its manager is killed. It ends what it has.
@@ -171,6 +173,19 @@ def main() -> None:
     if "RAY_RAYLET_PID" in os.environ and not _is_managed():
         sys.exit("The manager that started this has ended.")
     os.execv(haproxy, [haproxy, *arguments])  # noqa: S606 - Serve's own arguments
+
+
+def _require_application(text: str, path: Path, *, is_reload: bool) -> None:
+    """Raise ``ConfigurationError`` if there is no application any more.
+
+    A controller in the place of one that was lost tells of none until it has read what there is.
+    HAProxy, which goes on as it was, would answer that nothing is deployed.
+    """
+    served = path.with_suffix(".served")
+    if re.search(r"^backend (?!default_backend)", text, re.MULTILINE):
+        served.touch()
+    elif is_reload and served.exists():
+        raise ConfigurationError("There is no application any more: HAProxy goes on as it was.")
 
 
 def _is_managed() -> bool:

@@ -26,9 +26,7 @@ class AudioReady:
 
 @dataclass(frozen=True, slots=True)
 class EncodedAudio:
-    data: bytes | memoryview
-    """The file. What has come from another process is a view of the memory that Ray received it in,
-    and keeps that as long as it lives."""
+    data: bytes
     info: AudioInfo
     encode_seconds: float = 0.0
     """Seconds that mastering, encoding and signing took, the wait for a thread included."""
@@ -42,5 +40,5 @@ class EncodedAudio:
         for position, field in enumerate(fields(self)):
             value = state[position] if position < len(state) else field.default
             object.__setattr__(self, field.name, value)
-        if not isinstance(self.data, bytes):
-            object.__setattr__(self, "data", memoryview(self.data))
+        # A copy of what Ray received it in: Serve's own proxy can be sent bytes alone.
+        object.__setattr__(self, "data", bytes(self.data))

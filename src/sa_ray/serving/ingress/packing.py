@@ -23,7 +23,7 @@ class Packed:
     """A body in pieces, of which the clips are the very bytes that were made."""
 
     media_type: str
-    pieces: list[bytes | memoryview]
+    pieces: list[bytes]
 
     @property
     def length(self) -> int:
@@ -69,9 +69,7 @@ def in_parts(request: ResolvedRequest, clips: Sequence[EncodedAudio]) -> Packed:
     return Packed(f"{MULTIPART}; boundary={boundary}", [*pieces, f"--{boundary}--\r\n".encode()])
 
 
-def _part(
-    boundary: str, name: str, media_type: str, data: bytes | memoryview
-) -> list[bytes | memoryview]:
+def _part(boundary: str, name: str, media_type: str, data: bytes) -> list[bytes]:
     head = (
         f"--{boundary}\r\n"
         f"Content-Type: {media_type}\r\n"
@@ -88,14 +86,14 @@ class _Sink:
     """
 
     def __init__(self) -> None:
-        self._written: dict[int, bytes | memoryview] = {}
+        self._written: dict[int, bytes] = {}
         self._at = 0
 
     @property
-    def pieces(self) -> list[bytes | memoryview]:
+    def pieces(self) -> list[bytes]:
         return list(self._written.values())
 
-    def write(self, data: bytes | memoryview) -> int:
+    def write(self, data: bytes) -> int:
         self._written[self._at] = data
         self._at += len(data)
         return len(data)

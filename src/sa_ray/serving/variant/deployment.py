@@ -209,7 +209,7 @@ class Variant:
                     yield Progress(sent)
             for encoded in await work:
                 yield AudioReady(encoded.info)
-                yield bytes(encoded.data)  # as they are: they have come from no other process
+                yield encoded.data
         finally:
             work.cancel()
 

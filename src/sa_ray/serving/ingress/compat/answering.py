@@ -92,7 +92,7 @@ async def body_of(made: Response) -> bytes:
     if not isinstance(made, StreamingResponse):
         return bytes(made.body)
     pieces = [piece async for piece in made.body_iterator]
-    return b"".join(piece for piece in pieces if not isinstance(piece, str))
+    return b"".join(piece for piece in pieces if isinstance(piece, bytes))
 
 
 async def _raw(made: Response, raw: Raw) -> Response:
