@@ -23,8 +23,8 @@ from sa_ray.errors import ConfigurationError
 from sa_ray.local import free_port
 from sa_ray.serving import client_address, http_connections
 from sa_ray.serving.client_address import address_of, is_local
-from sa_ray.serving.haproxy import MOST_OF_ONE, shut
 from sa_ray.serving.haproxy_peer import BehindHAProxy
+from sa_ray.serving.haproxy_rules import MOST_OF_ONE, shut
 from tests.support.asgi_server import served
 from tests.support.haproxy import Running, configuration, haproxy
 

@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from sa_ray.serving.client_address import TOLD
-from sa_ray.serving.haproxy import trusted_proxies
+from sa_ray.serving.haproxy_rules import trusted_proxies
 
 logger = logging.getLogger(__name__)
 

@@ -1,0 +1,126 @@
+"""What is changed in Serve's configuration of HAProxy, so that it leaves nothing open."""
+
+import ipaddress
+import json
+import re
+from collections.abc import Mapping
+from typing import Final
+
+from sa_ray.errors import (
+    ConfigurationError,
+    NotDeployedError,
+    SaRayError,
+    ServiceLostError,
+    UnavailableError,
+)
+
+HEAD_S: Final = 10
+"""Seconds from a connection, or from the end of an answer's keep-alive, to the end of a head."""
+
+STALL_S: Final = 60
+"""Seconds within which a client has to take, or send, something of what is under way."""
+
+MOST_OF_ONE: Final = 1000
+"""Connections that one address may have open; a trusted proxy may have any number."""
+
+RETRY_AFTER_S: Final = 5
+
+ERRORS: Final[tuple[SaRayError, ...]] = (
+    ServiceLostError("The process that worked on this was lost. Look what became of it."),
+    UnavailableError(
+        f"The service is being started or stopped. Try again in {RETRY_AFTER_S} s.",
+        retry_after_s=RETRY_AFTER_S,
+    ),
+)
+"""What HAProxy answers with for a replica, where Serve would have a plain 500. Its answers to what
+is no HTTP, or comes too slowly, cannot be changed."""
+
+NOT_DEPLOYED: Final = NotDeployedError(
+    "No service is deployed at this path, or it is being started. Try again.", retry_after_s=1
+)
+
+
+def trusted_proxies(variables: Mapping[str, str]) -> list[str]:
+    """Return the proxies that are believed, as uvicorn reads ``FORWARDED_ALLOW_IPS``."""
+    return [one.strip() for one in variables.get("FORWARDED_ALLOW_IPS", "127.0.0.1").split(",")]
+
+
+def shut(configuration: str, variables: Mapping[str, str]) -> str:
+    """Return Serve's ``configuration`` of HAProxy with what it leaves open shut.
+
+    ``variables``: the environment. ``FORWARDED_ALLOW_IPS`` in it names the proxies that may say
+    what scheme a client used, as for uvicorn. Raises ``ConfigurationError`` if a line that is to
+    be changed is not there, as in another release of Ray.
+    """
+    text = _replaced(configuration, r"(?<=^    stats socket )(\S+) mode 666", r"\1 mode 600")
+    text = _replaced(text, r"(^    errorfile 50[234] .*\n){3}", _error_lines())
+    text = _replaced(text, r"^    http-request return status 404 .*", _not_deployed())
+    text = _replaced(text, r"^frontend http_frontend\n    bind .*\n", rf"\g<0>{_rules(variables)}")
+    # With it, HAProxy does not see a client leave whose body came in another packet than its head.
+    text = _replaced(text, r"^    option splice-request\n", "")
+    # Sections that show everybody the requests, on fixed ports of all addresses.
+    text = _replaced(text, r"^listen stats\n(  .*\n)+", "")
+    if "RAY_SERVE_HAPROXY_METRICS_PORT" not in variables:
+        text = _replaced(text, r"^frontend prometheus\n(    .*\n)+", "")
+    if "RAY_SERVE_HAPROXY_LOG_TARGET" not in variables:
+        # A datagram for each request, to whoever listens there.
+        text = _replaced(text, r"^    log 127\.0\.0\.1:514 .*\n", "")
+    return text
+
+
+def _replaced(text: str, pattern: str, by: str) -> str:
+    changed, count = re.subn(pattern, by, text, count=1, flags=re.MULTILINE)
+    if count != 1:
+        raise ConfigurationError(
+            f"Serve's configuration of HAProxy has nothing like {pattern!r} any more: this release "
+            "of Ray is not known. RAY_SERVE_ENABLE_HA_PROXY=0 takes Serve's own proxy."
+        )
+    return changed
+
+
+def _rules(variables: Mapping[str, str]) -> str:
+    trusted = trusted_proxies(variables)
+    sources = " ".join(filter(_is_address, trusted))
+    others = f" !{{ src {sources} }}" if sources else ""
+    lines = [
+        f"timeout http-request {HEAD_S}s",
+        f"timeout client {STALL_S}s",
+        "unique-id-format %[uuid()]",
+        # Who calls: uvicorn, in the replica, believes it of HAProxy.
+        "option forwardfor",
+    ]
+    if trusted != ["*"]:
+        lines += [
+            "stick-table type ipv6 size 100k expire 60s store conn_cur",
+            f"tcp-request connection reject if {{ src_conn_cur ge {MOST_OF_ONE} }}{others}",
+            "tcp-request connection track-sc0 src",
+            f"http-request del-header X-Forwarded-Proto{' if' * bool(others)}{others}",
+        ]
+    return "".join(f"    {line}\n" for line in lines).replace("\\", r"\\")
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        return False
+    return True
+
+
+def _error_lines() -> str:
+    return "".join(f"    http-error {_answer(error)}\n" for error in ERRORS).replace("\\", r"\\")
+
+
+def _not_deployed() -> str:
+    return f"    http-request return {_answer(NOT_DEPLOYED)}".replace("\\", r"\\")
+
+
+def _answer(error: SaRayError) -> str:
+    """Return the arguments by which HAProxy answers with ``error`` in the shape of all errors."""
+    told = {"code": error.code, "message": error.message, "param": None, "request_id": "ID"}
+    body = json.dumps({"error": told}).replace("%", "%%").replace('"ID"', '"%[unique-id]"')
+    headers = ' hdr X-Request-Id "%[unique-id]"'
+    if error.retry_after_s is not None:
+        headers += f" hdr Retry-After {error.retry_after_s}"
+    quoted = body.replace("'", r"'\''")
+    return f"status {error.status} content-type application/json lf-string '{quoted}'{headers}"
