@@ -33,6 +33,7 @@ from sa_ray.local import (
     require_free,
 )
 from sa_ray.local.private_ray import private_environment, server_folder
+from sa_ray.serving.haproxy import ray_environment
 from tests.support.commands import run
 
 ROOT = Path(__file__).parents[2]
@@ -250,7 +251,12 @@ def near() -> Iterator[Path]:
         yield Path(folder)
 
 
-def test_haproxy_has_its_files_where_nobody_else_can_enter(serve_run: StandIn, near: Path) -> None:
+def test_haproxy_has_its_files_where_nobody_else_can_enter(
+    serve_run: StandIn, near: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in ray_environment().items():  # as `eval "$(sa-ray ray-env)"` does
+        monkeypatch.setenv(name, value)
+
     environment = private_environment(near)
 
     assert environment["RAY_SERVE_ENABLE_HA_PROXY"] == "1"

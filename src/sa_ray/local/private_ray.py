@@ -86,16 +86,17 @@ def private_environment(folder: Path, *, haproxy: bool = True) -> dict[str, str]
         "RAY_TLS_CA_CERT": str(certificate),
     }
     front = _haproxy(folder) if haproxy else {}
-    if not front:
+    if front:
+        own |= files_under(folder)
+        # Another one than another local Ray's: two servers of one user can share a port.
+        own["RAY_SERVE_FALLBACK_PROXY_HTTP_PORT"] = str(free_port())
+    else:
         own["RAY_SERVE_ENABLE_HA_PROXY"] = own["RAY_SERVE_ENABLE_DIRECT_INGRESS"] = "0"
     return _DEFAULTS | front | inherited | _SWITCHES | own | _without_proxies()
 
 
 def _haproxy(folder: Path) -> dict[str, str]:
-    """Have HAProxy hand requests to the service, with its files under ``folder``.
-
-    Empty if it cannot.
-    """
+    """Have HAProxy hand requests to the service; empty if it cannot with files in ``folder``."""
     try:
         environment = ray_environment()
     except ConfigurationError as error:
@@ -109,9 +110,6 @@ def _haproxy(folder: Path) -> dict[str, str]:
         )
         return {}
     return environment | {
-        **files_under(folder),
-        # Another one than another local Ray's: two servers of one user can share a port.
-        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(free_port()),
         # Nobody reads them here.
         "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
         # Long enough for the HAProxy beside a replica to hear that it goes.
