@@ -93,6 +93,8 @@ def _write(stem: Path, told: dict[str, object], phase: Phase, *, simulated: bool
 def _target(options: argparse.Namespace) -> Iterator[Target]:
     if options.start is None:
         address = urlsplit(options.url)
+        if address.scheme != "http":
+            raise SystemExit(f"{options.url}: only http:// is loaded.")
         yield Target(address.port or 80, address.hostname or "127.0.0.1", options.pid)
     elif options.start.startswith(OLD):
         with old_server(options.start.removeprefix(OLD)) as port:

@@ -166,7 +166,7 @@ async def prepared(connections: Connections, mix: Mix) -> Mix:
                 raise RuntimeError(f"a source was refused: {answer.body.decode()}")
             kind = kind.edits(json.loads(answer.body)["id"])
         kinds.append(kind)
-    return Mix(kinds)
+    return Mix(kinds, mix.seed)
 
 
 async def _closed(sender: Sender, phase: Phase, clients: int, seconds: float) -> None:

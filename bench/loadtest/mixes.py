@@ -56,7 +56,7 @@ class Mix:
     """Draws kinds by their weights, the same ones for the same ``seed``."""
 
     def __init__(self, kinds: Sequence[Kind], seed: int = 0) -> None:
-        self.kinds = tuple(kinds)
+        self.kinds, self.seed = tuple(kinds), seed
         self._random = np.random.default_rng(seed)
         weights = np.array([kind.weight for kind in kinds])
         self._shares = weights / weights.sum()
@@ -68,12 +68,12 @@ class Mix:
 
 
 def sync(model: str = "small-sfx", duration: float = 5.0, **fields: Any) -> Kind:
-    """Return clips that their clients wait for."""
+    """Return the kind of clips that their clients wait for."""
     return Kind("sync", {"model": model, "duration": duration, **fields})
 
 
 def job(model: str = "small-sfx", duration: float = 5.0, **fields: Any) -> Kind:
-    """Return jobs that their clients follow to the end."""
+    """Return the kind of jobs that their clients follow to the end."""
     return Kind("job", {"model": model, "duration": duration, **fields}, job=True)
 
 

@@ -362,6 +362,21 @@ async def test_a_slot_that_comes_free_is_given_to_one_of_those_who_wait(
     assert replica.refused == 0
 
 
+async def test_a_replica_that_comes_is_used_by_those_who_wait(
+    router: EarliestCompletionRouter,
+) -> None:
+    full, new = Replica(ReplicaID("a", VARIANT)), Replica(ReplicaID("b", VARIANT))
+    router.update_replicas([full])  # type: ignore[list-item]
+    for name in ("1", "2", "3", "4"):
+        await names(router, [full], pending(name))
+        await send(router, full, pending(name))
+    waiting = asyncio.create_task(names(router, [full], pending("next")))
+    await asyncio.sleep(0.01)
+    router.update_replicas([full, new])  # type: ignore[list-item]
+
+    assert (await waiting)[0] == ["b"]
+
+
 async def test_a_handle_gets_its_share_of_slots_beside_one_that_had_them_all(
     router: EarliestCompletionRouter, other_router: EarliestCompletionRouter
 ) -> None:

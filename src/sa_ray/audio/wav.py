@@ -1,6 +1,7 @@
-"""Write WAV files (RIFF MCI, 1994), in one piece of memory and a quarter of libsndfile's time.
+"""Write WAV files (RIFF MCI, 1994), in one piece of memory.
 
-libsndfile hands over each block through a callback of Python, and scales and clips once more.
+libsndfile hands over each block through a callback of Python, and scales and clips once more: it
+takes three times as long for 16 bits.
 """
 
 import io

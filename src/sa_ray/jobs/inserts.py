@@ -1,7 +1,7 @@
 """Store new jobs by one writer, which takes all that have come since it wrote last."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from sa_ray.contracts import Job
 from sa_ray.jobs.api import JobSnapshot
@@ -39,21 +39,26 @@ class Inserts:
         return await stored
 
     async def _write_all(self) -> None:
-        while self._waiting:
-            group = self._waiting[:MAX_TOGETHER]
-            del self._waiting[:MAX_TOGETHER]
-            outcomes: list[JobSnapshot | Exception]
-            try:
-                outcomes = await self._threads.write(
-                    self._ledger.insert_all, [job for job, _ in group], self._announcer()
-                )
-            except Exception as error:  # noqa: BLE001 - raised again in those who wait
-                outcomes = [error] * len(group)
-            for (_, stored), outcome in zip(group, outcomes, strict=True):
-                if stored.done():  # its caller has gone
-                    continue
-                if isinstance(outcome, Exception):
-                    stored.set_exception(outcome)
-                else:
-                    stored.set_result(outcome)
-        self._writing = None
+        try:
+            while self._waiting:
+                group = self._waiting[:MAX_TOGETHER]
+                del self._waiting[:MAX_TOGETHER]
+                await self._write(group)
+        finally:
+            self._writing = None
+
+    async def _write(self, group: Sequence[tuple[Job, "asyncio.Future[JobSnapshot]"]]) -> None:
+        outcomes: list[JobSnapshot | Exception]
+        try:
+            outcomes = await self._threads.write(
+                self._ledger.insert_all, [job for job, _ in group], self._announcer()
+            )
+        except Exception as error:  # noqa: BLE001 - raised again in those who wait
+            outcomes = [error] * len(group)
+        for (_, stored), outcome in zip(group, outcomes, strict=True):
+            if stored.done():  # its caller has gone
+                continue
+            if isinstance(outcome, Exception):
+                stored.set_exception(outcome)
+            else:
+                stored.set_result(outcome)

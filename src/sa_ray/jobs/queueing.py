@@ -26,8 +26,8 @@ class Queues:
     """The queues of a store, one for each variant, of at most ``max_queued`` jobs each.
 
     ``max_wait``: seconds that a job may wait for a worker; None: for ever. ``clock`` returns Unix
-    seconds. ``announcer`` returns what is told of jobs
-    that are found or stored. For one event loop.
+    seconds. ``announcer`` returns what is told of jobs that are found or stored. For one event
+    loop.
     """
 
     def __init__(

@@ -4,7 +4,7 @@ import gc
 from typing import Final
 
 THRESHOLDS: Final = (2_000, 20, 20)
-"""Python's are (700, 10, 10)."""
+"""Those of Python up to 3.12 are (700, 10, 10)."""
 
 
 def settle() -> None:

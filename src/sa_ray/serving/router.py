@@ -37,9 +37,10 @@ ASK_AGAIN_S: Final = 0.1
 what other handles sent may have."""
 
 LEFT_S: Final = 0.01
-"""For so long a slot that comes free is left to other handles that have fewer."""
+"""Seconds for which a slot that comes free is left to other handles that have requests there: who
+had all slots would else have them again before the others ask."""
 
-BACKOFF_S: Final = 0.05
+BACKOFF_S: Final = 0.1
 """Serve's longest pause between two questions to full replicas."""
 
 MAX_RANKS: Final = 3
@@ -76,34 +77,39 @@ class EarliestCompletionRouter(FIFOMixin, RequestRouter):
         Serve takes the first rank in which a replica has a slot, and of that rank the replica with
         fewer requests. It asks replicas whose number it does not know, or knows to be full.
         """
-        count = min(MAX_CANDIDATES, len(candidate_replicas))
-        drawn = random.sample(candidate_replicas, count)
         if pending_request is not None:
             # Serve would otherwise ask again without a pause while no replica has a slot.
             pending_request.routing_context.should_backoff = True
+            self._forecast.withdraw(_id(pending_request))
         async with self._turn:
             # What was chosen last is sent, and counts, only once its caller has run: without this,
             # one slot that comes free is given to all who wait, and the replica refuses them.
             await asyncio.sleep(0)
-            await self._slot(drawn)
-            return self._ranked(drawn, pending_request)
+            self._forecast.forget_lost()
+            await self._slot()
+            return self._ranked(self._drawn() or candidate_replicas, pending_request)
 
-    async def _slot(self, replicas: list[RunningReplica]) -> None:
-        """Wait for one of this handle's requests at ``replicas`` to end, if they are full.
+    async def _slot(self) -> None:
+        """Wait for a request of this handle to end, if all replicas are full, or for a new replica.
 
-        With less than half of what is there, do not: the slots of others come free unseen, and who
-        asks for them often gets his share.
+        A handle with less than half of the requests does not wait. It does not see when those of
+        other handles end, and gets its share of the slots by asking often.
         """
-        ids = [replica.replica_id for replica in replicas]
+        ids = list(self.curr_replicas)
         held = sum(map(self._forecast.held, ids))
         ongoing = sum(self.replica_queue_len_cache.get(one) or 0 for one in ids)
         with suppress(TimeoutError):
             async with asyncio.timeout(ASK_AGAIN_S):
-                while held * 2 >= ongoing and not self.select_available_replicas(replicas):
+                while ids and held * 2 >= ongoing and not self.select_available_replicas():
                     self._ended.clear()
                     await self._ended.wait()
                     if held < ongoing:
                         await asyncio.sleep(LEFT_S)
+
+    def _drawn(self) -> list[RunningReplica]:
+        """Return replicas to compare: of those that may have a slot, if there are any."""
+        replicas = self.select_available_replicas() or list(self.curr_replicas.values())
+        return random.sample(replicas, min(MAX_CANDIDATES, len(replicas)))
 
     def _ranked(
         self, drawn: list[RunningReplica], pending_request: PendingRequest | None
@@ -113,8 +119,6 @@ class EarliestCompletionRouter(FIFOMixin, RequestRouter):
         if pending_request is None or request is None or not free:
             # As Serve's own router does: ask two whether they have room.
             return [drawn[:2]]
-        self._forecast.forget_lost()
-        self._forecast.withdraw(_id(pending_request))
         seconds = {replica.replica_id: self._seconds(replica, request) for replica in free}
         free.sort(key=lambda replica: seconds[replica.replica_id])
         best = [one for one in free if seconds[one.replica_id] == seconds[free[0].replica_id]][:2]
@@ -157,6 +161,7 @@ class EarliestCompletionRouter(FIFOMixin, RequestRouter):
             # Replicas of a variant are alike, and one estimate serves them all.
             self._forecast.calibrate(_calibration(told[0]))
         super().update_replicas(replicas)
+        self._ended.set()  # one may have come that has slots
 
     def _seconds(self, replica: RunningReplica, request: ResolvedRequest) -> float:
         held = self._forecast.held(replica.replica_id)

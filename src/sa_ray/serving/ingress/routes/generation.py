@@ -163,8 +163,8 @@ def clip_headers(request: ResolvedRequest, info: AudioInfo) -> dict[str, str]:
 
 
 async def _chunks(
-    pieces: Sequence[bytes | memoryview],
-) -> AsyncGenerator[bytes | memoryview, None]:
+    pieces: Sequence[bytes],
+) -> AsyncGenerator[bytes, None]:
     for data in pieces:
         for start in range(0, len(data), CHUNK_BYTES):
             yield data[start : start + CHUNK_BYTES]
