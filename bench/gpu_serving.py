@@ -53,7 +53,7 @@ PROXIES: Final = {"haproxy": "1", "python": "0"}
 
 @dataclass
 class Phase:
-    """What one closed loop found. Milliseconds, but for ``clips_per_second`` and shares."""
+    """Figures of one closed loop. Milliseconds, but for ``clips_per_second`` and shares."""
 
     case: str
     clients: int
@@ -64,7 +64,7 @@ class Phase:
     rows: float
     """Clips in a batch, mean."""
     batch: float
-    """What an engine call took, median."""
+    """Of an engine call, median."""
     queue: float
     encode: float
     engine_busy: float

@@ -1,4 +1,4 @@
-"""What is seen of a GPU, of a replica's threads, and of the engine's batches while it serves."""
+"""Watch a GPU, the threads of a replica, and the batches of its engine while it serves."""
 
 import json
 import statistics

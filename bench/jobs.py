@@ -1,4 +1,4 @@
-"""What operations on jobs cost in a full store, against an empty one.
+"""Measure operations on jobs in a full store, against an empty one.
 
     uv run python -m bench.jobs [--stores sqlite,postgresql,redis]
 

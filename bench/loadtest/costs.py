@@ -23,7 +23,7 @@ STORES = {"sqlite": "SQLite", "postgresql": "PostgreSQL", "redis": "Redis"}
 
 
 class SyncCost(Scenario):
-    """What a clip of 5 s costs that a client waits for, with 8 of them."""
+    """CPU and rate of clips of 5 s that 8 clients wait for."""
 
     name, place, old = "sync-cost", ZERO, "zero"
     CLIENTS = 8
@@ -62,7 +62,7 @@ class SyncCost(Scenario):
 
 
 class Alone(Scenario):
-    """How long one client waits for a clip beyond what the engine takes."""
+    """Latency of a clip for one client, beyond what the engine takes."""
 
     name, place, old = "alone", ZERO, "zero"
     LENGTHS: ClassVar = {5.0: 12.0, 120.0: 100.0}

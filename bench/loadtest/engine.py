@@ -131,7 +131,7 @@ class PretendedEngine:
 
     @property
     def calibration(self) -> Calibration | None:
-        """What a replica would have measured of the small models or ``medium``; None on a CPU."""
+        """Calibration as a replica measures it, of small models or ``medium``; None on a CPU."""
         if self._device == "cpu":
             return None
         floor = _table(self._variant, 0.0)

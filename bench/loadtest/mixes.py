@@ -1,4 +1,4 @@
-"""What requests ask for: variants, lengths, formats, edits, clips at once and jobs."""
+"""Mixes of requests: variants, lengths, formats, edits, clips at once and jobs."""
 
 import io
 import itertools

@@ -20,7 +20,7 @@ def limit(model: VariantName, duration: float, rows: int, steps: int = 8) -> flo
 
 
 class OneGpu(Scenario):
-    """Whether one ingress keeps a GPU busy that makes 8 clips of 5 s in 75 ms."""
+    """Use of a GPU that makes 8 clips of 5 s in 75 ms, behind one ingress."""
 
     name, old = "one-gpu", "eager"
     place = Place("gpu", {"small-sfx": 1}, {"variants": {"small-sfx": {"max_batch_rows": 8}}})
@@ -93,7 +93,7 @@ class Scaling(Scenario):
 
 
 class Mixed(Scenario):
-    """Whether short clips of ``medium`` wait for long ones, on two GPUs."""
+    """Latency of short clips of ``medium`` beside long ones, on two GPUs."""
 
     name, place = "mixed", Place("gpu", {"medium": 2})
     RATE = 5.0

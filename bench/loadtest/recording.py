@@ -1,4 +1,4 @@
-"""What became of each request, and what a phase of them amounts to."""
+"""Records of requests, and figures of a phase of them."""
 
 import statistics
 from collections import Counter

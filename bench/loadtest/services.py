@@ -27,7 +27,7 @@ ENGINES = {
     "gpu": "simulated GPU: an engine that sleeps like an H100",
     "eager": "simulated GPU: an engine that sleeps like the model's package on an H200",
 }
-"""What a result says of its engine."""
+"""Descriptions of engines in results."""
 
 START_TIMEOUT_S = 30.0
 

@@ -58,7 +58,7 @@ def _require_application(text: str, path: Path, *, is_reload: bool) -> None:
 
 
 def _is_managed() -> bool:
-    """Whether the parent is Serve's manager of HAProxy, and not who inherited this from it."""
+    """Return whether the parent is Serve's manager of HAProxy, not who inherited this from it."""
     try:
         return b"HAProxyManager" in Path(f"/proc/{os.getppid()}/cmdline").read_bytes()
     except OSError:

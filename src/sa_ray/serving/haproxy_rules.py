@@ -1,4 +1,4 @@
-"""What is changed in Serve's configuration of HAProxy, so that it leaves nothing open."""
+"""Changes to Serve's configuration of HAProxy, so that it leaves nothing open."""
 
 import ipaddress
 import json
@@ -32,7 +32,7 @@ ERRORS: Final[tuple[SaRayError, ...]] = (
         retry_after_s=RETRY_AFTER_S,
     ),
 )
-"""What HAProxy answers with for a replica, where Serve would have a plain 500. Its answers to what
+"""Answers of HAProxy for a replica, where Serve would have a plain 500. Its answers to what
 is no HTTP, or comes too slowly, cannot be changed."""
 
 NOT_DEPLOYED: Final = NotDeployedError(
