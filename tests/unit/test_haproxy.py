@@ -60,16 +60,18 @@ def behind(app: ASGIApp, *nodes: str) -> ASGIApp:
 
 
 @asynccontextmanager
-async def in_front(folder: Path, app: ASGIApp) -> AsyncIterator[Running]:
-    async with served(app) as server, haproxy(folder, server) as running:
+async def in_front(folder: Path, app: ASGIApp, host: str = "127.0.0.1") -> AsyncIterator[Running]:
+    async with served(app) as server, haproxy(folder, server, host=host) as running:
         yield running
 
 
 async def ask(port: int, source: str = "127.0.0.1", **headers: str) -> Any:
+    """Ask from ``source``, at its own address if that is none of the loopback."""
+    at = "127.0.0.1" if client_address.is_loopback(source) else source
     transport = httpx.AsyncHTTPTransport(local_address=source)
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     async with httpx.AsyncClient(transport=transport) as client:
-        answer = await client.get(f"http://127.0.0.1:{port}/", headers=named)
+        answer = await client.get(f"http://{at}:{port}/", headers=named)
     return answer.raise_for_status().json()
 
 
@@ -90,15 +92,36 @@ async def test_a_caller_that_another_proxy_passed_on_is_not_local(tmp_path: Path
     assert not forged["local"]
 
 
-async def test_a_stranger_cannot_say_who_or_what_it_is(tmp_path: Path) -> None:
-    """127.0.0.9 is no proxy that is trusted: it stands for an address elsewhere."""
+def elsewhere() -> str:
+    """An address of this machine that others could have: one that is not told by its loopback."""
+    found = (one for each in psutil.net_if_addrs().values() for one in each)
+    outside = [
+        one.address
+        for one in found
+        if one.family == socket.AF_INET and not client_address.is_loopback(one.address)
+    ]
+    if not outside:
+        pytest.skip("this machine has no address but 127.0.0.1: NO STRANGER CALLS")
+    return outside[0]
+
+
+async def test_each_address_of_the_loopback_is_local(tmp_path: Path) -> None:
+    """A machine may resolve its own name to 127.0.1.1."""
     async with in_front(tmp_path, behind(told)) as running:
+        known = await ask(running.port, "127.0.1.1")
+
+    assert (known["address"], known["local"]) == ("127.0.1.1", True)
+
+
+async def test_a_stranger_cannot_say_who_or_what_it_is(tmp_path: Path) -> None:
+    stranger = elsewhere()
+    async with in_front(tmp_path, behind(told), "0.0.0.0") as running:
         known = await ask(
-            running.port, "127.0.0.9", X_Forwarded_For="203.0.113.7", X_Forwarded_Proto="https"
+            running.port, stranger, X_Forwarded_For="203.0.113.7", X_Forwarded_Proto="https"
         )
         own = await ask(running.port, X_Forwarded_Proto="https")
 
-    assert (known["address"], known["local"], known["scheme"]) == ("127.0.0.9", False, "http")
+    assert (known["address"], known["local"], known["scheme"]) == (stranger, False, "http")
     assert own["scheme"] == "https"
 
 
@@ -135,11 +158,12 @@ async def test_trusting_a_load_balancer_makes_nobody_local(
 ) -> None:
     """127.0.0.8 is the load balancer; HAProxy itself, at 127.0.0.1, is not in the list."""
     monkeypatch.setenv("FORWARDED_ALLOW_IPS", "127.0.0.8")
-    async with in_front(tmp_path, behind(told)) as running:
-        stranger = await ask(running.port, "127.0.0.9", X_Forwarded_For="127.0.0.1")
+    stranger = elsewhere()
+    async with in_front(tmp_path, behind(told), "0.0.0.0") as running:
+        known = await ask(running.port, stranger, X_Forwarded_For="127.0.0.1")
         through = await ask(running.port, "127.0.0.8", X_Forwarded_For="203.0.113.7")
 
-    assert (stranger["address"], stranger["local"]) == ("127.0.0.9", False)
+    assert (known["address"], known["local"]) == (stranger, False)
     assert (through["address"], through["local"]) == ("203.0.113.7", False)
 
 

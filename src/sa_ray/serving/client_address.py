@@ -24,7 +24,7 @@ def address_of(scope: Scope) -> str:
 
     The server has taken it from ``X-Forwarded-For`` if it trusts who sent that.
     """
-    address = _address(scope)
+    address = _read((scope.get("client") or ("",))[0])
     if isinstance(address, IPv6Address):
         return str(ip_network((int(address), 64), strict=False))
     return str(address or "")
@@ -35,12 +35,16 @@ def is_local(scope: Scope) -> bool:
     headers: Iterable[tuple[bytes, bytes]] = scope["headers"]
     if (HIDDEN and not scope.get(TOLD)) or any(name in FORWARDING for name, _ in headers):
         return False
-    address = _address(scope)
+    return is_loopback((scope.get("client") or ("",))[0])
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether ``host`` is an address that only this machine has."""
+    address = _read(host)
     return address is not None and address.is_loopback
 
 
-def _address(scope: Scope) -> IPv4Address | IPv6Address | None:
-    host = (scope.get("client") or ("",))[0]
+def _read(host: str) -> IPv4Address | IPv6Address | None:
     try:
         address = ip_address(host)
     except ValueError:

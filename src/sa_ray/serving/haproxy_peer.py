@@ -11,7 +11,7 @@ import ray
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
-from sa_ray.serving.client_address import TOLD
+from sa_ray.serving.client_address import TOLD, is_loopback
 from sa_ray.serving.haproxy_rules import trusted_proxies
 
 logger = logging.getLogger(__name__)
@@ -24,8 +24,8 @@ NODES_S = 10.0
 PATIENCE_S = 1.0
 """Longest wait for Ray to say which there are: requests go on while it is silent."""
 
-LOOPBACK = ("127.0.0.1", "::1")
-"""From where the HAProxy of this machine calls."""
+LOOPBACK = ("127.0.0.0/8", "::1")
+"""From where the HAProxy of this machine calls, and clients on it."""
 
 
 class BehindHAProxy:
@@ -56,7 +56,7 @@ class BehindHAProxy:
             await self._without_haproxy(scope, receive, send)
 
     async def _is_node(self, host: str) -> bool:
-        if host in LOOPBACK:
+        if is_loopback(host):
             return True
         if self._clock() >= self._ask_at:
             self._ask_at = self._clock() + NODES_S

@@ -85,6 +85,8 @@ def _rules(variables: Mapping[str, str]) -> str:
     lines = [
         f"timeout http-request {HEAD_S}s",
         f"timeout client {STALL_S}s",
+        # Who opens a connection to have one is no error.
+        "option http-ignore-probes",
         "unique-id-format %[uuid()]",
         # Who calls: uvicorn, in the replica, believes it of HAProxy.
         "option forwardfor",
