@@ -10,6 +10,12 @@ from sa_ray.app import build
 from tests.support.secret_settings import SecretFiles, environment
 from tests.support.service import Service, local_settings
 
+
+def _is_alone() -> bool:
+    [application] = serve.status().applications.values()
+    return all(set(one.replica_states) <= {"RUNNING"} for one in application.deployments.values())
+
+
 Deploy = Callable[..., Service]
 
 
@@ -30,6 +36,8 @@ def deployer(
             application = build(secrets.args(settings))
         serve.run(application, name="sa-ray", route_prefix="/")
         service = Service(base_url, settings)
+        # Until the ingress of before is gone, HAProxy may still send to it.
+        service.until(_is_alone)
         service.wait_until_started()
         deployed.append((args, service))
         return service

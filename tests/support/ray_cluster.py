@@ -20,7 +20,7 @@ os.environ.update(ray_environment())
 # The nodes of a cluster are all on this machine.
 os.environ["SERVE_SOCKET_REUSE_PORT_ENABLED"] = "1"
 # Nothing outside is to be told that a replica goes.
-os.environ["RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S"] = "1"
+os.environ["RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S"] = "0.5"
 
 HEAD: dict[str, Any] = {"num_cpus": 0, "include_dashboard": True}
 

@@ -58,6 +58,9 @@ def shut(configuration: str, variables: Mapping[str, str]) -> str:
     text = _replaced(text, r"^frontend http_frontend\n    bind .*\n", rf"\g<0>{_rules(variables)}")
     # With it, HAProxy does not see a client leave whose body came in another packet than its head.
     text = _replaced(text, r"^    option splice-request\n", "")
+    # With it, a process that has been replaced keeps idle connections, and sends what comes on them
+    # to the replicas of its time, which may be gone.
+    text = _replaced(text, r"^    option idle-close-on-response\n", "")
     # Sections that show everybody the requests, on fixed ports of all addresses.
     text = _replaced(text, r"^listen stats\n(  .*\n)+", "")
     if "RAY_SERVE_HAPROXY_METRICS_PORT" not in variables:
