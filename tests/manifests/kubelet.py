@@ -8,7 +8,6 @@ from typing import Any
 
 import httpx
 
-from sa_ray.serving.haproxy import ray_environment
 from tests.manifests import services
 from tests.manifests.kept_pods import CLUSTER, command_of, container_of, environment_of
 from tests.manifests.kustomize import Manifest
@@ -35,9 +34,7 @@ class Kubelet:
     """Those that are not being deleted, by name, with what they were made of."""
 
     def start(self, name: str, made: Manifest) -> Pod:
-        # The image's, with what this machine has in its place.
-        environment = ray_environment() | environment_of(made, name, SECRETS)
-        pod = self.pods.start(name, command_of(made), environment)
+        pod = self.pods.start(name, command_of(made), environment_of(made, name, SECRETS))
         self.running[name] = pod, made
         return pod
 
