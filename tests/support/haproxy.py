@@ -21,7 +21,14 @@ class Running(NamedTuple):
     configuration: Path
 
 
-def configuration(folder: Path, port: int, server: int | None, host: str = "127.0.0.1") -> Path:
+def configuration(
+    folder: Path,
+    port: int,
+    server: int | None,
+    host: str = "127.0.0.1",
+    *,
+    is_drained: bool = False,
+) -> Path:
     """Have Serve write its configuration: HAProxy on ``port``, a replica on ``server``; None: no
     application is deployed."""
     made = HAProxyConfig(
@@ -32,6 +39,7 @@ def configuration(folder: Path, port: int, server: int | None, host: str = "127.
         metrics_socket_path=str(folder / "metrics.sock"),
         is_head=True,
         has_received_routes=True,
+        pass_health_checks=not is_drained,
         bufsize=65536,
     )
     backends = {}
@@ -47,11 +55,11 @@ def configuration(folder: Path, port: int, server: int | None, host: str = "127.
 
 @asynccontextmanager
 async def haproxy(
-    folder: Path, server: int | None, host: str = "127.0.0.1"
+    folder: Path, server: int | None, host: str = "127.0.0.1", *, is_drained: bool = False
 ) -> AsyncIterator[Running]:
     """HAProxy in front of ``server``, once it listens. ``host``: where it listens."""
     port = free_port()
-    path = configuration(folder, port, server, host)
+    path = configuration(folder, port, server, host, is_drained=is_drained)
     command = Path(sys.executable).with_name("sa-ray-haproxy")
     with subprocess.Popen(  # noqa: ASYNC220 - it starts in no time
         [command, "-db", "-f", path],

@@ -196,6 +196,20 @@ async def test_one_address_cannot_have_all_connections(tmp_path: Path) -> None:
     assert known["address"] == "127.0.0.10"
 
 
+@pytest.mark.parametrize("is_drained", [False, True])
+async def test_clients_that_keep_a_connection_to_a_node_that_goes_are_told_to_leave(
+    tmp_path: Path, is_drained: bool
+) -> None:
+    async with (
+        served(told) as server,
+        haproxy(tmp_path, server, is_drained=is_drained) as running,
+        httpx.AsyncClient() as client,
+    ):
+        answer = await client.get(f"http://127.0.0.1:{running.port}/")
+
+    assert (answer.headers.get("connection") == "close") == is_drained
+
+
 async def test_nobody_but_the_service_listens(tmp_path: Path) -> None:
     async with in_front(tmp_path, told) as running:
         sockets = psutil.Process(running.pid).net_connections()

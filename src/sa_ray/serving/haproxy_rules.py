@@ -23,6 +23,9 @@ STALL_S: Final = 60
 MOST_OF_ONE: Final = 1000
 """Connections that one address may have open; a trusted proxy may have any number."""
 
+DRAINED: Final = '"This node is being drained."'
+"""In Serve's configuration once the node is to go."""
+
 RETRY_AFTER_S: Final = 5
 
 ERRORS: Final[tuple[SaRayError, ...]] = (
@@ -55,7 +58,8 @@ def shut(configuration: str, variables: Mapping[str, str]) -> str:
     text = _replaced(configuration, r"(?<=^    stats socket )(\S+) mode 666", r"\1 mode 600")
     text = _replaced(text, r"(^    errorfile 50[234] .*\n){3}", _error_lines())
     text = _replaced(text, r"^    http-request return status 404 .*", _not_deployed())
-    text = _replaced(text, r"^frontend http_frontend\n    bind .*\n", rf"\g<0>{_rules(variables)}")
+    rules = _rules(variables, is_drained=DRAINED in text)
+    text = _replaced(text, r"^frontend http_frontend\n    bind .*\n", rf"\g<0>{rules}")
     # With it, HAProxy does not see a client leave whose body came in another packet than its head.
     text = _replaced(text, r"^    option splice-request\n", "")
     # With it, a process that has been replaced keeps idle connections, and sends what comes on them
@@ -81,7 +85,7 @@ def _replaced(text: str, pattern: str, by: str) -> str:
     return changed
 
 
-def _rules(variables: Mapping[str, str]) -> str:
+def _rules(variables: Mapping[str, str], *, is_drained: bool) -> str:
     trusted = trusted_proxies(variables)
     sources = " ".join(filter(_is_address, trusted))
     others = f" !{{ src {sources} }}" if sources else ""
@@ -94,6 +98,9 @@ def _rules(variables: Mapping[str, str]) -> str:
         # Who calls: uvicorn, in the replica, believes it of HAProxy.
         "option forwardfor",
     ]
+    if is_drained:
+        # Clients that keep their connections are told to find another node.
+        lines.append("option httpclose")
     if trusted != ["*"]:
         lines += [
             "stick-table type ipv6 size 100k expire 60s store conn_cur",
