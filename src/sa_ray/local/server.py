@@ -5,8 +5,10 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO
 
 from sa_ray.local.private_ray import PRIVATE_UMASK, private_environment
@@ -17,19 +19,25 @@ class Server:
     """Serves ``config`` on a Ray whose files go under ``folder``, in a session of its own.
 
     Everything goes when the thread ends that made it, however that ends. ``log``: where its output
-    goes; None: to that of this process. ``haproxy``: whether HAProxy can serve ``config``. Raises
-    ``ConfigurationError`` as ``private_environment``.
+    goes; None: to that of this process. ``haproxy``: whether HAProxy can serve ``config``;
+    ``variables``: of its environment. Raises ``ConfigurationError`` as ``private_environment``.
     """
 
     def __init__(
-        self, config: Path, folder: Path, log: IO[bytes] | None = None, *, haproxy: bool = True
+        self,
+        config: Path,
+        folder: Path,
+        log: IO[bytes] | None = None,
+        *,
+        haproxy: bool = True,
+        variables: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self._process = subprocess.Popen(  # noqa: S603 - our own command line
             [sys.executable, "-m", "sa_ray.local", str(config), str(os.getpid())],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT if log else None,
-            env=private_environment(folder, haproxy=haproxy),
+            env={**private_environment(folder, haproxy=haproxy), **variables},
             umask=PRIVATE_UMASK,
             start_new_session=True,
         )

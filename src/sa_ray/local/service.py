@@ -26,6 +26,10 @@ STOPPING = {"graceful_shutdown_wait_loop_s": 0.1}
 is 2 s, for one kind of deployment after the other."""
 
 
+AT_ONCE = {"RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0"}
+"""Nor is there another replica of the ingress that HAProxy would have to be told of."""
+
+
 class LocalService:
     """Starts a Ray cluster of its own with the application on it, and stops both on exit.
 
@@ -53,7 +57,9 @@ class LocalService:
         )
         with self.log.open("wb") as log:
             folder = Path(self._ray_folder.name)
-            self._server = Server(self._config, folder, log, haproxy=self._suits_haproxy)
+            self._server = Server(
+                self._config, folder, log, haproxy=self._suits_haproxy, variables=AT_ONCE
+            )
         return self
 
     def __exit__(
