@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from sa_ray.contracts import Job
 from sa_ray.jobs.api import JobSnapshot
 from sa_ray.jobs.ledger import Announce, JobLedger
+from sa_ray.jobs.outcomes import hand_out
 from sa_ray.jobs.store_threads import StoreThreads
 
 MAX_TOGETHER = 256
@@ -55,10 +56,4 @@ class Inserts:
             )
         except Exception as error:  # noqa: BLE001 - raised again in those who wait
             outcomes = [error] * len(group)
-        for (_, stored), outcome in zip(group, outcomes, strict=True):
-            if stored.done():  # its caller has gone
-                continue
-            if isinstance(outcome, Exception):
-                stored.set_exception(outcome)
-            else:
-                stored.set_result(outcome)
+        hand_out([stored for _, stored in group], outcomes)

@@ -1,6 +1,5 @@
 """Processes as the kernel keeps them: a child that goes with its parent, the rest of a session."""
 
-import ctypes
 import os
 import signal
 import sys
@@ -8,8 +7,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-PR_SET_PDEATHSIG = 1
-"""Of Linux's ``prctl``: the signal for this process when its parent ends."""
+from sa_ray.serving.parents_end import signal_at_parents_end
 
 END_TIMEOUT_S = 10.0
 POLL_S = 0.02
@@ -21,8 +19,7 @@ def end_with_parent(parent: int) -> None:
     More exactly, as soon as the thread ends that started this process. Only Linux can; elsewhere
     the parent has to end in order.
     """
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    signal_at_parents_end(signal.SIGKILL)
     if os.getppid() != parent:  # which had ended before that
         sys.exit(1)
 

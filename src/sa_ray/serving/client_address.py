@@ -24,7 +24,7 @@ def address_of(scope: Scope) -> str:
 
     The server has taken it from ``X-Forwarded-For`` if it trusts who sent that.
     """
-    address = _read((scope.get("client") or ("",))[0])
+    address = _read(host_of(scope))
     if isinstance(address, IPv6Address):
         return str(ip_network((int(address), 64), strict=False))
     return str(address or "")
@@ -35,7 +35,13 @@ def is_local(scope: Scope) -> bool:
     headers: Iterable[tuple[bytes, bytes]] = scope["headers"]
     if (HIDDEN and not scope.get(TOLD)) or any(name in FORWARDING for name, _ in headers):
         return False
-    return is_loopback((scope.get("client") or ("",))[0])
+    return is_loopback(host_of(scope))
+
+
+def host_of(scope: Scope) -> str:
+    """Return the address of the client as the server has it; empty, if it has none."""
+    host: str = (scope.get("client") or ("",))[0]
+    return host
 
 
 def is_loopback(host: str) -> bool:

