@@ -64,8 +64,7 @@ class Scaling(Scenario):
         super().__init__(seconds)
         self.gpus = gpus
         self.name = f"scaling-{gpus}"
-        # Whoever comes at once is refused by the number of those who wait, free slots or not.
-        self.place = Place("gpu", {"medium": gpus}, {"max_queued_requests": 1000})
+        self.place = Place("gpu", {"medium": gpus})
 
     def load(self, target: Target) -> None:
         mix, clients = Mix([sync("medium", steps=self.STEPS)]), self.CLIENTS_EACH * self.gpus
@@ -93,12 +92,17 @@ class Scaling(Scenario):
 
 
 class Mixed(Scenario):
-    """Latency of short clips of ``medium`` beside long ones, on two GPUs."""
+    """Latency of short clips of ``medium`` while one GPU after the other makes a long one."""
 
-    name, place = "mixed", Place("gpu", {"medium": 2})
     RATE = 5.0
     LONG_STEPS = 50
     GOAL = 1.5
+
+    def __init__(self, seconds: float, gpus: int = 4) -> None:
+        super().__init__(seconds)
+        self.gpus = gpus
+        self.name = f"mixed-{gpus}"
+        self.place = Place("gpu", {"medium": gpus})
 
     def load(self, target: Target) -> None:
         short = Mix([sync("medium", 2.0)])
@@ -116,7 +120,8 @@ class Mixed(Scenario):
         )
         return [
             Row(
-                "mixed load: p95 of short clips beside long `medium` ones (simulated GPUs)",
+                f"mixed load: p95 of short clips beside long `medium` ones, {self.gpus} simulated "
+                "GPUs",
                 f"{beside:.0f} ms; alone {alone:.0f} ms: {beside / alone:.2f} times",
                 NOT_MEASURED,
                 "within 1.5 times alone",

@@ -21,6 +21,7 @@ ALL: tuple[Callable[[float], Scenario], ...] = (
 """Those of the table, in an order in which they share services."""
 
 MORE: tuple[Callable[[float], Scenario], ...] = (
+    partial(Mixed, gpus=2),
     partial(Reads, store="redis"),
     partial(Submits, store="postgresql"),
     partial(Reads, store="postgresql"),

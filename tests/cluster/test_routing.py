@@ -1,8 +1,10 @@
 """Which of several replicas a request comes to."""
 
+import re
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
+import httpx
 import pytest
 
 from tests.support.service import SLOW
@@ -12,7 +14,12 @@ from .conftest import MODEL, Deploy, replicas
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
 LONG = SLOW | {"duration": 380}
+ROUNDS = 3
+"""Of two idle replicas, the short clip that comes first takes either."""
+
 SHORT = {"model": MODEL, "prompt": "a bell", "duration": 1, "steps": 2}
+USUAL = SHORT | {"duration": 20}
+"""Of which each takes as long as it is estimated to."""
 
 
 def test_a_long_job_holds_up_none_of_the_short_clips_behind_it(deploy: Deploy) -> None:
@@ -32,3 +39,28 @@ def test_a_long_job_holds_up_none_of_the_short_clips_behind_it(deploy: Deploy) -
     assert max(*ended, answered_at) < last
     assert {answer.status_code for answer in answers} == {200}
     assert {view["attempts"] for view in views} == {1}
+
+
+def test_short_clips_do_not_wait_for_a_long_one_that_their_router_has_not_heard_of(
+    deploy: Deploy,
+) -> None:
+    service = deploy({"min_replicas": 2, "max_replicas": 2})
+    service.until(lambda: replicas(service) == 2)
+
+    for _ in range(ROUNDS):
+        with ThreadPoolExecutor(8) as pool:
+            # So that the router knows both replicas, and takes them for idle.
+            list(pool.map(lambda _: service.generate(**USUAL), range(16)))
+        long = service.submit(**LONG)
+        service.wait_for(long, "running")
+        answers = [service.generate(**USUAL, seed=seed) for seed in range(6)]
+
+        made = service.wait_for(long, "succeeded")["timings"]["generation_seconds"]
+        waits = [milliseconds(answer, "queue") / 1000 for answer in answers]
+        assert max(waits) < made / 2
+
+
+def milliseconds(answer: httpx.Response, metric: str) -> float:
+    """Return a metric of ``Server-Timing``."""
+    [found] = re.findall(rf"{metric};dur=([0-9.]+)", answer.headers["server-timing"])
+    return float(found)

@@ -235,6 +235,19 @@ async def test_what_others_sent_counts_by_number_and_by_the_replicas_word(
     assert await names(router, replicas, pending("two")) == [["c"], ["b"], ["a"]]
 
 
+async def test_a_replica_that_has_turned_a_request_away_is_as_busy_as_it_said(
+    router: EarliestCompletionRouter, replicas: list[Replica]
+) -> None:
+    lengths(router, replicas, 0, 1, 2)
+    request = pending("one")
+    [clip] = request.args
+    now = time.time()
+
+    request.args = [clip.offered({"a": now + 30, "b": now + 20, "gone": now + 90})]
+
+    assert await names(router, replicas, request) == [["c"], ["b"], ["a"]]
+
+
 async def test_what_was_chosen_and_refused_counts_no_more(
     router: EarliestCompletionRouter, replicas: list[Replica]
 ) -> None:

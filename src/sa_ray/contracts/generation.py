@@ -207,9 +207,17 @@ class ResolvedRequest(OutputFields, MakingFields, LoraFields, EditFields, ClipFi
     """W3C trace context of the span that has it made. Goes with calls, where replicas of the deploy
     before take no notice of it; is not stored, and nothing that is made depends on it."""
 
+    busy: dict[str, float] | None = Field(default=None, exclude=True, repr=False)
+    """Replicas that have turned it away, and the Unix time until which each is busy. Empty: one
+    may, as its sender then sends it again; None: none may. Goes with calls as ``traceparent``."""
+
     def traced(self, traceparent: str | None) -> Self:
         """Return this request as the span ``traceparent`` has it made; None: there is none."""
         return self.model_copy(update={"traceparent": traceparent}) if traceparent else self
+
+    def offered(self, busy: dict[str, float]) -> Self:
+        """Return this request as one that has been turned away by the replicas ``busy``."""
+        return self.model_copy(update={"busy": busy})
 
     def variations(self) -> list[Self]:
         """Return the requests of the single clips: those with its seeds, wrapped at 2**32."""

@@ -25,6 +25,17 @@ class AudioReady:
 
 
 @dataclass(frozen=True, slots=True)
+class BusyReplica:
+    """The only answer to a request that is turned away; it is to be sent again.
+
+    ``until``: Unix time at which ``replica`` has done what came before it.
+    """
+
+    replica: str
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
 class EncodedAudio:
     data: bytes
     info: AudioInfo

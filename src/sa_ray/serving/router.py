@@ -172,6 +172,8 @@ class EarliestCompletionRouter(FIFOMixin, RequestRouter):
         if others or self._forecast.silent(replica.replica_id) > REPORT_AGE_S:
             busy = max(0.0, replica.routing_stats.get(BUSY_UNTIL, 0.0) - time.time())
             loras = loras_reported(replica.routing_stats)
+        if until := (request.busy or {}).get(replica.replica_id.unique_id):
+            busy = max(busy, until - time.time())
         return self._forecast.seconds(
             replica.replica_id, request, others=others, busy=busy, loras=loras
         )

@@ -10,7 +10,7 @@ from typing import Any, cast
 from ray import ObjectRef, serve
 from ray.serve.handle import DeploymentHandle, DeploymentResponseGenerator
 
-from sa_ray.contracts import AudioInfo, Job, JobView, VariantName
+from sa_ray.contracts import AudioInfo, Job, JobView, ResolvedRequest, VariantName
 from sa_ray.errors import InfrastructureError
 from sa_ray.jobs import JobSnapshot
 from sa_ray.jobs.webhook_secrets import WebhookSecrets
@@ -25,7 +25,7 @@ from sa_ray.serving.dispatcher.upload_sweep import UploadSweep
 from sa_ray.serving.dispatcher.webhook_calls import WebhookCalls
 from sa_ray.serving.job_view import JobViews
 from sa_ray.serving.links import Links
-from sa_ray.serving.messages import Progress
+from sa_ray.serving.messages import BusyReplica, Progress
 from sa_ray.serving.ray_errors import translate
 from sa_ray.serving.serve_status import Deployment, Starts, deployments_of, running_replicas
 from sa_ray.settings import JobSettings, ModelSettings, StorageSettings, WebhookSettings
@@ -108,12 +108,20 @@ class Dispatcher:
         self, job: Job, on_progress: Callable[[float], None]
     ) -> list[tuple[AudioInfo, "ObjectRef[bytes]"]]:
         request = job.request.traced(current_traceparent())
+        busy: dict[str, float] = {}
+        while True:
+            answer = await self._sent(request.offered(busy), job.owner, on_progress)
+            if not isinstance(answer, BusyReplica):
+                return answer
+            busy = {**busy, answer.replica: answer.until}
+
+    async def _sent(
+        self, request: ResolvedRequest, owner: str, on_progress: Callable[[float], None]
+    ) -> "list[tuple[AudioInfo, ObjectRef[bytes]]] | BusyReplica":
         response = cast(
             DeploymentResponseGenerator[Any],
             # Replicas of a release without keys take no owner.
-            self._variants[request.model].stream.remote(
-                request, *([job.owner] if job.owner else [])
-            ),
+            self._variants[request.model].stream.remote(request, *([owner] if owner else [])),
         )
         try:
             # The references, not the values: the audio goes to the uploader without passing here.
@@ -121,6 +129,8 @@ class Dispatcher:
             clips: list[tuple[AudioInfo, ObjectRef[bytes]]] = []
             while len(clips) < request.n:
                 message = await (await anext(references))
+                if isinstance(message, BusyReplica):
+                    return message
                 if isinstance(message, Progress):
                     on_progress(message.fraction)
                 else:

@@ -10,7 +10,7 @@ from sa_ray.contracts import ResolvedRequest, VariantName
 from sa_ray.errors import InfrastructureError
 from sa_ray.jobs import UsageMeter
 from sa_ray.serving.ingress.health import REFRESH_PERIOD_S, HealthMonitor
-from sa_ray.serving.messages import EncodedAudio
+from sa_ray.serving.messages import BusyReplica, EncodedAudio
 from sa_ray.serving.metrics import AUDIO_SECONDS, key_label
 from sa_ray.serving.ray_errors import cannot_serve, translate
 from sa_ray.telemetry import current_traceparent
@@ -62,21 +62,34 @@ class SyncGeneration:
         of_whom = [owner] if owner else []
         request = request.traced(current_traceparent())
         for attempt in range(1, SYNC_ATTEMPTS + 1):
-            variant = self._variants[request.model]
-            # Replicas of a release that makes one clip have no other method.
-            call = variant.generate if request.n == 1 else variant.generate_all
-            response = cast(DeploymentResponse[Any], call.remote(request, *of_whom))
             try:
-                made = await self._answer(request.model, response)
+                made = await self._accepted(request, of_whom)
                 return [made] if request.n == 1 else made
-            except asyncio.CancelledError:
-                response.cancel()  # type: ignore[no-untyped-call]
-                raise
             except Exception as error:
                 reason = translate(error)
                 if not isinstance(reason, InfrastructureError) or attempt == SYNC_ATTEMPTS:
                     raise reason from error
         raise AssertionError("unreachable")
+
+    async def _accepted(self, request: ResolvedRequest, of_whom: list[str]) -> Any:
+        """Return the answer of the replica that does not turn ``request`` away."""
+        busy: dict[str, float] = {}
+        while True:
+            answer = await self._called(request.offered(busy), of_whom)
+            if not isinstance(answer, BusyReplica):
+                return answer
+            busy = {**busy, answer.replica: answer.until}
+
+    async def _called(self, request: ResolvedRequest, of_whom: list[str]) -> Any:
+        variant = self._variants[request.model]
+        # Replicas of a release that makes one clip have no other method.
+        call = variant.generate if request.n == 1 else variant.generate_all
+        response = cast(DeploymentResponse[Any], call.remote(request, *of_whom))
+        try:
+            return await self._answer(request.model, response)
+        except asyncio.CancelledError:
+            response.cancel()  # type: ignore[no-untyped-call]
+            raise
 
     async def _answer(self, variant: VariantName, response: DeploymentResponse[Any]) -> Any:
         """Await ``response``. Raises ``UnavailableError`` once no replica can be had to give it.

@@ -25,7 +25,7 @@ from sa_ray.scheduling.replica_load import Workload
 from sa_ray.scheduling.reports import routing_report
 from sa_ray.serving.actors import jobs_client, uploader_client
 from sa_ray.serving.deployment_options import estimator
-from sa_ray.serving.messages import AudioReady, EncodedAudio, Progress
+from sa_ray.serving.messages import AudioReady, BusyReplica, EncodedAudio, Progress
 from sa_ray.serving.metrics import ENCODE_SECONDS
 from sa_ray.serving.together import all_of
 from sa_ray.serving.variant.adapters import HeldAdapters, cache_folder
@@ -37,6 +37,7 @@ from sa_ray.serving.variant.limits import batch_limits, default_limits
 from sa_ray.serving.variant.second_attempt import render_checked
 from sa_ray.serving.variant.sources import Sources
 from sa_ray.serving.variant.spending import OWNER, Spending, gpu_share
+from sa_ray.serving.variant.turning_away import turned_away
 from sa_ray.settings import (
     CredentialSettings,
     JobSettings,
@@ -148,18 +149,27 @@ class Variant:
         await self._usage.close()
         await close_tracing()
 
-    async def generate(self, request: ResolvedRequest, owner: str = "") -> EncodedAudio:
+    async def generate(
+        self, request: ResolvedRequest, owner: str = ""
+    ) -> EncodedAudio | BusyReplica:
         """Generate and encode one clip; cancelling the call stops the work at the next step.
 
-        ``owner``: name of the key that it is for.
+        ``owner``: name of the key that it is for. Returns ``BusyReplica`` instead of a clip if
+        ``request.busy`` allows that and it would wait for long.
         """
+        if away := self._turned_away(request):
+            return away
         OWNER.set(owner)
         async with self._at_work(request):
             origin = await self._origin(request)
             return await self._produce(request, lambda _: None, origin)
 
-    async def generate_all(self, request: ResolvedRequest, owner: str = "") -> list[EncodedAudio]:
+    async def generate_all(
+        self, request: ResolvedRequest, owner: str = ""
+    ) -> list[EncodedAudio] | BusyReplica:
         """Generate and encode all clips of ``request``, or fail; the same for each as one alone."""
+        if away := self._turned_away(request):
+            return away
         OWNER.set(owner)
         return await self._produce_all(request, lambda _: None)
 
@@ -191,9 +201,12 @@ class Variant:
 
     async def stream(
         self, request: ResolvedRequest, owner: str = ""
-    ) -> AsyncGenerator[Progress | AudioReady | bytes, None]:
+    ) -> AsyncGenerator[Progress | AudioReady | bytes | BusyReplica, None]:
         """Yield ``Progress`` any number of times, then ``AudioReady`` and the encoded bytes, of
-        each clip in turn."""
+        each clip in turn; or ``BusyReplica`` alone, where ``generate`` returns it."""
+        if away := self._turned_away(request):
+            yield away
+            return
         OWNER.set(owner)
         reports: asyncio.Queue[float] = asyncio.Queue()
         work = asyncio.create_task(self._produce_all(request, reports.put_nowait))
@@ -212,6 +225,9 @@ class Variant:
                 yield encoded.data
         finally:
             work.cancel()
+
+    def _turned_away(self, request: ResolvedRequest) -> BusyReplica | None:
+        return turned_away(request, self._workload, self._batcher.waiting)
 
     async def _produce_all(
         self, request: ResolvedRequest, on_progress: OnProgress
