@@ -83,3 +83,14 @@ def test_a_stopping_ingress_has_the_grace_that_operators_set_whatever_clips_take
 
     assert graces["medium"] > 1000
     assert grace == 240
+
+
+@pytest.mark.parametrize("max_replicas", [1, 8, 32])
+def test_as_many_may_come_at_once_as_replicas_have_places_and_may_wait(max_replicas: int) -> None:
+    """Serve counts as waiting whatever is not sent yet, however idle the replicas are."""
+    settings = load_settings({"variants": {"medium": {"max_replicas": max_replicas}}})
+
+    medium = options_of(variants_of(settings)["medium"])
+
+    places = max_replicas * medium.max_ongoing_requests
+    assert medium.max_queued_requests >= places + settings.limits.max_queued_requests

@@ -93,11 +93,13 @@ def capacity(spec: VariantSpec, running: int) -> int:
 
 
 def queued_requests(spec: VariantSpec, limits: LimitSettings) -> int:
-    """Return how many calls of one caller may wait for a variant's slots.
+    """Return how many calls of one caller may wait to be sent to a replica of a variant.
 
-    Serve counts for each caller: the dispatcher's jobs have to fit too.
+    Serve counts for each caller, and counts what comes together as waiting, free slots or not: a
+    burst on idle replicas has to fit, and the dispatcher's jobs too.
     """
-    return max(limits.max_queued_requests, capacity(spec, spec.max_replicas))
+    slots = spec.max_replicas * spec.max_ongoing_requests
+    return max(slots + limits.max_queued_requests, capacity(spec, spec.max_replicas))
 
 
 def ingress_limits(specs: Iterable[VariantSpec], limits: LimitSettings) -> dict[str, Any]:
