@@ -19,6 +19,7 @@ from sa_ray.serving.deployment_options import (
     autoscaling_config,
     grace_seconds,
     ingress_limits,
+    ingress_replicas,
     queued_requests,
     router_config,
 )
@@ -68,10 +69,10 @@ def ingress(
     specs = [settings.models.spec(name) for name in VARIANTS]
     return serve.deployment(
         name="ingress",
-        num_replicas=settings.limits.ingress_replicas,
         health_check_period_s=HEALTH_CHECK_PERIOD_S,
         # Not as long as a variant's: a client may ask again, and none waits for hours.
         graceful_shutdown_timeout_s=max(spec.grace_seconds for spec in specs),
+        **ingress_replicas(settings.limits),
         **ingress_limits(specs, settings.limits),
         ray_actor_options={"num_cpus": SMALL_CPUS},
     )(Ingress).bind(

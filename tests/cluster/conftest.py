@@ -27,10 +27,10 @@ from .application import Application
 
 AddNode = Callable[..., Node]
 
-Deploy = Callable[[dict[str, Any]], Service]
+Deploy = Callable[..., Service]
 
 MODEL = "medium"
-"""The model whose autoscaling ``deploy`` takes."""
+"""The model whose autoscaling ``deploy`` takes, unless it is told another deployment."""
 
 HEALTH_CHECKS = {
     "health_check_period_ms": 1000,
@@ -106,15 +106,16 @@ def deploy(
     base_url: str, secret_files: SecretFiles, tmp_path_factory: pytest.TempPathFactory
 ) -> Deploy:
     """Deploy on one node, as ``serve deploy`` does, with an operator's ``autoscaling_config`` of
-    ``MODEL``."""
-    settings = {**local_settings(tmp_path_factory.mktemp("service")), "preload_models": ""}
+    a deployment, and the given settings."""
+    folder = tmp_path_factory.mktemp("service")
 
-    def run(autoscaling: dict[str, Any]) -> Service:
+    def run(autoscaling: dict[str, Any], deployment: str = MODEL, **args: Any) -> Service:
+        settings = {**local_settings(folder), "preload_models": "", **args}
         application = {
             "name": "sa-ray",
             "import_path": IMPORT_PATH,
             "args": secret_files.args(settings),
-            "deployments": [{"name": MODEL, "autoscaling_config": autoscaling}],
+            "deployments": [{"name": deployment, "autoscaling_config": autoscaling}],
         }
         client = _get_global_client()
         client.deploy_apps(ServeDeploySchema.model_validate({"applications": [application]}))

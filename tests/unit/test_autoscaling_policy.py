@@ -1,4 +1,4 @@
-"""The backlog policy: what it wants for a load, and what Serve makes of it over time."""
+"""The backlog policy: what it wants for a load; and how policies get to Serve's controller."""
 
 import ast
 import importlib
@@ -25,11 +25,17 @@ from sa_ray.scheduling.autoscaling_policy import (
     QUEUE_SECONDS,
     REQUEST_SECONDS,
     BacklogPolicy,
+    CpuPolicy,
     Load,
     desired_replicas,
 )
 from sa_ray.scheduling.costs import cost_of
-from sa_ray.serving.deployment_options import autoscaling_config, grace_seconds
+from sa_ray.serving.deployment_options import (
+    autoscaling_config,
+    grace_seconds,
+    ingress_replicas,
+)
+from sa_ray.settings import load_settings
 
 WAIT = 10.0
 REQUEST = 2.0
@@ -133,31 +139,44 @@ def test_replicas_are_given_up_by_the_most_that_was_wanted_of_late(policy: Backl
     assert wanted(9 * PEAK_S, 0) == 0
 
 
+def shipped_backlog() -> dict[str, Any]:
+    cost = cost_of("medium", "stable-audio-3", gpu=True)
+    return autoscaling_config("backlog", CATALOGUE["medium"], cost, min_replicas=0)
+
+
+def shipped_cpu() -> dict[str, Any]:
+    options = ingress_replicas(load_settings({"max_ingress_replicas": 4}).limits)
+    config: dict[str, Any] = options["autoscaling_config"]
+    return config
+
+
 @pytest.mark.parametrize(
-    "path",
+    "room", ["sa_ray.serving.autoscaling", "sa_ray.scheduling.autoscaling_policy"]
+)
+@pytest.mark.parametrize(
+    ("config", "name", "made"),
     [
-        "sa_ray.serving.autoscaling:BacklogPolicy",
-        "sa_ray.scheduling.autoscaling_policy:BacklogPolicy",
+        (shipped_backlog(), "BacklogPolicy", "target_wait=10, request_seconds=2"),
+        (shipped_cpu(), "CpuPolicy", "target_share=0.6"),
     ],
 )
-def test_serve_takes_the_policy_to_a_controller_without_the_package(path: str) -> None:
-    config = autoscaling_config(
-        "backlog",
-        CATALOGUE["medium"],
-        cost_of("medium", "stable-audio-3", gpu=True),
-        min_replicas=0,
-    )
-    config["policy"]["policy_function"] = path
+def test_serve_takes_the_policy_to_a_controller_without_the_package(
+    room: str, config: dict[str, Any], name: str, made: str
+) -> None:
+    config = config | {"policy": config["policy"] | {"policy_function": f"{room}:{name}"}}
     policy = AutoscalingConfig(**config).policy
     assert isinstance(policy, AutoscalingPolicy)
 
-    probe = """
+    probe = f"""
 import pickle, sys
 sys.modules["sa_ray"] = None
-policy = pickle.loads(sys.stdin.buffer.read())(target_wait=10, request_seconds=2)
+policy = pickle.loads(sys.stdin.buffer.read())({made})
+class Sample:
+    value = 2.1
 class Context:
-    target_num_replicas, current_time, policy_state = 1, 0.0, {}
-    total_num_requests, total_queued_requests, raw_metrics = 20, 0, None
+    target_num_replicas, current_time, policy_state = 1, 0.0, {{}}
+    total_num_requests, total_queued_requests = 20, 0
+    raw_metrics = {{"cpu_share": {{"replica": [Sample]}}}}
 print(policy(Context()))
 """
     shipped = policy.get_serialized_policy_def()
@@ -212,12 +231,14 @@ def test_the_policy_imports_the_standard_library_alone() -> None:
     assert {name.partition(".")[0] for name in imported if name} <= sys.stdlib_module_names
 
 
-def test_the_published_import_path_is_the_policy_in_use() -> None:
-    config = autoscaling_config(
-        "backlog", CATALOGUE["medium"], cost_of("medium", "procedural", gpu=False), min_replicas=0
-    )
-    published = importlib.import_module("sa_ray.serving.autoscaling").BacklogPolicy
+@pytest.mark.parametrize(
+    ("config", "policy"), [(shipped_backlog(), BacklogPolicy), (shipped_cpu(), CpuPolicy)]
+)
+def test_the_published_import_path_is_the_policy_in_use(
+    config: dict[str, Any], policy: type
+) -> None:
+    published = importlib.import_module("sa_ray.serving.autoscaling")
 
     module, _, name = config["policy"]["policy_function"].partition(":")
 
-    assert getattr(importlib.import_module(module), name) is published is BacklogPolicy
+    assert getattr(importlib.import_module(module), name) is getattr(published, name) is policy

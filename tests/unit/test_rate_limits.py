@@ -48,7 +48,7 @@ class Counting:
 @pytest.mark.parametrize("limit", [1, 7, 60, 600])
 async def test_a_key_has_its_requests_in_each_minute(limit: int) -> None:
     clock = Clock()
-    allowances = RequestAllowances(RequestCounts(clock), 1, clock)
+    allowances = RequestAllowances(RequestCounts(clock), lambda: 1, clock)
 
     for _ in range(3):
         assert await passed(allowances, key(requests_per_minute=limit), 2 * limit) == limit
@@ -60,7 +60,7 @@ async def test_all_replicas_count_together() -> None:
     clock = Clock()
     counts = RequestCounts(clock)
     alice = key(requests_per_minute=200)
-    replicas = [RequestAllowances(counts, 4, clock) for _ in range(4)]
+    replicas = [RequestAllowances(counts, lambda: 4, clock) for _ in range(4)]
 
     total = 0
     for _ in range(200):
@@ -73,7 +73,7 @@ async def test_all_replicas_count_together() -> None:
 async def test_few_requests_ask_for_the_count_and_a_flood_none() -> None:
     clock = Clock()
     counting = Counting(clock)
-    allowances = RequestAllowances(counting, 1, clock)
+    allowances = RequestAllowances(counting, lambda: 1, clock)
     alice = key(requests_per_minute=600)
 
     assert await passed(allowances, alice, 600) == 600
@@ -84,7 +84,7 @@ async def test_few_requests_ask_for_the_count_and_a_flood_none() -> None:
 
 async def test_a_crowd_at_once_passes_as_one_after_the_other() -> None:
     clock = Clock()
-    allowances = RequestAllowances(Counting(clock), 1, clock)
+    allowances = RequestAllowances(Counting(clock), lambda: 1, clock)
     alice = key(requests_per_minute=100)
 
     counts = await asyncio.gather(*(passed(allowances, alice, 1) for _ in range(300)))
@@ -95,7 +95,7 @@ async def test_a_crowd_at_once_passes_as_one_after_the_other() -> None:
 async def test_without_limits_nothing_is_counted() -> None:
     clock = Clock()
     counting = Counting(clock)
-    allowances = RequestAllowances(counting, 1, clock)
+    allowances = RequestAllowances(counting, lambda: 1, clock)
 
     assert await allowances.take(ANYBODY) is None
     assert await allowances.take(key()) is None
@@ -112,7 +112,7 @@ async def test_a_count_that_does_not_answer_stops_nobody(error: Exception) -> No
             raise error
 
     clock = Clock()
-    allowances = RequestAllowances(Away(), 1, clock)
+    allowances = RequestAllowances(Away(), lambda: 1, clock)
 
     left = await allowances.take(key(requests_per_minute=60))
 
@@ -121,7 +121,7 @@ async def test_a_count_that_does_not_answer_stops_nobody(error: Exception) -> No
 
 @pytest.mark.parametrize(("limit", "replicas", "share"), [(4, 1, 4), (4, 2, 2), (1, 2, 1)])
 def test_a_replica_lets_its_share_be_under_way(limit: int, replicas: int, share: int) -> None:
-    allowances = RequestAllowances(RequestCounts(), replicas)
+    allowances = RequestAllowances(RequestCounts(), lambda: replicas)
     alice = key(concurrent_requests=limit)
 
     for _ in range(2):
@@ -138,6 +138,31 @@ def test_a_replica_lets_its_share_be_under_way(limit: int, replicas: int, share:
                 pass
 
 
+def test_a_share_follows_the_number_of_replicas() -> None:
+    replicas = 1
+    allowances = RequestAllowances(RequestCounts(), lambda: replicas)
+    alice = key(concurrent_requests=4)
+
+    def begun(under_way: ExitStack) -> int:
+        """Begin as many as may be."""
+        for count in range(10):
+            try:
+                under_way.enter_context(allowances.one_more(alice))
+            except RateLimitedError:
+                return count
+        return 10
+
+    with ExitStack() as before:
+        assert begun(before) == 4
+        replicas = 2
+        with ExitStack() as after:
+            assert begun(after) == 0, "those under way count, and go on"
+    with ExitStack() as under_way:
+        assert begun(under_way) == 2
+        replicas = 1
+        assert begun(under_way) == 2
+
+
 async def test_an_answer_says_what_is_left_and_a_refusal_when_to_come_again() -> None:
     bodies = 0
 
@@ -149,7 +174,7 @@ async def test_an_answer_says_what_is_left_and_a_refusal_when_to_come_again() ->
         await send({"type": "http.response.body", "body": b"{}"})
 
     clock = Clock()
-    limited = RateLimits(app, RequestAllowances(RequestCounts(clock), 1, clock))
+    limited = RateLimits(app, RequestAllowances(RequestCounts(clock), lambda: 1, clock))
     alice = key(requests_per_minute=2)
 
     async def as_alice(scope: Scope, receive: Receive, send: Send) -> None:
@@ -183,7 +208,7 @@ async def test_a_download_is_one_request_in_however_many_pieces() -> None:
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": b"x" * PIECE_BYTES})
 
-    limited = RateLimits(ingress, RequestAllowances(RequestCounts(), 1, Clock()))
+    limited = RateLimits(ingress, RequestAllowances(RequestCounts(), lambda: 1, Clock()))
 
     async def as_alice(scope: Scope, receive: Receive, send: Send) -> None:
         await limited({**scope, CALLER: key(requests_per_minute=2)}, receive, send)

@@ -44,10 +44,16 @@ class _Part:
 
 
 class RequestAllowances:
-    """Lets requests pass while their key has any left. For one event loop."""
+    """Lets requests pass while their key has any left. For one event loop.
+
+    ``replicas`` returns how many replicas of the ingress there are now, this one among them.
+    """
 
     def __init__(
-        self, counts: CountsApi, replicas: int, clock: Callable[[], float] = time.monotonic
+        self,
+        counts: CountsApi,
+        replicas: Callable[[], int],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._counts = counts
         self._replicas = replicas
@@ -83,13 +89,14 @@ class RequestAllowances:
     def one_more(self, caller: Caller) -> Iterator[None]:
         """Count a request of ``caller`` as under way within the block.
 
-        Each replica has its share of the limit, rounded up. Raises ``RateLimitedError`` over it.
+        Each replica has its share of the limit, rounded up. Where their number has grown, those
+        under way go on. Raises ``RateLimitedError`` over the share.
         """
         limit = caller.limits.concurrent_requests
         if limit is None:
             yield
             return
-        if self._open[caller.name] >= -(-limit // self._replicas):
+        if self._open[caller.name] >= -(-limit // self._replicas()):
             raise RateLimitedError(
                 f"{limit} requests of the key {caller.name} are under way, the most that it may "
                 "have at once (concurrent_requests). Wait for one to end, or try again in 1 s.",

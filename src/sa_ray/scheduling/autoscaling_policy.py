@@ -1,12 +1,12 @@
-"""Autoscaling policy: replicas that a variant needs for the seconds of work that wait for it.
+"""Autoscaling policies: replicas of a variant for the work that waits, of the ingress for its CPU.
 
-Runs in Serve's controller, ten times a second. Serve ships this module by value, so the controller
-need not have the package: import nothing but the standard library here.
+They run in Serve's controller, ten times a second. Serve ships this module by value, so the
+controller need not have the package: import nothing but the standard library here.
 """
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -27,6 +27,10 @@ REQUEST_SECONDS: Final = "request_seconds"
 QUEUE_SECONDS: Final = "queue_seconds"
 """Metric of one replica of a variant: work that waits in the durable queue, seconds. Each request
 counts at most the target wait."""
+
+CPU_SHARE: Final = "cpu_share"
+"""Metric of an ingress replica: cores that its process has used since its last report. Above 1
+where threads beside the event loop, as those of Ray's core, run on other cores meanwhile."""
 
 MAX_BUSY: Final = 0.9
 """Scale down only to as many replicas as stay at or below this ``BUSY``."""
@@ -90,7 +94,7 @@ class Context(Protocol):
 
 
 class BacklogPolicy:
-    """Custom autoscaling policy for Serve.
+    """Custom autoscaling policy for Serve: replicas for the seconds of work that wait.
 
     Serve itself adds bounds, delays and the start from zero. ``target_wait``: longest that a
     request should wait, seconds. ``request_seconds``: cost of a request, seconds, until replicas
@@ -102,17 +106,48 @@ class BacklogPolicy:
         self._request_seconds = min(request_seconds, target_wait)
 
     def __call__(self, context: Context) -> tuple[int, dict[str, Any]]:
-        present = context.target_num_replicas
-        try:
-            load = read_load(context, self._request_seconds)
-            desired = desired_replicas(load, present, self._target_wait)
-        except Exception:  # the controller serves every application
-            logger.exception("The backlog policy failed; the number of replicas stays.")
-            return present, {}
-        # Serve waits for the downscale delay, then applies the number of that moment, which may
-        # be a lull. So it is told the recent peak; a higher number it applies at once.
-        peaks = _noted(context.policy_state, desired, context.current_time)
-        return max(desired, min(present, max(peaks[_PEAK], peaks[_PEAK_BEFORE]))), peaks
+        return _decided(context, self._desired)
+
+    def _desired(self, context: Context) -> int:
+        load = read_load(context, self._request_seconds)
+        return desired_replicas(load, context.target_num_replicas, self._target_wait)
+
+
+class CpuPolicy:
+    """Custom autoscaling policy for Serve: replicas for the CPU time that they use.
+
+    As many as would use ``target_share`` of a core each, if they shared out evenly what all have
+    last reported: averages would count work that a new one has taken over for longer. Serve itself
+    adds bounds and delays.
+    """
+
+    def __init__(self, target_share: float) -> None:
+        self._target_share = target_share
+
+    def __call__(self, context: Context) -> tuple[int, dict[str, Any]]:
+        return _decided(context, self._desired)
+
+    def _desired(self, context: Context) -> int:
+        shares = _latest(context.raw_metrics or {}, CPU_SHARE)
+        if not shares:  # nothing is known yet
+            return context.target_num_replicas
+        return math.ceil(sum(shares) / self._target_share)
+
+
+def _decided(context: Context, desire: Callable[[Context], int]) -> tuple[int, dict[str, Any]]:
+    """Return what Serve is to be told, and the policy's state.
+
+    Serve waits for the downscale delay, then applies the number of that moment, which may be a
+    lull. So it is told the recent peak; a higher number it applies at once.
+    """
+    present = context.target_num_replicas
+    try:
+        desired = desire(context)
+    except Exception:  # the controller serves every application
+        logger.exception("An autoscaling policy failed; the number of replicas stays.")
+        return present, {}
+    peaks = _noted(context.policy_state, desired, context.current_time)
+    return max(desired, min(present, max(peaks[_PEAK], peaks[_PEAK_BEFORE]))), peaks
 
 
 def _noted(state: Mapping[str, Any], desired: int, now: float) -> dict[str, Any]:

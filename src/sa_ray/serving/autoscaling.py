@@ -1,7 +1,8 @@
-"""Published name of the autoscaling policy: ``sa_ray.serving.autoscaling:BacklogPolicy``.
+"""Published names of the autoscaling policies: ``sa_ray.serving.autoscaling:BacklogPolicy`` of
+variants, ``sa_ray.serving.autoscaling:CpuPolicy`` of the ingress.
 
-Operators name it in ``serve_config.yaml`` (docs/tuning.md). It is the module of the policy itself
-by another name, and no copy: Serve ships the module by value, whichever name it was given.
+Operators name them in ``serve_config.yaml`` (docs/tuning.md). It is the module of the policies
+itself by another name, and no copy: Serve ships the module by value, whichever name it was given.
 """
 
 import sys

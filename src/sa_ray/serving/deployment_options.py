@@ -12,6 +12,7 @@ from sa_ray.scheduling.estimator import Estimator
 from sa_ray.serving.router import BACKOFF_S, REPORT_PERIOD_S
 from sa_ray.settings import Autoscaling, LimitSettings
 
+CPU_POLICY = "sa_ray.scheduling.autoscaling_policy:CpuPolicy"
 BACKLOG_POLICY = "sa_ray.scheduling.autoscaling_policy:BacklogPolicy"
 ROUTER = "sa_ray.serving.router:EarliestCompletionRouter"
 
@@ -27,6 +28,14 @@ DOWNSCALE_DELAY_S = 300.0
 """Seconds before Serve removes replicas, as loading a model again takes long. In
 ``bench/simulate.py`` a fifth of this changes the number of replicas several times as often. Three
 times as much costs up to twice the replica hours in bursts, with the same waits."""
+
+INGRESS_UPSCALE_DELAY_S = 15.0
+"""Seconds before Serve adds replicas of the ingress. Work that a new one has taken over counts
+twice until the others report again, which they do every 10 s, of the last 3 s."""
+
+INGRESS_SHARE = 0.6
+"""Share of a core that a replica of the ingress should use. At 1 its event loop is full, or almost:
+up to a third of the CPU time is that of threads beside it."""
 
 OTHER_REQUESTS = 200
 """Requests that do not wait for jobs or clips, which an ingress replica handles at once."""
@@ -100,6 +109,28 @@ def queued_requests(spec: VariantSpec, limits: LimitSettings) -> int:
     """
     slots = spec.max_replicas * spec.max_ongoing_requests
     return max(slots + limits.max_queued_requests, capacity(spec, spec.max_replicas))
+
+
+def ingress_replicas(limits: LimitSettings) -> dict[str, Any]:
+    """Return Serve's options for the number of ingress replicas: fixed, or by their CPU time.
+
+    Those that go have the HTTP requests in them finished first, as long as Serve lets them.
+    """
+    if limits.max_ingress_replicas is None:
+        return {"num_replicas": limits.ingress_replicas}
+    return {
+        "autoscaling_config": {
+            "min_replicas": limits.ingress_replicas,
+            "max_replicas": limits.max_ingress_replicas,
+            "look_back_period_s": LOOK_BACK_S,
+            "upscale_delay_s": INGRESS_UPSCALE_DELAY_S,
+            "downscale_delay_s": DOWNSCALE_DELAY_S,
+            "policy": {
+                "policy_function": CPU_POLICY,
+                "policy_kwargs": {"target_share": INGRESS_SHARE},
+            },
+        }
+    }
 
 
 def ingress_limits(specs: Iterable[VariantSpec], limits: LimitSettings) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """Settings of limits: on one request, and on how many may wait."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import AliasChoices, Field
+from pydantic import AliasChoices, Field, model_validator
 
 from sa_ray.settings.group import SettingsGroup
 
@@ -74,5 +74,27 @@ class LimitSettings(SettingsGroup):
         1,
         ge=1,
         validation_alias=AliasChoices("STABLE_AUDIO_INGRESS_REPLICAS"),
-        description="Replicas of the HTTP ingress.",
+        description="Replicas of the HTTP ingress; the least of them if "
+        "`max_ingress_replicas` is set.",
     )
+    max_ingress_replicas: int | None = Field(
+        None,
+        ge=1,
+        validation_alias=AliasChoices("STABLE_AUDIO_MAX_INGRESS_REPLICAS"),
+        description="Most replicas of the HTTP ingress: there are more than `ingress_replicas` "
+        "while those use more than 0.6 of a core each. Unset: their number is fixed.",
+    )
+
+    @model_validator(mode="after")
+    def _check_ingress(self) -> Self:
+        if self.max_ingress_replicas and self.max_ingress_replicas < self.ingress_replicas:
+            raise ValueError(
+                f"STABLE_AUDIO_MAX_INGRESS_REPLICAS is {self.max_ingress_replicas}, but "
+                f"STABLE_AUDIO_INGRESS_REPLICAS, the least, is {self.ingress_replicas}"
+            )
+        return self
+
+    @property
+    def most_ingress_replicas(self) -> int:
+        """How many replicas of the ingress there may be."""
+        return self.max_ingress_replicas or self.ingress_replicas

@@ -84,7 +84,7 @@ def build_http_app(
     app.add_middleware(Edge, public_url=edge.public_url)
     app.add_middleware(Guard, max_upload_mb=limits.max_upload_mb)
     app.add_middleware(
-        RateLimits, allowances=allowances or RequestAllowances(RequestCounts(), replicas=1)
+        RateLimits, allowances=allowances or RequestAllowances(RequestCounts(), lambda: 1)
     )
     app.add_middleware(
         Authentication, keyring=keyring or Keyring(), allow_anonymous=allow_anonymous

@@ -17,6 +17,7 @@ from sa_ray.errors import ObjectStoreError
 from sa_ray.jobs import UsageMeter
 from sa_ray.jobs.webhook_secrets import WebhookSecrets
 from sa_ray.scheduling.costs import Cost
+from sa_ray.scheduling.cpu_share import CpuShare
 from sa_ray.serving import garbage
 from sa_ray.serving.actors import counts_client, jobs_client, uploader_client
 from sa_ray.serving.deployment_options import estimator
@@ -75,14 +76,16 @@ class Ingress:
         self._access = access
         self._keyring = Keyring(access.api_keys_file)
         self._watch = asyncio.create_task(self._keyring.watch())
-        counts = counts_client(job_settings)
-        self._allowances = RequestAllowances(counts, limits.ingress_replicas)
         jobs, uploader = jobs_client(job_settings), uploader_client(storage)
         stores = ObjectStores(storage)
         # The first URL loads the S3 client and finds credentials, which takes long: do it now.
         with contextlib.suppress(ObjectStoreError):
             await asyncio.to_thread(stores.current.url, "first")
         health = HealthMonitor(models, limits, engine, stores.current.backend, jobs, uploader)
+        self._allowances = RequestAllowances(
+            counts_client(job_settings),
+            lambda: health.ingress_replicas or limits.most_ingress_replicas,
+        )
         read_job = GroupedCalls(jobs.get_all)
         links = Links(jobs.secret, storage.presigned_url_expires)
         signing = webhooks.opened().signing_secrets
@@ -111,6 +114,12 @@ class Ingress:
         _say_if_stand_in(engine)
         _say_whom_it_answers(access)
         garbage.settle()
+        self._cpu_share = CpuShare()
+
+    async def record_autoscaling_stats(self) -> dict[str, float]:
+        """Return the metric that ``CpuPolicy`` reads; Serve asks for it."""
+        # A coroutine, or Serve would run it in a thread.
+        return self._cpu_share.report()
 
     async def __del__(self) -> None:
         await self._usage.close()

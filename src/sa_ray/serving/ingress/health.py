@@ -31,6 +31,7 @@ from sa_ray.serving.serve_status import (
     Starts,
     deployments_of,
     has_failed,
+    running_replicas,
 )
 from sa_ray.serving.slowdowns import Slowdowns
 from sa_ray.settings import LimitSettings, ModelSettings, duration_limit
@@ -67,7 +68,8 @@ class HealthMonitor:
         self._engine = engine
         self._jobs = jobs.within(ANSWER_TIMEOUT_S)
         self._uploader = uploader.within(ANSWER_TIMEOUT_S)
-        self._app = serve.get_replica_context().app_name
+        replica = serve.get_replica_context()
+        self._app, self._ingress = replica.app_name, replica.deployment
         self._variants = {name: VariantHealth(state="starting", replicas=0) for name in VARIANTS}
         self._starts = Starts()
         self._slowdowns = Slowdowns()
@@ -76,6 +78,8 @@ class HealthMonitor:
         self._counts: dict[JobStatus, int] | None = None
         self._next_write_check = 0.0
         self._deployments: Mapping[str, Deployment] = {}
+        self.ingress_replicas: int | None = None
+        """Replicas of the ingress that take requests, as Serve has last said; None: not yet."""
         self._tasks = [
             asyncio.create_task(self._forever(refresh))
             for refresh in (self._ask_serve, self._ask_replicas, self._ask_uploader, self._ask_jobs)
@@ -143,6 +147,9 @@ class HealthMonitor:
             if name in deployments
         }
         self._variants |= dict.fromkeys(self._starts.without_node, WITHOUT_NODE)
+        self.ingress_replicas = (
+            running_replicas(deployments, self._ingress) or self.ingress_replicas
+        )
         self._deployments = deployments
 
     async def _ask_replicas(self) -> None:
