@@ -12,6 +12,10 @@ from sa_ray.serving.metrics import METRICS
 from tests.support.prometheus import tool, write_rules
 
 CLUSTER = 'ray_io_cluster="sa-ray"'
+LAG = (
+    f'ray_serve_event_loop_scheduling_latency_ms_bucket{{{CLUSTER},application="sa-ray",'
+    'component="replica",loop_type="main",'
+)
 
 CASES: dict[str, tuple[dict[str, str], str, dict[str, str]]] = {
     "SaRayQueueOld": (
@@ -36,6 +40,18 @@ CASES: dict[str, tuple[dict[str, str], str, dict[str, str]]] = {
         },
         "10m",
         {"deployment": "medium", "replica": "a", "severity": "warning"},
+    ),
+    "SaRayEventLoopLate": (
+        {
+            # Three late of four; and one that is full, but late by 25 ms at most.
+            f'{LAG}deployment="ingress",actor_id="a",le="100"}}': "0+3x40",
+            f'{LAG}deployment="ingress",actor_id="a",le="250"}}': "0+12x40",
+            f'{LAG}deployment="ingress",actor_id="a",le="+Inf"}}': "0+12x40",
+            f'{LAG}deployment="ingress",actor_id="b",le="25"}}': "0+12x40",
+            f'{LAG}deployment="ingress",actor_id="b",le="+Inf"}}': "0+12x40",
+        },
+        "20m",
+        {"deployment": "ingress", "actor_id": "a", "severity": "warning"},
     ),
     "SaRayStoreUnreachable": (
         {
@@ -121,6 +137,7 @@ def test_each_alert_fires_where_it_should_and_no_other_does(rules: Path, tmp_pat
 
 VALUES = {
     "{{ $value | humanizeDuration }}": "30m 0s",
+    "{{ $value }}": "230",
     "{{ $value | humanizePercentage }}": {"SaRayErrors": "10%", "SaRayDiskFull": "5%"},
 }
 
