@@ -96,7 +96,7 @@ def let_at_once(service: Service, job_id: str, secret: str) -> int:
 
 
 def test_an_ingress_comes_with_the_load_shares_the_limits_and_goes(
-    deploy: Deploy, tmp_path: Path
+    deploy: Deploy, tmp_path: Path, table: list[str]
 ) -> None:
     entries = [
         {"name": f"key-{n}", "scopes": ["admin"], "limits": {"concurrent_requests": AT_ONCE}}
@@ -124,5 +124,6 @@ def test_an_ingress_comes_with_the_load_shares_the_limits_and_goes(
         service.until(lambda: ingresses() == {"RUNNING": 1})
         load.wait_for_answers()
 
+    table.append(load.row("an ingress replica comes with a flood, and goes after it", ""))
     assert set(flood.statuses) == {200}
     load.assert_nothing_lost()

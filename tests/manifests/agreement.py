@@ -192,16 +192,21 @@ def _room_problems(groups: list[Group], settings: Settings, overrides: Manifest)
     if not gpus - EPSILON <= offered <= gpus + EPSILON:
         yield f"the variants take {gpus} GPUs at most, and the groups have {offered}"
     cpus = sum(spec.cpu * spec.max_replicas for spec in specs.values())
-    cpus += SMALL_CPUS * (settings.limits.ingress_replicas + 1) + 2 * ACTOR_CPUS
+    cpus += SMALL_CPUS * (settings.limits.most_ingress_replicas + 1) + 2 * ACTOR_CPUS
     if cpus > sum(group.cpus * group.most for group in groups):
         yield f"the application takes {cpus} CPUs at most, more than the groups have"
     for name, override in overrides.items():
         options = override.get("ray_actor_options", {})
         wanted = options.get("label_selector", {}).items()
-        nodes = sum(group.least for group in groups if wanted <= group.labels.items())
-        replicas = settings.limits.ingress_replicas if name == "ingress" else 1
-        if nodes * override.get("max_replicas_per_node", replicas) < replicas:
-            yield f"{nodes} nodes are there for {replicas} replicas of {name}"
+        fitting = [group for group in groups if wanted <= group.labels.items()]
+        limits = settings.limits
+        for nodes, replicas in (
+            (sum(one.least for one in fitting), limits.ingress_replicas),
+            (sum(one.most for one in fitting), limits.most_ingress_replicas),
+        ):
+            count = replicas if name == "ingress" else 1
+            if nodes * override.get("max_replicas_per_node", count) < count:
+                yield f"{nodes} nodes are there for {count} replicas of {name}"
         if options.get("num_cpus", SMALL_CPUS) != SMALL_CPUS:
             yield f"{name} asks for {options['num_cpus']} CPUs instead of {SMALL_CPUS}"
 

@@ -204,6 +204,10 @@ BROKEN = {
         lambda d: cluster(d)["workerGroupSpecs"][0].update(minReplicas=1),
         "1 nodes are there for 2 replicas of ingress",
     ),
+    "more ingresses than there are nodes for": (
+        serve("max_ingress_replicas: 4", "max_ingress_replicas: 5"),
+        "4 nodes are there for 5 replicas of ingress",
+    ),
     "no volume": (lambda d: gpu(d)["template"]["spec"]["volumes"].pop(), "no volume hf-cache"),
     "no claim": (no_claim, "no claim sa-ray-hf-cache"),
     "unknown secret": (
