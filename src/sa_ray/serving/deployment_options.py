@@ -34,8 +34,8 @@ INGRESS_UPSCALE_DELAY_S = 15.0
 twice until the others report again, which they do every 10 s, of the last 3 s."""
 
 INGRESS_SHARE = 0.6
-"""Share of a core that a replica of the ingress should use. At 1 its event loop is full, or almost:
-up to a third of the CPU time is that of threads beside it."""
+"""Share of a core that a replica of the ingress should use: 84 to 130 clips of 5 s a second. Half
+of it or more is its event loop's, the rest that of threads beside it (bench/results/serving.md)."""
 
 OTHER_REQUESTS = 200
 """Requests that do not wait for jobs or clips, which an ingress replica handles at once."""
