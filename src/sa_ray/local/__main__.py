@@ -15,7 +15,7 @@ from ray._private.worker import global_worker
 from ray.serve import scripts
 
 from sa_ray.local.private_ray import PRIVATE_UMASK
-from sa_ray.local.processes import end_with_parent
+from sa_ray.parents_end import end_with_parent
 from sa_ray.telemetry import configure_logging
 
 logger = logging.getLogger("sa_ray.local")

@@ -1,27 +1,13 @@
-"""Processes as the kernel keeps them: a child that goes with its parent, the rest of a session."""
+"""Processes as the kernel keeps them: orphans, and the rest of a session."""
 
 import os
 import signal
-import sys
 import time
 from contextlib import suppress
 from pathlib import Path
 
-from sa_ray.serving.parents_end import signal_at_parents_end
-
 END_TIMEOUT_S = 10.0
 POLL_S = 0.02
-
-
-def end_with_parent(parent: int) -> None:
-    """Have this process killed as soon as process ``parent`` ends, even if that is killed.
-
-    More exactly, as soon as the thread ends that started this process. Only Linux can; elsewhere
-    the parent has to end in order.
-    """
-    signal_at_parents_end(signal.SIGKILL)
-    if os.getppid() != parent:  # which had ended before that
-        sys.exit(1)
 
 
 def end_session(leader: int) -> None:

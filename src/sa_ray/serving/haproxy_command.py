@@ -13,9 +13,9 @@ import sys
 from pathlib import Path
 
 from sa_ray.errors import ConfigurationError
+from sa_ray.parents_end import signal_at_parents_end
 from sa_ray.serving.haproxy import binary
 from sa_ray.serving.haproxy_rules import shut
-from sa_ray.serving.parents_end import signal_at_parents_end
 
 
 def main() -> None:
