@@ -7,7 +7,7 @@ from typing import Any, cast
 from ray.serve.handle import DeploymentHandle, DeploymentResponse
 
 from sa_ray.contracts import ResolvedRequest, VariantName
-from sa_ray.errors import InfrastructureError
+from sa_ray.errors import InfrastructureError, ReplicaBrokenError, SaRayError
 from sa_ray.jobs import UsageMeter
 from sa_ray.serving.ingress.health import REFRESH_PERIOD_S, HealthMonitor
 from sa_ray.serving.messages import BusyReplica, EncodedAudio
@@ -17,6 +17,10 @@ from sa_ray.telemetry import current_traceparent
 
 SYNC_ATTEMPTS = 2
 """A synchronous request whose replica died is tried once more while its client still waits."""
+
+REPLACEMENT_PERIOD_S = 1.0
+"""Between two calls while the only replica is to be replaced. It has not touched the request, so no
+attempt counts. Serve takes three health checks to give it up."""
 
 
 class SyncGeneration:
@@ -61,15 +65,19 @@ class SyncGeneration:
         # Replicas of a release without keys take no owner.
         of_whom = [owner] if owner else []
         request = request.traced(current_traceparent())
-        for attempt in range(1, SYNC_ATTEMPTS + 1):
+        attempts = 0
+        while True:
             try:
                 made = await self._accepted(request, of_whom)
                 return [made] if request.n == 1 else made
             except Exception as error:
-                reason = translate(error)
-                if not isinstance(reason, InfrastructureError) or attempt == SYNC_ATTEMPTS:
+                reason: SaRayError = translate(error)
+                if isinstance(reason, ReplicaBrokenError):
+                    await asyncio.sleep(REPLACEMENT_PERIOD_S)
+                    continue
+                attempts += 1
+                if not isinstance(reason, InfrastructureError) or attempts == SYNC_ATTEMPTS:
                     raise reason from error
-        raise AssertionError("unreachable")
 
     async def _accepted(self, request: ResolvedRequest, of_whom: list[str]) -> Any:
         """Return the answer of the replica that does not turn ``request`` away."""
