@@ -130,6 +130,10 @@ class PretendedEngine:
         return None
 
     @property
+    def fault(self) -> None:
+        return None
+
+    @property
     def calibration(self) -> Calibration | None:
         """Calibration as a replica measures it, of small models or ``medium``; None on a CPU."""
         if self._device == "cpu":
@@ -167,6 +171,9 @@ class PretendedEngine:
             if row not in outcomes:
                 outcomes[row] = Generated(self._made(request, sources[row] if sources else None))
         return [outcomes[row] for row in range(len(batch))]
+
+    def close(self) -> None:
+        """Do nothing: it is in this process alone."""
 
     def _made(self, request: ResolvedRequest, source: Audio | None) -> Audio:
         told = f"{request.prompt}\n{request.negative_prompt}\n{request.seed}"

@@ -50,6 +50,9 @@ def clips(
 class EngineContract:
     """A suite names a subclass ``Test...`` and has a fixture ``engine``, of ``small-sfx``."""
 
+    def test_is_not_known_to_be_broken(self, engine: Engine) -> None:
+        assert engine.fault is None
+
     def test_announces_itself(self, engine: Engine) -> None:
         assert engine.name in ("procedural", "stable-audio-3")
         assert engine.device in ("cpu", "cuda", "mps")
@@ -99,39 +102,6 @@ class EngineContract:
 
         np.testing.assert_allclose(first, second, atol=SAME_AUDIO)
 
-    def test_progress_rises_to_one_and_rows_advance_together(self, engine: Engine) -> None:
-        reports: list[tuple[int, float]] = []
-        batch = [wanted(seed=seed, steps=5) for seed in range(3)]
-
-        engine.generate(
-            batch, lambda row, fraction: reports.append((row, fraction)), lambda row: False
-        )
-
-        for row in range(3):
-            fractions = [fraction for at, fraction in reports if at == row]
-            assert len(fractions) == 5
-            assert fractions == sorted(set(fractions))
-            assert fractions[0] > 0
-            assert fractions[-1] == 1.0
-        assert {row for row, _ in reports[:3]} == {0, 1, 2}
-
-    def test_a_row_cancelled_midway_is_dropped_and_the_others_finish(self, engine: Engine) -> None:
-        batch = [wanted(seed=seed, steps=6) for seed in range(3)]
-        steps = [0, 0, 0]
-
-        def count(row: int, fraction: float) -> None:
-            steps[row] += 1
-
-        outcomes = engine.generate(batch, count, lambda row: row == 1 and steps[1] >= 2)
-
-        assert isinstance(outcomes[1], Cancelled)
-        assert steps == [6, 2, 6]
-        for row in (0, 2):
-            (alone,) = clips(engine, batch[row])
-            outcome = outcomes[row]
-            assert isinstance(outcome, Generated)
-            np.testing.assert_allclose(outcome.samples, alone, atol=SAME_AUDIO)
-
     def test_a_row_cancelled_at_the_start_takes_no_step(self, engine: Engine) -> None:
         seen: list[int] = []
 
@@ -142,18 +112,6 @@ class EngineContract:
         assert isinstance(outcomes[0], Cancelled)
         assert isinstance(outcomes[1], Generated)
         assert set(seen) == {1}
-
-    def test_cancelling_every_row_ends_the_batch(self, engine: Engine) -> None:
-        seen: list[int] = []
-
-        outcomes = engine.generate(
-            [wanted(steps=50), wanted(steps=50)],
-            lambda row, fraction: seen.append(row),
-            lambda row: len(seen) >= 4,
-        )
-
-        assert all(isinstance(outcome, Cancelled) for outcome in outcomes)
-        assert len(seen) == 4
 
     def test_one_step_is_enough(self, engine: Engine) -> None:
         reports: list[float] = []
@@ -234,6 +192,55 @@ class EngineContract:
             for together, request, source in zip(batch, requests, sources, strict=True):
                 (alone,) = clips(engine, request, sources=[source])
                 np.testing.assert_allclose(together, alone, atol=SAME_AUDIO)
+
+
+class StepwiseEngineContract(EngineContract):
+    """Of engines in this process, which are heard of, and asked about, at each step."""
+
+    def test_progress_rises_to_one_and_rows_advance_together(self, engine: Engine) -> None:
+        reports: list[tuple[int, float]] = []
+        batch = [wanted(seed=seed, steps=5) for seed in range(3)]
+
+        engine.generate(
+            batch, lambda row, fraction: reports.append((row, fraction)), lambda row: False
+        )
+
+        for row in range(3):
+            fractions = [fraction for at, fraction in reports if at == row]
+            assert len(fractions) == 5
+            assert fractions == sorted(set(fractions))
+            assert fractions[0] > 0
+            assert fractions[-1] == 1.0
+        assert {row for row, _ in reports[:3]} == {0, 1, 2}
+
+    def test_a_row_cancelled_midway_is_dropped_and_the_others_finish(self, engine: Engine) -> None:
+        batch = [wanted(seed=seed, steps=6) for seed in range(3)]
+        steps = [0, 0, 0]
+
+        def count(row: int, fraction: float) -> None:
+            steps[row] += 1
+
+        outcomes = engine.generate(batch, count, lambda row: row == 1 and steps[1] >= 2)
+
+        assert isinstance(outcomes[1], Cancelled)
+        assert steps == [6, 2, 6]
+        for row in (0, 2):
+            (alone,) = clips(engine, batch[row])
+            outcome = outcomes[row]
+            assert isinstance(outcome, Generated)
+            np.testing.assert_allclose(outcome.samples, alone, atol=SAME_AUDIO)
+
+    def test_cancelling_every_row_ends_the_batch(self, engine: Engine) -> None:
+        seen: list[int] = []
+
+        outcomes = engine.generate(
+            [wanted(steps=50), wanted(steps=50)],
+            lambda row, fraction: seen.append(row),
+            lambda row: len(seen) >= 4,
+        )
+
+        assert all(isinstance(outcome, Cancelled) for outcome in outcomes)
+        assert len(seen) == 4
 
     @pytest.mark.parametrize("edit", [INPAINTED, FROM_AUDIO])
     def test_an_edit_cancelled_midway_is_dropped(

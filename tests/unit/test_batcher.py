@@ -36,6 +36,7 @@ class GatedEngine:
     name: EngineName = "procedural"
     device = "cpu"
     sample_rate = 44_100
+    fault: str | None = None
 
     def __init__(self) -> None:
         self.batches: list[list[str]] = []
@@ -331,6 +332,17 @@ async def test_a_lost_device_is_a_fault_at_once(
         ReplicaBrokenError,
         ReplicaBrokenError,
     ]
+
+
+async def test_a_fault_of_the_engine_counts_before_any_batch_meets_it(engine: GatedEngine) -> None:
+    batcher = batching(engine, max_rows=1, max_seconds=100, row_seconds=0.001)
+    engine.fault = "the engine's process was ended by SIGKILL"
+
+    with pytest.raises(ReplicaBrokenError):
+        await render(batcher, request("a"))
+
+    assert batcher.health.fault == engine.fault
+    assert engine.batches == []
 
 
 async def test_each_row_of_a_batch_is_told_of_with_its_key(engine: GatedEngine) -> None:

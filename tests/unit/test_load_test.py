@@ -19,12 +19,12 @@ from bench.loadtest.recording import Phase, Record
 from bench.loadtest.stage import Place, Row, Scenario
 from sa_ray.contracts import GenerationRequest, JobRequest, ResolvedRequest
 from sa_ray.local import free_port
-from tests.support.engine_contract import EngineContract, wanted
+from tests.support.engine_contract import StepwiseEngineContract, wanted
 
 MIX = Mix([Kind("plain", {})])
 
 
-class TestPretendedEngine(EngineContract):
+class TestPretendedEngine(StepwiseEngineContract):
     @pytest.fixture
     def engine(self) -> PretendedEngine:
         return PretendedEngine("small-sfx", nothing, longest_s=4)

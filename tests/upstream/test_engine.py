@@ -18,7 +18,7 @@ from sa_ray.engines.stable_audio.loading import load as start_replica
 from sa_ray.engines.stable_audio.weights import build_model, find_snapshot
 from sa_ray.errors import GenerationError
 from sa_ray.scheduling.costs import Calibration, cost_of
-from tests.support.engine_contract import SAME_AUDIO, EngineContract, clips, wanted
+from tests.support.engine_contract import SAME_AUDIO, StepwiseEngineContract, clips, wanted
 
 pytestmark = pytest.mark.upstream
 
@@ -32,7 +32,7 @@ def engine(load: Load) -> StableAudioEngine:
     return load("small-sfx")
 
 
-class TestContract(EngineContract):
+class TestContract(StepwiseEngineContract):
     pass
 
 

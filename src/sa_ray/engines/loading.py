@@ -6,6 +6,7 @@ from typing import Literal
 from sa_ray.contracts import EngineName, VariantName
 from sa_ray.engines.port import Engine, EngineOptions
 from sa_ray.engines.procedural import ProceduralEngine
+from sa_ray.engines.process import EngineProcess
 from sa_ray.errors import ConfigurationError
 
 INSTALL_HINT = (
@@ -33,18 +34,25 @@ def resolve_engine_name(setting: Literal["auto"] | EngineName) -> EngineName:
 def load_engine(
     name: EngineName, variant: VariantName, options: EngineOptions | None = None
 ) -> Engine:
-    """Load ``variant`` into memory with the engine ``name``; slow for a real model.
+    """Load ``variant`` into memory with the engine ``name``; slow for a real model, which gets a
+    process of its own.
 
     Raises ``ConfigurationError`` (an operator must change something) or ``UnavailableError``
     (weights out of reach, self-test failed) with what to do about it.
     """
     if name == "procedural":
         return ProceduralEngine(variant)
+    loader = f"{__name__}:{load_stable_audio.__name__}"
+    return EngineProcess(loader, variant, options or EngineOptions())
+
+
+def load_stable_audio(variant: VariantName, options: EngineOptions) -> Engine:
+    """Load ``variant`` into this process. Raises as ``load_engine`` does."""
     try:
         # Imported late: it takes seconds, and most processes never load a model.
         from sa_ray.engines.stable_audio.loading import load
     except ImportError as error:
         raise ConfigurationError(
-            f"The engine {name!r} cannot be loaded here ({error}): {INSTALL_HINT}."
+            f"The engine 'stable-audio-3' cannot be loaded here ({error}): {INSTALL_HINT}."
         ) from error
-    return load(variant, options or EngineOptions())
+    return load(variant, options)

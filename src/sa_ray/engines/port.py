@@ -75,7 +75,7 @@ class EngineOptions:
 
 
 class Engine(Protocol):
-    """One loaded model variant. Not thread-safe: the replica calls it from one thread only."""
+    """One loaded model variant. Not thread-safe: the replica generates in one thread only."""
 
     @property
     def name(self) -> EngineName: ...
@@ -93,6 +93,12 @@ class Engine(Protocol):
     @property
     def slowdown(self) -> str | None:
         """Why it is slower than it should be on this device; None: it is not. May change."""
+        ...
+
+    @property
+    def fault(self) -> str | None:
+        """Why it can generate no more, so that another has to be loaded; None: nothing is known of
+        such. May change, also between batches."""
         ...
 
     @property
@@ -122,4 +128,8 @@ class Engine(Protocol):
         ``GenerationError``; an exception raised from here means that the whole batch failed,
         ``DeviceLostError`` that every other will fail, too.
         """
+        ...
+
+    def close(self) -> None:
+        """End what it has outside of this process; from any thread. It generates no more then."""
         ...

@@ -43,6 +43,10 @@ class ProceduralEngine:
         return None
 
     @property
+    def fault(self) -> None:
+        return None
+
+    @property
     def calibration(self) -> None:
         return None
 
@@ -81,3 +85,6 @@ class ProceduralEngine:
                 else:
                     on_step(row, fraction)
         return [outcomes[row] for row in range(len(batch))]
+
+    def close(self) -> None:
+        """Do nothing: it is in this process alone."""

@@ -139,6 +139,10 @@ class StableAudioEngine:
         return UNFUSED if self.device == "cuda" and not self._is_fused else None
 
     @property
+    def fault(self) -> None:
+        return None  # a device is known to be lost by its batches
+
+    @property
     def graph_counts(self) -> Counts:
         return self._graphs.counts
 
@@ -183,6 +187,9 @@ class StableAudioEngine:
         for sampler in dict.fromkeys(samplers.values()):  # one, but for base models' default
             self._generate(call, [row for row in rows if samplers[row] == sampler])
         return [call.outcomes[row] for row in range(len(batch))]
+
+    def close(self) -> None:
+        """Do nothing: it ends with its process."""
 
     def _generate(self, call: _Call, rows: Sequence[int]) -> None:
         def attempt(part: Sequence[int]) -> None:

@@ -88,7 +88,7 @@ class Batcher:
         self._order = FairOrder()
         self._worker: asyncio.Task[None] | None = None
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine")
-        self.health = EngineHealth()
+        self.health = EngineHealth(engine)
 
     def set_limits(self, *, max_rows: int, max_seconds: float) -> None:
         """Change the bounds from the next batch on."""

@@ -98,7 +98,7 @@ class Variant:
             max_batch_rows=spec.max_batch_rows,
         )
         # Replicas share the CPUs of their node, so a thread that waits for others must not keep
-        # a CPU busy. OpenMP reads this when torch is loaded.
+        # a CPU busy. OpenMP reads this when torch is loaded, in the engine's process.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         self._variant = variant
         self._spec = spec
@@ -147,6 +147,7 @@ class Variant:
 
     async def __del__(self) -> None:
         await self._usage.close()
+        await asyncio.to_thread(self._engine.close)
         await close_tracing()
 
     async def generate(
