@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,17 @@ import numpy as np
 import psutil
 import pytest
 
-from sa_ray.engines import Cancelled, DeviceLostError, Generated, load_engine, resolve_engine_name
+from sa_ray.engines import (
+    Audio,
+    Cancelled,
+    DeviceLostError,
+    Generated,
+    load_engine,
+    resolve_engine_name,
+)
 from sa_ray.engines.procedural import ProceduralEngine
 from sa_ray.engines.process import EngineProcess
+from sa_ray.engines.process.sample_slots import KEPT
 from sa_ray.errors import ConfigurationError, GenerationError, UnavailableError
 from tests.support.engine_contract import FROM_AUDIO, clips, tone, wanted
 from tests.support.process_engine import CALIBRATION, LOADER
@@ -177,27 +186,40 @@ def test_sources_cannot_be_written_to(engine: EngineProcess) -> None:
     np.testing.assert_array_equal(source, tone())
 
 
+def test_clips_are_left_alone_by_all_later_batches(engine: EngineProcess) -> None:
+    kept = []
+    for seed in range(6):
+        first, *_ = clips(engine, wanted(seed=seed), wanted(seed=100), wanted(seed=200))
+        kept.append(first[:, 10:20])
+
+    assert [(part.min(), part.max()) for part in kept] == [(seed, seed) for seed in range(6)]
+
+
 @pytest.mark.parametrize("prompt", ["rain", "raising KeyError", "failing for a reason"])
-def test_memory_is_given_back_with_the_samples(
+def test_memory_is_used_again_and_given_back(
     engine: EngineProcess, process: psutil.Process, prompt: str
 ) -> None:
-    outcomes = []
-    if prompt.startswith("raising"):
-        with pytest.raises(KeyError):
-            generate(engine, "rain", prompt)
-    else:
-        outcomes = engine.generate(
-            [wanted(), wanted(prompt)], lambda *_: None, lambda row: False, [tone(), None]
-        )
+    def run(times: int) -> list[Audio]:
+        made = []
+        for _ in range(times):
+            with suppress(KeyError):
+                batch, sources = [wanted(), wanted(prompt)], [tone(), None]
+                outcomes = engine.generate(batch, lambda *_: None, lambda row: False, sources)
+                made += [one.samples for one in outcomes if isinstance(one, Generated)]
+        return made
 
-    until(lambda: shared_memory(process.pid) == 0)
-    assert (shared_memory(os.getpid()) > 0) == bool(outcomes)
-    kept = [one.samples for one in outcomes if isinstance(one, Generated)]
-    outcomes.clear()
-    found = [float(one.max()) for one in kept]
-    assert set(found) <= {7}
-    kept.clear()
-    assert shared_memory(os.getpid()) == 0
+    run(3)
+    until(lambda: shared_memory(process.pid) == shared_memory(os.getpid()))
+    few = shared_memory(os.getpid())
+
+    many = run(10)
+    held = shared_memory(os.getpid())
+    del many
+    run(3)
+
+    assert (held > few) == (prompt != "raising KeyError")
+    assert shared_memory(os.getpid()) <= few + 2 * KEPT
+    until(lambda: shared_memory(process.pid) == shared_memory(os.getpid()))
 
 
 def test_clips_of_the_greatest_length_go_through(engine: EngineProcess) -> None:

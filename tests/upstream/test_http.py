@@ -17,6 +17,7 @@ from sa_ray.contracts import ResolvedRequest, VariantName
 from sa_ray.engines.port import Generated
 from sa_ray.engines.stable_audio.engine import StableAudioEngine
 from tests.support.deployment import Deploy
+from tests.support.engine_in_process import engine_processes
 from tests.support.service import Service
 
 pytestmark = pytest.mark.upstream
@@ -181,6 +182,27 @@ def test_a_file_made_with_an_adapter_is_made_again_and_said_to_differ_once_that_
     gone = CliRunner().invoke(app, ["regenerate", str(file), "--url", service.base_url])
     assert isinstance(gone.exception, ApiError)
     assert gone.exception.param == "loras.0.name"
+
+
+def test_torch_is_in_the_process_of_the_engine_alone(service: Service) -> None:
+    service.generate(duration=1, steps=2)
+    [process] = engine_processes("small-sfx")
+    replica = process.parent()
+
+    assert replica is not None
+    assert "ServeReplica:sa-ray:small-sfx" in " ".join(replica.cmdline())
+    assert "libtorch" in Path(f"/proc/{process.pid}/maps").read_text()
+    assert "libtorch" not in Path(f"/proc/{replica.pid}/maps").read_text()
+
+
+def test_a_job_outlives_the_process_that_makes_its_clip(service: Service) -> None:
+    job_id = service.submit(duration=60, steps=400, seed=3)
+    service.until(lambda: service.job(job_id)["progress"] > 0)
+    [process] = engine_processes("small-sfx")
+
+    process.kill()
+
+    assert service.wait_for(job_id, "succeeded")["attempts"] == 2
 
 
 def test_a_job_reports_progress_and_leaves_its_audio(service: Service) -> None:

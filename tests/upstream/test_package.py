@@ -14,7 +14,7 @@ from tiny import PADDED_NOWHERE, damaged, fresh_model, without_decoder_noise
 
 from sa_ray.catalogue import CATALOGUE
 from sa_ray.contracts import ResolvedRequest, VariantName
-from sa_ray.engines import load_engine
+from sa_ray.engines.loading import load_stable_audio
 from sa_ray.engines.port import EngineOptions, Generated
 from sa_ray.engines.stable_audio.engine import StableAudioEngine
 from sa_ray.engines.stable_audio.weights import find_snapshot
@@ -156,16 +156,14 @@ def test_an_objective_that_nobody_knows_is_a_configuration_error(hub_cache: Path
 
 
 def test_weights_load_from_a_local_folder(copied: Path) -> None:
-    engine = load_engine(
-        "stable-audio-3", "small-sfx", EngineOptions(device="cpu", weights_dir=copied)
-    )
+    engine = load_stable_audio("small-sfx", EngineOptions(device="cpu", weights_dir=copied))
     assert engine.name == "stable-audio-3"
 
 
 def test_a_folder_without_the_variant_is_named(copied: Path) -> None:
     options = EngineOptions(device="cpu", weights_dir=copied)
     with pytest.raises(ConfigurationError, match="no folder medium"):
-        load_engine("stable-audio-3", "medium", options)
+        load_stable_audio("medium", options)
 
 
 @pytest.mark.parametrize("what", ["missing", "unknown", "of another shape"])
@@ -174,14 +172,14 @@ def test_a_checkpoint_with_wrong_keys_does_not_load(copied: Path, what: str) -> 
     save_file(dict(damaged(load_file(file)))[what], file)
 
     with pytest.raises(ConfigurationError, match=f"Keys: 1 {what}"):
-        load_engine("stable-audio-3", "small-sfx", EngineOptions(device="cpu", weights_dir=copied))
+        load_stable_audio("small-sfx", EngineOptions(device="cpu", weights_dir=copied))
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "model_config.json"])
 def test_a_missing_file_is_named(copied: Path, name: str) -> None:
     (copied / "small-sfx" / name).unlink()
     with pytest.raises(ConfigurationError, match=name):
-        load_engine("stable-audio-3", "small-sfx", EngineOptions(device="cpu", weights_dir=copied))
+        load_stable_audio("small-sfx", EngineOptions(device="cpu", weights_dir=copied))
 
 
 def test_a_truncated_checkpoint_is_named(copied: Path) -> None:
@@ -189,7 +187,7 @@ def test_a_truncated_checkpoint_is_named(copied: Path) -> None:
     file.write_bytes(file.read_bytes()[:-1000])
 
     with pytest.raises(ConfigurationError, match="damaged or incomplete"):
-        load_engine("stable-audio-3", "small-sfx", EngineOptions(device="cpu", weights_dir=copied))
+        load_stable_audio("small-sfx", EngineOptions(device="cpu", weights_dir=copied))
 
 
 @pytest.mark.parametrize(
@@ -208,7 +206,7 @@ def test_weights_that_make_no_sound_fail_the_self_test(
     save_file(weights, file)
 
     with pytest.raises(UnavailableError, match=fault):
-        load_engine("stable-audio-3", "small-sfx", EngineOptions(device="cpu", weights_dir=copied))
+        load_stable_audio("small-sfx", EngineOptions(device="cpu", weights_dir=copied))
 
 
 def test_broken_masked_attention_is_replaced(
@@ -227,7 +225,7 @@ def test_broken_masked_attention_is_replaced(
 
     monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", deaf_to_masks)
 
-    engine = load_engine("stable-audio-3", "small-sfx", EngineOptions(device="cpu", half=False))
+    engine = load_stable_audio("small-sfx", EngineOptions(device="cpu", half=False))
 
     assert "masked attention is not used on cpu: it is off by" in caplog.text
     for samples, sound in zip(clips(engine, *batch), expected, strict=True):
@@ -238,7 +236,7 @@ def test_a_device_that_is_not_there_is_a_configuration_error(hub_cache: Path) ->
     if torch.cuda.is_available():
         pytest.skip("there is a CUDA device")
     with pytest.raises(ConfigurationError, match="STABLE_AUDIO_DEVICE=cuda"):
-        load_engine("stable-audio-3", "small-sfx", EngineOptions(device="cuda"))
+        load_stable_audio("small-sfx", EngineOptions(device="cuda"))
 
 
 def test_weights_out_of_reach_say_what_to_do(
@@ -249,7 +247,7 @@ def test_weights_out_of_reach_say_what_to_do(
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
 
     with pytest.raises(UnavailableError, match="STABLE_AUDIO_WEIGHTS_DIR"):
-        load_engine("stable-audio-3", "small-sfx", ON_CPU)
+        load_stable_audio("small-sfx", ON_CPU)
 
 
 def test_other_weights_are_those_that_the_operator_names(hub_cache: Path) -> None:

@@ -1,36 +1,67 @@
-"""Messages between two processes, with descriptors of files behind them."""
+"""Messages between two processes, each with a file if need be."""
 
-from collections.abc import Sequence
-from multiprocessing.connection import Connection
-from multiprocessing.reduction import recv_handle, send_handle
-from typing import IO, Any
+import pickle
+import socket
+import struct
+from contextlib import suppress
+from typing import IO, Any, Final
+
+PIECE_BYTES: Final = 1 << 16
+"""Read at once: nearly every message."""
+
+_LENGTH: Final = struct.Struct("!Q")
 
 
 class Channel:
-    """One end of a stream socket. Each end is used by one thread at a time."""
+    """One end of a stream socket, for one thread at a time.
 
-    def __init__(self, descriptor: int) -> None:
-        """Take over ``descriptor``, the socket's."""
-        self._connection: Connection[Any, Any] = Connection(descriptor)
+    A message, with its file, is one call of the system in either direction, and so is a wait: after
+    each, a thread of a replica has to come by the interpreter lock again.
+    """
 
-    def send(self, message: object, files: Sequence[IO[bytes]] = ()) -> None:
-        """Send ``message``, then ``files``, which the caller closes. Raises ``OSError`` if the
-        other end is gone."""
-        self._connection.send(message)
-        for file in files:
-            send_handle(self._connection, file.fileno(), None)
+    def __init__(self, end: socket.socket, timeout_s: float | None = None) -> None:
+        """Take over ``end``. ``timeout_s``: longest wait for a message; None: for ever."""
+        self._socket = end
+        end.setblocking(True)
+        if timeout_s is not None:  # by the kernel: Python's own timeout takes a call more
+            seconds, rest = divmod(timeout_s, 1)
+            value = struct.pack("@ll", int(seconds), round(1e6 * rest))
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, value)
 
-    def has_message(self, timeout_s: float) -> bool:
-        """Wait for a message or the end of the other side, at most ``timeout_s``."""
-        return self._connection.poll(timeout_s)
+    def send(self, message: object, file: IO[bytes] | None = None) -> None:
+        """Send ``message`` with ``file``, which the caller closes.
 
-    def receive(self) -> Any:
-        """Return the next message. Raises ``EOFError`` or ``OSError`` if the other end is gone."""
-        return self._connection.recv()
+        Raises ``OSError`` if the other end is gone.
+        """
+        data = pickle.dumps(message)
+        data = _LENGTH.pack(len(data)) + data
+        if file is None:
+            self._socket.sendall(data)
+        else:
+            sent = socket.send_fds(self._socket, [data], [file.fileno()])
+            self._socket.sendall(memoryview(data)[sent:])
 
-    def receive_file(self) -> int:
-        """Return the descriptor of the next file; the caller closes it."""
-        return recv_handle(self._connection)
+    def receive(self) -> tuple[Any, int]:
+        """Return the next message, and the descriptor of its file, which the caller closes, or -1.
 
-    def close(self) -> None:
-        self._connection.close()
+        Raises ``BlockingIOError`` if none comes in time, ``EOFError`` or another ``OSError`` if the
+        other end is gone.
+        """
+        piece, files, _, _ = socket.recv_fds(self._socket, PIECE_BYTES, 1)
+        data = bytearray(piece)
+        while piece and len(data) < _size(data):
+            with suppress(BlockingIOError):
+                piece = self._socket.recv(PIECE_BYTES)
+                data += piece
+        if not piece:
+            raise EOFError
+        message = pickle.loads(memoryview(data)[_LENGTH.size :])  # noqa: S301 - our own
+        return message, files[0] if files else -1
+
+
+def _size(data: bytearray) -> int:
+    """Return the bytes of a message that begins with ``data``, or at least more than those."""
+    if len(data) < _LENGTH.size:
+        return _LENGTH.size + 1
+    (length,) = _LENGTH.unpack_from(data)
+    return _LENGTH.size + int(length)

@@ -1,11 +1,12 @@
 """``EngineProcess``: the replica's side, which asks and waits."""
 
+import os
 import pickle
 import socket
 import weakref
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from typing import Any, Final
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import IO, Any, Final
 
 from sa_ray.contracts import EngineName, ResolvedRequest, VariantName
 from sa_ray.engines.port import (
@@ -16,10 +17,12 @@ from sa_ray.engines.port import (
     IsCancelled,
     OnStep,
 )
+from sa_ray.engines.process.batch_state import BatchState
 from sa_ray.engines.process.channel import Channel
 from sa_ray.engines.process.child import ChildProcess
 from sa_ray.engines.process.messages import Batch, Failed, Load, Loaded, Made
-from sa_ray.engines.process.shared_memory import BatchState, filled, mapped
+from sa_ray.engines.process.sample_slots import ReadSlots
+from sa_ray.engines.process.shared_memory import fill, mapped, nameless, size_of
 from sa_ray.errors import UnavailableError
 from sa_ray.scheduling.costs import Calibration
 
@@ -52,13 +55,15 @@ class EngineProcess:
         load = Load(loader, pickle.dumps((variant, *arguments)))
         ours, theirs = socket.socketpair()
         with theirs:
-            self._channel = Channel(ours.detach())
+            self._channel = Channel(ours, RENEWAL_S)
             self._child = ChildProcess(f"{__package__}.host", [variant], theirs.fileno())
         self._kill = weakref.finalize(self, self._child.kill)
+        self._slots = ReadSlots()
+        self._state, file = BatchState.created()
         try:
-            with self._exchange():
-                self._channel.send(load)
-                loaded: Loaded | Failed = self._channel.receive()
+            with file, self._exchange():
+                self._channel.send(load, file)
+                loaded: Loaded | Failed = self._received(lambda: None)[0]
         except DeviceLostError as error:
             raise UnavailableError(
                 f"{variant} is not loaded: {error}. The log may say more. By SIGKILL, the system "
@@ -112,43 +117,43 @@ class EngineProcess:
         cancelled is dropped at the first step after as long. Raises what the engine raises, as
         loading does; its traceback is in the log.
         """
-        with ExitStack() as files:
-            state, file = BatchState.created(len(batch))
-            opened = [files.enter_context(file)]
-            distinct = {id(one): one for one in sources if one is not None}
-            opened += [files.enter_context(filled(one)) for one in distinct.values()]
-            places = {key: place for place, key in enumerate(distinct)}
+        distinct = {id(one): one for one in sources if one is not None}
+        places = {key: place for place, key in enumerate(distinct)}
+        state = self._state
+        state.begin(len(batch))
+        with _file_of([*distinct.values()]) as file, self._exchange():
+            slot, dropped = self._slots.take()
             message = Batch(
                 tuple(batch),
                 tuple(one.shape for one in distinct.values()),
                 tuple(None if one is None else places[id(one)] for one in sources),
+                slot,
+                dropped,
             )
-            with self._exchange():
-                state.renew(on_step, is_cancelled)
-                self._channel.send(message, opened)
-        with self._exchange():
-            while not self._channel.has_message(RENEWAL_S):
-                if self.fault:
-                    raise EOFError  # somebody else keeps the connection open
-                state.renew(on_step, is_cancelled)
-            answer: Made | Failed = self._channel.receive()
-            outcomes = self._outcomes(answer) if isinstance(answer, Made) else []
+            state.renew(on_step, is_cancelled)
+            self._channel.send(message, file)
+            answer: Made | Failed
+            answer, new = self._received(lambda: state.renew(on_step, is_cancelled))
+            outcomes = answer.outcomes if isinstance(answer, Made) else ()
+            shapes = [one for one in outcomes if isinstance(one, tuple)]
+            arrays = iter(self._slots.arrays(slot, new, shapes))
             state.renew(on_step, is_cancelled)
         self._slowdown = answer.slowdown
         if isinstance(answer, Failed):
             try:
                 raise answer.error
             finally:
-                del answer  # or it and the error would keep each other, and the batch's memory
-        return outcomes
+                del answer  # or it and the error would keep each other
+        return [Generated(next(arrays)) if isinstance(one, tuple) else one for one in outcomes]
 
-    def _outcomes(self, made: Made) -> list[BatchOutcome]:
-        return [
-            Generated(mapped(self._channel.receive_file(), one, writable=True))
-            if isinstance(one, tuple)
-            else one
-            for one in made.outcomes
-        ]
+    def _received(self, meanwhile: Callable[[], None]) -> tuple[Any, int]:
+        while True:
+            try:
+                return self._channel.receive()
+            except BlockingIOError:
+                if self.fault:  # and somebody else keeps the connection open
+                    raise EOFError from None
+                meanwhile()
 
     @contextmanager
     def _exchange(self) -> Iterator[None]:
@@ -163,3 +168,14 @@ class EngineProcess:
         except BaseException:
             self.close()
             raise
+
+
+@contextmanager
+def _file_of(arrays: Sequence[Audio]) -> Iterator[IO[bytes] | None]:
+    """Yield a file with ``arrays``; None if there are none."""
+    if not arrays:
+        yield None
+        return
+    with nameless(size_of(one.shape for one in arrays)) as file:
+        fill(mapped(os.dup(file.fileno())), arrays)
+        yield file

@@ -7,15 +7,27 @@ processes.
 import logging
 import os
 import pickle
+import socket
 import sys
-from contextlib import ExitStack
+from contextlib import nullcontext, suppress
 from importlib import import_module
-from typing import Final
+from typing import IO, Final
 
-from sa_ray.engines.port import BatchOutcome, Cancelled, DeviceLostError, Engine, Generated
+import numpy as np
+
+from sa_ray.engines.port import (
+    Audio,
+    BatchOutcome,
+    Cancelled,
+    DeviceLostError,
+    Engine,
+    Generated,
+)
+from sa_ray.engines.process.batch_state import BatchState
 from sa_ray.engines.process.channel import Channel
 from sa_ray.engines.process.messages import Batch, Failed, Load, Loaded, Made, Shape
-from sa_ray.engines.process.shared_memory import BatchState, filled, mapped
+from sa_ray.engines.process.sample_slots import FilledSlots
+from sa_ray.engines.process.shared_memory import arrays_in, mapped
 from sa_ray.errors import GenerationError, SaRayError
 from sa_ray.parents_end import end_with_parent
 from sa_ray.telemetry import configure_logging
@@ -30,17 +42,16 @@ def main(descriptor: int, parent: int) -> None:
     """Load an engine and generate with it, until process ``parent`` has ended."""
     end_with_parent(parent)
     configure_logging()
-    channel = Channel(descriptor)
-    try:
-        if engine := _load(channel):
+    channel = Channel(socket.socket(fileno=descriptor))
+    with suppress(EOFError, BrokenPipeError, ConnectionResetError):
+        asked, file = channel.receive()
+        state, slots = BatchState(file), FilledSlots()
+        if engine := _load(channel, asked):
             while True:
-                _answer(channel, engine, parent)
-    except (EOFError, BrokenPipeError, ConnectionResetError):
-        return
+                _answer(channel, engine, state, slots, parent)
 
 
-def _load(channel: Channel) -> Engine | None:
-    asked: Load = channel.receive()
+def _load(channel: Channel, asked: Load) -> Engine | None:
     try:
         module, _, function = asked.loader.partition(":")
         engine: Engine = getattr(import_module(module), function)(*pickle.loads(asked.arguments))  # noqa: S301 - the replica's
@@ -56,10 +67,16 @@ def _load(channel: Channel) -> Engine | None:
     return engine
 
 
-def _answer(channel: Channel, engine: Engine, parent: int) -> None:
-    asked: Batch = channel.receive()
-    state = BatchState(channel.receive_file(), len(asked.requests))
-    distinct = [mapped(channel.receive_file(), one, writable=False) for one in asked.sources]
+def _answer(
+    channel: Channel, engine: Engine, state: BatchState, slots: FilledSlots, parent: int
+) -> None:
+    asked: Batch
+    asked, file = channel.receive()
+    slots.drop(asked.dropped)
+    distinct: list[Audio] = []
+    if file >= 0:
+        given = np.frombuffer(mapped(file, writable=False), np.float32)
+        distinct = list(arrays_in(given, asked.sources))
 
     def on_step(row: int, fraction: float) -> None:
         if os.getppid() != parent:  # where the kernel does not end this with it
@@ -67,21 +84,22 @@ def _answer(channel: Channel, engine: Engine, parent: int) -> None:
         state.note_progress(row, fraction)
 
     answer: Made | Failed
-    with ExitStack() as files:
-        try:
-            outcomes = engine.generate(
-                asked.requests,
-                on_step,
-                state.is_cancelled,
-                [None if place is None else distinct[place] for place in asked.places],
-            )
-            made = [outcome for outcome in outcomes if isinstance(outcome, Generated)]
-            opened = [files.enter_context(filled(outcome.samples)) for outcome in made]
-            answer = Made(tuple(_told(outcome) for outcome in outcomes), engine.slowdown)
-        except Exception as error:  # noqa: BLE001 - the replica raises it
-            _log.error("a batch of %d failed as a whole", len(asked.requests), exc_info=error)
-            answer, opened = Failed(_sendable(error), engine.slowdown), []
-        channel.send(answer, opened)
+    slot: IO[bytes] | None = None
+    try:
+        outcomes = engine.generate(
+            asked.requests,
+            on_step,
+            state.is_cancelled,
+            [None if place is None else distinct[place] for place in asked.places],
+        )
+        made = [outcome.samples for outcome in outcomes if isinstance(outcome, Generated)]
+        slot = slots.fill(asked.slot, made) if made else None
+        answer = Made(tuple(_told(outcome) for outcome in outcomes), engine.slowdown)
+    except Exception as error:  # noqa: BLE001 - the replica raises it
+        _log.error("a batch of %d failed as a whole", len(asked.requests), exc_info=error)
+        answer = Failed(_sendable(error), engine.slowdown)
+    with slot or nullcontext():
+        channel.send(answer, slot)
 
 
 def _told(outcome: BatchOutcome) -> Shape | Cancelled | GenerationError:

@@ -1,4 +1,4 @@
-"""What the two processes tell each other, pickled. Arrays follow as descriptors of shared memory.
+"""What the two processes tell each other. Arrays are in the file that comes with a message.
 
 ``Load`` is answered by ``Loaded`` or ``Failed``, then each ``Batch`` by ``Made`` or ``Failed``.
 """
@@ -15,7 +15,10 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """``loader``: ``module:function`` that returns an ``Engine``; ``arguments``: its, pickled."""
+    """``loader``: ``module:function`` that returns an ``Engine``; ``arguments``: its, pickled.
+
+    The file is that of the ``BatchState``.
+    """
 
     loader: str
     arguments: bytes
@@ -34,19 +37,22 @@ class Loaded:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """A batch to generate. The memory of its ``BatchState`` follows, then that of each source.
+    """A batch to generate.
 
-    ``sources``: shapes, each once. ``places``: for each request, which of them; None: none.
+    ``sources``: shapes of those in the file, each once. ``places``: for each request, which of them
+    is its; None: none. ``slot``: where to put the samples; ``dropped``: slots that are no more.
     """
 
     requests: tuple[ResolvedRequest, ...]
     sources: tuple[Shape, ...]
     places: tuple[int | None, ...]
+    slot: int
+    dropped: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """Outcomes of a batch. For each shape, the memory of the samples follows."""
+    """Outcomes of a batch; of clips their shapes. The file is that of the slot, if it is new."""
 
     outcomes: tuple[Shape | Cancelled | GenerationError, ...]
     slowdown: str | None
