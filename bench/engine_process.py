@@ -1,11 +1,14 @@
 """An engine in the process of its replica, and in one of its own: what each makes of a GPU.
 
-    uv run python -m bench.engine_process [--seconds 6] [--turns 3]
+    sudo chrt -r 1 .venv/bin/python -m bench.engine_process [--seconds 6] [--turns 3]
 
 *Simulated*: the engine is ``bench.loadtest.calling_engine``, which sleeps where an H100 works. What
 is around it in a replica is real (batcher, check and encoding of clips as WAV), but for Ray and
 Serve, in whose place two threads take the interpreter lock for as long. HTTP, the ingress and
 clients are left out: at the rate of an H100, two cores would be full of them.
+
+Under ``chrt`` nothing else on the machine interferes, and the engine's thread goes before all
+others, as on a core of its own. Without, it is measured as well how two cores are shared.
 """
 
 import argparse
@@ -46,6 +49,11 @@ CALLS_S: Final = 1.2e-3
 """Python of Ray and Serve for each clip, in the replica's event loop, and in the threads that call
 it and send its answer: ``bench/results/serving.md``, "What a clip costs, by process"."""
 
+PLACES: Final[dict[str, Callable[[], Engine]]] = {
+    "in the replica": lambda: CallingEngine("small-sfx"),
+    "in a process of its own": lambda: EngineProcess(LOADER, "small-sfx"),
+}
+
 _numbers = itertools.count()
 
 
@@ -68,29 +76,29 @@ class Turn:
 
 def main() -> None:
     options = _options()
-    alone = _alone(CallingEngine("small-sfx"))
+    turns: dict[str, list[Turn]] = {place: [] for place in PLACES}
+    alone = []
+    for _ in range(options.turns):  # by turns, so that what else the machine does meets all
+        with ThreadPoolExecutor(1) as thread:  # which the engine changes
+            alone.append(thread.submit(_alone).result())
+        for place, loaded in PLACES.items():
+            turns[place].append(uvloop.run(_turn(loaded(), options.seconds)))
+    batch = statistics.median(alone)
     print(
         f"{time.strftime('%Y-%m-%d')}, {os.cpu_count()} CPUs, Python {platform.python_version()}, "
+        f"{'real-time scheduling' if os.sched_getscheduler(0) else 'ordinary scheduling'}, "
         f"`python -m bench.engine_process {' '.join(sys.argv[1:])}`: *simulated*\n\n"
-        f"The engine alone: {1000 * alone:.1f} ms for {ROWS} rows, {ROWS / alone:.0f} clips/s.\n\n"
+        f"The engine alone: {1000 * batch:.1f} ms for {ROWS} rows, {ROWS / batch:.0f} clips/s.\n\n"
         "| engine | clips/s | of the engine alone | ms a batch | CPU ms a clip | of that, its own "
         "process |\n" + "| --- " * 6 + "|"
     )
-    places: dict[str, Callable[[], Engine]] = {
-        "in the replica": lambda: CallingEngine("small-sfx"),
-        "in a process of its own": lambda: EngineProcess(LOADER, "small-sfx"),
-    }
-    turns: dict[str, list[Turn]] = {place: [] for place in places}
-    for _ in range(options.turns):  # by turns, so that what else the machine does meets both
-        for place, loaded in places.items():
-            turns[place].append(uvloop.run(_turn(loaded(), options.seconds)))
     for place, taken in turns.items():
-        print(_row(place, taken, ROWS / alone), flush=True)
+        print(_row(place, taken, ROWS / batch), flush=True)
 
 
-def _alone(engine: Engine) -> float:
+def _alone() -> float:
     """Return the seconds of a batch with nothing beside it."""
-    took = []
+    engine, took = CallingEngine("small-sfx"), []
     for _ in range(20):
         begun = time.perf_counter()
         engine.generate([_request() for _ in range(ROWS)], lambda *_: None, lambda _: False)

@@ -6,7 +6,8 @@
     uv run python -m bench.load open --url http://127.0.0.1:8000 --arrivals trace.jsonl
 
 ``--start``: a service of its own, around an engine that costs nothing (``zero``), or one that
-sleeps like an H100 (``gpu``, with ``--gpus`` of them); ``old-zero``, ``old-gpu`` and ``old-eager``
+sleeps like an H100 (``gpu``, with ``--gpus`` of them; ``calls``: in many short calls, with
+``calls-apart`` in a process of its own); ``old-zero``, ``old-gpu`` and ``old-eager``
 are the server that the service replaced (`bench/baseline.py`). Otherwise ``--url`` is loaded, and
 ``--pid`` names the process whose CPU time, and that of its descendants, is measured. The key of a
 service that has keys comes from ``STABLE_AUDIO_API_KEY``.
@@ -28,11 +29,12 @@ from bench.loadtest.loops import Target, closed, open_loop
 from bench.loadtest.mixes import MIXES, Mix, named
 from bench.loadtest.recording import Phase
 from bench.loadtest.scenarios import chosen
-from bench.loadtest.services import ENGINES, is_simulated, old_server, service
+from bench.loadtest.services import BUILDERS, ENGINES, is_simulated, old_server, service
 from bench.loadtest.stage import run
 from bench.simulation.traces import TRACES
 
 OLD = "old-"
+OF_OLD = ("zero", "gpu", "eager")
 
 
 def main() -> None:
@@ -127,7 +129,7 @@ def _options() -> argparse.Namespace:
     shared = argparse.ArgumentParser(add_help=False)
     shared.add_argument("--url", default="http://127.0.0.1:8000")
     shared.add_argument("--pid", type=int, help="process that started the service at --url")
-    shared.add_argument("--start", choices=("zero", "gpu", *(OLD + one for one in ENGINES)))
+    shared.add_argument("--start", choices=(*BUILDERS, *(OLD + one for one in OF_OLD)))
     shared.add_argument("--gpus", type=int, default=1, help="replicas of each model, 1 to 32")
     shared.add_argument("--mix", default="sync", help=f"{', '.join(MIXES)}, or a JSON file")
     shared.add_argument("--seed", type=int, default=0)

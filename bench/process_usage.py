@@ -14,6 +14,7 @@ PARTS = (
     ("ray::ServeReplica:sa-ray:ingress", "ingress"),
     ("ray::ServeReplica:sa-ray:dispatcher", "dispatcher"),
     ("ray::ServeReplica:sa-ray:", "variants"),
+    ("sa_ray.engines.process.host", "engine"),
     ("ray::JobActor", "job actor"),
     ("ray::Uploader", "uploader"),
     ("ray::ServeController", "controller"),

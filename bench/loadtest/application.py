@@ -8,10 +8,12 @@ from typing import Any
 
 from ray.serve import Application
 
+from bench.loadtest import calling_engine
 from bench.loadtest.engine import PretendedEngine, asleep, h100, nothing
 from sa_ray import app
 from sa_ray.contracts import EngineName, VariantName
 from sa_ray.engines import Engine, EngineOptions
+from sa_ray.engines.process import EngineProcess
 from sa_ray.serving.variant import deployment
 
 
@@ -33,6 +35,22 @@ class PretendedGpu(deployment.Variant):
         super().__init__(*args, **kwargs)
 
 
+class CallingGpu(deployment.Variant):
+    """As ``PretendedGpu``, with an engine that makes many short calls."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        deployment.load_engine = _calling_gpu
+        super().__init__(*args, **kwargs)
+
+
+class CallingGpuApart(deployment.Variant):
+    """As ``CallingGpu``, with the engine in a process of its own, as production has it."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        deployment.load_engine = _calling_gpu_apart
+        super().__init__(*args, **kwargs)
+
+
 def zero_cost(args: dict[str, Any]) -> Application:
     """Build the service with ``ZeroCost``."""
     app.Variant = ZeroCost
@@ -41,7 +59,21 @@ def zero_cost(args: dict[str, Any]) -> Application:
 
 def pretended_gpu(args: dict[str, Any]) -> Application:
     """Build the service with ``PretendedGpu``; Ray must have been told of the GPUs."""
-    app.Variant = PretendedGpu
+    return _on_gpus(PretendedGpu, args)
+
+
+def calling_gpu(args: dict[str, Any]) -> Application:
+    """Build the service with ``CallingGpu``; Ray must have been told of the GPUs."""
+    return _on_gpus(CallingGpu, args)
+
+
+def calling_gpu_apart(args: dict[str, Any]) -> Application:
+    """Build the service with ``CallingGpuApart``; Ray must have been told of the GPUs."""
+    return _on_gpus(CallingGpuApart, args)
+
+
+def _on_gpus(variant: type[deployment.Variant], args: dict[str, Any]) -> Application:
+    app.Variant = variant
     app.resolve_engine_name = lambda _setting: "stable-audio-3"
     return app.build(args)
 
@@ -52,3 +84,11 @@ def _zero_cost(name: EngineName, variant: VariantName, options: EngineOptions) -
 
 def _pretended_gpu(name: EngineName, variant: VariantName, options: EngineOptions) -> Engine:
     return PretendedEngine(variant, h100, name="stable-audio-3", device="cuda")
+
+
+def _calling_gpu(name: EngineName, variant: VariantName, options: EngineOptions) -> Engine:
+    return calling_engine.load(variant)
+
+
+def _calling_gpu_apart(name: EngineName, variant: VariantName, options: EngineOptions) -> Engine:
+    return EngineProcess(f"{calling_engine.__name__}:load", variant)

@@ -21,10 +21,14 @@ ROOT = Path(__file__).parents[2]
 BUILDERS = {
     "zero": "bench.loadtest.application:zero_cost",
     "gpu": "bench.loadtest.application:pretended_gpu",
+    "calls": "bench.loadtest.application:calling_gpu",
+    "calls-apart": "bench.loadtest.application:calling_gpu_apart",
 }
 ENGINES = {
     "zero": "an engine that costs nothing; that of small-music takes minutes, so its jobs wait",
     "gpu": "simulated GPU: an engine that sleeps like an H100",
+    "calls": "simulated GPU: an engine that sleeps in many short calls, in its replica's process",
+    "calls-apart": "simulated GPU: the same, in a process of its own",
     "eager": "simulated GPU: an engine that sleeps like the model's package on an H200",
 }
 """Descriptions of engines in results."""
@@ -34,14 +38,14 @@ START_TIMEOUT_S = 30.0
 
 def is_simulated(engine: str) -> bool:
     """Return whether the times of ``engine`` are pretended ones."""
-    return engine in ("gpu", "eager")
+    return engine in ("gpu", "calls", "calls-apart", "eager")
 
 
 class PretendedService(LocalService):
     """The service in a child process on a private Ray, with the engine ``engine``.
 
     ``replicas``: how many each variant named has, from the start on and for good; others have none.
-    ``gpus``: GPUs that Ray is told there are, one for each replica of the engine ``gpu``.
+    ``gpus``: GPUs that Ray is told there are, one for each replica of a simulated engine.
     """
 
     def __init__(
@@ -53,8 +57,8 @@ class PretendedService(LocalService):
         *,
         port: int | None = None,
     ) -> None:
-        self._gpus = sum(replicas.values()) if engine == "gpu" else 0
-        gpu = {"engine": "procedural", "device": "cuda"} if engine == "gpu" else {}
+        self._gpus = sum(replicas.values()) if is_simulated(engine) else 0
+        gpu = {"engine": "procedural", "device": "cuda"} if is_simulated(engine) else {}
         super().__init__(folder, {"engine": "procedural", **gpu, **args}, port=port)
         document = yaml.safe_load(self._config.read_text())
         for application in document["applications"]:
@@ -98,7 +102,7 @@ def service(
             "postgresql": lambda: stack.enter_context(postgresql()).create_database("jobs"),
             "redis": lambda: stack.enter_context(redis_server()).url(),
         }
-        whole = {"gpu": 1} if engine == "gpu" else {}
+        whole = {"gpu": 1} if is_simulated(engine) else {}
         given = variants or {}
         overrides = {
             name: {"cpu": 0.01, "max_replicas": count, **whole, **given.get(name, {})}
