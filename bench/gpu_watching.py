@@ -58,13 +58,16 @@ def gpu_watched() -> Iterator[dict[str, float]]:
 
 
 def thread_names() -> dict[tuple[int, int], str]:
-    """Return the name of each Python thread of the variants and the ingress, by py-spy."""
+    """Return the name of each Python thread of variants, engines and the ingress, by py-spy."""
     names = {}
     for process in psutil.Process().children(recursive=True):
         title = " ".join(process.cmdline())
-        if "ray::ServeReplica:sa-ray:" not in title or "dispatcher" in title:
+        if "sa_ray.engines.process.host" in title:
+            part = f"engine of {title.split()[-1]}"
+        elif "ray::ServeReplica:sa-ray:" in title and "dispatcher" not in title:
+            part = title.split("sa-ray:")[1].split(":")[0].split("#")[0].strip()
+        else:
             continue
-        part = title.split("sa-ray:")[1].split(":")[0].split("#")[0].strip()
         names.update({(process.pid, one.id): f"{part}, not Python" for one in process.threads()})
         dumped = subprocess.run(
             ["py-spy", "dump", "--nonblocking", "--json", "--pid", str(process.pid)],
