@@ -186,6 +186,14 @@ def test_sources_cannot_be_written_to(engine: EngineProcess) -> None:
     np.testing.assert_array_equal(source, tone())
 
 
+def test_samples_that_cannot_be_handed_over_fail_their_batch_alone(engine: EngineProcess) -> None:
+    with pytest.raises(ValueError, match="could not convert"):
+        generate(engine, "samples unheard-of")
+
+    (samples,) = clips(engine, wanted(seed=3))
+    assert samples.min() == samples.max() == 3
+
+
 def test_clips_are_left_alone_by_all_later_batches(engine: EngineProcess) -> None:
     kept = []
     for seed in range(6):

@@ -164,7 +164,7 @@ class EngineProcess:
         except (EOFError, OSError) as error:
             self._child.wait(END_TIMEOUT_S)
             self.close()
-            raise DeviceLostError(self.fault) from error
+            raise DeviceLostError(self.fault or "the engine's process is lost") from error
         except BaseException:
             self.close()
             raise

@@ -35,8 +35,9 @@ class FilledSlots:
         slot, file = self._slots.get(number), None
         if slot is None or len(slot) < size:
             file = nameless(-(-size // STEP_BYTES) * STEP_BYTES)
-            slot = self._slots[number] = mapped(os.dup(file.fileno()))
+            slot = mapped(os.dup(file.fileno()))
         fill(slot, arrays)
+        self._slots[number] = slot  # not before: the other side gets it now
         return file
 
     def drop(self, numbers: Iterable[int]) -> None:
