@@ -19,7 +19,8 @@ OnStep = Callable[[int, float], None]
 """``on_step(row, fraction)``: row ``row`` of the batch is ``fraction`` in (0, 1] done."""
 
 IsCancelled = Callable[[int], bool]
-"""``is_cancelled(row)``: True once nobody waits for this row; drop it before the next step."""
+"""``is_cancelled(row)``: True once nobody waits for this row; drop it before the next step. Between
+processes it takes some milliseconds to be seen."""
 
 
 @dataclass(frozen=True, slots=True)

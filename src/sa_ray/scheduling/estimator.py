@@ -58,8 +58,12 @@ class Estimator:
     def share(self, request: ResolvedRequest) -> float:
         """Seconds that ``request`` costs under load: its part of a full batch, by ``fill``."""
         rows = self._rows(request.duration)
+        return request.n * self.fill * self.full_batch(request) / rows
+
+    def full_batch(self, request: ResolvedRequest) -> float:
+        """Return the seconds of a full batch of single clips such as those of ``request``."""
         one = request if request.n == 1 else request.model_copy(update={"n": 1})
-        return request.n * self.fill * self.batch([one] * rows) / rows
+        return self.batch([one] * self._rows(request.duration))
 
     def work(self, requests: Iterable[ResolvedRequest], at_most: float) -> float:
         """Return the summed shares of ``requests``, each at most ``at_most`` seconds."""

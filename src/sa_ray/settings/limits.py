@@ -28,9 +28,9 @@ class LimitSettings(SettingsGroup):
         64,
         ge=1,
         validation_alias=AliasChoices("STABLE_AUDIO_MAX_QUEUED_REQUESTS"),
-        description="Synchronous requests that may wait for a variant besides those that all the "
-        "replicas it may have work on, per ingress replica; one more is answered 429 with "
-        "`Retry-After`. At least a batch.",
+        description="Synchronous requests that may wait for a variant, per ingress replica, "
+        "besides as many as all the replicas that it may have take at once; one more is answered "
+        "429 with `Retry-After`. At least a batch.",
     )
     max_waiting_requests: int = Field(
         1000,

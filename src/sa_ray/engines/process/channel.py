@@ -3,8 +3,10 @@
 import pickle
 import socket
 import struct
-from contextlib import suppress
-from typing import IO, Any, Final
+from collections.abc import Callable
+from typing import IO, Any, Final, TypeVar
+
+T = TypeVar("T")
 
 PIECE_BYTES: Final = 1 << 16
 """Read at once: nearly every message."""
@@ -41,22 +43,31 @@ class Channel:
             sent = socket.send_fds(self._socket, [data], [file.fileno()])
             self._socket.sendall(memoryview(data)[sent:])
 
-    def receive(self) -> tuple[Any, int]:
+    def receive(self, meanwhile: Callable[[], object] = lambda: None) -> tuple[Any, int]:
         """Return the next message, and the descriptor of its file, which the caller closes, or -1.
 
-        Raises ``BlockingIOError`` if none comes in time, ``EOFError`` or another ``OSError`` if the
-        other end is gone.
+        ``meanwhile`` is called after each ``timeout_s`` without one; what it raises ends the wait.
+        Raises ``EOFError`` or ``OSError`` if the other end is gone.
         """
-        piece, files, _, _ = socket.recv_fds(self._socket, PIECE_BYTES, 1)
+        piece, files, _, _ = _patiently(
+            lambda: socket.recv_fds(self._socket, PIECE_BYTES, 1), meanwhile
+        )
         data = bytearray(piece)
         while piece and len(data) < _size(data):
-            with suppress(BlockingIOError):
-                piece = self._socket.recv(PIECE_BYTES)
-                data += piece
+            piece = _patiently(lambda: self._socket.recv(PIECE_BYTES), meanwhile)
+            data += piece
         if not piece:
             raise EOFError
         message = pickle.loads(memoryview(data)[_LENGTH.size :])  # noqa: S301 - our own
         return message, files[0] if files else -1
+
+
+def _patiently(receive: Callable[[], T], meanwhile: Callable[[], object]) -> T:
+    while True:
+        try:
+            return receive()
+        except BlockingIOError:
+            meanwhile()
 
 
 def _size(data: bytearray) -> int:

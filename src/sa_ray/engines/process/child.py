@@ -45,7 +45,7 @@ class ChildProcess:
         code = self._process.returncode
         if code >= 0:
             return f"ended with code {code}"
-        return f"was ended by {signal.Signals(-code).name}"
+        return f"was ended by {_name_of(-code)}"
 
     def wait(self, timeout_s: float) -> str | None:
         """Return ``ending``, as soon as it has ended or ``timeout_s`` are over."""
@@ -76,3 +76,10 @@ class ChildProcess:
         started.set_result(process)
         process.wait()
         self._ended.set()
+
+
+def _name_of(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # nearly all real-time signals have none
+        return f"signal {number}"

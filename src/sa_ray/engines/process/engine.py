@@ -58,6 +58,8 @@ class EngineProcess:
             self._channel = Channel(ours, RENEWAL_S)
             self._child = ChildProcess(f"{__package__}.host", [variant], theirs.fileno())
         self._kill = weakref.finalize(self, self._child.kill)
+        self._lost: str | None = None
+        """Why nothing more is asked of the process, which may take a while to end."""
         self._slots = ReadSlots()
         self._state, file = BatchState.created()
         try:
@@ -98,10 +100,11 @@ class EngineProcess:
     @property
     def fault(self) -> str | None:
         ending = self._child.ending
-        return ending and f"the engine's process {ending}"
+        return self._lost or (ending and f"the engine's process {ending}")
 
     def close(self) -> None:
         # At once: there is nothing in it to be saved.
+        self._lost = self._lost or "the engine is closed"
         self._kill()
 
     def generate(
@@ -117,6 +120,8 @@ class EngineProcess:
         cancelled is dropped at the first step after as long. Raises what the engine raises, as
         loading does; its traceback is in the log.
         """
+        if self.fault:
+            raise DeviceLostError(self.fault)
         distinct = {id(one): one for one in sources if one is not None}
         places = {key: place for place, key in enumerate(distinct)}
         state = self._state
@@ -147,13 +152,12 @@ class EngineProcess:
         return [Generated(next(arrays)) if isinstance(one, tuple) else one for one in outcomes]
 
     def _received(self, meanwhile: Callable[[], None]) -> tuple[Any, int]:
-        while True:
-            try:
-                return self._channel.receive()
-            except BlockingIOError:
-                if self.fault:  # and somebody else keeps the connection open
-                    raise EOFError from None
-                meanwhile()
+        def look() -> None:
+            if self.fault:  # and somebody else keeps the connection open
+                raise EOFError
+            meanwhile()
+
+        return self._channel.receive(look)
 
     @contextmanager
     def _exchange(self) -> Iterator[None]:
@@ -163,9 +167,11 @@ class EngineProcess:
             yield
         except (EOFError, OSError) as error:
             self._child.wait(END_TIMEOUT_S)
+            self._lost = self.fault or "the engine's process does not answer"
             self.close()
-            raise DeviceLostError(self.fault or "the engine's process is lost") from error
-        except BaseException:
+            raise DeviceLostError(self._lost) from error
+        except BaseException as error:
+            self._lost = f"talking to the engine's process failed ({type(error).__name__})"
             self.close()
             raise
 

@@ -67,6 +67,7 @@ class Dispatcher:
             for name, handle in variants.items()
         }
         self._specs = {name: models.spec(name) for name in variants}
+        self._running = dict.fromkeys(self._specs, 0)
         self._starts = Starts()
         self._leases = Leases(
             self._worker,
@@ -108,12 +109,14 @@ class Dispatcher:
         self, job: Job, on_progress: Callable[[float], None]
     ) -> list[tuple[AudioInfo, "ObjectRef[bytes]"]]:
         request = job.request.traced(current_traceparent())
-        busy: dict[str, float] = {}
-        while True:
-            answer = await self._sent(request.offered(busy), job.owner, on_progress)
-            if not isinstance(answer, BusyReplica):
-                return answer
-            busy = {**busy, answer.replica: answer.until}
+        offered = request.offered({}) if self._running[request.model] > 1 else request
+        answer = await self._sent(offered, job.owner, on_progress)
+        if isinstance(answer, BusyReplica):
+            knowing = request.offered({answer.replica: answer.until})
+            answer = await self._sent(knowing, job.owner, on_progress)
+        if isinstance(answer, BusyReplica):
+            raise InfrastructureError("A replica turned away what another had turned away.")
+        return answer
 
     async def _sent(
         self, request: ResolvedRequest, owner: str, on_progress: Callable[[float], None]
@@ -155,7 +158,8 @@ class Dispatcher:
                 continue
             self._leases.pause(self._starts.given_up)
             self._leases.resize(self._capacity(deployments))
-            without = {name for name in self._specs if not running_replicas(deployments, name)}
+            self._running = {name: running_replicas(deployments, name) for name in self._specs}
+            without = {name for name, count in self._running.items() if not count}
             self._leases.hand_back_late(without, time.time())
 
     def _capacity(self, deployments: Mapping[str, Deployment]) -> dict[VariantName, int]:

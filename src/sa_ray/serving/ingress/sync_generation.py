@@ -7,7 +7,12 @@ from typing import Any, cast
 from ray.serve.handle import DeploymentHandle, DeploymentResponse
 
 from sa_ray.contracts import ResolvedRequest, VariantName
-from sa_ray.errors import InfrastructureError, ReplicaBrokenError, SaRayError
+from sa_ray.errors import (
+    InfrastructureError,
+    OverloadedError,
+    ReplicaBrokenError,
+    SaRayError,
+)
 from sa_ray.jobs import UsageMeter
 from sa_ray.serving.ingress.health import REFRESH_PERIOD_S, HealthMonitor
 from sa_ray.serving.messages import BusyReplica, EncodedAudio
@@ -21,6 +26,13 @@ SYNC_ATTEMPTS = 2
 REPLACEMENT_PERIOD_S = 1.0
 """Between two calls while the only replica is to be replaced. It has not touched the request, so no
 attempt counts. Serve takes three health checks to give it up."""
+
+REPLACEMENT_TIMEOUT_S = 60.0
+"""Time for a broken replica to be replaced, which it is not while there is no head. Then it counts
+as lost."""
+
+PLACE_PERIOD_S = 0.1
+"""Between two calls of a request that was turned away while all places are taken."""
 
 
 class SyncGeneration:
@@ -65,14 +77,17 @@ class SyncGeneration:
         # Replicas of a release without keys take no owner.
         of_whom = [owner] if owner else []
         request = request.traced(current_traceparent())
-        attempts = 0
+        attempts, began = 0, time.monotonic()
         while True:
             try:
                 made = await self._accepted(request, of_whom)
                 return [made] if request.n == 1 else made
             except Exception as error:
                 reason: SaRayError = translate(error)
-                if isinstance(reason, ReplicaBrokenError):
+                broken = isinstance(reason, ReplicaBrokenError)
+                if broken and time.monotonic() - began < REPLACEMENT_TIMEOUT_S:
+                    if self._health.given_up(request.model):
+                        raise cannot_serve(request.model) from error
                     await asyncio.sleep(REPLACEMENT_PERIOD_S)
                     continue
                 attempts += 1
@@ -81,12 +96,28 @@ class SyncGeneration:
 
     async def _accepted(self, request: ResolvedRequest, of_whom: list[str]) -> Any:
         """Return the answer of the replica that does not turn ``request`` away."""
-        busy: dict[str, float] = {}
+        others = self._health.variant(request.model).replicas > 1
+        answer = await self._called(request.offered({}) if others else request, of_whom)
+        if isinstance(answer, BusyReplica):
+            knowing = request.offered({answer.replica: answer.until})
+            return await self._placed(knowing, of_whom, answer.until)
+        return answer
+
+    async def _placed(self, request: ResolvedRequest, of_whom: list[str], until: float) -> Any:
+        """Have ``request`` made, which has been turned away and had its place before: until
+        ``until``, Unix seconds, that others have taken all places is no reason to refuse it."""
         while True:
-            answer = await self._called(request.offered(busy), of_whom)
-            if not isinstance(answer, BusyReplica):
-                return answer
-            busy = {**busy, answer.replica: answer.until}
+            try:
+                answer = await self._called(request, of_whom)
+            except Exception as error:
+                reason = translate(error)
+                if not isinstance(reason, OverloadedError) or time.time() > until:
+                    raise reason from error
+                await asyncio.sleep(PLACE_PERIOD_S)
+                continue
+            if isinstance(answer, BusyReplica):
+                raise InfrastructureError("A replica turned away what another had turned away.")
+            return answer
 
     async def _called(self, request: ResolvedRequest, of_whom: list[str]) -> Any:
         variant = self._variants[request.model]

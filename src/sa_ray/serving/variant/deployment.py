@@ -228,7 +228,8 @@ class Variant:
             work.cancel()
 
     def _turned_away(self, request: ResolvedRequest) -> BusyReplica | None:
-        return turned_away(request, self._workload, self._batcher.waiting)
+        replica = serve.get_replica_context().replica_id.unique_id
+        return turned_away(request, self._workload, self._batcher.waiting, replica)
 
     async def _produce_all(
         self, request: ResolvedRequest, on_progress: OnProgress
