@@ -18,8 +18,8 @@ ROUNDS = 3
 """Of two idle replicas, the short clip that comes first takes either."""
 
 SHORT = {"model": MODEL, "prompt": "a bell", "duration": 1, "steps": 2}
-USUAL = SHORT | {"duration": 20}
-"""Of which each takes as long as it is estimated to."""
+USUAL = LONG | {"duration": 20}
+"""As costly by the second as the long one: others would have it estimated as shorter than it is."""
 
 
 def test_a_long_job_holds_up_none_of_the_short_clips_behind_it(deploy: Deploy) -> None:
