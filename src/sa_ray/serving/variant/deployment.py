@@ -37,7 +37,7 @@ from sa_ray.serving.variant.limits import batch_limits, default_limits
 from sa_ray.serving.variant.second_attempt import render_checked
 from sa_ray.serving.variant.sources import Sources
 from sa_ray.serving.variant.spending import OWNER, Spending, gpu_share
-from sa_ray.serving.variant.turning_away import turned_away
+from sa_ray.serving.variant.turning_away import busy_until
 from sa_ray.settings import (
     CredentialSettings,
     JobSettings,
@@ -228,8 +228,10 @@ class Variant:
             work.cancel()
 
     def _turned_away(self, request: ResolvedRequest) -> BusyReplica | None:
-        replica = serve.get_replica_context().replica_id.unique_id
-        return turned_away(request, self._workload, self._batcher.waiting, replica)
+        until = busy_until(request, self._workload, self._batcher.waiting)
+        if until is None:
+            return None
+        return BusyReplica(serve.get_replica_context().replica_id.unique_id, until)
 
     async def _produce_all(
         self, request: ResolvedRequest, on_progress: OnProgress

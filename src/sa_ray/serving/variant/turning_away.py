@@ -1,4 +1,4 @@
-"""Turn away a request that would wait long for another sender's work, and say until when."""
+"""When a request is turned away, as it would wait long for another sender's work."""
 
 import time
 from collections.abc import Sequence
@@ -6,7 +6,6 @@ from typing import Final
 
 from sa_ray.contracts import ResolvedRequest
 from sa_ray.scheduling.replica_load import Workload
-from sa_ray.serving.messages import BusyReplica
 
 LONG_WAIT_S: Final = 0.5
 """Shortest wait for which a request is turned away, seconds: reports to routers are as old."""
@@ -16,10 +15,10 @@ FULL_BATCHES: Final = 2
 that waits."""
 
 
-def turned_away(
-    request: ResolvedRequest, workload: Workload, waiting: Sequence[ResolvedRequest], replica: str
-) -> BusyReplica | None:
-    """Return that ``replica`` is busy, if ``request`` would wait for long, and may be turned away.
+def busy_until(
+    request: ResolvedRequest, workload: Workload, waiting: Sequence[ResolvedRequest]
+) -> float | None:
+    """Return the Unix time until which ``request`` would wait, if it is to be turned away; or None.
 
     Its router has not heard of the work yet, or has found nothing better. ``waiting``: requests
     that no batch has taken yet.
@@ -29,4 +28,4 @@ def turned_away(
     left = workload.seconds_left(waiting)
     if left < max(LONG_WAIT_S, FULL_BATCHES * workload.estimator.full_batch(request)):
         return None
-    return BusyReplica(replica, time.time() + left)
+    return time.time() + left
