@@ -74,7 +74,10 @@ def connect(service: Service) -> httpx.Client:
 
 def ingresses() -> dict[str, int]:
     """How many replicas of the ingress there are, by their state."""
-    states = serve.status().applications["sa-ray"].deployments["ingress"].replica_states
+    deployments = serve.status().applications["sa-ray"].deployments
+    if "ingress" not in deployments:  # as long as it is being deployed
+        return {}
+    states = deployments["ingress"].replica_states
     return {str(getattr(state, "value", state)): count for state, count in states.items()}
 
 

@@ -10,6 +10,8 @@ from tests.support.deployment import Deploy
 from tests.support.engine_in_process import EngineInProcess, engine_processes
 from tests.support.service import SLOW, Service
 
+pytestmark = pytest.mark.cluster
+
 
 @pytest.fixture(scope="module")
 def service(deploy: Deploy) -> Iterator[Service]:
