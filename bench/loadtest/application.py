@@ -4,6 +4,7 @@ Serve runs a builder in a process of its own, and each replica is one, so that w
 is replaced for nothing else.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from ray.serve import Application
@@ -17,38 +18,48 @@ from sa_ray.engines.process import EngineProcess
 from sa_ray.serving.variant import deployment
 
 
-class ZeroCost(deployment.Variant):
+class Pretending(deployment.Variant):
+    """A variant whose engine ``load`` returns."""
+
+    load: Callable[[EngineName, VariantName, EngineOptions], Engine]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        deployment.load_engine = type(self).load
+        super().__init__(*args, **kwargs)
+
+
+class ZeroCost(Pretending):
     """A variant whose engine costs nothing, but for ``small-music``, whose jobs are to wait in the
     queue. It calls itself ``procedural``."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        deployment.load_engine = _zero_cost
-        super().__init__(*args, **kwargs)
+    @staticmethod
+    def load(name: EngineName, variant: VariantName, options: EngineOptions) -> Engine:
+        return PretendedEngine(variant, asleep if variant == "small-music" else nothing)
 
 
-class PretendedGpu(deployment.Variant):
+class PretendedGpu(Pretending):
     """A variant whose engine sleeps like a GPU. It calls itself ``stable-audio-3`` on ``cuda``, so
     that costs, batches and routing are those of production."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        deployment.load_engine = _pretended_gpu
-        super().__init__(*args, **kwargs)
+    @staticmethod
+    def load(name: EngineName, variant: VariantName, options: EngineOptions) -> Engine:
+        return PretendedEngine(variant, h100, name="stable-audio-3", device="cuda")
 
 
-class CallingGpu(deployment.Variant):
+class CallingGpu(Pretending):
     """As ``PretendedGpu``, with an engine that makes many short calls."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        deployment.load_engine = _calling_gpu
-        super().__init__(*args, **kwargs)
+    @staticmethod
+    def load(name: EngineName, variant: VariantName, options: EngineOptions) -> Engine:
+        return calling_engine.load(variant)
 
 
-class CallingGpuApart(deployment.Variant):
+class CallingGpuApart(Pretending):
     """As ``CallingGpu``, with the engine in a process of its own, as production has it."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        deployment.load_engine = _calling_gpu_apart
-        super().__init__(*args, **kwargs)
+    @staticmethod
+    def load(name: EngineName, variant: VariantName, options: EngineOptions) -> Engine:
+        return EngineProcess(f"{calling_engine.__name__}:load", variant)
 
 
 def zero_cost(args: dict[str, Any]) -> Application:
@@ -76,19 +87,3 @@ def _on_gpus(variant: type[deployment.Variant], args: dict[str, Any]) -> Applica
     app.Variant = variant
     app.resolve_engine_name = lambda _setting: "stable-audio-3"
     return app.build(args)
-
-
-def _zero_cost(name: EngineName, variant: VariantName, options: EngineOptions) -> Engine:
-    return PretendedEngine(variant, asleep if variant == "small-music" else nothing)
-
-
-def _pretended_gpu(name: EngineName, variant: VariantName, options: EngineOptions) -> Engine:
-    return PretendedEngine(variant, h100, name="stable-audio-3", device="cuda")
-
-
-def _calling_gpu(name: EngineName, variant: VariantName, options: EngineOptions) -> Engine:
-    return calling_engine.load(variant)
-
-
-def _calling_gpu_apart(name: EngineName, variant: VariantName, options: EngineOptions) -> Engine:
-    return EngineProcess(f"{calling_engine.__name__}:load", variant)

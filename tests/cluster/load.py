@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -27,30 +28,12 @@ class Answer:
     text: str
 
 
-class SteadyLoad:
-    """Clients that ask one request after another, as a client without retries would: two wait for
-    audio, one submits jobs. On exit they stop, and every job has reached its end."""
+class Clients:
+    """Threads of ``targets``, which ask a service again and again until ``_stop`` is set."""
 
-    def __init__(
-        self,
-        service: Service,
-        models: Iterable[str] = ("small-sfx",),
-        *,
-        connect: Callable[[], httpx.Client] | None = None,
-    ) -> None:
-        """``connect`` makes the HTTP client of each of them."""
-        self._service = service
-        self._connect = connect or (lambda: httpx.Client(base_url=service.base_url))
-        self._models = tuple(models)
+    def __init__(self, targets: Iterable[Callable[[], object]]) -> None:
         self._stop = threading.Event()
-        self._threads = [
-            *(threading.Thread(target=self._wait_for_audio, args=(n,)) for n in range(2)),
-            threading.Thread(target=self._submit_jobs),
-        ]
-        self.answers: list[Answer] = []
-        self.submissions: list[Answer] = []
-        self.jobs: list[dict[str, Any]] = []
-        self._job_ids: list[str] = []
+        self._threads = [threading.Thread(target=target) for target in targets]
 
     def __enter__(self) -> Self:
         for thread in self._threads:
@@ -66,6 +49,37 @@ class SteadyLoad:
         self._stop.set()
         for thread in self._threads:
             thread.join()
+
+
+class SteadyLoad(Clients):
+    """Clients that ask one request after another, as a client without retries would: two wait for
+    audio, one submits jobs. On exit they stop, and every job has reached its end."""
+
+    def __init__(
+        self,
+        service: Service,
+        models: Iterable[str] = ("small-sfx",),
+        *,
+        connect: Callable[[], httpx.Client] | None = None,
+    ) -> None:
+        """``connect`` makes the HTTP client of each of them."""
+        self._service = service
+        self._connect = connect or (lambda: httpx.Client(base_url=service.base_url))
+        self._models = tuple(models)
+        waiting = (partial(self._wait_for_audio, number) for number in range(2))
+        super().__init__([*waiting, self._submit_jobs])
+        self.answers: list[Answer] = []
+        self.submissions: list[Answer] = []
+        self.jobs: list[dict[str, Any]] = []
+        self._job_ids: list[str] = []
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        super().__exit__(kind, error, trace)
         if error is None:
             self.jobs = [self._service.wait_for(job_id) for job_id in self._job_ids]
 

@@ -1,11 +1,9 @@
 """Serve's autoscaler of the ingress: another replica under load, gone after it, nothing lost."""
 
-import threading
 from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import httpx
 import pytest
@@ -15,7 +13,7 @@ from tests.support.keys import write_keys
 from tests.support.service import SLOW, Service
 
 from .conftest import Deploy
-from .load import SteadyLoad
+from .load import Clients, SteadyLoad
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
@@ -36,31 +34,15 @@ QUICK: dict[str, Any] = {
 }
 
 
-class Flood:
+class Flood(Clients):
     """Clients that ask one request after another, without a pause."""
 
     CLIENTS = 6
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        self._stop = threading.Event()
-        self._threads = [threading.Thread(target=self._ask) for _ in range(self.CLIENTS)]
+        super().__init__([self._ask] * self.CLIENTS)
         self.statuses: Counter[int] = Counter()
-
-    def __enter__(self) -> Self:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
 
     def _ask(self) -> None:
         with connect(self._service) as http:

@@ -1,13 +1,11 @@
 """Which of several replicas a request comes to."""
 
-import re
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
-import httpx
 import pytest
 
-from tests.support.service import SLOW
+from tests.support.service import SLOW, server_timing
 
 from .conftest import MODEL, Deploy, replicas
 
@@ -56,11 +54,5 @@ def test_short_clips_do_not_wait_for_a_long_one_that_their_router_has_not_heard_
         answers = [service.generate(**USUAL, seed=seed) for seed in range(6)]
 
         made = service.wait_for(long, "succeeded")["timings"]["generation_seconds"]
-        waits = [milliseconds(answer, "queue") / 1000 for answer in answers]
+        waits = [server_timing(answer)["queue"] / 1000 for answer in answers]
         assert max(waits) < made / 2
-
-
-def milliseconds(answer: httpx.Response, metric: str) -> float:
-    """Return a metric of ``Server-Timing``."""
-    [found] = re.findall(rf"{metric};dur=([0-9.]+)", answer.headers["server-timing"])
-    return float(found)

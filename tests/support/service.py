@@ -1,5 +1,6 @@
 """A running service, as its clients see it."""
 
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -88,3 +89,9 @@ class Service:
                 return
             time.sleep(POLL_S)
         raise AssertionError(f"the service did not start: {response.text}")
+
+
+def server_timing(answer: httpx.Response) -> dict[str, float]:
+    """Return the milliseconds that ``Server-Timing`` tells, by their names."""
+    spans = re.findall(r"(\w+);dur=(\d+\.\d)", answer.headers["server-timing"])
+    return {name: float(milliseconds) for name, milliseconds in spans}

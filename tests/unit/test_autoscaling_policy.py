@@ -6,7 +6,6 @@ import math
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +35,7 @@ from sa_ray.serving.deployment_options import (
     ingress_replicas,
 )
 from sa_ray.settings import load_settings
+from tests.support.serve_autoscaler import Context, Sample
 
 WAIT = 10.0
 REQUEST = 2.0
@@ -61,23 +61,6 @@ def test_replicas_that_are_busy_stay_though_nothing_waits() -> None:
 def test_being_busy_alone_never_adds_replicas(work: float, busy: float, replicas: int) -> None:
     desired = desired_replicas(Load(work, busy), replicas, WAIT)
     assert math.ceil(work / WAIT) <= desired <= max(replicas, math.ceil(work / WAIT))
-
-
-@dataclass(frozen=True)
-class Sample:
-    value: float
-
-
-@dataclass
-class Context:
-    """What Serve's controller passes to the policy, as far as that is read."""
-
-    target_num_replicas: int = 1
-    current_time: float = 0.0
-    total_num_requests: float = 0.0
-    total_queued_requests: float = 0.0
-    raw_metrics: Any = None
-    policy_state: dict[str, Any] = field(default_factory=dict)
 
 
 def reported(*replicas: dict[str, float]) -> dict[str, dict[str, list[Sample]]]:

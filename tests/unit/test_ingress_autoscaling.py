@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,28 +19,10 @@ from sa_ray.serving.deployment_options import (
 )
 from sa_ray.settings import load_settings
 from tests.support.clock import Clock
+from tests.support.serve_autoscaler import Context, Sample
 
 PUSH_S = 10
 """Seconds between two reports of a replica, Serve's default."""
-
-
-@dataclass(frozen=True)
-class Sample:
-    value: float
-
-
-@dataclass
-class Context:
-    """What Serve's controller passes to the policy, as far as that is read."""
-
-    target_num_replicas: int = 1
-    current_num_replicas: int = 1
-    current_time: float = 0.0
-    total_num_requests: float = 0.0
-    total_queued_requests: float = 0.0
-    raw_metrics: Any = None
-    policy_state: dict[str, Any] = field(default_factory=dict)
-    config: Any = None
 
 
 def reported(*replicas: Sequence[float]) -> dict[str, dict[str, list[Sample]]]:

@@ -9,17 +9,18 @@ from sa_ray.scheduling.costs import Cost
 from sa_ray.scheduling.estimator import Estimator
 from sa_ray.scheduling.replica_load import Workload
 from sa_ray.serving.variant.turning_away import LONG_WAIT_S, busy_until
+from tests.support.clock import Clock
 
 COST = Cost(batch=0.03, row=0, second=0.01, sampling=0, guidance=1)
 """A full batch of four clips of 5 s takes 0.23 s."""
 
 
 class Replica:
-    """A replica with ``work`` in it. Its clock is the test's."""
+    """A replica with ``work`` in it."""
 
     def __init__(self, *work: ResolvedRequest) -> None:
-        self.now = 0.0
-        self.workload = Workload(Estimator(COST, 4, 1200), target_wait=10, clock=lambda: self.now)
+        self.clock = Clock()
+        self.workload = Workload(Estimator(COST, 4, 1200), target_wait=10, clock=self.clock)
         if work:
             self.workload.started(work, crowded=False)
 
@@ -44,7 +45,7 @@ def test_what_would_wait_for_a_long_clip_is_told_until_when() -> None:
 def test_the_wait_gets_shorter_as_the_long_clip_is_made() -> None:
     replica = Replica(clip(300))
 
-    replica.now = 3.0
+    replica.clock.now = 3.0
 
     assert replica.offered(clip().offered({})) is None
 

@@ -48,15 +48,9 @@ def autoscaling_config(
     policy: Autoscaling, spec: VariantSpec, cost: Cost, *, min_replicas: int
 ) -> dict[str, Any]:
     """Return Serve's ``autoscaling_config`` for a variant whose clips cost ``cost``."""
-    config: dict[str, Any] = {
-        "min_replicas": min_replicas,
-        "max_replicas": spec.max_replicas,
-        # Serve's own policy reads it; ours does not.
-        "target_ongoing_requests": spec.max_batch_rows,
-        "look_back_period_s": LOOK_BACK_S,
-        "upscale_delay_s": UPSCALE_DELAY_S[policy],
-        "downscale_delay_s": DOWNSCALE_DELAY_S,
-    }
+    config = _scaling(min_replicas, spec.max_replicas, UPSCALE_DELAY_S[policy])
+    # Serve's own policy reads it; ours does not.
+    config["target_ongoing_requests"] = spec.max_batch_rows
     if policy == "backlog":
         config["policy"] = {
             "policy_function": BACKLOG_POLICY,
@@ -66,6 +60,16 @@ def autoscaling_config(
             },
         }
     return config
+
+
+def _scaling(least: int, most: int, upscale_delay_s: float) -> dict[str, Any]:
+    return {
+        "min_replicas": least,
+        "max_replicas": most,
+        "look_back_period_s": LOOK_BACK_S,
+        "upscale_delay_s": upscale_delay_s,
+        "downscale_delay_s": DOWNSCALE_DELAY_S,
+    }
 
 
 def router_config(spec: VariantSpec, cost: Cost) -> dict[str, Any]:
@@ -108,7 +112,7 @@ def queued_requests(spec: VariantSpec, limits: LimitSettings) -> int:
     burst on idle replicas has to fit, and the dispatcher's jobs too.
     """
     slots = spec.max_replicas * spec.max_ongoing_requests
-    return max(slots + limits.max_queued_requests, capacity(spec, spec.max_replicas))
+    return slots + max(limits.max_queued_requests, spec.max_batch_rows)
 
 
 def ingress_replicas(limits: LimitSettings) -> dict[str, Any]:
@@ -120,11 +124,9 @@ def ingress_replicas(limits: LimitSettings) -> dict[str, Any]:
         return {"num_replicas": limits.ingress_replicas}
     return {
         "autoscaling_config": {
-            "min_replicas": limits.ingress_replicas,
-            "max_replicas": limits.max_ingress_replicas,
-            "look_back_period_s": LOOK_BACK_S,
-            "upscale_delay_s": INGRESS_UPSCALE_DELAY_S,
-            "downscale_delay_s": DOWNSCALE_DELAY_S,
+            **_scaling(
+                limits.ingress_replicas, limits.max_ingress_replicas, INGRESS_UPSCALE_DELAY_S
+            ),
             "policy": {
                 "policy_function": CPU_POLICY,
                 "policy_kwargs": {"target_share": INGRESS_SHARE},

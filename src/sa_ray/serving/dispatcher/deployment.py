@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
 from ray import ObjectRef, serve
@@ -27,7 +27,8 @@ from sa_ray.serving.job_view import JobViews
 from sa_ray.serving.links import Links
 from sa_ray.serving.messages import BusyReplica, Progress
 from sa_ray.serving.ray_errors import translate
-from sa_ray.serving.serve_status import Deployment, Starts, deployments_of, running_replicas
+from sa_ray.serving.rerouting import rerouted
+from sa_ray.serving.serve_status import Starts, deployments_of, running_replicas
 from sa_ray.settings import JobSettings, ModelSettings, StorageSettings, WebhookSettings
 from sa_ray.storage import ObjectStores
 from sa_ray.telemetry import (
@@ -71,7 +72,7 @@ class Dispatcher:
         self._starts = Starts()
         self._leases = Leases(
             self._worker,
-            self._capacity({}),
+            self._capacity(),
             self._jobs,
             self._begin,
         )
@@ -109,14 +110,13 @@ class Dispatcher:
         self, job: Job, on_progress: Callable[[float], None]
     ) -> list[tuple[AudioInfo, "ObjectRef[bytes]"]]:
         request = job.request.traced(current_traceparent())
-        offered = request.offered({}) if self._running[request.model] > 1 else request
-        answer = await self._sent(offered, job.owner, on_progress)
-        if isinstance(answer, BusyReplica):
-            knowing = request.offered({answer.replica: answer.until})
-            answer = await self._sent(knowing, job.owner, on_progress)
-        if isinstance(answer, BusyReplica):
-            raise InfrastructureError("A replica turned away what another had turned away.")
-        return answer
+
+        def send(
+            request: ResolvedRequest, _until: float = 0.0
+        ) -> Awaitable[list[tuple[AudioInfo, ObjectRef[bytes]]] | BusyReplica]:
+            return self._sent(request, job.owner, on_progress)
+
+        return await rerouted(request, self._running[request.model], send, send)
 
     async def _sent(
         self, request: ResolvedRequest, owner: str, on_progress: Callable[[float], None]
@@ -157,16 +157,13 @@ class Dispatcher:
                 logger.warning("asking Serve for its deployments failed: %s", translate(error))
                 continue
             self._leases.pause(self._starts.given_up)
-            self._leases.resize(self._capacity(deployments))
             self._running = {name: running_replicas(deployments, name) for name in self._specs}
+            self._leases.resize(self._capacity())
             without = {name for name, count in self._running.items() if not count}
             self._leases.hand_back_late(without, time.time())
 
-    def _capacity(self, deployments: Mapping[str, Deployment]) -> dict[VariantName, int]:
-        return {
-            name: capacity(spec, running_replicas(deployments, name))
-            for name, spec in self._specs.items()
-        }
+    def _capacity(self) -> dict[VariantName, int]:
+        return {name: capacity(spec, self._running[name]) for name, spec in self._specs.items()}
 
 
 def _webhook_sender(settings: WebhookSettings, authorities: str | None) -> WebhookSender | None:

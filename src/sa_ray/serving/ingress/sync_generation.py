@@ -15,9 +15,10 @@ from sa_ray.errors import (
 )
 from sa_ray.jobs import UsageMeter
 from sa_ray.serving.ingress.health import REFRESH_PERIOD_S, HealthMonitor
-from sa_ray.serving.messages import BusyReplica, EncodedAudio
+from sa_ray.serving.messages import EncodedAudio
 from sa_ray.serving.metrics import AUDIO_SECONDS, key_label
 from sa_ray.serving.ray_errors import cannot_serve, translate
+from sa_ray.serving.rerouting import rerouted
 from sa_ray.telemetry import current_traceparent
 
 SYNC_ATTEMPTS = 2
@@ -80,7 +81,12 @@ class SyncGeneration:
         attempts, began = 0, time.monotonic()
         while True:
             try:
-                made = await self._accepted(request, of_whom)
+                made = await rerouted(
+                    request,
+                    self._health.variant(request.model).replicas,
+                    lambda request: self._called(request, of_whom),
+                    lambda request, until: self._placed(request, of_whom, until),
+                )
                 return [made] if request.n == 1 else made
             except Exception as error:
                 reason: SaRayError = translate(error)
@@ -94,30 +100,17 @@ class SyncGeneration:
                 if not isinstance(reason, InfrastructureError) or attempts == SYNC_ATTEMPTS:
                     raise reason from error
 
-    async def _accepted(self, request: ResolvedRequest, of_whom: list[str]) -> Any:
-        """Return the answer of the replica that does not turn ``request`` away."""
-        others = self._health.variant(request.model).replicas > 1
-        answer = await self._called(request.offered({}) if others else request, of_whom)
-        if isinstance(answer, BusyReplica):
-            knowing = request.offered({answer.replica: answer.until})
-            return await self._placed(knowing, of_whom, answer.until)
-        return answer
-
     async def _placed(self, request: ResolvedRequest, of_whom: list[str], until: float) -> Any:
-        """Have ``request`` made, which has been turned away and had its place before: until
-        ``until``, Unix seconds, that others have taken all places is no reason to refuse it."""
+        """Call the variant for ``request``, which has been turned away and had its place before:
+        until ``until``, Unix seconds, that others have taken all places is no reason to refuse."""
         while True:
             try:
-                answer = await self._called(request, of_whom)
+                return await self._called(request, of_whom)
             except Exception as error:
                 reason = translate(error)
                 if not isinstance(reason, OverloadedError) or time.time() > until:
                     raise reason from error
-                await asyncio.sleep(PLACE_PERIOD_S)
-                continue
-            if isinstance(answer, BusyReplica):
-                raise InfrastructureError("A replica turned away what another had turned away.")
-            return answer
+            await asyncio.sleep(PLACE_PERIOD_S)
 
     async def _called(self, request: ResolvedRequest, of_whom: list[str]) -> Any:
         variant = self._variants[request.model]
