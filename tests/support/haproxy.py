@@ -3,8 +3,8 @@
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -55,26 +55,42 @@ def configuration(
 
 @asynccontextmanager
 async def haproxy(
-    folder: Path, server: int | None, host: str = "127.0.0.1", *, is_drained: bool = False
+    folder: Path, server: int, host: str = "127.0.0.1", *, is_drained: bool = False
 ) -> AsyncIterator[Running]:
     """HAProxy in front of ``server``, once it listens. ``host``: where it listens."""
     port = free_port()
     path = configuration(folder, port, server, host, is_drained=is_drained)
+    with started(path) as process:
+        while not listens(port):
+            assert process.poll() is None
+            await anyio.sleep(0.02)
+        yield Running(port, process.pid, path)
+
+
+@contextmanager
+def started(path: Path, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Start HAProxy with the configuration at ``path``."""
     command = Path(sys.executable).with_name("sa-ray-haproxy")
-    with subprocess.Popen(  # noqa: ASYNC220 - it starts in no time
-        [command, "-db", "-f", path],
+    with subprocess.Popen(
+        [command, "-db", "-f", path, *arguments],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     ) as process:
         try:
-            while not _listens(port):
-                assert process.poll() is None
-                await anyio.sleep(0.02)
-            yield Running(port, process.pid, path)
+            yield process
         finally:
             process.kill()
 
 
-def _listens(port: int) -> bool:
+def is_up(folder: Path) -> bool:
+    """Whether HAProxy listens wherever it is to, as it tells at its socket for that."""
+    with socket.socket(socket.AF_UNIX) as client:
+        if client.connect_ex(str(folder / "admin.sock")):
+            return False
+        client.sendall(b"show info\n")
+        return bool(client.recv(1))
+
+
+def listens(port: int) -> bool:
     with socket.socket() as client:
         return client.connect_ex(("127.0.0.1", port)) == 0

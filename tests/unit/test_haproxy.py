@@ -8,7 +8,7 @@ import stat
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from sa_ray.serving.client_address import address_of, is_local
 from sa_ray.serving.haproxy_peer import BehindHAProxy
 from sa_ray.serving.haproxy_rules import MOST_OF_ONE, shut
 from tests.support.asgi_server import served
-from tests.support.haproxy import Running, configuration, haproxy
+from tests.support.haproxy import Running, configuration, haproxy, is_up, listens, started
 
 pytestmark = pytest.mark.anyio
 
@@ -57,6 +57,12 @@ def behind_haproxy(monkeypatch: pytest.MonkeyPatch) -> None:
 def behind(app: ASGIApp, *nodes: str) -> ASGIApp:
     alive = [{"NodeManagerAddress": node, "Alive": True} for node in nodes]
     return BehindHAProxy(app, lambda: alive)
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    with anyio.fail_after(30):
+        while not holds():
+            await anyio.sleep(0.02)
 
 
 @asynccontextmanager
@@ -287,9 +293,19 @@ async def test_a_service_that_starts_is_told_with_when_to_try_again(tmp_path: Pa
     assert (status, error["code"], headers["retry-after"]) == (503, "unavailable", "5")
 
 
-async def test_a_service_that_is_not_there_is_told_with_when_to_try_again(tmp_path: Path) -> None:
-    async with haproxy(tmp_path, None) as running:
-        status, headers, error = await raw(running.port, b"GET /jobs/1 HTTP/1.1\r\n" + CLOSE)
+async def test_nothing_is_answered_before_serve_has_told_what_is_deployed(tmp_path: Path) -> None:
+    """A new node shares its clients with others, which know."""
+    port = free_port()
+    path = configuration(tmp_path, port, None)
+    with started(path) as untold:
+        await until(lambda: is_up(tmp_path))
+        assert not listens(port)
+
+        configuration(tmp_path, port, None)
+        with started(path, "-sf", str(untold.pid), "-x", str(tmp_path / "admin.sock")):
+            await until(lambda: listens(port))
+            status, headers, error = await raw(port, b"GET /jobs/1 HTTP/1.1\r\n" + CLOSE)
+            untold.wait()
 
     assert (status, error["code"], headers["retry-after"]) == (503, "not_deployed", "1")
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from sa_ray.errors import ConfigurationError
 from sa_ray.parents_end import signal_at_parents_end
 from sa_ray.serving.haproxy import binary
-from sa_ray.serving.haproxy_rules import shut
+from sa_ray.serving.haproxy_rules import shut, unbound
 
 
 def main() -> None:
@@ -29,8 +29,7 @@ def main() -> None:
         try:
             _require_own(path.parent)
             text = _within_limits(shut(path.read_text(), os.environ))
-            path.write_text(text)
-            _require_application(text, path, is_reload="-sf" in arguments)
+            path.write_text(_told(text, path, is_reload="-sf" in arguments))
         except ConfigurationError as error:
             sys.exit(error.message)
     # Else it would keep the port from the next one if its manager is killed. It ends what it has.
@@ -40,17 +39,21 @@ def main() -> None:
     os.execv(haproxy, [haproxy, *arguments])  # noqa: S606 - Serve's own arguments
 
 
-def _require_application(text: str, path: Path, *, is_reload: bool) -> None:
-    """Raise ``ConfigurationError`` if there is no application any more.
+def _told(text: str, path: Path, *, is_reload: bool) -> str:
+    """Return the configuration ``text``, without its port if Serve has not told yet what there is.
 
-    A controller in the place of one that was lost tells of none until it has read what there is.
-    HAProxy, which goes on as it was, would answer that nothing is deployed.
+    It tells a moment after HAProxy has started, which would answer that nothing is deployed. Raises
+    ``ConfigurationError`` if there is no application any more. A controller in the place of one
+    that was lost tells of none until it has read what there is: HAProxy goes on as it was.
     """
     served = path.with_suffix(".served")
     if re.search(r"^backend (?!default_backend)", text, re.MULTILINE):
         served.touch()
-    elif is_reload and served.exists():
+    elif not is_reload:
+        return unbound(text)
+    elif served.exists():
         raise ConfigurationError("There is no application any more: HAProxy goes on as it was.")
+    return text
 
 
 def _is_managed() -> bool:

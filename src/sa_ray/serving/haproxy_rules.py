@@ -84,6 +84,14 @@ def shut(configuration: str, variables: Mapping[str, str]) -> str:
     return text
 
 
+def unbound(configuration: str) -> str:
+    """Return ``configuration`` without the port that clients come to.
+
+    Raises ``ConfigurationError`` if it has none, as in another release of Ray.
+    """
+    return _replaced(configuration, r"(?P<kept>^frontend http_frontend\n)    bind .*\n", "")
+
+
 def _replaced(text: str, pattern: str, by: str) -> str:
     """Put ``by`` in the place of what matches, behind its group ``kept``, which stays."""
 
