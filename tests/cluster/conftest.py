@@ -18,6 +18,7 @@ from ray.serve.context import _get_global_client
 from ray.serve.schema import ServeDeploySchema
 
 from sa_ray.local import IMPORT_PATH, free_port
+from tests.support.deployment import is_alone
 from tests.support.order import arrange
 from tests.support.ray_cluster import several_nodes
 from tests.support.secret_settings import SecretFiles
@@ -120,6 +121,8 @@ def deploy(
         client = _get_global_client()
         client.deploy_apps(ServeDeploySchema.model_validate({"applications": [application]}))
         service = Service(base_url, settings)
+        # Until the ingress of before is gone, HAProxy may still send to it.
+        service.until(is_alone)
         service.wait_until_started()
         return service
 

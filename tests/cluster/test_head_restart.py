@@ -9,7 +9,7 @@ from ray.cluster_utils import Cluster
 
 from bench.databases import RedisServer
 from sa_ray.local import free_port
-from tests.support.ray_cluster import HEAD, several_nodes
+from tests.support.ray_cluster import HEAD, own_fallback, several_nodes
 
 from .application import Application
 from .load import SteadyLoad
@@ -28,6 +28,7 @@ def head(redis_db: RedisServer) -> dict[str, Any]:
         "num_redis_shards": 1,
         "gcs_server_port": free_port(),
         "dashboard_port": free_port(),
+        "env_vars": own_fallback(),
     }
 
 

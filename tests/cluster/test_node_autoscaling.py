@@ -18,6 +18,7 @@ from ray.util import get_node_ip_address
 from ray.util.state import list_nodes
 
 from sa_ray.local import free_port
+from tests.support.ray_cluster import own_fallback
 
 from .application import Application
 
@@ -104,7 +105,7 @@ class AutoscalingCluster:
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 [*command, *words],
-                env={**os.environ, **ENVIRONMENT},
+                env={**os.environ, **ENVIRONMENT, **own_fallback()},
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
@@ -171,7 +172,8 @@ def test_a_gpu_node_comes_for_a_pending_replica_and_goes_when_idle(
     assert cluster.gpu_nodes() == 0
 
     started = time.monotonic()
-    assert app.service.generate(duration=1).status_code == 200
+    answer = app.service.generate(duration=1)
+    assert answer.status_code == 200, answer.text
     up = time.monotonic() - started
     assert cluster.gpu_nodes() == 1
     down = app.until(lambda: cluster.gpu_nodes() == 0)

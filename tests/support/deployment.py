@@ -11,9 +11,11 @@ from tests.support.secret_settings import SecretFiles, environment
 from tests.support.service import Service, local_settings
 
 
-def _is_alone() -> bool:
+def is_alone() -> bool:
+    """Whether what was deployed last is there, and nothing else any more."""
     [application] = serve.status().applications.values()
-    return all(set(one.replica_states) <= {"RUNNING"} for one in application.deployments.values())
+    replicas = (set(one.replica_states) for one in application.deployments.values())
+    return application.status == "RUNNING" and all(states <= {"RUNNING"} for states in replicas)
 
 
 Deploy = Callable[..., Service]
@@ -37,7 +39,7 @@ def deployer(
         serve.run(application, name="sa-ray", route_prefix="/")
         service = Service(base_url, settings)
         # Until the ingress of before is gone, HAProxy may still send to it.
-        service.until(_is_alone)
+        service.until(is_alone)
         service.wait_until_started()
         deployed.append((args, service))
         return service

@@ -25,13 +25,19 @@ os.environ["RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S"] = "0.5"
 HEAD: dict[str, Any] = {"num_cpus": 0, "include_dashboard": True}
 
 
+def own_fallback() -> dict[str, str]:
+    """What the environment of a cluster says, so that no other one of this machine answers for it:
+    the proxies that stand in for a missing ingress would share a port."""
+    return {"RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(free_port())}
+
+
 @contextmanager
 def one_node(num_cpus: int, **variables: str) -> Iterator[str]:
     """The base URL of a new cluster of one node, on which no application is deployed yet.
 
     ``variables``: besides those of this process, in the environment of the cluster's.
     """
-    with environment(variables):
+    with environment({**own_fallback(), **variables}):
         ray.init(
             address="local",
             num_cpus=num_cpus,
@@ -66,7 +72,7 @@ def several_nodes(**head: Any) -> Iterator[Cluster]:
     This process does not join it: what it wants to know, it asks the head's dashboard, at
     ``webui_url``.
     """
-    options = {**HEAD, "dashboard_port": free_port(), **head}
+    options = {**HEAD, "dashboard_port": free_port(), "env_vars": own_fallback(), **head}
     cluster = Cluster(initialize_head=True, head_node_args=options)
     try:
         yield cluster
