@@ -12,13 +12,13 @@ from tests.support.operators_environment import TIMEOUTS
 # As KubeRay has it: what is not lost here is not lost there.
 os.environ |= TIMEOUTS
 
+from ray import serve
 from ray._private.node import Node
 from ray.cluster_utils import Cluster
 from ray.serve.context import _get_global_client
 from ray.serve.schema import ServeDeploySchema
 
 from sa_ray.local import IMPORT_PATH, free_port
-from tests.support.deployment import is_alone
 from tests.support.order import arrange
 from tests.support.ray_cluster import several_nodes
 from tests.support.secret_settings import SecretFiles
@@ -105,9 +105,9 @@ def application(cluster: Cluster, port: int, tmp_path: Path) -> Callable[..., Ap
 @pytest.fixture(scope="module")
 def deploy(
     base_url: str, secret_files: SecretFiles, tmp_path_factory: pytest.TempPathFactory
-) -> Deploy:
+) -> Iterator[Deploy]:
     """Deploy on one node, as ``serve deploy`` does, with an operator's ``autoscaling_config`` of
-    a deployment, and the given settings."""
+    a deployment, and the given settings. Those of a module are the same."""
     folder = tmp_path_factory.mktemp("service")
 
     def run(autoscaling: dict[str, Any], deployment: str = MODEL, **args: Any) -> Service:
@@ -121,12 +121,12 @@ def deploy(
         client = _get_global_client()
         client.deploy_apps(ServeDeploySchema.model_validate({"applications": [application]}))
         service = Service(base_url, settings)
-        # Until the ingress of before is gone, HAProxy may still send to it.
-        service.until(is_alone)
         service.wait_until_started()
         return service
 
-    return run
+    yield run
+    # While the ingress of one module is there, HAProxy may send to it what is for the next.
+    serve.delete("sa-ray")
 
 
 def replicas(service: Service) -> int:

@@ -40,13 +40,16 @@ def app(application: Callable[..., Application]) -> Application:
 
 
 def generating(app: Application) -> str:
-    """Submit a crowd of long jobs, and wait until one of them is at work: its id."""
+    """Submit a crowd of long jobs, and wait until several of them are at work: the id of one.
+
+    The first to come may have a batch of its own, which is soon made.
+    """
     ids = [app.service.submit(**LONG) for _ in range(CROWD)]
     at_work: list[str] = []
 
     def looked() -> bool:
-        at_work.extend(one for one in ids if 0 < app.service.job(one)["progress"] < 50)
-        return bool(at_work)
+        at_work[:] = [one for one in ids if 0 < app.service.job(one)["progress"] < 50]
+        return len(at_work) > 1
 
     app.until(looked)
     return at_work[0]

@@ -11,11 +11,9 @@ from tests.support.secret_settings import SecretFiles, environment
 from tests.support.service import Service, local_settings
 
 
-def is_alone() -> bool:
-    """Whether what was deployed last is there, and nothing else any more."""
+def _is_alone() -> bool:
     [application] = serve.status().applications.values()
-    replicas = (set(one.replica_states) for one in application.deployments.values())
-    return application.status == "RUNNING" and all(states <= {"RUNNING"} for states in replicas)
+    return all(set(one.replica_states) <= {"RUNNING"} for one in application.deployments.values())
 
 
 Deploy = Callable[..., Service]
@@ -39,7 +37,7 @@ def deployer(
         serve.run(application, name="sa-ray", route_prefix="/")
         service = Service(base_url, settings)
         # Until the ingress of before is gone, HAProxy may still send to it.
-        service.until(is_alone)
+        service.until(_is_alone)
         service.wait_until_started()
         deployed.append((args, service))
         return service
