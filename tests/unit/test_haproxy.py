@@ -295,7 +295,8 @@ async def test_a_service_that_starts_is_told_with_when_to_try_again(tmp_path: Pa
 
 async def test_nothing_is_answered_before_serve_has_told_what_is_deployed(tmp_path: Path) -> None:
     """A new node shares its clients with others, which know."""
-    port = free_port()
+    async with in_front(tmp_path, told) as (port, *_):
+        pass  # what was deployed in the time of an earlier manager is no more
     path = configuration(tmp_path, port, None)
     with started(path) as untold:
         await until(lambda: is_up(tmp_path))

@@ -50,6 +50,7 @@ def _told(text: str, path: Path, *, is_reload: bool) -> str:
     if re.search(r"^backend (?!default_backend)", text, re.MULTILINE):
         served.touch()
     elif not is_reload:
+        served.unlink(missing_ok=True)
         return unbound(text)
     elif served.exists():
         raise ConfigurationError("There is no application any more: HAProxy goes on as it was.")
