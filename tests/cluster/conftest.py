@@ -107,7 +107,7 @@ def deploy(
     base_url: str, secret_files: SecretFiles, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Deploy]:
     """Deploy on one node, as ``serve deploy`` does, with an operator's ``autoscaling_config`` of
-    a deployment, and the given settings. Those of a module are the same."""
+    a deployment, and the given settings. All deploys of a module share one folder."""
     folder = tmp_path_factory.mktemp("service")
 
     def run(autoscaling: dict[str, Any], deployment: str = MODEL, **args: Any) -> Service:

@@ -52,7 +52,7 @@ def generating(app: Application) -> str:
         return len(at_work) > 1
 
     app.until(looked)
-    return at_work[0]
+    return at_work[-1]
 
 
 def test_a_node_dies_mid_generation(

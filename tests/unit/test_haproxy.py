@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import AbstractContextManager, ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +69,12 @@ async def until(holds: Callable[[], bool]) -> None:
 async def in_front(folder: Path, app: ASGIApp, host: str = "127.0.0.1") -> AsyncIterator[Running]:
     async with served(app) as server, haproxy(folder, server, host=host) as running:
         yield running
+
+
+def reloaded(folder: Path, replaced: int) -> AbstractContextManager[subprocess.Popen[bytes]]:
+    """Start HAProxy in the place of the process ``replaced``, as Serve does."""
+    socket_path = str(folder / "admin.sock")
+    return started(folder / "haproxy.cfg", "-sf", str(replaced), "-x", socket_path)
 
 
 async def ask(port: int, source: str = "127.0.0.1", **headers: str) -> Any:
@@ -303,7 +309,7 @@ async def test_nothing_is_answered_before_serve_has_told_what_is_deployed(tmp_pa
         assert not listens(port)
 
         configuration(tmp_path, port, None)
-        with started(path, "-sf", str(untold.pid), "-x", str(tmp_path / "admin.sock")):
+        with reloaded(tmp_path, untold.pid):
             await until(lambda: listens(port))
             status, headers, error = await raw(port, b"GET /jobs/1 HTTP/1.1\r\n" + CLOSE)
             untold.wait()
@@ -337,21 +343,31 @@ def test_it_takes_no_more_connections_than_it_may_open_files(tmp_path: Path) -> 
     assert "maxconn 369" in path.read_text()
 
 
-def test_it_goes_on_as_it_was_while_a_new_controller_tells_of_no_application(
+async def test_it_goes_on_as_it_was_while_a_new_controller_tells_of_no_application(
     tmp_path: Path,
 ) -> None:
-    def reloads(server: int | None) -> bool:
-        path = configuration(tmp_path, free_port(), server)
-        command = Path(sys.executable).with_name("sa-ray-haproxy")
-        ran = subprocess.run([command, "-c", "-f", path, "-sf", "1"], check=False)
-        return ran.returncode == 0
+    async with in_front(tmp_path, told) as running:
+        configuration(tmp_path, running.port, None)
+        with reloaded(tmp_path, running.pid) as without:
+            assert without.wait(30) == 1
+        known = await ask(running.port)
 
-    assert [reloads(None), reloads(free_port()), reloads(None), reloads(free_port())] == [
-        True,
-        True,
-        False,
-        True,
-    ]
+        async with served(told) as server:
+            configuration(tmp_path, running.port, server)
+            with reloaded(tmp_path, running.pid) as with_another:
+                await until(lambda: psutil.Process(running.pid).status() == psutil.STATUS_ZOMBIE)
+                again = await ask(running.port)
+                assert with_another.poll() is None
+
+    assert known == again
+
+
+def test_a_port_that_another_program_has_is_told_at_the_start(tmp_path: Path) -> None:
+    """Serve takes a HAProxy that has started for one that serves."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        path = configuration(tmp_path, other.getsockname()[1], None)
+        with started(path) as process:
+            assert process.wait(30) == 1
 
 
 def test_a_folder_in_which_others_can_write_is_refused(tmp_path: Path) -> None:

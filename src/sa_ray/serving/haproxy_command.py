@@ -8,14 +8,18 @@ import os
 import re
 import resource
 import signal
+import socket
 import stat
 import sys
+from itertools import takewhile
 from pathlib import Path
 
 from sa_ray.errors import ConfigurationError
 from sa_ray.parents_end import signal_at_parents_end
 from sa_ray.serving.haproxy import binary
-from sa_ray.serving.haproxy_rules import shut, unbound
+from sa_ray.serving.haproxy_rules import address, shut, unbound
+
+APPLICATION = re.compile(r"^backend (?!default_|grpc_fallback_backend$)", re.MULTILINE)
 
 
 def main() -> None:
@@ -29,7 +33,7 @@ def main() -> None:
         try:
             _require_own(path.parent)
             text = _within_limits(shut(path.read_text(), os.environ))
-            path.write_text(_told(text, path, is_reload="-sf" in arguments))
+            path.write_text(_until_told(text, path, _replaced(arguments)))
         except ConfigurationError as error:
             sys.exit(error.message)
     # Else it would keep the port from the next one if its manager is killed. It ends what it has.
@@ -39,22 +43,46 @@ def main() -> None:
     os.execv(haproxy, [haproxy, *arguments])  # noqa: S606 - Serve's own arguments
 
 
-def _told(text: str, path: Path, *, is_reload: bool) -> str:
-    """Return the configuration ``text``, without its port if Serve has not told yet what there is.
+def _replaced(arguments: list[str]) -> list[str]:
+    if "-sf" not in arguments:
+        return []
+    return list(takewhile(str.isdigit, arguments[arguments.index("-sf") + 1 :]))
 
-    It tells a moment after HAProxy has started, which would answer that nothing is deployed. Raises
-    ``ConfigurationError`` if there is no application any more. A controller in the place of one
-    that was lost tells of none until it has read what there is: HAProxy goes on as it was.
+
+def _until_told(text: str, path: Path, replaced: list[str]) -> str:
+    """Leave the port out of the configuration ``text`` until Serve has told what is deployed.
+
+    It tells by a reload, a moment after the start: HAProxy would answer meanwhile that nothing is
+    deployed. ``replaced``: ids of the processes that this one takes over from, the latest first.
+    Raises ``ConfigurationError`` if the port is taken, or if the latest had an application and
+    there is none any more. A controller in the place of one that was lost may tell of none until it
+    has read what there is: HAProxy goes on as it was.
     """
-    served = path.with_suffix(".served")
-    if re.search(r"^backend (?!default_backend)", text, re.MULTILINE):
-        served.touch()
-    elif not is_reload:
-        served.unlink(missing_ok=True)
+    record = path.with_suffix(".served")
+    served = set(record.read_text().split()) if record.exists() else set()
+    if APPLICATION.search(text):
+        record.write_text(" ".join([*served.intersection(replaced), str(os.getpid())]))
+    elif not replaced:
+        _require_free(*address(text))
         return unbound(text)
-    elif served.exists():
+    elif replaced[0] in served:
         raise ConfigurationError("There is no application any more: HAProxy goes on as it was.")
     return text
+
+
+def _require_free(host: str, port: int) -> None:
+    """Raise ``ConfigurationError`` if HAProxy could not listen there, next to others of its kind.
+
+    Serve tries again if the start fails, but not if a reload does.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        for option in (socket.SO_REUSEADDR, socket.SO_REUSEPORT):
+            probe.setsockopt(socket.SOL_SOCKET, option, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise ConfigurationError(f"Port {port} of {host} cannot be had: {error}.") from error
 
 
 def _is_managed() -> bool:

@@ -26,6 +26,8 @@ MOST_OF_ONE: Final = 1000
 DRAINED: Final = '"This node is being drained."'
 """In Serve's configuration once the node is to go."""
 
+FRONTEND: Final = r"^frontend http_frontend\n"
+
 RETRY_AFTER_S: Final = 5
 
 SERVICE_LOST: Final = ServiceLostError(
@@ -68,7 +70,7 @@ def shut(configuration: str, variables: Mapping[str, str]) -> str:
     not_deployed = f"    http-request return {_answer(NOT_DEPLOYED)}"
     text = _replaced(text, r"^    http-request return status 404 .*", not_deployed)
     rules = _lines(_rules(variables, is_drained=DRAINED in text))
-    text = _replaced(text, r"(?P<kept>^frontend http_frontend\n    bind .*\n)", rules)
+    text = _replaced(text, rf"(?P<kept>{FRONTEND}    bind .*\n)", rules)
     # With it, HAProxy does not see a client leave whose body came in another packet than its head.
     text = _replaced(text, r"^    option splice-request\n", "")
     # With it, a process that has been replaced keeps idle connections, and sends what comes on them
@@ -84,12 +86,23 @@ def shut(configuration: str, variables: Mapping[str, str]) -> str:
     return text
 
 
+def address(configuration: str) -> tuple[str, int]:
+    """Return the address and the port that clients come to.
+
+    Raises ``ConfigurationError`` if there is none, as in another release of Ray.
+    """
+    found = re.search(rf"{FRONTEND}    bind (\S+):(\d+)", configuration, re.MULTILINE)
+    if found is None:
+        raise ConfigurationError("Serve's configuration of HAProxy says nowhere where to listen.")
+    return found[1].strip("[]"), int(found[2])
+
+
 def unbound(configuration: str) -> str:
     """Return ``configuration`` without the port that clients come to.
 
     Raises ``ConfigurationError`` if it has none, as in another release of Ray.
     """
-    return _replaced(configuration, r"(?P<kept>^frontend http_frontend\n)    bind .*\n", "")
+    return _replaced(configuration, rf"(?P<kept>{FRONTEND})    bind .*\n", "")
 
 
 def _replaced(text: str, pattern: str, by: str) -> str:

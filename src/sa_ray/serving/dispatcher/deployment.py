@@ -110,13 +110,12 @@ class Dispatcher:
         self, job: Job, on_progress: Callable[[float], None]
     ) -> list[tuple[AudioInfo, "ObjectRef[bytes]"]]:
         request = job.request.traced(current_traceparent())
-
-        def send(
-            request: ResolvedRequest, _until: float = 0.0
-        ) -> Awaitable[list[tuple[AudioInfo, ObjectRef[bytes]]] | BusyReplica]:
-            return self._sent(request, job.owner, on_progress)
-
-        return await rerouted(request, self._running[request.model], send, send)
+        return await rerouted(
+            request,
+            self._running[request.model],
+            lambda request: self._sent(request, job.owner, on_progress),
+            lambda request, _: self._sent(request, job.owner, on_progress),
+        )
 
     async def _sent(
         self, request: ResolvedRequest, owner: str, on_progress: Callable[[float], None]
