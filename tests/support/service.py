@@ -3,6 +3,7 @@
 import re
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -83,12 +84,15 @@ class Service:
     def wait_until_started(self) -> None:
         """Without a key the service says no more of its health than the status."""
         deadline = time.monotonic() + DEADLINE_S
+        said = ""
         while time.monotonic() < deadline:
-            response = self.http.get("/health")
-            if response.status_code == 200 and response.json()["status"] != "starting":
-                return
+            with suppress(httpx.ConnectError):  # HAProxy may not have been told yet what there is
+                response = self.http.get("/health")
+                if response.status_code == 200 and response.json()["status"] != "starting":
+                    return
+                said = response.text
             time.sleep(POLL_S)
-        raise AssertionError(f"the service did not start: {response.text}")
+        raise AssertionError(f"the service did not start: {said}")
 
 
 def server_timing(answer: httpx.Response) -> dict[str, float]:
