@@ -2,10 +2,11 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from functools import partial
 
 import pytest
 
-from tests.support.service import SLOW, server_timing
+from tests.support.service import SLOW, Service, server_timing
 
 from .conftest import MODEL, Deploy, replicas
 
@@ -22,12 +23,17 @@ Two full batches of them take less than the half second from which on a wait cou
 a machine on which the long one takes two seconds."""
 
 
+def is_at_work(service: Service, job_id: str) -> bool:
+    """Whether a replica has the job, which is running while it is on its way, too."""
+    return bool(service.job(job_id)["progress"] > 0)
+
+
 def test_a_long_job_holds_up_none_of_the_short_clips_behind_it(deploy: Deploy) -> None:
     service = deploy({"min_replicas": 2, "max_replicas": 2})
     service.until(lambda: replicas(service) == 2)
     long = service.submit(**LONG)
     service.wait_for(long, "running")
-    service.until(lambda: service.job(long)["progress"] > 0)
+    service.until(partial(is_at_work, service, long))
 
     jobs = [service.submit(**SHORT, seed=seed) for seed in range(6)]
     with ThreadPoolExecutor(2) as pool:
@@ -57,7 +63,7 @@ def test_short_clips_do_not_wait_for_a_long_one_that_their_router_has_not_heard_
             # So that the router knows both replicas, and takes them for idle.
             list(pool.map(lambda _: service.generate(**USUAL), range(16)))
         long = service.submit(**LONG)
-        service.wait_for(long, "running")
+        service.until(partial(is_at_work, service, long))
         answers = [service.generate(**USUAL, seed=seed) for seed in range(6)]
 
         made = service.wait_for(long, "succeeded")["timings"]["generation_seconds"]
