@@ -146,7 +146,7 @@ def test_a_submit_is_answered_as_its_route_says(service: Service) -> None:
 
 
 def test_progress_is_visible(service: Service) -> None:
-    job_id = service.submit(**SLOW)
+    job_id = service.submit(**SLOW, n=3)
 
     seen = set()
     while (view := service.job(job_id))["status"] != "succeeded":
