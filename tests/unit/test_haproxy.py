@@ -8,7 +8,7 @@ import stat
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AbstractContextManager, ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from sa_ray.serving.haproxy_peer import BehindHAProxy
 from sa_ray.serving.haproxy_rules import MOST_OF_ONE, shut
 from tests.support.asgi_server import served
 from tests.support.haproxy import Running, configuration, haproxy, is_up, listens, started
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
 
@@ -57,12 +58,6 @@ def behind_haproxy(monkeypatch: pytest.MonkeyPatch) -> None:
 def behind(app: ASGIApp, *nodes: str) -> ASGIApp:
     alive = [{"NodeManagerAddress": node, "Alive": True} for node in nodes]
     return BehindHAProxy(app, lambda: alive)
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    with anyio.fail_after(30):
-        while not holds():
-            await anyio.sleep(0.02)
 
 
 @asynccontextmanager

@@ -20,6 +20,7 @@ from sa_ray.contracts import Lora, ResolvedRequest
 from sa_ray.scheduling.costs import Calibration, Cost
 from sa_ray.scheduling.reports import BUSY_UNTIL, LORAS, SCALE, loras_reported, routing_report
 from sa_ray.serving.router import EarliestCompletionRouter
+from tests.support.waiting import until
 
 VARIANT = DeploymentID("medium", "sa-ray")
 SLOTS = 4
@@ -441,9 +442,3 @@ async def call(
     counts[router] = counts.get(router, 0) + 1
     await ended.wait()
     counts[router] -= 1
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(60):
-        while not holds():
-            await asyncio.sleep(0.001)
