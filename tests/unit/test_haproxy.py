@@ -294,16 +294,19 @@ async def test_a_service_that_starts_is_told_with_when_to_try_again(tmp_path: Pa
     assert (status, error["code"], headers["retry-after"]) == (503, "unavailable", "5")
 
 
-async def test_nothing_is_answered_before_serve_has_told_what_is_deployed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "::", "localhost"])
+async def test_nothing_is_answered_before_serve_has_told_what_is_deployed(
+    tmp_path: Path, host: str
+) -> None:
     """A new node shares its clients with others, which know."""
-    async with in_front(tmp_path, told) as (port, *_):
+    async with in_front(tmp_path, told, host) as (port, *_):
         pass  # what was deployed in the time of an earlier manager is no more
-    path = configuration(tmp_path, port, None)
+    path = configuration(tmp_path, port, None, host)
     with started(path) as untold:
         await until(lambda: is_up(tmp_path))
         assert not listens(port)
 
-        configuration(tmp_path, port, None)
+        configuration(tmp_path, port, None, host)
         with reloaded(tmp_path, untold.pid):
             await until(lambda: listens(port))
             status, headers, error = await raw(port, b"GET /jobs/1 HTTP/1.1\r\n" + CLOSE)
@@ -357,12 +360,30 @@ async def test_it_goes_on_as_it_was_while_a_new_controller_tells_of_no_applicati
     assert known == again
 
 
-def test_a_port_that_another_program_has_is_told_at_the_start(tmp_path: Path) -> None:
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "::", "localhost"])
+def test_a_port_that_another_program_has_is_told_at_the_start(tmp_path: Path, host: str) -> None:
     """Serve takes a HAProxy that has started for one that serves."""
     with socket.create_server(("127.0.0.1", 0)) as other:
-        path = configuration(tmp_path, other.getsockname()[1], None)
-        with started(path) as process:
-            assert process.wait(30) == 1
+        path = configuration(tmp_path, other.getsockname()[1], None, host)
+        with started(path, stderr=subprocess.PIPE) as process:
+            _, told = process.communicate(timeout=30)
+
+    assert process.returncode == 1
+    assert b"Address already in use" in told
+
+
+def test_a_port_of_an_ipv6_address_that_another_program_has_is_told(tmp_path: Path) -> None:
+    try:
+        other = socket.create_server(("::1", 0), family=socket.AF_INET6)
+    except OSError:
+        pytest.skip("this machine has no ::1: NO PORT OF IT IS TAKEN")
+    with other:
+        path = configuration(tmp_path, other.getsockname()[1], None, "::1")
+        with started(path, stderr=subprocess.PIPE) as process:
+            _, told = process.communicate(timeout=30)
+
+    assert process.returncode == 1
+    assert b"Address already in use" in told
 
 
 def test_a_folder_in_which_others_can_write_is_refused(tmp_path: Path) -> None:

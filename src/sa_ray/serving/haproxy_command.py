@@ -73,16 +73,22 @@ def _until_told(text: str, path: Path, replaced: list[str]) -> str:
 def _require_free(host: str, port: int) -> None:
     """Raise ``ConfigurationError`` if HAProxy could not listen there, next to others of its kind.
 
-    Serve tries again if the start fails, but not if a reload does.
+    Serve tries again if the start fails, but not if a reload does. ``host``: an address, a name,
+    or ``*``, which is all addresses of IPv4 to HAProxy.
     """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as probe:
-        for option in (socket.SO_REUSEADDR, socket.SO_REUSEPORT):
-            probe.setsockopt(socket.SOL_SOCKET, option, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise ConfigurationError(f"Port {port} of {host} cannot be had: {error}.") from error
+    family = socket.AF_INET if host == "*" else socket.AF_UNSPEC
+    listening = None if host == "*" else host
+    try:
+        found = socket.getaddrinfo(
+            listening, port, family, socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+        family, _, _, _, where = found[0]
+        with socket.socket(family) as probe:
+            for option in (socket.SO_REUSEADDR, socket.SO_REUSEPORT):
+                probe.setsockopt(socket.SOL_SOCKET, option, 1)
+            probe.bind(where)
+    except OSError as error:
+        raise ConfigurationError(f"Port {port} of {host} cannot be had: {error}.") from error
 
 
 def _is_managed() -> bool:
