@@ -77,16 +77,16 @@ class ServiceCluster:
         self._start()
         self._tell("deploy", **self._deployed)
 
-    def kill_process(self, title: str, chance: random.Random) -> None:
-        """End one process of this title; wait for it if there is none yet."""
+    def kill_process(self, name: str, chance: random.Random) -> None:
+        """End one process of which an argument begins so; wait for it if there is none yet."""
         deadline = time.monotonic() + RETURN_TIMEOUT_S
         while True:
-            alive = [process for process in self._processes() if _title(process).startswith(title)]
+            alive = [process for process in self._processes() if _is_called(process, name)]
             if alive:
                 with suppress(psutil.NoSuchProcess):
                     chance.choice(alive).kill()
                     return
-            assert time.monotonic() < deadline, f"no {title} came back"
+            assert time.monotonic() < deadline, f"no {name} came back"
             time.sleep(POLL_S)
 
     def kill_worker_raylet(self) -> None:
@@ -146,7 +146,7 @@ class ServiceCluster:
             return []
 
 
-def _title(process: psutil.Process) -> str:
+def _is_called(process: psutil.Process, name: str) -> bool:
     with suppress(psutil.NoSuchProcess):
-        return " ".join(process.cmdline()[:1])
-    return ""
+        return any(argument.startswith(name) for argument in process.cmdline())
+    return False

@@ -31,6 +31,7 @@ from ray.cluster_utils import Cluster
 
 from sa_ray import app
 from tests.support.broken_engine import breaking
+from tests.support.engine_in_process import EngineInProcess
 
 CPUS = 4
 SYSTEM_CONFIG = {
@@ -59,8 +60,8 @@ class Host:
     def obey(self, command: str, **args: Any) -> None:
         match command:
             case "deploy":
-                if args["breaking"]:
-                    app.Variant = breaking(Path(args["breaking"]))
+                marker = args["breaking"]
+                app.Variant = breaking(Path(marker)) if marker else EngineInProcess
                 serve.run(app.build(args["settings"]), name="sa-ray", route_prefix="/")
             case "kill_worker_raylet":
                 for node in self._cluster.worker_nodes:

@@ -14,6 +14,7 @@ KILLS = 2
 HAPROXY = binary() or ""
 VICTIMS = {
     "variant replica": "ray::ServeReplica:sa-ray:small-sfx",
+    "engine's process": "sa_ray.engines.process.host",
     "ingress replica": "ray::ServeReplica:sa-ray:ingress",
     "dispatcher": "ray::ServeReplica:sa-ray:dispatcher",
     "uploader": "ray::Uploader",

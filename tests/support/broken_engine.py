@@ -9,6 +9,7 @@ import numpy as np
 from sa_ray.contracts import ResolvedRequest
 from sa_ray.engines import BatchOutcome, DeviceLostError, Generated
 from sa_ray.serving.variant.deployment import Variant
+from tests.support.engine_in_process import EngineInProcess
 
 SILENT, NOT_NUMBERS = "a silent clip", "a broken clip"
 """Prompts of which clips with even seeds are so."""
@@ -25,7 +26,7 @@ def breaking(marker: Path) -> type[Variant]:
     it is slow.
     """
 
-    class Breaking(Variant):
+    class Breaking(EngineInProcess):
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             super().__init__(*args, **kwargs)
             engine: Any = self._engine
