@@ -222,6 +222,8 @@ def test_the_audit_log_says_who_did_what_and_has_no_key(keyed: Keyed) -> None:
     keyed.ask("GET", f"/jobs/{submitted}?wait=60", keyed.secrets["operator"])
     deleted = keyed.ask("DELETE", f"/jobs/{submitted}", keyed.secrets["operator"])
     assert deleted.status_code == 204
+    assert keyed.ask("GET", "/jobs", None).status_code == 401
+    assert keyed.ask("GET", "/jobs", keyed.secrets["maker"]).status_code == 403
 
     wanted = {
         ("maker", "submitted", submitted, "done"),

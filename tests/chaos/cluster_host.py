@@ -18,6 +18,8 @@ os.environ |= TIMEOUTS
 os.environ["RAY_AUTH_MODE"] = "disabled"
 # How often Serve looks whether its HTTP proxy lives; 10 by default.
 os.environ["RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S"] = "2"
+# Its start is slow on a busy machine.
+os.environ["RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S"] = "60"
 
 from sa_ray.serving.haproxy import ray_environment
 

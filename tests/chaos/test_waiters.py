@@ -18,6 +18,8 @@ NO_ROOM = {"cpu": 1000, "max_replicas": 1}
 
 
 def test_two_thousand_wait(deploy: Deploy, tmp_path: Path) -> None:
+    # What a load yields is learnt first: jobs of a model that fits nowhere are soon refused.
+    deploy(tmp_path, bare_head=True)
     service = deploy(
         tmp_path,
         bare_head=True,  # as the cluster is since the module before

@@ -118,7 +118,7 @@ class RestartedService(Service):
         self.port = free_port()
         two_at_a_time = {"small-sfx": {"max_replicas": 1, "max_batch_rows": 1}}
         settings = {**local_settings(cluster.folder), "variants": two_at_a_time}
-        super().__init__(f"http://127.0.0.1:{self.port}", settings, timeout_s=30)
+        super().__init__(f"http://127.0.0.1:{self.port}", settings, timeout_s=150)
         self.accepted: list[str] = []
 
     def config(self, **args: object) -> Path:

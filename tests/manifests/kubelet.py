@@ -39,22 +39,22 @@ class Kubelet:
         return pod
 
     def is_ready(self, name: str) -> bool:
-        return self._probe(name, "readinessProbe")
+        return _probe(*self.running[name], "readinessProbe")
 
     def is_alive(self, name: str) -> bool:
-        return self._probe(name, "livenessProbe")
-
-    def _probe(self, name: str, kind: str) -> bool:
-        pod, made = self.running[name]
-        probe = container_of(made)[kind]["httpGet"]
-        return answers(f"http://{pod.address}:{probe['port']}{probe['path']}")
+        return _probe(*self.running[name], "livenessProbe")
 
     def endpoints(self) -> list[str]:
-        """Where the Service sends to now."""
-        pods = {name: made for name, (_, made) in list(self.running.items()) if self.is_ready(name)}
+        """Where the Service sends to now; from any thread."""
+        running = dict(self.running)  # a Pod may be deleted meanwhile
+        pods = {
+            name: made
+            for name, (pod, made) in running.items()
+            if _probe(pod, made, "readinessProbe")
+        }
         service = services.serve_service(self.service, CLUSTER)
         found = services.endpoints(service, pods, CLUSTER)
-        return [f"{self.running[name][0].address}:{port}" for name, (port,) in found.items()]
+        return [f"{running[name][0].address}:{port}" for name, (port,) in found.items()]
 
     def delete(self, name: str, stopping: Callable[[], object]) -> dict[str, float]:
         """Stop a Pod; ``stopping`` is called when its `preStop` is over. Seconds that it took."""
@@ -74,6 +74,11 @@ class Kubelet:
         done = pod.execute(command).wait(timeout=grace)
         assert done == 0, pod.log.read_text()[-2000:]
         return time.monotonic() - begun
+
+
+def _probe(pod: Pod, made: Manifest, kind: str) -> bool:
+    probe = container_of(made)[kind]["httpGet"]
+    return answers(f"http://{pod.address}:{probe['port']}{probe['path']}")
 
 
 def answers(url: str) -> bool:

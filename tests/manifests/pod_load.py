@@ -43,7 +43,8 @@ class Load:
     def watch(self) -> None:
         """Send where the Service sends to, but hear of a change late."""
         while not self.over.wait(HEARD_OF_S):
-            self.targets = self.kubelet.endpoints()
+            # Never to none: by the manifests, a probe may fail once before its Pod is left out.
+            self.targets = self.kubelet.endpoints() or self.targets
 
     def generate(self, client: int) -> None:
         number = client

@@ -54,6 +54,7 @@ def test_a_clip_waits_for_a_replica_whose_idle_engine_was_killed(service: Servic
 
 
 def test_a_process_goes_with_its_replica(service: Service) -> None:
+    assert service.generate(model="medium", duration=1).status_code == 200
     [process] = engine_processes("medium")
     replica = process.parent()
     assert replica is not None

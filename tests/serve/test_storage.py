@@ -100,7 +100,7 @@ def moved(deploy: Deploy, s3_server: S3Server, tmp_path_factory: pytest.TempPath
     before = deploy(jobs_url=jobs_url)
     job_id = before.submit()
     before.wait_for(job_id)
-    changed = {"storage_public_base_url": "https://cdn.example.com/x/", "upload_ttl": 1}
+    changed = {"storage_public_base_url": "https://cdn.example.com/x/", "upload_ttl": 5}
     service = deploy(jobs_url=jobs_url, **s3_settings(s3_server, **changed))
     return Moved(service, job_id, before.outputs / f"{job_id}.wav")
 
