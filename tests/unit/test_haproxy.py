@@ -360,25 +360,26 @@ async def test_it_goes_on_as_it_was_while_a_new_controller_tells_of_no_applicati
     assert known == again
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "::"])
-def test_a_port_that_another_program_has_is_told_at_the_start(tmp_path: Path, host: str) -> None:
+@pytest.mark.parametrize(
+    ("host", "taken"),
+    [
+        ("127.0.0.1", "127.0.0.1"),
+        ("0.0.0.0", "127.0.0.1"),
+        ("::", "127.0.0.1"),
+        ("::1", "::1"),
+    ],
+)
+def test_a_port_that_another_program_has_is_told_at_the_start(
+    tmp_path: Path, host: str, taken: str
+) -> None:
     """Serve takes a HAProxy that has started for one that serves."""
-    with socket.create_server(("127.0.0.1", 0)) as other:
-        path = configuration(tmp_path, other.getsockname()[1], None, host)
-        with started(path, stderr=subprocess.PIPE) as process:
-            _, told = process.communicate(timeout=30)
-
-    assert process.returncode == 1
-    assert b"Address already in use" in told
-
-
-def test_a_port_of_an_ipv6_address_that_another_program_has_is_told(tmp_path: Path) -> None:
+    family = socket.AF_INET6 if ":" in taken else socket.AF_INET
     try:
-        other = socket.create_server(("::1", 0), family=socket.AF_INET6)
+        other = socket.create_server((taken, 0), family=family)
     except OSError:
-        pytest.skip("this machine has no ::1: NO PORT OF IT IS TAKEN")
+        pytest.skip(f"this machine has no {taken}: NO PORT OF IT IS TAKEN")
     with other:
-        path = configuration(tmp_path, other.getsockname()[1], None, "::1")
+        path = configuration(tmp_path, other.getsockname()[1], None, host)
         with started(path, stderr=subprocess.PIPE) as process:
             _, told = process.communicate(timeout=30)
 
