@@ -118,7 +118,7 @@ class RestartedService(Service):
         self.port = free_port()
         two_at_a_time = {"small-sfx": {"max_replicas": 1, "max_batch_rows": 1}}
         settings = {**local_settings(cluster.folder), "variants": two_at_a_time}
-        super().__init__(f"http://127.0.0.1:{self.port}", settings, timeout_s=150)
+        super().__init__(f"http://127.0.0.1:{self.port}", settings, timeout_s=30)
         self.accepted: list[str] = []
 
     def config(self, **args: object) -> Path:
@@ -132,8 +132,8 @@ class RestartedService(Service):
         path.write_text(yaml.safe_dump(document))
         return path
 
-    def get(self, path: str) -> Any:
-        return self.http.get(path).json()
+    def get(self, path: str, timeout_s: float = 30) -> Any:
+        return self.http.get(path, timeout=timeout_s).json()
 
     def wait_until_ready(self, max_steps: int) -> None:
         def ready() -> bool:
@@ -160,7 +160,7 @@ class RestartedService(Service):
         """One job that succeeds, and enough that one is running and one waits; the statuses then,
         as ``statuses`` has them."""
         short = self.submit(**SHORT)
-        assert self.get(f"/jobs/{short}?wait=60")["status"] == "succeeded"
+        assert self.get(f"/jobs/{short}?wait=60", timeout_s=90)["status"] == "succeeded"
         for _ in range(3):
             self.submit(**LONG)
         seen: list[str] = []
@@ -205,7 +205,7 @@ def test_every_job_outlives_stops_starts_and_deploys(cluster: Cluster) -> None:
     assert_nothing_went_back(before, service.statuses())
 
     for job_id in service.accepted:
-        job = service.get(f"/jobs/{job_id}?wait=120")
+        job = service.get(f"/jobs/{job_id}?wait=120", timeout_s=150)
         assert job["status"] == "succeeded", job
         assert sha256(service.outputs / job["storage_key"]) == job["sha256"]
 

@@ -43,8 +43,8 @@ class Load:
     def watch(self) -> None:
         """Send where the Service sends to, but hear of a change late."""
         while not self.over.wait(HEARD_OF_S):
-            # Never to none: by the manifests, a probe may fail once before its Pod is left out.
-            self.targets = self.kubelet.endpoints() or self.targets
+            # A probe may fail once, by the manifests, before its Pod is left out.
+            self.targets = self.kubelet.endpoints() or self.kubelet.endpoints()
 
     def generate(self, client: int) -> None:
         number = client

@@ -381,10 +381,10 @@ def test_a_port_that_another_program_has_is_told_at_the_start(
     with other:
         path = configuration(tmp_path, other.getsockname()[1], None, host)
         with started(path, stderr=subprocess.PIPE) as process:
-            _, told = process.communicate(timeout=30)
+            _, said = process.communicate(timeout=30)
 
     assert process.returncode == 1
-    assert b"Address already in use" in told
+    assert b"Address already in use" in said
 
 
 def test_a_folder_in_which_others_can_write_is_refused(tmp_path: Path) -> None:
@@ -417,3 +417,12 @@ def test_what_an_operator_asks_for_stays(tmp_path: Path) -> None:
     assert "frontend prometheus\n    bind :9101" in changed
     assert "del-header X-Forwarded-Proto if !{ src 10.0.0.0/8 }" in changed
     assert "X-Forwarded-Proto" not in shut(written, {"FORWARDED_ALLOW_IPS": "*"})
+
+
+def test_a_host_that_can_be_no_name_is_refused(tmp_path: Path) -> None:
+    path = configuration(tmp_path, free_port(), None, "a..b")
+    with started(path, stderr=subprocess.PIPE) as process:
+        _, said = process.communicate(timeout=30)
+
+    assert process.returncode == 1
+    assert said.startswith(b"Port ")

@@ -87,7 +87,7 @@ def _require_free(host: str, port: int) -> None:
             for option in (socket.SO_REUSEADDR, socket.SO_REUSEPORT):
                 probe.setsockopt(socket.SOL_SOCKET, option, 1)
             probe.bind(where)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # the latter of what can be no name
         raise ConfigurationError(f"Port {port} of {host} cannot be had: {error}.") from error
 
 
