@@ -76,13 +76,9 @@ def _require_free(host: str, port: int) -> None:
     Serve tries again if the start fails, but not if a reload does. ``host``: an address, a name,
     or ``*``, which is all addresses of IPv4 to HAProxy.
     """
-    family = socket.AF_INET if host == "*" else socket.AF_UNSPEC
-    listening = None if host == "*" else host
+    listening = "0.0.0.0" if host == "*" else host  # noqa: S104 - HAProxy does
     try:
-        found = socket.getaddrinfo(
-            listening, port, family, socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )
-        family, _, _, _, where = found[0]
+        family, *_, where = socket.getaddrinfo(listening, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family) as probe:
             for option in (socket.SO_REUSEADDR, socket.SO_REUSEPORT):
                 probe.setsockopt(socket.SOL_SOCKET, option, 1)
